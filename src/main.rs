@@ -1,0 +1,2 @@
+//! The `weave` command.
+fn main() {}

@@ -1,0 +1,51 @@
+//! The time, as the caller tells it.
+
+use std::ops::{Add, AddAssign, Sub};
+use std::time::Duration;
+
+/// A point on the caller's monotonic clock: the time since an origin of its choice.
+///
+/// The state machines never read a clock. A driver passes the time since it started, the
+/// simulator a virtual time, a test whatever it likes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Instant(Duration);
+
+impl Instant {
+    /// The origin of the clock.
+    pub const ORIGIN: Self = Self(Duration::ZERO);
+
+    /// The point that lies `elapsed` after the origin.
+    pub const fn since_origin(elapsed: Duration) -> Self {
+        Self(elapsed)
+    }
+
+    /// The time since the origin.
+    pub const fn elapsed(self) -> Duration {
+        self.0
+    }
+
+    /// The time since `earlier`; zero if that lies ahead.
+    pub fn saturating_since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Self;
+    fn add(self, delay: Duration) -> Self {
+        Self(self.0.saturating_add(delay))
+    }
+}
+
+impl AddAssign<Duration> for Instant {
+    fn add_assign(&mut self, delay: Duration) {
+        *self = *self + delay;
+    }
+}
+
+impl Sub<Duration> for Instant {
+    type Output = Self;
+    fn sub(self, delay: Duration) -> Self {
+        Self(self.0.saturating_sub(delay))
+    }
+}
