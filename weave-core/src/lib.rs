@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod mesh;
+pub mod secretbox;
 pub mod switch;
 pub mod time;
 pub mod wire;
