@@ -6,6 +6,7 @@
 
 pub mod mesh;
 pub mod secretbox;
+pub mod mtu;
 pub mod switch;
 pub mod time;
 pub mod wire;
