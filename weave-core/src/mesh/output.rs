@@ -1,0 +1,192 @@
+//! What a [`Mesh`](super::Mesh) asks of those who run it, and what it tells them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::error::ConnectionError;
+use super::{ConnectionId, ConnectionUid, PeerName, Routes, SessionKey, ShortId, Uid};
+
+/// Something to do, in the order given.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Open a TCP connection; answer with [`Mesh::handle_dialled`](super::Mesh::handle_dialled)
+    /// or [`Mesh::handle_dial_failed`](super::Mesh::handle_dial_failed).
+    Dial {
+        /// Names the connection from here on.
+        id: ConnectionId,
+        /// Where to.
+        address: SocketAddr,
+    },
+    /// Look up the addresses of a host; answer with
+    /// [`Mesh::handle_resolved`](super::Mesh::handle_resolved). Names are looked up anew for
+    /// each attempt to connect.
+    Resolve {
+        /// The target as the user gave it: to be handed back.
+        target: String,
+        /// The host in it.
+        host: String,
+    },
+    /// Write to the TCP connection.
+    Send {
+        /// The connection.
+        id: ConnectionId,
+        /// What to write.
+        bytes: Bytes,
+    },
+    /// Drop the TCP connection at once, with a reset. Nothing more is said about this id, and
+    /// nothing about it need be reported.
+    Close {
+        /// The connection.
+        id: ConnectionId,
+    },
+    /// The handshake is done: make the (still passive) link. Answer with
+    /// [`Mesh::link_prepared`](super::Mesh::link_prepared) or
+    /// [`Mesh::link_failed`](super::Mesh::link_failed).
+    Prepare(Box<LinkRequest>),
+    /// The connection is registered: its link may send.
+    Confirm {
+        /// The connection.
+        id: ConnectionId,
+    },
+    /// The neighbour's transports say something.
+    Control {
+        /// The connection.
+        id: ConnectionId,
+        /// What they say.
+        control: Control,
+    },
+    /// The connection is gone: drop its link. Said once for each that was prepared.
+    Stop {
+        /// The connection.
+        id: ConnectionId,
+    },
+    /// The routes were calculated anew.
+    RoutesChanged(Arc<Routes>),
+    /// These peers left the mesh.
+    PeersRemoved(Vec<PeerName>),
+    /// A short id changed its owner: forget what was derived from it.
+    ShortIdsChanged,
+    /// Something an operator may want to know.
+    Event(Event),
+}
+
+/// What the transports need to know to make a link.
+#[derive(Clone, Debug)]
+pub struct LinkRequest {
+    /// The connection.
+    pub id: ConnectionId,
+    /// This router.
+    pub own: PeerName,
+    /// The neighbour.
+    pub remote: PeerName,
+    /// Equal on both sides.
+    pub connection_uid: ConnectionUid,
+    /// Whether this side dialled.
+    pub outbound: bool,
+    /// This end of the TCP connection.
+    pub local_address: SocketAddr,
+    /// The other end of the TCP connection.
+    pub remote_address: SocketAddr,
+    /// This router's short id at the time of the handshake.
+    pub own_short_id: ShortId,
+    /// The neighbour's, if it has one.
+    pub remote_short_id: Option<ShortId>,
+    /// Seal with this key; none on trusted networks and without a password.
+    pub session_key: Option<SessionKey>,
+    /// The transports the neighbour has, in its order of preference. None: it does not know
+    /// about choosing, and uses the legacy UDP encapsulation alone.
+    pub overlays: Option<Vec<String>>,
+    /// All that the neighbour announced about itself.
+    pub remote_features: BTreeMap<String, String>,
+}
+
+/// A message between the transports of two neighbours, carried by the mesh connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Control {
+    /// Tag 7, with a peer that can choose among transports: index of the transport, its own
+    /// message number, data.
+    Switched(Bytes),
+    /// Tags 1 to 3, with a peer that cannot.
+    Legacy {
+        /// 1, 2 or 3; others cannot be sent.
+        message: u8,
+        /// What follows the tag.
+        data: Bytes,
+    },
+}
+
+/// Something an operator may want to know. All of them are changes, none is repeated per
+/// message.
+#[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A neighbour passed the handshake and the connection is registered.
+    ConnectionAdded {
+        /// The connection.
+        id: ConnectionId,
+        /// The neighbour.
+        peer: PeerName,
+        /// What people call it.
+        nickname: String,
+        /// The other end.
+        address: SocketAddr,
+        /// Whether this side dialled.
+        outbound: bool,
+    },
+    /// Its transport carries frames.
+    ConnectionEstablished {
+        /// The connection.
+        id: ConnectionId,
+        /// The neighbour.
+        peer: PeerName,
+        /// What people call it.
+        nickname: String,
+        /// The other end.
+        address: SocketAddr,
+    },
+    /// A connection or an attempt at one ended.
+    ConnectionEnded {
+        /// The connection.
+        id: ConnectionId,
+        /// The neighbour, if it got as far as telling its name.
+        peer: Option<PeerName>,
+        /// The other end.
+        address: SocketAddr,
+        /// Whether this side dialled.
+        outbound: bool,
+        /// Why.
+        error: ConnectionError,
+    },
+    /// The name of a target could not be looked up.
+    ResolveFailed {
+        /// The target as the user gave it.
+        target: String,
+        /// Why.
+        error: String,
+    },
+    /// Another machine uses the name of this peer: give one of them another name. Told once
+    /// for each such incarnation.
+    NameCollision {
+        /// Where the other one is.
+        address: SocketAddr,
+        /// Its nickname.
+        nickname: String,
+        /// Its incarnation.
+        uid: Uid,
+    },
+    /// A peer left the mesh: no chain of connections leads to it any more.
+    PeerRemoved {
+        /// The peer.
+        peer: PeerName,
+        /// What people called it.
+        nickname: String,
+    },
+    /// The short id of this peer was taken by a peer with a lower name: it has another one now.
+    ShortIdReassigned {
+        /// The new one.
+        short_id: ShortId,
+    },
+}

@@ -1,0 +1,159 @@
+//! The state of the control plane as plain data, for status pages, metrics and tests.
+
+use std::net::SocketAddr;
+
+use super::{ConnectionId, PeerName, ShortId, Subnet, Uid};
+use crate::time::Instant;
+
+/// A snapshot of one [`Mesh`](super::Mesh).
+#[derive(Clone, PartialEq, Debug)]
+pub struct Report {
+    /// This peer.
+    pub name: PeerName,
+    /// What people call it.
+    pub nickname: String,
+    /// Its incarnation.
+    pub uid: Uid,
+    /// Its short id.
+    pub short_id: ShortId,
+    /// The TCP port.
+    pub port: u16,
+    /// Whether there is a password.
+    pub encrypted: bool,
+    /// Whether peers of peers are connected to by themselves.
+    pub discovery: bool,
+    /// Lowest and highest protocol version.
+    pub protocol_versions: (u8, u8),
+    /// All known peers, this one included, by name.
+    pub peers: Vec<PeerReport>,
+    /// Destination and next hop; the next hop to oneself is unknown (zero).
+    pub unicast_routes: Vec<(PeerName, PeerName)>,
+    /// Source, and who gets its broadcasts from here; of the sources asked for so far.
+    pub broadcast_routes: Vec<(PeerName, Vec<PeerName>)>,
+    /// The connections that passed the handshake.
+    pub connections: Vec<ConnectionReport>,
+    /// The addresses that are not connected but tried.
+    pub targets: Vec<TargetReport>,
+    /// The targets given by the user, as given.
+    pub direct_peers: Vec<String>,
+    /// Networks that are trusted.
+    pub trusted_subnets: Vec<Subnet>,
+    /// What has been counted since the start.
+    pub counters: Counters,
+}
+
+/// One peer as this one knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PeerReport {
+    /// Its name.
+    pub name: PeerName,
+    /// What people call it.
+    pub nickname: String,
+    /// Its incarnation; 0 while only its name is known.
+    pub uid: Uid,
+    /// Its short id, if known.
+    pub short_id: Option<ShortId>,
+    /// How often its record changed.
+    pub version: u64,
+    /// The connections it says it has.
+    pub connections: Vec<PeerConnectionReport>,
+}
+
+/// One connection in the record of a peer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PeerConnectionReport {
+    /// The other end.
+    pub name: PeerName,
+    /// What people call it; empty if unknown.
+    pub nickname: String,
+    /// The address of the other end, as text.
+    pub address: String,
+    /// Whether the peer whose record this is dialled.
+    pub outbound: bool,
+    /// Whether frames get through.
+    pub established: bool,
+}
+
+/// One connection of this peer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConnectionReport {
+    /// The connection.
+    pub id: ConnectionId,
+    /// The neighbour.
+    pub peer: PeerName,
+    /// What people call it.
+    pub nickname: String,
+    /// The other end.
+    pub address: SocketAddr,
+    /// Whether this side dialled.
+    pub outbound: bool,
+    /// Whether frames get through.
+    pub established: bool,
+    /// Whether both ends trust each other's address.
+    pub trusted: bool,
+    /// Protocol version in use.
+    pub version: u8,
+    /// Bytes handed out to be written and not yet written.
+    pub unsent: usize,
+    /// When it was registered.
+    pub since: Instant,
+}
+
+/// An address that is being tried.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TargetReport {
+    /// The address, or the host name as given while it has no address.
+    pub address: String,
+    /// Whether the user asked for it.
+    pub direct: bool,
+    /// How far it is.
+    pub state: TargetState,
+    /// Why the last attempt failed; none before the first one.
+    pub last_error: Option<String>,
+}
+
+/// How far the attempts at a target are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TargetState {
+    /// The next attempt is at this time; `None`: never, unless asked for again.
+    Waiting {
+        /// The time.
+        until: Option<Instant>,
+    },
+    /// An attempt is under way.
+    Attempting,
+    /// It is connected, under this or another address.
+    Connected,
+}
+
+/// Things counted since the start. They only grow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Connections that ended, but for those to oneself.
+    pub connections_ended: u64,
+    /// Messages received on registered connections.
+    pub messages_received: u64,
+    /// Messages sent on registered connections.
+    pub messages_sent: u64,
+    /// Bytes of messages received.
+    pub bytes_received: u64,
+    /// Bytes of messages sent.
+    pub bytes_sent: u64,
+    /// Messages that carried gossip of any kind, received.
+    pub gossip_received: u64,
+    /// Messages that carried gossip of any kind, sent.
+    pub gossip_sent: u64,
+    /// Unicasts passed on for others.
+    pub unicasts_relayed: u64,
+    /// Unicasts dropped because no route leads to their destination.
+    pub unicasts_unroutable: u64,
+    /// Unicasts and gossip dropped because a neighbour reads too slowly.
+    pub dropped_backlog: u64,
+    /// Messages with an unknown tag, or empty, ignored.
+    pub messages_ignored: u64,
+    /// Times the routes were calculated.
+    pub route_calculations: u64,
+    /// Connections ended during the handshake to make room for newer ones.
+    pub crowded_out: u64,
+}
