@@ -5,8 +5,8 @@
 #![forbid(unsafe_code)]
 
 pub mod mesh;
-pub mod secretbox;
 pub mod mtu;
+pub mod secretbox;
 pub mod switch;
 pub mod time;
 pub mod wire;

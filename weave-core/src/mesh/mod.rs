@@ -5,6 +5,7 @@ mod config;
 mod engine;
 mod error;
 pub mod gossip;
+mod graph;
 mod identity;
 mod output;
 mod password;
@@ -16,6 +17,7 @@ mod subnet;
 pub use config::{Config, DEFAULT_CONNECTION_LIMIT, DEFAULT_PORT};
 pub use engine::Mesh;
 pub use error::{ConnectionError, TargetError};
+pub use graph::{Graph, View};
 pub use identity::{
     ConnectionId, ConnectionUid, PeerName, PeerNameError, SessionKey, ShortId, Uid,
 };

@@ -44,7 +44,7 @@ impl Mesh {
         Self {
             short_id,
             accept_limit: AcceptLimit::new(now),
-            routes: Arc::default(),
+            routes: Arc::new(Routes::alone(config.name)),
             outputs: VecDeque::new(),
             counters: Counters::default(),
             next_id: 0,
