@@ -1,10 +1,29 @@
 //! The learning switch: where a frame goes, and the transports that take it there.
+//!
+//! * [`decision`]: the one forwarding decision, a pure function.
+//! * [`ForwardingTable`]: next hops, broadcast sets and links, published whole.
+//! * [`MacTable`]: which peer a station lives behind.
+//! * [`Switch`]: these together, shared by control plane and data threads.
+//! * [`Worker`], [`Pass`]: what a data thread calls.
+//! * [`Overlay`], [`Link`], [`Forwarder`]: what a transport implements.
 
+mod counters;
+pub mod decision;
 mod frame;
+mod mac_table;
 mod overlay;
+mod pass;
+mod shared;
+mod table;
 
+pub use counters::DropCounts;
+pub use decision::{Addresses, Arrival, Decision, DropCause, Onward};
 pub use frame::{ChecksumRequest, Frame, Segmentation, SegmentationKind};
+pub use mac_table::{Conflict, Learned, MAX_AGE, MacEntry, MacTable, QUIET, SWEEP_INTERVAL};
 pub use overlay::{
     Envelope, Forwarded, Forwarder, Link, LinkEvent, LinkParams, LinkStatus, Overlay, PrepareError,
     Waker, WorkerId,
 };
+pub use pass::{Inject, Pass, Worker};
+pub use shared::{Noted, Switch, SwitchReport, TooManyWorkers};
+pub use table::{ForwardingTable, Hops, Neighbour, NeighbourLinks, Topology};

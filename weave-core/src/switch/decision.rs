@@ -1,0 +1,420 @@
+//! The one forwarding decision (spec router.md, section 3).
+//!
+//! Capture, sleeve and fastdp all ask here; none of them decides for itself. An answer depends on
+//! the table, the stations known, and what is passed in, on nothing else, so that fastdp can turn
+//! it into a kernel flow. The numbers in comments are those of the specification.
+//!
+//! Three mends of what Weave Net does, none of which a neighbour can tell from a lost frame:
+//!
+//! * A source address with the group bit set, or zero, is never learnt; such frames are dropped.
+//!   A container could otherwise claim the broadcast address and with it everybody's broadcasts.
+//! * A frame that this router captured and that comes back for it is dropped. Injected, it would
+//!   make the bridge believe that its sender is on the other side of the overlay.
+//! * A frame never leaves by the link it came in on. While the tables of two neighbours differ,
+//!   each may think that the other is nearer to the destination, and frames carry no hop count.
+
+use super::mac_table::{Learned, MacTable};
+use super::table::{ForwardingTable, Hops, Neighbour, NextHop};
+use crate::mesh::PeerName;
+use crate::time::Instant;
+use crate::wire::MacAddress;
+
+/// Frames for this address stay on their bridge (IEEE 802.1D, table 7-10).
+const SPANNING_TREE: MacAddress = MacAddress([0x01, 0x80, 0xc2, 0, 0, 0]);
+
+/// The addresses that a decision looks at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Addresses {
+    /// Who sent the frame.
+    pub source: MacAddress,
+    /// For whom it is.
+    pub destination: MacAddress,
+}
+
+impl Addresses {
+    /// Those of a frame; `None` if it is too short for an Ethernet header.
+    pub const fn of(frame: &[u8]) -> Option<Self> {
+        let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, _, _, ..] = *frame else {
+            return None;
+        };
+        Some(Self {
+            source: MacAddress([s0, s1, s2, s3, s4, s5]),
+            destination: MacAddress([d0, d1, d2, d3, d4, d5]),
+        })
+    }
+}
+
+/// How a frame came in over an overlay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Arrival {
+    /// The neighbour whose link it came over.
+    pub neighbour: PeerName,
+    /// The peer that captured it.
+    pub source: PeerName,
+    /// The peer that is to inject it.
+    pub destination: PeerName,
+}
+
+/// What to do with a frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Decision<'t> {
+    /// What its source address taught.
+    pub learned: Learned,
+    /// Give it to the local bridge.
+    pub inject: bool,
+    /// Send it on.
+    pub onward: Onward<'t>,
+}
+
+/// Where a frame goes from here.
+#[derive(Clone, Copy, Debug)]
+pub enum Onward<'t> {
+    /// It stays here.
+    Nowhere,
+    /// To one peer.
+    Unicast {
+        /// The peer that captured it.
+        source: PeerName,
+        /// The peer that is to inject it.
+        destination: PeerName,
+        /// The neighbour that leads there.
+        hop: &'t Neighbour,
+    },
+    /// To every neighbour of these, with that neighbour as the destination.
+    Flood {
+        /// The peer that captured it.
+        source: PeerName,
+        /// The neighbours.
+        hops: Hops<'t>,
+    },
+}
+
+/// Why a frame went nowhere.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum DropCause {
+    /// Shorter than an Ethernet header.
+    Short,
+    /// A source address that no station can have.
+    InvalidSource,
+    /// Captured here, though heard behind another peer a moment ago.
+    Conflict,
+    /// Spanning tree stays on its bridge.
+    SpanningTree,
+    /// Local traffic that the bridge flooded. Not a fault.
+    Local,
+    /// A frame of this router came back to it.
+    Loop,
+    /// The next hop is where it came from.
+    Hairpin,
+    /// No peer of that name is reachable.
+    NoRoute,
+    /// The next hop has no connection (any more).
+    NoLink,
+    /// No transport of the connection takes frames now.
+    Refused,
+    /// A flooded frame, or a report about one that was too big, does not fit.
+    TooBig,
+    /// The link dropped it, and counted it with its own reason.
+    Link,
+}
+
+impl DropCause {
+    /// All of them, in order.
+    pub const ALL: [Self; 12] = [
+        Self::Short,
+        Self::InvalidSource,
+        Self::Conflict,
+        Self::SpanningTree,
+        Self::Local,
+        Self::Loop,
+        Self::Hairpin,
+        Self::NoRoute,
+        Self::NoLink,
+        Self::Refused,
+        Self::TooBig,
+        Self::Link,
+    ];
+
+    /// The name in reports and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Short => "short",
+            Self::InvalidSource => "invalid_source",
+            Self::Conflict => "mac_conflict",
+            Self::SpanningTree => "spanning_tree",
+            Self::Local => "local",
+            Self::Loop => "loop",
+            Self::Hairpin => "hairpin",
+            Self::NoRoute => "no_route",
+            Self::NoLink => "no_link",
+            Self::Refused => "refused",
+            Self::TooBig => "too_big",
+            Self::Link => "link",
+        }
+    }
+}
+
+/// 3.1: a frame was captured on the local bridge.
+///
+/// # Errors
+/// It goes nowhere; why.
+pub fn captured<'t>(
+    table: &'t ForwardingTable,
+    macs: &MacTable,
+    now: Instant,
+    addresses: Addresses,
+) -> Result<Decision<'t>, DropCause> {
+    let own = table.own();
+    check_source(addresses.source)?;
+    // Step 1.
+    let learned =
+        macs.learn_captured(now, addresses.source, own).map_err(|_| DropCause::Conflict)?;
+    // Step 2.
+    if addresses.destination == SPANNING_TREE {
+        return Err(DropCause::SpanningTree);
+    }
+    // Step 3.
+    let onward = match macs.lookup(addresses.destination) {
+        Some(peer) if peer == own => return Err(DropCause::Local),
+        Some(peer) => unicast(table, own, peer)?,
+        None => Onward::Flood { source: own, hops: table.flood(own) },
+    };
+    Ok(Decision { learned, inject: false, onward })
+}
+
+/// 3.2: a frame came in over an overlay.
+///
+/// # Errors
+/// It goes nowhere; why.
+pub fn received<'t>(
+    table: &'t ForwardingTable,
+    macs: &MacTable,
+    now: Instant,
+    arrival: Arrival,
+    addresses: Addresses,
+) -> Result<Decision<'t>, DropCause> {
+    let own = table.own();
+    // Step 2.
+    if arrival.destination != own {
+        let onward = unicast(table, arrival.source, arrival.destination)?;
+        if let Onward::Unicast { hop, .. } = onward
+            && hop.name() == arrival.neighbour
+        {
+            return Err(DropCause::Hairpin);
+        }
+        return Ok(Decision { learned: Learned::Known, inject: false, onward });
+    }
+    // Step 1, see the module's documentation.
+    if arrival.source == own {
+        return Err(DropCause::Loop);
+    }
+    check_source(addresses.source)?;
+    // Step 3.
+    let learned = macs.learn_received(now, addresses.source, arrival.source);
+    // Steps 4 and 5.
+    let onward = if macs.lookup(addresses.destination) == Some(own) {
+        Onward::Nowhere
+    } else {
+        let hops = table.flood(arrival.source).except(arrival.neighbour);
+        Onward::Flood { source: arrival.source, hops }
+    };
+    Ok(Decision { learned, inject: true, onward })
+}
+
+/// A frame that this router made as an answer to one it could not forward: it travels from
+/// `source` to `destination` as if it had been received, but teaches nothing.
+///
+/// # Errors
+/// It goes nowhere; why.
+pub(super) fn answered(
+    table: &ForwardingTable,
+    source: PeerName,
+    destination: PeerName,
+) -> Result<Decision<'_>, DropCause> {
+    let here = destination == table.own();
+    let onward = if here { Onward::Nowhere } else { unicast(table, source, destination)? };
+    Ok(Decision { learned: Learned::Known, inject: here, onward })
+}
+
+/// 3.3: forward or relay.
+fn unicast(
+    table: &ForwardingTable,
+    source: PeerName,
+    destination: PeerName,
+) -> Result<Onward<'_>, DropCause> {
+    match table.next_hop(destination) {
+        NextHop::Via(hop) => Ok(Onward::Unicast { source, destination, hop }),
+        NextHop::NoRoute => Err(DropCause::NoRoute),
+        NextHop::NoLink => Err(DropCause::NoLink),
+    }
+}
+
+fn check_source(source: MacAddress) -> Result<(), DropCause> {
+    if source.is_multicast() || source == MacAddress::ZERO {
+        Err(DropCause::InvalidSource)
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::super::Forwarded;
+    use super::super::table::NeighbourLinks;
+    use super::super::table::fixture::{Recorder, Routes, peer};
+    use super::*;
+
+    const X: MacAddress = MacAddress([2, 0xaa, 0, 0, 0, 1]);
+    const Y: MacAddress = MacAddress([2, 0xaa, 0, 0, 0, 2]);
+
+    /// ```text
+    /// 2 ─── 1 (own) ─── 3 ─── 4
+    /// ```
+    /// 5 has a route over 6, which has no connection.
+    fn table() -> ForwardingTable {
+        let routes = Routes {
+            next_hops: [(2, 2), (3, 3), (4, 3), (5, 6)].map(|(a, b)| (peer(a), peer(b))).into(),
+            broadcast: [
+                (peer(1), vec![peer(2), peer(3)]),
+                (peer(2), vec![peer(3)]),
+                (peer(4), vec![peer(2), peer(3)]),
+            ]
+            .into(),
+        };
+        let links = [2, 3].map(|n| NeighbourLinks {
+            name: peer(n),
+            forwarders: vec![Recorder::new(Forwarded::Taken)],
+        });
+        ForwardingTable::new(peer(1), Arc::new(routes), links.into())
+    }
+
+    fn at(seconds: u64) -> Instant {
+        Instant::since_origin(Duration::from_secs(seconds))
+    }
+
+    fn from(source: MacAddress, destination: MacAddress) -> Addresses {
+        Addresses { source, destination }
+    }
+
+    /// `inject` and the text of where it goes.
+    fn outcome(decision: Result<Decision<'_>, DropCause>) -> (bool, String) {
+        let number = |name: PeerName| name.to_bytes()[5];
+        match decision {
+            Err(cause) => (false, format!("drop {}", cause.name())),
+            Ok(Decision { inject, onward, .. }) => {
+                let text = match onward {
+                    Onward::Nowhere => String::new(),
+                    Onward::Unicast { source, destination, hop } => format!(
+                        "{} to {} via {}",
+                        number(source),
+                        number(destination),
+                        number(hop.name())
+                    ),
+                    Onward::Flood { source, hops } => {
+                        let hops: Vec<_> = hops.iter().map(|hop| number(hop.name())).collect();
+                        format!("flood {} to {hops:?}", number(source))
+                    }
+                };
+                (inject, text)
+            }
+        }
+    }
+
+    fn arrival(neighbour: u8, source: u8, destination: u8) -> Arrival {
+        Arrival { neighbour: peer(neighbour), source: peer(source), destination: peer(destination) }
+    }
+
+    #[test]
+    fn captured_frames() {
+        let (table, macs) = (table(), MacTable::new(1));
+        let ask = |s, d| outcome(captured(&table, &macs, at(0), from(s, d)));
+        assert_eq!(ask(X, Y), (false, "flood 1 to [2, 3]".into()));
+        assert_eq!(macs.lookup(X), Some(peer(1)));
+        assert_eq!(ask(X, MacAddress::BROADCAST), (false, "flood 1 to [2, 3]".into()));
+        assert_eq!(ask(X, SPANNING_TREE), (false, "drop spanning_tree".into()));
+        assert_eq!(ask(Y, X), (false, "drop local".into()));
+        for (number, expected) in
+            [(2, "1 to 2 via 2"), (4, "1 to 4 via 3"), (5, "drop no_link"), (7, "drop no_route")]
+        {
+            let station = MacAddress([2, 0xbb, 0, 0, 0, number]);
+            macs.learn_received(at(0), station, peer(number));
+            assert_eq!(ask(X, station), (false, expected.into()));
+        }
+    }
+
+    #[test]
+    fn captured_frames_of_a_station_just_heard_elsewhere_are_dropped() {
+        let (table, macs) = (table(), MacTable::new(1));
+        macs.learn_received(at(0), X, peer(2));
+        let ask = |now| outcome(captured(&table, &macs, now, from(X, Y)));
+        assert_eq!(ask(at(1)), (false, "drop mac_conflict".into()));
+        assert_eq!(ask(at(4)), (false, "flood 1 to [2, 3]".into()));
+    }
+
+    #[test]
+    fn sources_that_no_station_can_have_are_not_learnt() {
+        let (table, macs) = (table(), MacTable::new(1));
+        for source in [MacAddress::BROADCAST, MacAddress::ZERO, SPANNING_TREE] {
+            let captured = captured(&table, &macs, at(0), from(source, X));
+            assert_eq!(outcome(captured).1, "drop invalid_source");
+            let received = received(&table, &macs, at(0), arrival(2, 2, 1), from(source, X));
+            assert_eq!(outcome(received).1, "drop invalid_source");
+        }
+        assert!(macs.is_empty());
+    }
+
+    #[test]
+    fn received_frames() {
+        let (table, macs) = (table(), MacTable::new(1));
+        let ask = |a, s, d| outcome(received(&table, &macs, at(0), a, from(s, d)));
+        // Not known to be local: injected, and flooded on.
+        assert_eq!(ask(arrival(2, 2, 1), Y, X), (true, "flood 2 to [3]".into()));
+        assert_eq!(macs.lookup(Y), Some(peer(2)));
+        macs.learn_captured(at(0), X, peer(1)).unwrap();
+        assert_eq!(ask(arrival(2, 2, 1), Y, X), (true, String::new()));
+        // Believed behind another peer: flooded on all the same.
+        assert_eq!(ask(arrival(2, 2, 1), X, Y), (true, "flood 2 to [3]".into()));
+        assert_eq!(macs.lookup(X), Some(peer(2)));
+    }
+
+    #[test]
+    fn relayed_frames_teach_nothing() {
+        let (table, macs) = (table(), MacTable::new(1));
+        let ask = |a| outcome(received(&table, &macs, at(0), a, from(X, Y)));
+        assert_eq!(ask(arrival(2, 2, 4)), (false, "2 to 4 via 3".into()));
+        assert_eq!(ask(arrival(2, 2, 5)), (false, "drop no_link".into()));
+        assert_eq!(ask(arrival(2, 2, 7)), (false, "drop no_route".into()));
+        // A special case of the same: this router's frame, relayed by it.
+        assert_eq!(ask(arrival(2, 1, 4)), (false, "1 to 4 via 3".into()));
+        assert!(macs.is_empty());
+    }
+
+    #[test]
+    fn frames_never_go_back_where_they_came_from() {
+        let (table, macs) = (table(), MacTable::new(1));
+        let ask = |a| outcome(received(&table, &macs, at(0), a, from(X, Y)));
+        assert_eq!(ask(arrival(3, 2, 4)), (false, "drop hairpin".into()));
+        assert_eq!(ask(arrival(3, 4, 1)), (true, "flood 4 to [2]".into()));
+        assert_eq!(ask(arrival(2, 1, 1)), (false, "drop loop".into()));
+        assert_eq!(macs.lookup(X), Some(peer(4)));
+    }
+
+    #[test]
+    fn causes_are_listed_in_order() {
+        for (index, cause) in DropCause::ALL.into_iter().enumerate() {
+            assert_eq!(cause as usize, index);
+        }
+    }
+
+    #[test]
+    fn addresses_need_a_whole_header() {
+        assert_eq!(Addresses::of(&[0; 13]), None);
+        let frame: Vec<u8> = (0..14).collect();
+        let addresses = Addresses::of(&frame).unwrap();
+        assert_eq!(addresses.source, MacAddress([6, 7, 8, 9, 10, 11]));
+        assert_eq!(addresses.destination, MacAddress([0, 1, 2, 3, 4, 5]));
+    }
+}

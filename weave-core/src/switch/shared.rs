@@ -1,0 +1,225 @@
+//! What control plane and data threads share.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::{ArcSwap, Guard};
+
+use super::counters::{DropCounts, WorkerCounters};
+use super::decision::{self, Addresses, Arrival, Decision, DropCause};
+use super::mac_table::{Learned, MacTable};
+use super::table::ForwardingTable;
+use super::{Waker, WorkerId};
+use crate::mesh::PeerName;
+use crate::time::Instant;
+
+/// The learning switch of one router: the published forwarding table, the stations known, and
+/// what the data threads count.
+///
+/// The control plane publishes tables, data threads make a [`Worker`](super::Worker) each and
+/// pass frames through it.
+pub struct Switch {
+    own: PeerName,
+    table: ArcSwap<ForwardingTable>,
+    macs: MacTable,
+    moved: Waker,
+    conflicts: AtomicU64,
+    /// What is worth a line in the log; written on rare paths only, and never waited for.
+    noted: Mutex<Noted>,
+    workers: Mutex<Workers>,
+}
+
+/// The last of the events that are counted, as an example for the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Noted {
+    /// A station that changed its peer: address, from, to.
+    pub moved: Option<(crate::wire::MacAddress, PeerName, PeerName)>,
+    /// A captured frame whose source was just heard behind another peer.
+    pub conflict: Option<(crate::wire::MacAddress, PeerName)>,
+}
+
+/// What a switch has done so far, for reports.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SwitchReport {
+    /// Frames captured on the local bridge.
+    pub captured: u64,
+    /// Frames received from neighbours.
+    pub received: u64,
+    /// Frames given to the local bridge.
+    pub injected: u64,
+    /// Copies handed to links.
+    pub forwarded: u64,
+    /// Frames that went nowhere, by cause.
+    pub dropped: DropCounts,
+    /// Answers that told a sender that its packet was too big.
+    pub too_big_answers: u64,
+    /// Stations that are known.
+    pub stations: usize,
+    /// Times a station changed its peer.
+    pub moves: u64,
+    /// Stations forgotten for want of room.
+    pub evictions: u64,
+}
+
+/// There are [`WorkerId::MAX`] workers already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("a router cannot have more than {} data threads", WorkerId::MAX)]
+pub struct TooManyWorkers;
+
+#[derive(Default)]
+struct Workers {
+    /// By number; `None` where the thread has ended.
+    active: Vec<Option<Arc<WorkerCounters>>>,
+    /// What ended threads have counted.
+    ended: SwitchReport,
+}
+
+impl Switch {
+    /// A switch without routes. `moved` is called when stations changed their peers, so that what
+    /// overlays derived from decisions can be forgotten. The seed should be random.
+    pub fn new(own: PeerName, seed: u64, moved: Waker) -> Self {
+        Self {
+            own,
+            table: ArcSwap::from_pointee(ForwardingTable::isolated(own)),
+            macs: MacTable::new(seed),
+            moved,
+            conflicts: AtomicU64::new(0),
+            noted: Mutex::default(),
+            workers: Mutex::default(),
+        }
+    }
+
+    /// The peer whose switch this is.
+    pub const fn own(&self) -> PeerName {
+        self.own
+    }
+
+    /// The table in force. A decision borrows from it, and so stays whole while the next one is
+    /// being published.
+    pub fn table(&self) -> Guard<Arc<ForwardingTable>> {
+        self.table.load()
+    }
+
+    /// Replaces the table.
+    pub fn publish(&self, table: ForwardingTable) {
+        self.table.store(Arc::new(table));
+    }
+
+    /// The stations known.
+    pub const fn macs(&self) -> &MacTable {
+        &self.macs
+    }
+
+    /// Where a frame captured on the local bridge goes, by this table.
+    ///
+    /// # Errors
+    /// Nowhere; why.
+    pub fn captured<'t>(
+        &self,
+        table: &'t ForwardingTable,
+        now: Instant,
+        addresses: Addresses,
+    ) -> Result<Decision<'t>, DropCause> {
+        let decision = decision::captured(table, &self.macs, now, addresses);
+        match decision {
+            Ok(decision) => self.note_move(decision.learned, addresses, self.own),
+            Err(DropCause::Conflict) => {
+                self.conflicts.fetch_add(1, Ordering::Relaxed);
+                if let (Ok(mut noted), Some(known)) =
+                    (self.noted.try_lock(), self.macs.lookup(addresses.source))
+                {
+                    noted.conflict = Some((addresses.source, known));
+                }
+            }
+            Err(_) => {}
+        }
+        decision
+    }
+
+    /// Where a frame received from a neighbour goes, by this table.
+    ///
+    /// # Errors
+    /// Nowhere; why.
+    pub fn received<'t>(
+        &self,
+        table: &'t ForwardingTable,
+        now: Instant,
+        arrival: Arrival,
+        addresses: Addresses,
+    ) -> Result<Decision<'t>, DropCause> {
+        let decision = decision::received(table, &self.macs, now, arrival, addresses);
+        if let Ok(decision) = decision {
+            self.note_move(decision.learned, addresses, arrival.source);
+        }
+        decision
+    }
+
+    /// Frames captured so far whose source was just heard behind another peer.
+    pub fn conflicts(&self) -> u64 {
+        self.conflicts.load(Ordering::Relaxed)
+    }
+
+    /// The last move and the last conflict.
+    pub fn noted(&self) -> Noted {
+        *self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The sums over all data threads.
+    pub fn report(&self) -> SwitchReport {
+        let workers = self.workers();
+        let mut report = workers.ended.clone();
+        for counters in workers.active.iter().flatten() {
+            counters.add_to(&mut report);
+        }
+        report.stations = self.macs.len();
+        report.moves = self.macs.moves();
+        report.evictions = self.macs.evictions();
+        report
+    }
+
+    pub(super) fn register(&self) -> Result<(WorkerId, Arc<WorkerCounters>), TooManyWorkers> {
+        let mut workers = self.workers();
+        let free = workers.active.iter().position(Option::is_none);
+        let number = free.unwrap_or(workers.active.len());
+        let id = WorkerId::new(number).ok_or(TooManyWorkers)?;
+        let counters = Arc::new(WorkerCounters::default());
+        match workers.active.get_mut(number) {
+            Some(place) => *place = Some(counters.clone()),
+            None => workers.active.push(Some(counters.clone())),
+        }
+        Ok((id, counters))
+    }
+
+    pub(super) fn unregister(&self, id: WorkerId) {
+        let mut workers = self.workers();
+        let counters = workers.active.get_mut(id.get()).and_then(Option::take);
+        if let Some(counters) = counters {
+            counters.add_to(&mut workers.ended);
+        }
+    }
+
+    fn note_move(&self, learned: Learned, addresses: Addresses, to: PeerName) {
+        if let Learned::Moved { from } = learned {
+            if let Ok(mut noted) = self.noted.try_lock() {
+                noted.moved = Some((addresses.source, from, to));
+            }
+            self.moved.wake();
+        }
+    }
+
+    /// Counters that a panic left half added are no reason to stop.
+    fn workers(&self) -> MutexGuard<'_, Workers> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Switch")
+            .field("own", &self.own)
+            .field("table", &*self.table())
+            .field("stations", &self.macs.len())
+            .finish_non_exhaustive()
+    }
+}
