@@ -1,1 +1,50 @@
-//! placeholder
+//! What the weave switch does to its host: the bridge, the capture port, containers.
+//!
+//! ```text
+//!   container netns            host netns
+//!  ┌────────────────┐   ┌──────────────────────────────────────────┐
+//!  │ ethwe ─────────┼───┼─ vethwepl… ┐                             │
+//!  └────────────────┘   │            ├─ weave (Linux bridge)       │
+//!  ┌────────────────┐   │            │    │                        │
+//!  │ ethwe ─────────┼───┼─ vethwepl… ┘    └─ vethwe-tap ── router  │
+//!  └────────────────┘   └──────────────────────────────────────────┘
+//! ```
+//!
+//! Without TUN support the port is a veth pair, `vethwe-bridge` on the bridge and `vethwe-pcap`
+//! for the router. Names and settings are those of Weave Net 2.x, so that its scripts and its
+//! CNI plugin find what they expect (spec router.md, section 6; cni.md, sections 5 and 6).
+//!
+//! All functions block. Each opens a netlink socket of its own, on a thread of its own where
+//! another network namespace is entered; none changes the caller's thread. What exists already
+//! is adopted, so all of them can be repeated.
+
+mod address;
+mod announce;
+mod attach;
+mod bridge;
+mod detach;
+mod error;
+mod layout;
+mod lock;
+mod namespace;
+mod netlink;
+mod peer_name;
+mod reset;
+mod sys;
+mod sysctl;
+mod underlay;
+
+pub use address::{Cidr, CidrError};
+pub use attach::{Attached, Attachment, Checksums, attach};
+pub use bridge::{
+    BRIDGE_NAME, BridgeConfig, CAPTURE_BRIDGE_END, CAPTURE_ROUTER_END, Origin, TAP_NAME, join,
+    prepare_bridge, prepare_capture_pair, remove_capture_pair,
+};
+pub use detach::{Detached, detach};
+pub use error::HostError;
+pub use layout::{Layout, detect_layout};
+pub use lock::HostLock;
+pub use namespace::Namespace;
+pub use peer_name::{derive_peer_name, interface_peer_name};
+pub use reset::reset;
+pub use underlay::automatic_mtu;

@@ -1,0 +1,173 @@
+//! The bridge that containers are plugged into, and the port through which the router hears
+//! and speaks (spec router.md, sections 4 and 6).
+
+use weave_core::wire::MacAddress;
+
+use crate::attach::required;
+use crate::error::HostError;
+use crate::layout::{DATAPATH_NAME, Layout, layout_of};
+use crate::lock::HostLock;
+use crate::namespace::run_here;
+use crate::netlink::{Change, Interface, Netlink};
+use crate::{reset, sys, sysctl};
+
+/// The bridge, unless another name is wanted.
+pub const BRIDGE_NAME: &str = "weave";
+/// The TAP device through which the router hears and speaks.
+pub const TAP_NAME: &str = "vethwe-tap";
+/// Without TUN support in the kernel: the end of a veth pair that is a port of the bridge.
+pub const CAPTURE_BRIDGE_END: &str = "vethwe-bridge";
+/// And the end that the router reads and writes with packet sockets.
+pub const CAPTURE_ROUTER_END: &str = "vethwe-pcap";
+
+/// How the bridge shall be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BridgeConfig {
+    /// Its name.
+    pub name: String,
+    /// Its Ethernet address, which is the peer's name.
+    pub mac: MacAddress,
+    /// The largest IP packet of its ports and of the containers, in bytes.
+    pub mtu: u32,
+}
+
+/// Whether the bridge was there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// It is new.
+    Created,
+    /// It was there, perhaps with containers, and is used as it is.
+    Adopted,
+}
+
+/// Makes the bridge, or adopts the one that a router before us left, and removes what an
+/// interrupted one left half-made.
+///
+/// # Errors
+/// If other devices are in the way, or the kernel refuses.
+pub fn prepare_bridge(config: &BridgeConfig) -> Result<Origin, HostError> {
+    let _lock = HostLock::acquire()?;
+    run_here(async |netlink| {
+        let interfaces = netlink.interfaces().await?;
+        let origin = match layout_of(&config.name, &interfaces) {
+            Layout::None => Origin::Created,
+            Layout::Bridge => Origin::Adopted,
+            Layout::Fastdp => {
+                return Err(HostError::FastDatapath { devices: config.name.clone() });
+            }
+            Layout::BridgedFastdp => {
+                let devices = format!("{}, {DATAPATH_NAME}", config.name);
+                return Err(HostError::FastDatapath { devices });
+            }
+            Layout::Inconsistent { name, found } => {
+                return Err(HostError::Inconsistent { name, found });
+            }
+        };
+        reset::remove_half_made(netlink, &interfaces).await?;
+        if origin == Origin::Created {
+            netlink.create_bridge(&config.name).await?;
+        }
+        match set_up(netlink, config).await {
+            Ok(()) => Ok(origin),
+            Err(error) => {
+                // The first error says more than one from here.
+                if let (Origin::Created, Ok(Some(bridge))) =
+                    (origin, netlink.find(&config.name).await)
+                {
+                    let _ = netlink.delete(bridge.index, &config.name).await;
+                }
+                Err(error)
+            }
+        }
+    })
+}
+
+async fn set_up(netlink: &Netlink, config: &BridgeConfig) -> Result<(), HostError> {
+    let name = &config.name;
+    let bridge = required(netlink, name).await?;
+    // Set after creation: without that, a bridge takes the smallest address of its ports.
+    if bridge.mac != config.mac {
+        netlink.change(bridge.index, name, Change::Mac(config.mac)).await?;
+    }
+    // A bridge keeps an MTU that was set on it, whatever its ports have (Linux 4.17).
+    netlink.change(bridge.index, name, Change::Mtu(config.mtu)).await?;
+    sysctl::ignore_router_advertisements(name);
+    netlink.change(bridge.index, name, Change::Up).await?;
+    sysctl::expire_neighbours_soon(name);
+    Ok(())
+}
+
+/// Makes `port` a port of the bridge, with the bridge's MTU as far as the device can, and up.
+///
+/// # Errors
+/// If one of them is not there, or the kernel refuses.
+pub fn join(bridge: &str, port: &str) -> Result<(), HostError> {
+    run_here(async |netlink| {
+        let bridge = required(netlink, bridge).await?;
+        plug(netlink, &bridge, &required(netlink, port).await?).await
+    })
+}
+
+async fn plug(netlink: &Netlink, bridge: &Interface, port: &Interface) -> Result<(), HostError> {
+    let mtu = bridge.mtu.min(port.largest_mtu.unwrap_or(u32::MAX));
+    if port.mtu != mtu {
+        netlink.change(port.index, &port.name, Change::Mtu(mtu)).await?;
+    }
+    if port.controller != Some(bridge.index) {
+        netlink.change(port.index, &port.name, Change::Controller(bridge.index)).await?;
+    }
+    sysctl::ignore_router_advertisements(&port.name);
+    netlink.change(port.index, &port.name, Change::Up).await
+}
+
+/// Makes or adopts the veth pair for capture with packet sockets, and lets the host finish the
+/// checksums of what it sends through the bridge.
+///
+/// # Errors
+/// If the bridge is not there, or the kernel refuses.
+pub fn prepare_capture_pair(bridge: &str) -> Result<(), HostError> {
+    let _lock = HostLock::acquire()?;
+    run_here(async |netlink| {
+        let bridge = required(netlink, bridge).await?;
+        if netlink.find(CAPTURE_ROUTER_END).await?.is_none() {
+            // An end without the other is no veth of ours: the kernel deletes both at once.
+            if let Some(found) = netlink.find(CAPTURE_BRIDGE_END).await? {
+                let (name, found) = (found.name, format!("a {}", found.kind));
+                return Err(HostError::Inconsistent { name, found });
+            }
+            netlink.create_veth(CAPTURE_BRIDGE_END, CAPTURE_ROUTER_END).await?;
+        }
+        let router_end = required(netlink, CAPTURE_ROUTER_END).await?;
+        netlink.change(router_end.index, CAPTURE_ROUTER_END, Change::Mtu(bridge.mtu)).await?;
+        sysctl::ignore_router_advertisements(CAPTURE_ROUTER_END);
+        netlink.change(router_end.index, CAPTURE_ROUTER_END, Change::Up).await?;
+        plug(netlink, &bridge, &required(netlink, CAPTURE_BRIDGE_END).await?).await?;
+        sys::ethtool::set_tx_checksum(&bridge.name, false).map_err(|error| {
+            let action = format!("switch off checksum offload of {}", bridge.name);
+            HostError::kernel(action, "ETHTOOL_STXCSUM", error)
+        })
+    })
+}
+
+/// Removes the veth pair for capture, if it is there: beside a TAP it would only make the
+/// bridge flood every frame once more.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn remove_capture_pair(bridge: &str) -> Result<(), HostError> {
+    let _lock = HostLock::acquire()?;
+    run_here(async |netlink| {
+        let Some(pair) = netlink.find(CAPTURE_BRIDGE_END).await? else {
+            return Ok(());
+        };
+        if pair.kind != "veth" {
+            return Err(HostError::Inconsistent { name: pair.name, found: pair.kind });
+        }
+        netlink.delete(pair.index, CAPTURE_BRIDGE_END).await?;
+        // It was switched off for the pair; a TAP takes what is left undone.
+        if let Err(error) = sys::ethtool::set_tx_checksum(bridge, true) {
+            tracing::debug!(%bridge, %error, "checksum offload stays off");
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,118 @@
+//! Why the host could not be changed, said so that an operator knows what to do.
+
+use std::io;
+use std::path::PathBuf;
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HostError {
+    /// The kernel refused because of missing rights.
+    #[error("cannot {action}: not permitted; run as root or with CAP_NET_ADMIN and CAP_SYS_ADMIN")]
+    Privilege {
+        /// What was tried.
+        action: String,
+    },
+    /// The running kernel lacks a feature.
+    #[error("cannot {action}: this kernel has no support for {feature}")]
+    Unsupported {
+        /// What was tried.
+        action: String,
+        /// The missing feature, as its module is called.
+        feature: &'static str,
+    },
+    /// The kernel refused for another reason.
+    #[error("cannot {action}: {source}")]
+    Kernel {
+        /// What was tried.
+        action: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The devices of another bridge layout are there.
+    #[error(
+        "the devices of a fast datapath ({devices}) are on this host; `weave reset` removes them"
+    )]
+    FastDatapath {
+        /// Their names.
+        devices: String,
+    },
+    /// The devices do not fit together, or one of our names belongs to somebody else.
+    #[error(
+        "inconsistent bridge state: interface {name} is {found}; `weave reset` removes what \
+         belongs to weave, anything else has to be renamed or removed by hand"
+    )]
+    Inconsistent {
+        /// The interface.
+        name: String,
+        /// What it is.
+        found: String,
+    },
+    /// There is no such interface.
+    #[error("there is no interface {name}{hint}")]
+    NoInterface {
+        /// The interface.
+        name: String,
+        /// What to do about it, after a blank; may be empty.
+        hint: &'static str,
+    },
+    /// The container cannot be found.
+    #[error("there is no network namespace of {target:?}: looked for {}", path.display())]
+    NoNamespace {
+        /// What the user wrote.
+        target: String,
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// The container has no network namespace of its own.
+    #[error("{target:?} uses the network namespace of the host, nothing can be attached to it")]
+    HostNamespace {
+        /// What the user wrote.
+        target: String,
+    },
+    /// A file of the host could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl HostError {
+    /// Sorts an answer of the kernel. `feature` is what lacks if it does not know the request.
+    pub(crate) fn kernel(
+        action: impl Into<String>,
+        feature: &'static str,
+        source: io::Error,
+    ) -> Self {
+        let action = action.into();
+        match source.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => Self::Privilege { action },
+            Some(libc::EOPNOTSUPP | libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT) => {
+                Self::Unsupported { action, feature }
+            }
+            _ => Self::Kernel { action, source },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_s_answer_decides_the_advice() {
+        let text = |code| {
+            let source = io::Error::from_raw_os_error(code);
+            HostError::kernel("create bridge weave", "bridge", source).to_string()
+        };
+        assert!(text(libc::EPERM).contains("run as root"), "{}", text(libc::EPERM));
+        assert_eq!(
+            text(libc::EOPNOTSUPP),
+            "cannot create bridge weave: this kernel has no support for bridge"
+        );
+        assert!(text(libc::EBUSY).contains("busy"), "{}", text(libc::EBUSY));
+    }
+}

@@ -1,0 +1,130 @@
+//! Which devices of ours, or of the original, are on the host (spec router.md, section 6).
+
+use crate::bridge::CAPTURE_BRIDGE_END;
+use crate::error::HostError;
+use crate::namespace::run_here;
+use crate::netlink::Interface;
+
+/// The datapath of the original's default layout.
+pub(crate) const DATAPATH_NAME: &str = "datapath";
+/// The end of the pair that joins bridge and datapath in that layout.
+pub(crate) const DATAPATH_END: &str = "vethwe-datapath";
+const DATAPATH_KIND: &str = "openvswitch";
+
+/// How the switch is connected to the host.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Layout {
+    /// Nothing is there.
+    None,
+    /// A Linux bridge, with or without a capture port.
+    Bridge,
+    /// A Linux bridge joined to a kernel datapath.
+    BridgedFastdp,
+    /// A kernel datapath instead of the bridge.
+    Fastdp,
+    /// Devices that do not fit together.
+    Inconsistent {
+        /// The device that does not fit.
+        name: String,
+        /// What it is.
+        found: String,
+    },
+}
+
+impl Layout {
+    /// The word for it in logs.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Bridge => "bridge",
+            Self::BridgedFastdp => "bridged_fastdp",
+            Self::Fastdp => "fastdp",
+            Self::Inconsistent { .. } => "inconsistent",
+        }
+    }
+}
+
+/// Looks at the devices of this host.
+///
+/// # Errors
+/// If they cannot be listed.
+pub fn detect_layout(bridge: &str) -> Result<Layout, HostError> {
+    run_here(async |netlink| Ok(layout_of(bridge, &netlink.interfaces().await?)))
+}
+
+pub(crate) fn layout_of(bridge: &str, interfaces: &[Interface]) -> Layout {
+    let kind = |name: &str| {
+        interfaces
+            .iter()
+            .find(|interface| interface.name == name)
+            .map(|interface| interface.kind.as_str())
+    };
+    let inconsistent = |name: &str, kind: &str| Layout::Inconsistent {
+        name: name.to_owned(),
+        found: if kind.is_empty() { "a hardware device".to_owned() } else { format!("a {kind}") },
+    };
+    match (kind(bridge), kind(DATAPATH_NAME)) {
+        (None, Some(DATAPATH_KIND)) => inconsistent(DATAPATH_NAME, "datapath without a bridge"),
+        // Some other program may well call an interface `datapath`.
+        (None, _) => Layout::None,
+        (Some("bridge"), Some(DATAPATH_KIND)) => Layout::BridgedFastdp,
+        (Some("bridge"), _) if kind(DATAPATH_END).is_some() => {
+            inconsistent(DATAPATH_END, "left-over of a datapath that is gone")
+        }
+        (Some("bridge"), _) => match kind(CAPTURE_BRIDGE_END) {
+            None | Some("veth") => Layout::Bridge,
+            Some(other) => inconsistent(CAPTURE_BRIDGE_END, other),
+        },
+        (Some(DATAPATH_KIND), None) => Layout::Fastdp,
+        (Some(DATAPATH_KIND), Some(_)) => inconsistent(bridge, "datapath beside another"),
+        (Some(other), _) => inconsistent(bridge, other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weave_core::wire::MacAddress;
+
+    use super::*;
+
+    fn devices(list: &[(&str, &str)]) -> Vec<Interface> {
+        list.iter()
+            .zip(1..)
+            .map(|((name, kind), index)| Interface {
+                index,
+                name: (*name).to_owned(),
+                kind: (*kind).to_owned(),
+                mac: MacAddress::ZERO,
+                mtu: 1500,
+                largest_mtu: None,
+                controller: None,
+                up: true,
+                running: true,
+                loopback: false,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_layout_is_told_apart() {
+        let layout = |list: &[(&str, &str)]| layout_of("weave", &devices(list));
+        assert_eq!(layout(&[("eth0", "")]), Layout::None);
+        assert_eq!(layout(&[("weave", "bridge")]), Layout::Bridge);
+        assert_eq!(layout(&[("weave", "bridge"), ("vethwe-bridge", "veth")]), Layout::Bridge);
+        assert_eq!(
+            layout(&[("weave", "bridge"), ("datapath", "openvswitch")]),
+            Layout::BridgedFastdp
+        );
+        assert_eq!(layout(&[("weave", "openvswitch")]), Layout::Fastdp);
+        for list in [
+            &[("weave", "")][..],
+            &[("weave", "dummy")],
+            &[("datapath", "openvswitch")],
+            &[("weave", "openvswitch"), ("datapath", "openvswitch")],
+            &[("weave", "bridge"), ("vethwe-datapath", "veth")],
+            &[("weave", "bridge"), ("vethwe-bridge", "dummy")],
+        ] {
+            assert!(matches!(layout(list), Layout::Inconsistent { .. }), "{list:?}");
+        }
+    }
+}

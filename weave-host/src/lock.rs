@@ -1,0 +1,30 @@
+//! One change of the host's devices at a time.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::Path;
+
+use crate::error::HostError;
+
+/// Held while interfaces are made or removed, so that nobody takes another's half-made ones
+/// for left-overs. The kernel releases it when the process ends, however that happens.
+#[derive(Debug)]
+pub struct HostLock {
+    _file: File,
+}
+
+impl HostLock {
+    /// Waits for the lock.
+    ///
+    /// # Errors
+    /// If the lock file cannot be made.
+    pub fn acquire() -> Result<Self, HostError> {
+        let directory = Path::new("/run/weave");
+        let path = directory.join("devices.lock");
+        let failed =
+            |source| HostError::kernel(format!("lock {}", path.display()), "file locks", source);
+        fs::create_dir_all(directory).map_err(failed)?;
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
+        file.lock().map_err(failed)?;
+        Ok(Self { _file: file })
+    }
+}

@@ -1,0 +1,164 @@
+//! Network namespaces: finding that of a container, and working in it.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use nix::sched::{CloneFlags, setns};
+
+use crate::error::HostError;
+use crate::netlink::Netlink;
+
+/// An open network namespace.
+#[derive(Debug)]
+pub struct Namespace {
+    target: String,
+    file: File,
+    /// The number by which the kernel tells namespaces apart while they live.
+    inode: u64,
+}
+
+impl Namespace {
+    /// Finds the namespace of a container by process id, by the name it has in `ip netns`, or
+    /// by path. `proc` is where the process tree of the host is mounted, mostly `/proc`.
+    ///
+    /// # Errors
+    /// If there is none, or if it is the one the caller is in.
+    pub fn find(target: &str, proc: &Path) -> Result<Self, HostError> {
+        let path = if target.contains('/') {
+            PathBuf::from(target)
+        } else if !target.is_empty() && target.bytes().all(|b| b.is_ascii_digit()) {
+            proc.join(target).join("ns/net")
+        } else {
+            Path::new("/run/netns").join(target)
+        };
+        let open = |path: &Path| -> io::Result<(File, u64, u64)> {
+            let file = File::open(path)?;
+            let metadata = file.metadata()?;
+            Ok((file, metadata.dev(), metadata.ino()))
+        };
+        let (file, device, inode) = open(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => {
+                HostError::NoNamespace { target: target.to_owned(), path: path.clone() }
+            }
+            _ => HostError::File { path: path.clone(), source },
+        })?;
+        let own = Path::new("/proc/thread-self/ns/net");
+        let (_, own_device, own_inode) =
+            open(own).map_err(|source| HostError::File { path: own.to_owned(), source })?;
+        if device != own_device {
+            // A name whose bind mount is gone is an empty file on another file system.
+            return Err(HostError::NoNamespace { target: target.to_owned(), path });
+        }
+        if inode == own_inode {
+            return Err(HostError::HostNamespace { target: target.to_owned() });
+        }
+        Ok(Self { target: target.to_owned(), file, inode })
+    }
+
+    /// What the user called it.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// Seven characters that no other living namespace has.
+    ///
+    /// The original took the first seven characters of the container's id, or its process id;
+    /// the former collide, the latter can be given to another process while the interface
+    /// lives. Namespace numbers start at 0xf0000000, so base 36 takes seven digits.
+    pub(crate) fn id(&self) -> String {
+        const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+        let mut rest = self.inode;
+        let mut id = [b'0'; 7];
+        for digit in id.iter_mut().rev() {
+            // The remainder is below 36.
+            *digit = DIGITS[usize::try_from(rest % 36).unwrap_or(0)];
+            rest /= 36;
+        }
+        id.iter().copied().map(char::from).collect()
+    }
+
+    /// Runs `work` in this namespace.
+    pub(crate) fn run<T: Send>(
+        &self,
+        work: impl AsyncFnOnce(&Netlink) -> Result<T, HostError> + Send,
+    ) -> Result<T, HostError> {
+        run(Some(self.file.as_fd()), work)
+    }
+}
+
+impl AsFd for Namespace {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// Runs `work` in the namespace of the caller.
+pub(crate) fn run_here<T: Send>(
+    work: impl AsyncFnOnce(&Netlink) -> Result<T, HostError> + Send,
+) -> Result<T, HostError> {
+    run(None, work)
+}
+
+/// Runs `work` on a thread of its own: a thread that entered a namespace must never serve
+/// anything else, and one is needed anyway so that this works inside and outside of a runtime.
+fn run<T: Send>(
+    namespace: Option<BorrowedFd<'_>>,
+    work: impl AsyncFnOnce(&Netlink) -> Result<T, HostError> + Send,
+) -> Result<T, HostError> {
+    let body = || {
+        if let Some(namespace) = namespace {
+            setns(namespace, CloneFlags::CLONE_NEWNET).map_err(|errno| {
+                HostError::kernel("enter the network namespace", "namespaces", errno.into())
+            })?;
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| HostError::kernel("start a runtime", "epoll", error))?;
+        runtime.block_on(async { work(&Netlink::open()?).await })
+    };
+    thread::scope(|scope| {
+        let worker = thread::Builder::new()
+            .name("weave-netns".to_owned())
+            .spawn_scoped(scope, body)
+            .map_err(|error| HostError::kernel("start a thread", "threads", error))?;
+        match worker.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_fit_an_interface_name_and_differ() {
+        let namespace = |inode| Namespace {
+            target: "test".to_owned(),
+            file: File::open("/proc/self/ns/net").unwrap(),
+            inode,
+        };
+        let first = namespace(0xf000_0000).id();
+        assert_eq!(first.len(), 7);
+        assert_ne!(first, namespace(0xf000_0001).id());
+        assert_eq!(namespace(u64::from(u32::MAX)).id(), "1z141z3");
+    }
+
+    #[test]
+    fn the_own_namespace_and_no_namespace_are_refused() {
+        let proc = Path::new("/proc");
+        let own = std::process::id().to_string();
+        assert!(matches!(Namespace::find(&own, proc), Err(HostError::HostNamespace { .. })));
+        for nothing in ["0", "", "no-such-namespace", "/no/such/file"] {
+            let error = Namespace::find(nothing, proc).unwrap_err();
+            assert!(!error.to_string().is_empty(), "{nothing}");
+        }
+        assert!(matches!(Namespace::find("/dev/null", proc), Err(HostError::NoNamespace { .. })));
+    }
+}

@@ -1,0 +1,281 @@
+//! The few requests we make of the kernel's routing socket.
+//!
+//! The only file that names the `rtnetlink` crates, whose interfaces change with each release.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use futures::TryStreamExt;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::route::RouteScope;
+use rtnetlink::{
+    Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+};
+use weave_core::wire::MacAddress;
+
+use crate::Cidr;
+use crate::error::HostError;
+
+/// A network interface, as far as we look at it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Interface {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    /// The driver's name in `ip -d link`, e.g. `bridge`; empty for hardware.
+    pub(crate) kind: String,
+    pub(crate) mac: MacAddress,
+    pub(crate) mtu: u32,
+    pub(crate) largest_mtu: Option<u32>,
+    /// The bridge it is a port of.
+    pub(crate) controller: Option<u32>,
+    pub(crate) up: bool,
+    /// Up, the other end too, and the kernel took note (RFC 2863, `ifOperStatus`).
+    pub(crate) running: bool,
+    pub(crate) loopback: bool,
+}
+
+/// One change of an interface.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Change<'a> {
+    Up,
+    Mtu(u32),
+    Mac(MacAddress),
+    Name(&'a str),
+    /// Becomes a port of the bridge with this index.
+    Controller(u32),
+    /// Moves to that network namespace.
+    Namespace(BorrowedFd<'a>),
+}
+
+/// A routing socket in the network namespace of the thread that opened it.
+pub(crate) struct Netlink {
+    handle: Handle,
+}
+
+impl Netlink {
+    /// Opens the socket; the current tokio runtime serves it until it ends.
+    pub(crate) fn open() -> Result<Self, HostError> {
+        let (connection, handle, _) = rtnetlink::new_connection()
+            .map_err(|error| HostError::kernel("open a routing socket", "netlink", error))?;
+        tokio::spawn(connection);
+        Ok(Self { handle })
+    }
+
+    /// All interfaces, by index.
+    pub(crate) async fn interfaces(&self) -> Result<Vec<Interface>, HostError> {
+        let messages: Vec<LinkMessage> = self
+            .handle
+            .link()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|error| failed("list the interfaces", "netlink", error))?;
+        let mut interfaces: Vec<_> = messages.into_iter().map(interface).collect();
+        interfaces.sort_by_key(|interface| interface.index);
+        Ok(interfaces)
+    }
+
+    /// The interface with this name.
+    pub(crate) async fn find(&self, name: &str) -> Result<Option<Interface>, HostError> {
+        let mut found = self.handle.link().get().match_name(name.to_owned()).execute();
+        match found.try_next().await {
+            Ok(message) => Ok(message.map(interface)),
+            Err(error) if errno(&error) == Some(libc::ENODEV) => Ok(None),
+            Err(error) => Err(failed(format!("look for interface {name}"), "netlink", error)),
+        }
+    }
+
+    /// Creates a bridge, still down.
+    pub(crate) async fn create_bridge(&self, name: &str) -> Result<(), HostError> {
+        let message = LinkBridge::new(name).build();
+        self.handle
+            .link()
+            .add(message)
+            .execute()
+            .await
+            .map_err(|error| failed(format!("create bridge {name}"), "bridge", error))
+    }
+
+    /// Creates a pair of connected interfaces, both down.
+    pub(crate) async fn create_veth(&self, name: &str, peer: &str) -> Result<(), HostError> {
+        let message = LinkVeth::new(name, peer).build();
+        self.handle
+            .link()
+            .add(message)
+            .execute()
+            .await
+            .map_err(|error| failed(format!("create veth pair {name}, {peer}"), "veth", error))
+    }
+
+    /// Changes an interface. `name` is for the error text.
+    pub(crate) async fn change(
+        &self,
+        index: u32,
+        name: &str,
+        change: Change<'_>,
+    ) -> Result<(), HostError> {
+        let message: LinkMessageBuilder<LinkUnspec> = LinkUnspec::new_with_index(index);
+        let (message, action) = match change {
+            Change::Up => (message.up(), format!("bring {name} up")),
+            Change::Mtu(mtu) => (message.mtu(mtu), format!("set the MTU of {name} to {mtu}")),
+            Change::Mac(mac) => (
+                message.address(mac.0.to_vec()),
+                format!("set the Ethernet address of {name} to {mac}"),
+            ),
+            Change::Name(new) => (message.name(new), format!("rename {name} to {new}")),
+            Change::Controller(bridge) => {
+                (message.controller(bridge), format!("make {name} a port of the bridge"))
+            }
+            Change::Namespace(namespace) => (
+                message.setns_by_fd(namespace.as_raw_fd()),
+                format!("move {name} to another network namespace"),
+            ),
+        };
+        self.handle
+            .link()
+            .change(message.build())
+            .execute()
+            .await
+            .map_err(|error| failed(action, "this setting", error))
+    }
+
+    /// Deletes an interface; none is fine.
+    pub(crate) async fn delete(&self, index: u32, name: &str) -> Result<(), HostError> {
+        match self.handle.link().del(index).execute().await {
+            Err(error) if errno(&error) != Some(libc::ENODEV) => {
+                Err(failed(format!("delete {name}"), "deleting it", error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The addresses of an interface, without the link-local ones the kernel makes by itself.
+    pub(crate) async fn addresses(&self, index: u32) -> Result<Vec<Cidr>, HostError> {
+        Ok(self.address_messages(index).await?.iter().filter_map(cidr).collect())
+    }
+
+    /// Adds an address; one that is there is fine.
+    pub(crate) async fn add_address(&self, index: u32, cidr: Cidr) -> Result<(), HostError> {
+        let request = self.handle.address().add(index, cidr.address(), cidr.prefix());
+        match request.execute().await {
+            Err(error) if errno(&error) != Some(libc::EEXIST) => {
+                let feature = if cidr.address().is_ipv6() { "IPv6 (ipv6)" } else { "IPv4" };
+                Err(failed(format!("add address {cidr}"), feature, error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes an address; none is fine.
+    pub(crate) async fn remove_address(&self, index: u32, cidr: Cidr) -> Result<(), HostError> {
+        let messages = self.address_messages(index).await?;
+        let Some(message) = messages.into_iter().find(|m| self::cidr(m) == Some(cidr)) else {
+            return Ok(());
+        };
+        match self.handle.address().del(message).execute().await {
+            Err(error) if errno(&error) != Some(libc::EADDRNOTAVAIL) => {
+                Err(failed(format!("remove address {cidr}"), "removing it", error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends all multicast out of this interface; a route that is there is fine.
+    pub(crate) async fn add_multicast_route(&self, index: u32) -> Result<(), HostError> {
+        let message = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(Ipv4Addr::new(224, 0, 0, 0), 4)
+            .output_interface(index)
+            .scope(RouteScope::Link)
+            .build();
+        match self.handle.route().add(message).execute().await {
+            Err(error) if errno(&error) != Some(libc::EEXIST) => {
+                Err(failed("add the route to 224.0.0.0/4", "multicast routes", error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn address_messages(&self, index: u32) -> Result<Vec<AddressMessage>, HostError> {
+        self.handle
+            .address()
+            .get()
+            .set_link_index_filter(index)
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|error| failed("list the addresses", "netlink", error))
+    }
+}
+
+fn interface(message: LinkMessage) -> Interface {
+    let flags = message.header.flags;
+    let mut interface = Interface {
+        index: message.header.index,
+        name: String::new(),
+        kind: String::new(),
+        mac: MacAddress::ZERO,
+        mtu: 0,
+        largest_mtu: None,
+        controller: None,
+        up: flags.contains(LinkFlags::Up),
+        running: flags.contains(LinkFlags::Up | LinkFlags::Running),
+        loopback: flags.contains(LinkFlags::Loopback),
+    };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => interface.name = name,
+            LinkAttribute::Mtu(mtu) => interface.mtu = mtu,
+            // Zero means that the driver does not say.
+            LinkAttribute::MaxMtu(mtu) if mtu != 0 => interface.largest_mtu = Some(mtu),
+            LinkAttribute::Controller(index) if index != 0 => interface.controller = Some(index),
+            LinkAttribute::Address(bytes) => {
+                interface.mac = <[u8; 6]>::try_from(bytes).map_or(MacAddress::ZERO, MacAddress);
+            }
+            LinkAttribute::LinkInfo(infos) => {
+                for info in infos {
+                    if let LinkInfo::Kind(kind) = info {
+                        interface.kind = kind.to_string();
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    interface
+}
+
+/// The address of an interface; `Local` is the own one where the other end of a point-to-point
+/// link is in `Address`.
+fn cidr(message: &AddressMessage) -> Option<Cidr> {
+    let mut address = None;
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(local) => address = Some(*local),
+            AddressAttribute::Address(other) => address = address.or(Some(*other)),
+            _ => {}
+        }
+    }
+    let address = address.filter(|address| match address {
+        IpAddr::V4(_) => true,
+        IpAddr::V6(address) => !address.is_unicast_link_local(),
+    })?;
+    Cidr::new(address, message.header.prefix_len)
+}
+
+fn errno(error: &rtnetlink::Error) -> Option<i32> {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => Some(message.raw_code().wrapping_neg()),
+        _ => None,
+    }
+}
+
+fn failed(action: impl Into<String>, feature: &'static str, error: rtnetlink::Error) -> HostError {
+    let source = match errno(&error) {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::other(error.to_string()),
+    };
+    HostError::kernel(action, feature, source)
+}

@@ -1,0 +1,36 @@
+//! Kernel settings under `/proc/sys/net`, which show those of the calling thread's namespace.
+
+use std::fs;
+use std::io;
+
+/// Writes a setting if the kernel has it. A container often sees them read-only, and everything
+/// works without, so a failure is only noted.
+pub(crate) fn set(setting: &str, value: &str) {
+    let path = format!("/proc/sys/net/{setting}");
+    match fs::write(&path, value) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::debug!(%path, %error, "kernel setting left as it is");
+        }
+        _ => {}
+    }
+}
+
+/// Forget a dead neighbour within seconds: an address may move to another container (spec
+/// router.md, section 6).
+pub(crate) fn expire_neighbours_soon(interface: &str) {
+    for (setting, value) in
+        [("base_reachable_time", "5"), ("delay_first_probe_time", "2"), ("ucast_solicit", "1")]
+    {
+        set(&format!("ipv4/neigh/{interface}/{setting}"), value);
+    }
+}
+
+/// Take no address from router advertisements that cross the switch.
+pub(crate) fn ignore_router_advertisements(interface: &str) {
+    set(&format!("ipv6/conf/{interface}/accept_ra"), "0");
+}
+
+/// Tell the neighbours about a new IPv6 address (RFC 4861, section 7.2.6).
+pub(crate) fn announce_ipv6(interface: &str) {
+    set(&format!("ipv6/conf/{interface}/ndisc_notify"), "1");
+}

@@ -1,0 +1,390 @@
+//! What the crate does to a host, done to network namespaces that each test makes for itself.
+//! Needs root; what the kernel shows is read with `ip`.
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+use std::fs::File;
+use std::net::{IpAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use nix::sched::{CloneFlags, setns, unshare};
+use serde_json::Value;
+use weave_core::wire::MacAddress;
+use weave_host::{
+    Attachment, BRIDGE_NAME, BridgeConfig, CAPTURE_BRIDGE_END, CAPTURE_ROUTER_END, Checksums, Cidr,
+    HostError, Layout, Namespace, Origin, TAP_NAME, attach, automatic_mtu, detach, detect_layout,
+    interface_peer_name, join, prepare_bridge, prepare_capture_pair, remove_capture_pair, reset,
+};
+
+const MAC: MacAddress = MacAddress([0x7a, 0x9f, 0xeb, 0xb6, 0x0c, 0x6e]);
+
+fn config(mtu: u32) -> BridgeConfig {
+    BridgeConfig { name: BRIDGE_NAME.to_owned(), mac: MAC, mtu }
+}
+
+#[test]
+fn the_bridge_is_made_once_and_then_adopted() {
+    isolated(|| {
+        assert_eq!(detect_layout(BRIDGE_NAME).unwrap(), Layout::None);
+        assert_eq!(prepare_bridge(&config(65_521)).unwrap(), Origin::Created);
+        let bridge = link(BRIDGE_NAME).unwrap();
+        assert_eq!(bridge["linkinfo"]["info_kind"], "bridge");
+        assert_eq!(bridge["address"], MAC.to_string());
+        assert_eq!(bridge["mtu"], 65_521);
+        assert!(has_flag(&bridge, "UP"));
+        assert_eq!(detect_layout(BRIDGE_NAME).unwrap(), Layout::Bridge);
+
+        assert_eq!(prepare_bridge(&config(1376)).unwrap(), Origin::Adopted);
+        let again = link(BRIDGE_NAME).unwrap();
+        assert_eq!(again["ifindex"], bridge["ifindex"]);
+        assert_eq!(again["mtu"], 1376);
+        assert_eq!(
+            interface_peer_name(BRIDGE_NAME).unwrap().map(|name| name.to_string()),
+            Some(MAC.to_string())
+        );
+    });
+}
+
+#[test]
+fn a_foreign_interface_of_that_name_is_left_alone() {
+    isolated(|| {
+        ip(&["link", "add", BRIDGE_NAME, "type", "veth", "peer", "name", "other"]);
+        let error = prepare_bridge(&config(1376)).unwrap_err();
+        assert!(matches!(error, HostError::Inconsistent { .. }), "{error}");
+        assert_eq!(reset(BRIDGE_NAME).unwrap(), Vec::<String>::new());
+        assert!(link(BRIDGE_NAME).is_some());
+    });
+}
+
+#[test]
+fn ports_keep_the_mtu_and_the_address_of_the_bridge() {
+    isolated(|| {
+        prepare_bridge(&config(65_521)).unwrap();
+        ip(&["tuntap", "add", "dev", TAP_NAME, "mode", "tap"]);
+        join(BRIDGE_NAME, TAP_NAME).unwrap();
+        join(BRIDGE_NAME, TAP_NAME).unwrap();
+        let tap = link(TAP_NAME).unwrap();
+        assert_eq!(tap["master"], BRIDGE_NAME);
+        assert_eq!(tap["mtu"], 65_521);
+        assert!(has_flag(&tap, "UP"));
+        let bridge = link(BRIDGE_NAME).unwrap();
+        assert_eq!(bridge["address"], MAC.to_string());
+        assert_eq!(bridge["mtu"], 65_521);
+    });
+}
+
+#[test]
+fn the_capture_pair_comes_and_goes() {
+    isolated(|| {
+        prepare_bridge(&config(9000)).unwrap();
+        prepare_capture_pair(BRIDGE_NAME).unwrap();
+        let port = link(CAPTURE_BRIDGE_END).unwrap();
+        assert_eq!(port["master"], BRIDGE_NAME);
+        for name in [CAPTURE_BRIDGE_END, CAPTURE_ROUTER_END] {
+            let end = link(name).unwrap();
+            assert_eq!(end["mtu"], 9000);
+            assert!(has_flag(&end, "LOWER_UP"), "{end}");
+        }
+        assert!(!offloads_checksums(BRIDGE_NAME));
+
+        prepare_capture_pair(BRIDGE_NAME).unwrap();
+        assert_eq!(link(CAPTURE_BRIDGE_END).unwrap()["ifindex"], port["ifindex"]);
+
+        remove_capture_pair(BRIDGE_NAME).unwrap();
+        remove_capture_pair(BRIDGE_NAME).unwrap();
+        assert!(link(CAPTURE_ROUTER_END).is_none());
+        assert!(offloads_checksums(BRIDGE_NAME));
+    });
+}
+
+#[test]
+fn attached_containers_reach_each_other() {
+    isolated(|| {
+        prepare_bridge(&config(1376)).unwrap();
+        let [a, b] = [Container::new(), Container::new()];
+        let attached =
+            attach(&a.namespace(), &attachment(&["10.32.0.1/24", "fd00::1/64"])).unwrap();
+        assert!(attached.created);
+        assert_eq!(attached.added.len(), 2);
+        attach(&b.namespace(), &attachment(&["10.32.0.2/24"])).unwrap();
+
+        let listening = a.run(|| {
+            let socket = UdpSocket::bind("10.32.0.1:7000").unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            socket
+        });
+        b.run(|| {
+            let socket = UdpSocket::bind("10.32.0.2:7001").unwrap();
+            socket.send_to(b"hello", "10.32.0.1:7000").unwrap();
+        });
+        let mut buffer = [0; 16];
+        let (length, from) = listening.recv_from(&mut buffer).unwrap();
+        assert_eq!((&buffer[..length], from.ip()), (&b"hello"[..], "10.32.0.2".parse().unwrap()));
+
+        a.run(|| {
+            let ethwe = link("ethwe").unwrap();
+            assert_eq!(ethwe["mtu"], 1376);
+            let routes = ip(&["-j", "route", "show", "224.0.0.0/4"]);
+            assert_eq!(routes[0]["dev"], "ethwe");
+            assert_eq!(routes[0]["scope"], "link");
+            assert!(!offloads_checksums("ethwe"), "there is no TAP to take unfinished ones");
+        });
+    });
+}
+
+#[test]
+fn a_tap_takes_unfinished_checksums() {
+    isolated(|| {
+        prepare_bridge(&config(1376)).unwrap();
+        ip(&["tuntap", "add", "dev", TAP_NAME, "mode", "tap"]);
+        join(BRIDGE_NAME, TAP_NAME).unwrap();
+        let [a, b] = [Container::new(), Container::new()];
+        attach(&a.namespace(), &attachment(&[])).unwrap();
+        a.run(|| assert!(offloads_checksums("ethwe")));
+        let wanted = Attachment { checksums: Checksums::Software, ..attachment(&[]) };
+        attach(&b.namespace(), &wanted).unwrap();
+        b.run(|| assert!(!offloads_checksums("ethwe")));
+    });
+}
+
+#[test]
+fn the_neighbours_hear_of_a_new_address() {
+    isolated(|| {
+        prepare_bridge(&config(1376)).unwrap();
+        ip(&["address", "add", "10.32.0.99/24", "dev", BRIDGE_NAME]);
+        // An entry that is wrong and known to be used: only an announcement mends it.
+        let stale = "02:00:00:00:00:99";
+        ip(&["neigh", "add", "10.32.0.1", "lladdr", stale, "dev", BRIDGE_NAME, "nud", "stale"]);
+        let container = Container::new();
+        attach(&container.namespace(), &attachment(&["10.32.0.1/24"])).unwrap();
+        let mac = container.run(|| link("ethwe").unwrap()["address"].clone());
+        let neighbours = ip(&["-j", "neigh", "show", "10.32.0.1", "dev", BRIDGE_NAME]);
+        assert_eq!(neighbours[0]["lladdr"], mac);
+    });
+}
+
+#[test]
+fn attaching_again_only_adds() {
+    isolated(|| {
+        prepare_bridge(&config(1376)).unwrap();
+        let container = Container::new();
+        attach(&container.namespace(), &attachment(&["10.32.0.1/24"])).unwrap();
+        let first = container.run(|| link("ethwe").unwrap()["ifindex"].clone());
+        let again =
+            attach(&container.namespace(), &attachment(&["10.32.0.1/24", "10.33.0.1/16"])).unwrap();
+        assert!(!again.created);
+        assert_eq!(again.added, ["10.33.0.1/16".parse::<Cidr>().unwrap()]);
+        container.run(|| {
+            assert_eq!(link("ethwe").unwrap()["ifindex"], first);
+            assert_eq!(addresses("ethwe"), ["10.32.0.1/24", "10.33.0.1/16"]);
+        });
+    });
+}
+
+#[test]
+fn detaching_takes_the_interface_with_the_last_address() {
+    isolated(|| {
+        prepare_bridge(&config(1376)).unwrap();
+        let container = Container::new();
+        let namespace = container.namespace();
+        attach(&namespace, &attachment(&["10.32.0.1/24", "10.33.0.1/16", "fd00::1/64"])).unwrap();
+
+        let one = detach(&namespace, &["10.32.0.1/24".parse().unwrap()]).unwrap();
+        assert_eq!((one.removed.len(), one.unplugged), (1, false));
+        container.run(|| assert_eq!(addresses("ethwe"), ["10.33.0.1/16", "fd00::1/64"]));
+
+        let rest = detach(&namespace, &[]).unwrap();
+        assert_eq!((rest.removed.len(), rest.unplugged), (2, true));
+        container.run(|| assert!(link("ethwe").is_none()));
+        assert_eq!(veths(), Vec::<String>::new());
+
+        let nothing = detach(&namespace, &[]).unwrap();
+        assert_eq!((nothing.removed.len(), nothing.unplugged), (0, false));
+    });
+}
+
+#[test]
+fn a_failed_attach_leaves_nothing() {
+    isolated(|| {
+        let container = Container::new();
+        let error = attach(&container.namespace(), &attachment(&["10.32.0.1/24"])).unwrap_err();
+        assert!(error.to_string().contains("start the router first"), "{error}");
+        assert_eq!(veths(), Vec::<String>::new());
+
+        prepare_bridge(&config(1376)).unwrap();
+        attach(&container.namespace(), &attachment(&[])).unwrap();
+        let taken = veths().pop().unwrap().replace("vethwepl", "vethwepg");
+        detach(&container.namespace(), &[]).unwrap();
+        container.run(|| ip(&["link", "add", "name", &taken, "type", "bridge"]));
+        let failed = attach(&container.namespace(), &attachment(&["10.32.0.1/24"]));
+        assert!(failed.is_err());
+        assert_eq!(veths(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn what_an_interrupted_attach_left_does_not_stop_the_next() {
+    isolated(|| {
+        prepare_bridge(&config(1376)).unwrap();
+        let container = Container::new();
+        attach(&container.namespace(), &attachment(&[])).unwrap();
+        let host_end = veths().pop().unwrap();
+        detach(&container.namespace(), &[]).unwrap();
+
+        let guest_end = host_end.replace("vethwepl", "vethwepg");
+        ip(&["link", "add", &host_end, "type", "veth", "peer", "name", &guest_end]);
+        assert!(attach(&container.namespace(), &attachment(&["10.32.0.1/24"])).unwrap().created);
+
+        ip(&["link", "add", "vethweplstale", "type", "veth", "peer", "name", "vethwepgstale"]);
+        prepare_bridge(&config(1376)).unwrap();
+        assert_eq!(veths(), [host_end]);
+    });
+}
+
+#[test]
+fn reset_removes_everything_of_ours_and_nothing_else() {
+    isolated(|| {
+        prepare_bridge(&config(1376)).unwrap();
+        prepare_capture_pair(BRIDGE_NAME).unwrap();
+        let container = Container::new();
+        attach(&container.namespace(), &attachment(&["10.32.0.1/24"])).unwrap();
+        ip(&["link", "add", "veth0", "type", "veth", "peer", "name", "veth1"]);
+        ip(&["link", "add", "br0", "type", "bridge"]);
+
+        let removed = reset(BRIDGE_NAME).unwrap();
+        assert!(removed.contains(&BRIDGE_NAME.to_owned()), "{removed:?}");
+        assert_eq!(detect_layout(BRIDGE_NAME).unwrap(), Layout::None);
+        assert_eq!(veths(), ["veth0", "veth1"]);
+        assert!(link("br0").is_some());
+        container.run(|| assert!(link("ethwe").is_none()));
+        assert_eq!(reset(BRIDGE_NAME).unwrap(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn the_automatic_mtu_looks_at_the_underlay() {
+    isolated(|| {
+        ip(&["link", "add", "eth0", "type", "veth", "peer", "name", "wire"]);
+        ip(&["link", "set", "eth0", "mtu", "9000", "up"]);
+        ip(&["link", "set", "wire", "up"]);
+        assert_eq!(automatic_mtu(BRIDGE_NAME).unwrap(), 1376);
+        ip(&["address", "add", "192.0.2.1/24", "dev", "eth0"]);
+        ip(&["route", "add", "default", "via", "192.0.2.2"]);
+        assert_eq!(automatic_mtu(BRIDGE_NAME).unwrap(), 8876);
+    });
+}
+
+fn attachment(addresses: &[&str]) -> Attachment {
+    Attachment {
+        bridge: BRIDGE_NAME.to_owned(),
+        addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+        multicast_route: true,
+        checksums: Checksums::Automatic,
+    }
+}
+
+/// Runs `test` in a network namespace of its own, as the host.
+fn isolated(test: impl FnOnce() + Send) {
+    thread::scope(|scope| {
+        let host = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root");
+            test();
+        });
+        if let Err(panic) = host.join() {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}
+
+/// A network namespace that lives as long as this.
+struct Container(File);
+
+impl Container {
+    fn new() -> Self {
+        let make = || {
+            unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root");
+            File::open("/proc/thread-self/ns/net").unwrap()
+        };
+        Self(thread::spawn(make).join().unwrap())
+    }
+
+    fn namespace(&self) -> Namespace {
+        let path = format!("/proc/self/fd/{}", self.0.as_raw_fd());
+        Namespace::find(&path, Path::new("/proc")).unwrap()
+    }
+
+    fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let inside = || {
+            setns(self.0.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();
+            work()
+        };
+        thread::scope(|scope| match scope.spawn(inside).join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    }
+}
+
+/// Runs `ip` in the namespace of this thread.
+fn ip(arguments: &[&str]) -> Value {
+    let output = Command::new("ip").args(arguments).output().expect("iproute2 is installed");
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "ip {arguments:?}: {complaint}");
+    if output.stdout.is_empty() {
+        return Value::Null;
+    }
+    serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
+}
+
+fn links() -> Vec<Value> {
+    match ip(&["-j", "-d", "link", "show"]) {
+        Value::Array(links) => links,
+        other => panic!("not a list: {other}"),
+    }
+}
+
+fn link(name: &str) -> Option<Value> {
+    links().into_iter().find(|link| link["ifname"] == name)
+}
+
+fn has_flag(link: &Value, flag: &str) -> bool {
+    link["flags"].as_array().is_some_and(|flags| flags.iter().any(|f| f == flag))
+}
+
+/// The names of all veth interfaces.
+fn veths() -> Vec<String> {
+    let mut names: Vec<_> = links()
+        .iter()
+        .filter(|link| link["linkinfo"]["info_kind"] == "veth")
+        .filter_map(|link| link["ifname"].as_str().map(str::to_owned))
+        .collect();
+    names.sort();
+    names
+}
+
+/// The addresses of an interface but the link-local ones, sorted.
+fn addresses(name: &str) -> Vec<String> {
+    let shown = ip(&["-j", "address", "show", "dev", name]);
+    let mut addresses: Vec<_> = shown[0]["addr_info"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|address| address["scope"] == "global")
+        .map(|address| {
+            let ip: IpAddr = address["local"].as_str().unwrap().parse().unwrap();
+            format!("{ip}/{}", address["prefixlen"])
+        })
+        .collect();
+    addresses.sort();
+    addresses
+}
+
+fn offloads_checksums(name: &str) -> bool {
+    let output = Command::new("ethtool").args(["-k", name]).output().expect("ethtool is installed");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().find(|line| line.starts_with("tx-checksumming:"));
+    line.unwrap_or_else(|| panic!("{text}")).ends_with(" on")
+}
