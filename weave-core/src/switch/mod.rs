@@ -5,6 +5,7 @@
 //! * [`MacTable`]: which peer a station lives behind.
 //! * [`Switch`]: these together, shared by control plane and data threads.
 //! * [`Worker`], [`Pass`]: what a data thread calls.
+//! * [`Selector`]: which transport of a connection is in use.
 //! * [`Overlay`], [`Link`], [`Forwarder`]: what a transport implements.
 
 mod counters;
@@ -13,6 +14,7 @@ mod frame;
 mod mac_table;
 mod overlay;
 mod pass;
+mod selector;
 mod shared;
 mod table;
 
@@ -25,5 +27,6 @@ pub use overlay::{
     Waker, WorkerId,
 };
 pub use pass::{Inject, Pass, Worker};
+pub use selector::{MemberReport, MemberState, Selector, SelectorEvent};
 pub use shared::{Noted, Switch, SwitchReport, TooManyWorkers};
 pub use table::{ForwardingTable, Hops, Neighbour, NeighbourLinks, Topology};

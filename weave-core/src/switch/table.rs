@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use super::Forwarder;
-use crate::mesh::PeerName;
+use crate::mesh::{PeerName, Routes};
 
 /// The routes a table is built from. For frames these are those over established connections
 /// (spec mesh.md, section 17.3).
@@ -20,6 +20,16 @@ pub trait Topology: Send + Sync {
     fn broadcast(&self, source: PeerName) -> Vec<PeerName>;
 }
 
+impl Topology for Routes {
+    fn next_hops(&self) -> Vec<(PeerName, PeerName)> {
+        self.unicast_table().collect()
+    }
+
+    fn broadcast(&self, source: PeerName) -> Vec<PeerName> {
+        Self::broadcast(self, source).to_vec()
+    }
+}
+
 /// The links to one neighbour, as the table is built from them.
 #[derive(Clone)]
 pub struct NeighbourLinks {
@@ -29,7 +39,7 @@ pub struct NeighbourLinks {
     pub forwarders: Vec<Arc<dyn Forwarder>>,
 }
 
-/// Where frames go. See the [module](self).
+/// Where frames go: never changed, replaced as a whole.
 pub struct ForwardingTable {
     own: PeerName,
     topology: Option<Arc<dyn Topology>>,
@@ -222,7 +232,7 @@ pub(super) mod fixture {
     use std::sync::Mutex;
 
     use super::super::{Envelope, Forwarded, WorkerId};
-    use super::*;
+    use super::{Arc, Forwarder, PeerName, Topology};
 
     /// Routes written down by hand.
     #[derive(Default)]
