@@ -3,6 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use subtle::ConstantTimeEq;
+use zeroize::Zeroize;
+
 /// The 48-bit name of a peer, written as a MAC address. Ordered numerically. Never zero on a
 /// live peer: zero means "unknown".
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -124,8 +127,23 @@ pub struct ConnectionId(pub u64);
 
 /// The 32 bytes that both ends derive from X25519 and the password (spec mesh.md, section 4.2).
 /// Wiped when dropped, never printed.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct SessionKey(pub [u8; 32]);
+
+impl PartialEq for SessionKey {
+    /// In constant time.
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for SessionKey {}
+
+impl Drop for SessionKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
 
 impl fmt::Debug for SessionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

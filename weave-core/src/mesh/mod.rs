@@ -4,23 +4,34 @@ mod accept;
 mod config;
 mod engine;
 mod error;
+mod features;
 pub mod gossip;
 mod graph;
+mod handshake;
+mod header;
 mod identity;
+mod key_exchange;
+mod message;
 mod output;
 mod password;
 mod random;
 mod report;
 mod routes;
+mod session;
 mod subnet;
 
 pub use config::{Config, DEFAULT_CONNECTION_LIMIT, DEFAULT_PORT};
 pub use engine::Mesh;
 pub use error::{ConnectionError, TargetError};
+pub use features::{Features, FeaturesError};
 pub use graph::{Graph, View};
+pub use handshake::{Established, Handshake, HandshakeError, HandshakeParams, Progress};
+pub use header::{Header, HeaderError, Version};
 pub use identity::{
     ConnectionId, ConnectionUid, PeerName, PeerNameError, SessionKey, ShortId, Uid,
 };
+pub use key_exchange::LowOrderKey;
+pub use message::{Gossip, GossipMessageError, LegacyControl, Message, Unicast};
 pub use output::{Control, Event, LinkRequest, Output};
 pub use password::Password;
 pub use random::Random;
@@ -28,4 +39,5 @@ pub use report::{
     ConnectionReport, Counters, PeerConnectionReport, PeerReport, Report, TargetReport, TargetState,
 };
 pub use routes::Routes;
+pub use session::{MAX_MESSAGE_LEN, Session, SessionError, TooLongToSend};
 pub use subnet::{Subnet, SubnetError};
