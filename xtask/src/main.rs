@@ -1,1 +1,50 @@
-fn main() {}
+//! What the project does to itself. `cargo xtask` lists the tasks.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line program")]
+
+mod bench;
+mod check;
+mod demo;
+mod fuzz;
+mod no_io;
+mod steps;
+mod tools;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+const USAGE: &str = "\
+usage: cargo xtask TASK
+
+  test                       everything a change has to pass; needs root, less than an hour
+  demo                       three hosts and two containers on this machine, with traffic; needs root
+  bench [lab|mesh] [ARG...]  measures; `bench lab --help` and `bench mesh --help` say what
+  fuzz [TARGET [SECONDS]]    fuzzes one target, or each in turn (20 seconds)
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[&str]) -> Result<bool> {
+    match arguments {
+        ["test"] => check::all(),
+        ["demo"] => demo::run().map(|()| true),
+        ["bench", rest @ ..] => bench::run(rest).map(|()| true),
+        ["fuzz", rest @ ..] => fuzz::run_arguments(rest),
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            Ok(true)
+        }
+        _ => anyhow::bail!("unknown task `{}`\n\n{USAGE}", arguments.join(" ")),
+    }
+}
