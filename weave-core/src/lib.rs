@@ -4,8 +4,11 @@
 //! as arguments, outputs are polled. No socket, no clock, no random source.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "tokio")]
+pub mod driver;
 pub mod mesh;
 pub mod mtu;
+pub mod router;
 pub mod secretbox;
 pub mod switch;
 pub mod time;

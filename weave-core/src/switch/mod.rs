@@ -12,6 +12,7 @@ mod counters;
 pub mod decision;
 mod frame;
 mod mac_table;
+mod null;
 mod overlay;
 mod pass;
 mod selector;
@@ -22,6 +23,7 @@ pub use counters::DropCounts;
 pub use decision::{Addresses, Arrival, Decision, DropCause, Onward};
 pub use frame::{ChecksumRequest, Frame, Segmentation, SegmentationKind};
 pub use mac_table::{Conflict, Learned, MAX_AGE, MacEntry, MacTable, QUIET, SWEEP_INTERVAL};
+pub use null::NullOverlay;
 pub use overlay::{
     Envelope, Forwarded, Forwarder, Link, LinkEvent, LinkParams, LinkStatus, Overlay, PrepareError,
     Waker, WorkerId,

@@ -309,7 +309,7 @@ mod tests {
 
     impl Setup {
         fn new() -> Self {
-            let switch = Arc::new(Switch::new(peer(1), 1, Waker::new(|| {})));
+            let switch = Arc::new(Switch::new(peer(1), 1));
             let (fast, slow, other) = (
                 Recorder::new(Forwarded::Taken),
                 Recorder::new(Forwarded::Taken),
@@ -434,7 +434,8 @@ mod tests {
         let moved = Waker::new(move || {
             counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         });
-        let switch = Arc::new(Switch::new(peer(1), 1, moved));
+        let switch = Arc::new(Switch::new(peer(1), 1));
+        switch.on_move(moved);
         let mut worker = Worker::new(switch.clone()).unwrap();
         let mut port = Port::default();
         let mut pass = worker.pass(at(0), &mut port);

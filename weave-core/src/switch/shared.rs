@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
 
@@ -23,7 +23,8 @@ pub struct Switch {
     own: PeerName,
     table: ArcSwap<ForwardingTable>,
     macs: MacTable,
-    moved: Waker,
+    /// Called when a station changed its peer.
+    on_move: OnceLock<Waker>,
     conflicts: AtomicU64,
     /// What is worth a line in the log; written on rare paths only, and never waited for.
     noted: Mutex<Noted>,
@@ -76,18 +77,24 @@ struct Workers {
 }
 
 impl Switch {
-    /// A switch without routes. `moved` is called when stations changed their peers, so that what
-    /// overlays derived from decisions can be forgotten. The seed should be random.
-    pub fn new(own: PeerName, seed: u64, moved: Waker) -> Self {
+    /// A switch without routes. The seed should be random.
+    pub fn new(own: PeerName, seed: u64) -> Self {
         Self {
             own,
             table: ArcSwap::from_pointee(ForwardingTable::isolated(own)),
             macs: MacTable::new(seed),
-            moved,
+            on_move: OnceLock::new(),
             conflicts: AtomicU64::new(0),
             noted: Mutex::default(),
             workers: Mutex::default(),
         }
+    }
+
+    /// From now on `waker` is called when stations changed their peers: what was derived from
+    /// decisions must then be forgotten. Can be set once; later calls have no effect.
+    pub fn on_move(&self, waker: Waker) {
+        // Whoever came first keeps it.
+        let _already_set = self.on_move.set(waker);
     }
 
     /// The peer whose switch this is.
@@ -204,7 +211,9 @@ impl Switch {
             if let Ok(mut noted) = self.noted.try_lock() {
                 noted.moved = Some((addresses.source, from, to));
             }
-            self.moved.wake();
+            if let Some(waker) = self.on_move.get() {
+                waker.wake();
+            }
         }
     }
 

@@ -1,0 +1,253 @@
+//! The task that owns a router.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::sleep_until;
+
+use super::clock::Clock;
+use super::connection::{Connection, Progress};
+use super::dial::{Found, dial, resolve};
+use super::ready::Ready;
+use super::{Request, Settings, log};
+use crate::mesh::ConnectionId;
+use crate::router::{Output, Router};
+use crate::switch::Waker;
+use crate::time::Instant;
+
+/// One buffer for all connections, since they are read one after the other.
+const READ_BUFFER: usize = 32 * 1024;
+
+/// Reads of one connection in one turn: then it goes to the end of the queue.
+const READS_PER_TURN: usize = 4;
+
+/// Connections served before timers, requests and the listener are looked at again.
+const CONNECTIONS_PER_TURN: usize = 64;
+
+/// How long to leave the listener alone after an error, such as too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+pub(super) struct Shell {
+    router: Router,
+    settings: Settings,
+    clock: Clock,
+    listener: TcpListener,
+    accept_at: Instant,
+    requests: mpsc::Receiver<Request>,
+    ready: Arc<Ready>,
+    connections: BTreeMap<ConnectionId, Connection>,
+    /// Those with something new to write.
+    dirty: BTreeSet<ConnectionId>,
+    dialling: BTreeMap<ConnectionId, AbortHandle>,
+    tasks: JoinSet<Found>,
+    buffer: Box<[u8]>,
+}
+
+impl Shell {
+    pub(super) fn new(
+        router: Router,
+        settings: Settings,
+        clock: Clock,
+        listener: TcpListener,
+        requests: mpsc::Receiver<Request>,
+    ) -> Self {
+        let ready = Arc::new(Ready::default());
+        let for_links = Arc::clone(&ready);
+        router.on_wake(Waker::new(move || for_links.wake_links()));
+        Self {
+            router,
+            settings,
+            clock,
+            listener,
+            accept_at: Instant::ORIGIN,
+            requests,
+            ready,
+            connections: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            dialling: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            buffer: vec![0; READ_BUFFER].into(),
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            self.carry_out();
+            let now = self.clock.now();
+            let accepting = self.accept_at <= now;
+            let wake_at = [self.router.poll_timeout(), (!accepting).then_some(self.accept_at)]
+                .into_iter()
+                .flatten()
+                .min();
+            let timer = async {
+                match wake_at {
+                    Some(at) => sleep_until(self.clock.at(at)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.ready.wait() => self.serve_ready(),
+                () = timer => {
+                    let now = self.clock.now();
+                    self.router.handle_timeout(now);
+                }
+                accepted = self.listener.accept(), if accepting => match accepted {
+                    Ok((stream, _)) => self.handle_accepted(stream),
+                    // A neighbour that changed its mind before its turn came.
+                    Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept connections");
+                        self.accept_at = self.clock.now() + ACCEPT_PAUSE;
+                    }
+                },
+                Some(Ok(found)) = self.tasks.join_next() => self.handle_found(found),
+                request = self.requests.recv() => match request {
+                    Some(Request::Run(run)) => run(&mut self.router, self.clock.now()),
+                    Some(Request::Stop) | None => return,
+                },
+            }
+        }
+    }
+
+    fn serve_ready(&mut self) {
+        if self.ready.take_links() {
+            self.router.handle_wakes(self.clock.now());
+        }
+        for _ in 0..self.ready.len().min(CONNECTIONS_PER_TURN) {
+            let Some(id) = self.ready.pop() else { break };
+            self.read(id);
+            self.dirty.insert(id);
+        }
+        if self.ready.len() > 0 {
+            self.ready.again();
+        }
+    }
+
+    fn read(&mut self, id: ConnectionId) {
+        for _ in 0..READS_PER_TURN {
+            let Some(connection) = self.connections.get(&id) else { return };
+            match connection.read(&mut self.buffer) {
+                Progress::Done(length) => {
+                    let bytes = self.buffer.get(..length).unwrap_or_default();
+                    self.router.handle_bytes(self.clock.now(), id, bytes);
+                }
+                Progress::Later => return,
+                Progress::Ended(reason) => return self.end(id, reason),
+            }
+        }
+        if let Some(connection) = self.connections.get(&id) {
+            connection.queue();
+        }
+    }
+
+    /// Does what the router wants, and writes what it left to be written, until there is nothing
+    /// left of either.
+    fn carry_out(&mut self) {
+        loop {
+            self.take_outputs();
+            let Some(id) = self.dirty.pop_first() else { return };
+            self.write(id);
+        }
+    }
+
+    fn write(&mut self, id: ConnectionId) {
+        loop {
+            let Some(connection) = self.connections.get_mut(&id) else { return };
+            match connection.write() {
+                Progress::Done(length) => {
+                    self.router.handle_written(self.clock.now(), id, length);
+                }
+                Progress::Later => return,
+                Progress::Ended(reason) => return self.end(id, reason),
+            }
+        }
+    }
+
+    fn end(&mut self, id: ConnectionId, reason: String) {
+        if self.connections.remove(&id).is_some() {
+            self.router.handle_closed(self.clock.now(), id, reason);
+        }
+    }
+
+    fn take_outputs(&mut self) {
+        while let Some(output) = self.router.poll_output() {
+            match output {
+                Output::Send { id, bytes } => {
+                    if let Some(connection) = self.connections.get_mut(&id) {
+                        connection.push(bytes);
+                        self.dirty.insert(id);
+                    }
+                }
+                Output::Close { id } => {
+                    self.connections.remove(&id);
+                    if let Some(task) = self.dialling.remove(&id) {
+                        task.abort();
+                    }
+                }
+                Output::Dial { id, address } => {
+                    tracing::info!("->[{address}] attempting connection");
+                    let from = self.settings.listen.ip();
+                    let patience = self.settings.dial_timeout;
+                    let task = self.tasks.spawn(dial(id, from, address, patience));
+                    self.dialling.insert(id, task);
+                }
+                Output::Resolve { target, host } => {
+                    self.tasks.spawn(resolve(target, host));
+                }
+                Output::Event(event) => log::event(&event),
+            }
+        }
+    }
+
+    fn handle_accepted(&mut self, stream: TcpStream) {
+        let now = self.clock.now();
+        let addresses = (stream.local_addr(), stream.peer_addr());
+        // A connection that is gone already is none.
+        let (Ok(local), Ok(remote)) = addresses else { return };
+        tracing::info!("->[{remote}] connection accepted");
+        let id = self.router.handle_accepted(now, local, remote);
+        self.accept_at = self.router.accept_allowed_at(now);
+        self.adopt(id, stream);
+    }
+
+    fn handle_found(&mut self, found: Found) {
+        let now = self.clock.now();
+        match found {
+            Found::Resolved { target, result } => {
+                self.router.handle_resolved(now, &target, result);
+            }
+            Found::Dialled { id, result } => {
+                if self.dialling.remove(&id).is_none() {
+                    return;
+                }
+                let opened = result.and_then(|stream| {
+                    let local = stream.local_addr().map_err(|error| error.to_string())?;
+                    let remote = stream.peer_addr().map_err(|error| error.to_string())?;
+                    Ok((stream, local, remote))
+                });
+                match opened {
+                    Ok((stream, local, remote)) => {
+                        self.router.handle_dialled(now, id, local, remote);
+                        self.adopt(id, stream);
+                    }
+                    Err(error) => self.router.handle_dial_failed(now, id, error),
+                }
+            }
+        }
+    }
+
+    fn adopt(&mut self, id: ConnectionId, stream: TcpStream) {
+        match Connection::new(stream, &self.ready.ticket(id)) {
+            Ok(connection) => {
+                connection.queue();
+                self.connections.insert(id, connection);
+            }
+            Err(error) => self.router.handle_closed(self.clock.now(), id, error.to_string()),
+        }
+    }
+}
