@@ -19,6 +19,7 @@ usage: cargo xtask TASK
   test                       everything a change has to pass; needs root, less than an hour
   demo                       three hosts and two containers on this machine, with traffic; needs root
   bench [lab|mesh] [ARG...]  measures; `bench lab --help` and `bench mesh --help` say what
+  no-io                      proves that weave-core alone does no I/O (a part of test)
   fuzz [TARGET [SECONDS]]    fuzzes one target, or each in turn (20 seconds)
 ";
 
@@ -40,6 +41,7 @@ fn run(arguments: &[&str]) -> Result<bool> {
         ["test"] => check::all(),
         ["demo"] => demo::run().map(|()| true),
         ["bench", rest @ ..] => bench::run(rest).map(|()| true),
+        ["no-io"] => no_io::prove().map(|()| true),
         ["fuzz", rest @ ..] => fuzz::run_arguments(rest),
         [] | ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
