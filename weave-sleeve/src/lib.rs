@@ -1,1 +1,35 @@
-//! placeholder
+//! The sleeve overlay: frames in UDP datagrams, in user space.
+//!
+//! Any neighbour that a UDP datagram reaches can be reached through the sleeve, sealed or in
+//! clear. It speaks the protocol of Weave Net 2.x.
+//!
+//! ```text
+//!   bridge ── Port ── DataThread::capturing ──▶ Switch ──▶ links ──▶ UDP
+//!   bridge ── Port ◀── Switch ◀── DataThread::receiving ◀── Receiver ◀── UDP
+//! ```
+//!
+//! * [`Sleeve`] is the transport: an [`Overlay`](weave_core::switch::Overlay) of the router.
+//! * [`port`] is the device on the local bridge.
+//! * [`DataThread`] moves frames between the two.
+//! * [`datagram`], [`cipher`], [`replay`] and [`link`] are the protocol, without sockets.
+
+pub mod cipher;
+pub mod datagram;
+pub mod link;
+pub mod port;
+pub mod replay;
+
+mod aggregate;
+mod carrier;
+mod clock;
+mod counters;
+mod overlay;
+mod pump;
+mod receiver;
+mod sys;
+mod udp;
+
+pub use clock::Clock;
+pub use overlay::Sleeve;
+pub use pump::DataThread;
+pub use receiver::{Receiver, ReceiverCounters};

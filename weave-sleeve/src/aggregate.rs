@@ -1,0 +1,280 @@
+//! Several frames in one datagram, several datagrams in one system call (spec sleeve.md,
+//! section 5.1).
+//!
+//! ```text
+//!   arena  | datagram | datagram | datagram being filled ......|        |
+//!          | header, record, record ... | header, record |
+//! ```
+//!
+//! A [`Batch`] holds what one data thread has for one link and channel. Frames are written once,
+//! to where they are sealed and sent from. Nothing waits: whoever appends flushes as soon as it
+//! has no more frames at hand.
+
+use std::ops::Range;
+
+use weave_core::mesh::PeerName;
+use weave_core::mtu::MAX_UDP_PAYLOAD;
+
+use crate::cipher::{Channel, Cipher, NoncesExhausted};
+use crate::datagram::{RECORD_HEADER, put_record};
+
+/// Frames taken before a datagram is closed even though more would fit.
+const FRAMES_PER_ROUND: usize = 100;
+
+/// Datagrams in one batch. As many as one `UDP_SEGMENT` train can have.
+pub(crate) const MAX_DATAGRAMS: usize = 64;
+
+/// Room for the largest datagram, or for 44 of 1472 bytes.
+const ARENA: usize = 1 << 16;
+
+/// What an append did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Appended {
+    /// The frame is in.
+    Taken,
+    /// There is no room before the batch was sent: send it, then append again.
+    Full,
+    /// The frame does not fit an empty datagram of this channel.
+    TooLong,
+}
+
+/// Datagrams under construction.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    channel: Channel,
+    arena: Box<[u8]>,
+    closed: Vec<Range<usize>>,
+    open: Option<Range<usize>>,
+    round: usize,
+}
+
+impl Batch {
+    pub(crate) fn new(channel: Channel) -> Self {
+        Self {
+            channel,
+            arena: vec![0; ARENA].into_boxed_slice(),
+            closed: Vec::with_capacity(MAX_DATAGRAMS),
+            open: None,
+            round: 0,
+        }
+    }
+
+    pub(crate) const fn channel(&self) -> Channel {
+        self.channel
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.closed.is_empty() && self.open.is_none()
+    }
+
+    /// Appends a frame to the datagram being filled, or to a new one. `max_payload` is the
+    /// largest datagram that passes in one piece.
+    pub(crate) fn append(
+        &mut self,
+        cipher: &Cipher,
+        max_payload: usize,
+        own: PeerName,
+        (source, destination): (PeerName, PeerName),
+        frame: &[u8],
+    ) -> Result<Appended, NoncesExhausted> {
+        let max_payload = max_payload.min(MAX_UDP_PAYLOAD);
+        let record = RECORD_HEADER + frame.len();
+        if let Some(open) = &mut self.open {
+            if self.round < FRAMES_PER_ROUND && open.len() + record <= max_payload {
+                open.end = put_record(&mut self.arena, open.end, source, destination, frame);
+                self.round += 1;
+                return Ok(Appended::Taken);
+            }
+            self.close(cipher, own)?;
+        }
+        let length = cipher.header_len() + record;
+        let limit = match self.channel {
+            Channel::DontFragment => max_payload,
+            Channel::Fragmentable => MAX_UDP_PAYLOAD,
+        };
+        if length > limit {
+            self.round = 0;
+            return Ok(Appended::TooLong);
+        }
+        // Room for all that it can grow to.
+        let start = self.closed.last().map_or(0, |last| last.end);
+        if start + length.max(max_payload) > ARENA || self.closed.len() == MAX_DATAGRAMS {
+            return Ok(Appended::Full);
+        }
+        if self.round == FRAMES_PER_ROUND {
+            self.round = 0;
+        }
+        let records = start + cipher.header_len();
+        let end = put_record(&mut self.arena, records, source, destination, frame);
+        self.open = Some(start..end);
+        self.round += 1;
+        Ok(Appended::Taken)
+    }
+
+    /// Seals the datagram being filled.
+    pub(crate) fn close(&mut self, cipher: &Cipher, own: PeerName) -> Result<(), NoncesExhausted> {
+        if let Some(range) = self.open.take() {
+            cipher.seal(own, self.channel, &mut self.arena[range.clone()])?;
+            self.closed.push(range);
+        }
+        Ok(())
+    }
+
+    /// The sealed datagrams, in order, one behind the other in the bytes.
+    pub(crate) fn datagrams(&self) -> (&[u8], &[Range<usize>]) {
+        (&self.arena, &self.closed)
+    }
+
+    /// Forgets all: it was sent, or cannot be.
+    pub(crate) fn clear(&mut self) {
+        self.closed.clear();
+        self.open = None;
+        self.round = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+    use weave_core::mesh::SessionKey;
+
+    use super::*;
+    use crate::cipher::LegacyBox;
+    use crate::datagram::Records;
+    use crate::replay::Windows;
+
+    fn names() -> (PeerName, PeerName) {
+        (PeerName::from_bytes([2; 6]), PeerName::from_bytes([4; 6]))
+    }
+
+    fn cipher(encrypted: bool, outbound: bool) -> Cipher {
+        if encrypted {
+            Cipher::Legacy(LegacyBox::new(SessionKey([9; 32]), outbound))
+        } else {
+            Cipher::Plain
+        }
+    }
+
+    /// Packs frames of these lengths; returns the datagrams and which frames did not fit.
+    fn pack(
+        encrypted: bool,
+        channel: Channel,
+        max_payload: usize,
+        lengths: &[usize],
+    ) -> (Vec<Vec<u8>>, usize) {
+        let cipher = cipher(encrypted, true);
+        let own = PeerName::from_bytes([6; 6]);
+        let mut batch = Batch::new(channel);
+        let (mut sent, mut dropped) = (Vec::new(), 0);
+        let mut flush = |batch: &mut Batch| {
+            batch.close(&cipher, own).unwrap();
+            let (arena, ranges) = batch.datagrams();
+            sent.extend(ranges.iter().map(|range| arena[range.clone()].to_vec()));
+            batch.clear();
+        };
+        for (index, length) in lengths.iter().enumerate() {
+            let frame = vec![u8::try_from(index % 251).unwrap(); *length];
+            let append =
+                |batch: &mut Batch| batch.append(&cipher, max_payload, own, names(), &frame);
+            match append(&mut batch).unwrap() {
+                Appended::Taken => {}
+                Appended::TooLong => dropped += 1,
+                Appended::Full => {
+                    flush(&mut batch);
+                    assert_eq!(append(&mut batch), Ok(Appended::Taken));
+                }
+            }
+        }
+        flush(&mut batch);
+        assert!(batch.is_empty());
+        (sent, dropped)
+    }
+
+    /// The lengths and the content of the frames in a datagram.
+    fn frames(encrypted: bool, windows: &mut Windows, datagram: &[u8]) -> Vec<Vec<u8>> {
+        let mut datagram = datagram.to_vec();
+        let records = cipher(encrypted, false).open(windows, &mut datagram).unwrap();
+        Records::new(records).map(|record| record.unwrap().frame.to_vec()).collect()
+    }
+
+    fn number(value: &Value) -> usize {
+        usize::try_from(value.as_u64().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn packs_as_the_reference_does() {
+        let vectors: Value =
+            serde_json::from_str(include_str!("../../tests/vectors/sleeve.json")).unwrap();
+        for case in vectors["aggregation"].as_array().unwrap() {
+            let name = case["name"].as_str().unwrap();
+            let lengths: Vec<_> =
+                case["queued_frame_lengths"].as_array().unwrap().iter().map(number).collect();
+            let encrypted = case["encrypted"].as_bool().unwrap();
+            let channel = if case["df_channel"].as_bool().unwrap() {
+                Channel::DontFragment
+            } else {
+                Channel::Fragmentable
+            };
+            let (sent, _) = pack(encrypted, channel, number(&case["max_payload"]), &lengths);
+            let mut windows = Windows::default();
+            let packed: Vec<_> = sent
+                .iter()
+                .map(|datagram| {
+                    let frames = frames(encrypted, &mut windows, datagram);
+                    (datagram.len(), frames.iter().map(Vec::len).collect::<Vec<_>>())
+                })
+                .collect();
+            let expected: Vec<_> = case["packets"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|packet| {
+                    let lengths = packet["frame_lengths"].as_array().unwrap();
+                    let lengths: Vec<_> = lengths.iter().map(number).collect();
+                    (number(&packet["udp_payload_length"]), lengths)
+                })
+                .collect();
+            assert_eq!(packed, expected, "{name}");
+        }
+    }
+
+    proptest! {
+        // Each case seals some hundreds of kilobytes.
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn keeps_limits_and_order(
+            encrypted: bool,
+            fragmentable: bool,
+            max_payload in 100_usize..9000,
+            lengths in prop::collection::vec(
+                prop_oneof![9 => 0_usize..200, 5 => 0_usize..2000, 1 => 0_usize..65_600],
+                0..150,
+            ),
+        ) {
+            let channel =
+                if fragmentable { Channel::Fragmentable } else { Channel::DontFragment };
+            let header = cipher(encrypted, true).header_len() + RECORD_HEADER;
+            let limit = if fragmentable { MAX_UDP_PAYLOAD } else { max_payload };
+            let (sent, dropped) = pack(encrypted, channel, max_payload, &lengths);
+            let mut windows = Windows::default();
+            let mut received = Vec::new();
+            for datagram in &sent {
+                let frames = frames(encrypted, &mut windows, datagram);
+                prop_assert!((1..=FRAMES_PER_ROUND).contains(&frames.len()));
+                let limit = if frames.len() == 1 { limit } else { max_payload };
+                prop_assert!(datagram.len() <= limit);
+                received.extend(frames);
+            }
+            let expected: Vec<_> = lengths
+                .iter()
+                .enumerate()
+                .filter(|(_, length)| header + **length <= limit)
+                .map(|(index, length)| vec![u8::try_from(index % 251).unwrap(); *length])
+                .collect();
+            prop_assert_eq!(lengths.len() - dropped, expected.len());
+            prop_assert!(received == expected);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What is in a UDP datagram (spec sleeve.md, section 2).
+//!
+//! ```text
+//!   plain     | 6 sender | records ...
+//!   sealed    | 6 sender | 8 word | 16 tag | records ..., encrypted
+//!
+//!   record    | 6 source | 6 destination | 2 length n | n frame |
+//! ```
+//!
+//! `sender` is the router that sent the datagram; `source` and `destination` are the peers
+//! between which the frame travels. Integers are big-endian. The sealing is in [`crate::cipher`].
+
+use weave_core::mesh::PeerName;
+
+/// Length of a peer name.
+pub const NAME_LEN: usize = 6;
+
+/// Length of what precedes each frame.
+pub const RECORD_HEADER: usize = 14;
+
+/// The name of the router that sent this datagram.
+///
+/// # Errors
+/// When the datagram is too short for one.
+pub fn sender(datagram: &[u8]) -> Result<PeerName, RecordError> {
+    match datagram.first_chunk::<NAME_LEN>() {
+        Some(name) => Ok(PeerName::from_bytes(*name)),
+        None => Err(RecordError::NoSender { length: datagram.len() }),
+    }
+}
+
+/// Appends a record at `at`; the room is the caller's duty. Returns where the next one goes.
+///
+/// # Panics
+/// If `buffer` is too short or the frame longer than 65535 bytes: both are checked when a frame
+/// is admitted to a packet.
+pub(crate) fn put_record(
+    buffer: &mut [u8],
+    at: usize,
+    source: PeerName,
+    destination: PeerName,
+    frame: &[u8],
+) -> usize {
+    let length = u16::try_from(frame.len()).expect("an admitted frame is below 64 KiB");
+    let end = at + RECORD_HEADER + frame.len();
+    let record = &mut buffer[at..end];
+    record[..6].copy_from_slice(&source.to_bytes());
+    record[6..12].copy_from_slice(&destination.to_bytes());
+    record[12..14].copy_from_slice(&length.to_be_bytes());
+    record[14..].copy_from_slice(frame);
+    end
+}
+
+/// A frame and the peers it travels between.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Record<'a> {
+    /// Where the frame was captured.
+    pub source: PeerName,
+    /// Where it goes.
+    pub destination: PeerName,
+    /// An Ethernet frame without FCS, of any length.
+    pub frame: &'a [u8],
+}
+
+/// Why the rest of a datagram is not a record. The offsets count from the first record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// Not even a name.
+    #[error("{length} bytes are too short for the name of the sender")]
+    NoSender {
+        /// Length of the datagram.
+        length: usize,
+    },
+    /// A record says that it is longer than what is left.
+    #[error("too short: expected a frame of {expected} bytes at offset {offset}, got {available}")]
+    FrameTooShort {
+        /// Where the frame starts.
+        offset: usize,
+        /// Its length, as it says.
+        expected: usize,
+        /// What there is.
+        available: usize,
+    },
+    /// What is left is shorter than the header of a record.
+    #[error("{length} bytes of trailing garbage at offset {offset}")]
+    TrailingGarbage {
+        /// Where it starts.
+        offset: usize,
+        /// How much it is.
+        length: usize,
+    },
+}
+
+/// The records of a datagram, in order; after an error there are none.
+#[derive(Clone, Debug)]
+pub struct Records<'a> {
+    rest: &'a [u8],
+    offset: usize,
+}
+
+impl<'a> Records<'a> {
+    /// The records in these bytes: what follows the header of a plain datagram, or what was
+    /// sealed in a sealed one.
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes, offset: 0 }
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<Record<'a>, RecordError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let Some((header, rest)) = self.rest.split_first_chunk::<RECORD_HEADER>() else {
+            let length = self.rest.len();
+            self.rest = &[];
+            return Some(Err(RecordError::TrailingGarbage { offset: self.offset, length }));
+        };
+        let [s0, s1, s2, s3, s4, s5, d0, d1, d2, d3, d4, d5, high, low] = *header;
+        let expected = usize::from(u16::from_be_bytes([high, low]));
+        let offset = self.offset + RECORD_HEADER;
+        let Some((frame, rest)) = rest.split_at_checked(expected) else {
+            let available = rest.len();
+            self.rest = &[];
+            return Some(Err(RecordError::FrameTooShort { offset, expected, available }));
+        };
+        self.rest = rest;
+        self.offset = offset + expected;
+        Some(Ok(Record {
+            source: PeerName::from_bytes([s0, s1, s2, s3, s4, s5]),
+            destination: PeerName::from_bytes([d0, d1, d2, d3, d4, d5]),
+            frame,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn round_trip(
+            records in prop::collection::vec(
+                (any::<[u8; 6]>(), any::<[u8; 6]>(), prop::collection::vec(any::<u8>(), 0..200)),
+                0..20,
+            ),
+            cut in 0_usize..14,
+        ) {
+            let mut buffer = vec![0; 20 * 214];
+            let mut end = 0;
+            for (source, destination, frame) in &records {
+                let names = (PeerName::from_bytes(*source), PeerName::from_bytes(*destination));
+                end = put_record(&mut buffer, end, names.0, names.1, frame);
+            }
+            let decoded: Result<Vec<_>, _> = Records::new(&buffer[..end])
+                .map(|r| r.map(|r| (r.source.to_bytes(), r.destination.to_bytes(), r.frame.to_vec())))
+                .collect();
+            prop_assert_eq!(decoded.unwrap(), records.clone());
+
+            // Without its last bytes it loses the last record and no other.
+            let cut = cut.min(end);
+            let whole = Records::new(&buffer[..end - cut]).filter(Result::is_ok).count();
+            let expected = if cut == 0 { records.len() } else { records.len() - 1 };
+            prop_assert_eq!(whole, expected);
+        }
+    }
+}

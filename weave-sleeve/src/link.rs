@@ -1,0 +1,559 @@
+//! The control side of one link (spec sleeve.md, sections 6 and 7): a state machine without
+//! sockets.
+//!
+//! ```text
+//!  passive ──confirm──▶ beating every 500 ms ──message 1──▶ established, beating every 10 s
+//!                               │                                    │
+//!                               └────── 60 s without a heartbeat ────┴──▶ failed
+//! ```
+//!
+//! Special frames have both addresses and the type zero, travel from the own peer to the
+//! neighbour as the only frame of a datagram, and are told apart by their length:
+//!
+//! ```text
+//!   heartbeat           22     | 14 zeros | 8 connection UID |     don't fragment
+//!   fragmentation test  60001  zeros                               fragmentable
+//!   discovery           60000  zeros                               don't fragment
+//!   MTU test            MTU + 14  zeros                            don't fragment
+//! ```
+//!
+//! Messages go over the mesh connection: 1, a heartbeat came in; 2, the fragmentation test came
+//! in; 3, an MTU test came in, with its MTU in two bytes.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use weave_core::mesh::ConnectionUid;
+use weave_core::mtu::{PathMtu, Probe};
+use weave_core::switch::LinkEvent;
+use weave_core::time::Instant;
+
+use crate::cipher::Channel;
+
+/// Between heartbeats until the neighbour says that it receives them.
+const FAST_HEARTBEAT: Duration = Duration::from_millis(500);
+/// Between heartbeats from then on.
+const SLOW_HEARTBEAT: Duration = Duration::from_secs(10);
+/// The link fails after as long without a heartbeat of the neighbour.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often it is tested whether the path carries IP fragments.
+const FRAGMENTATION_TEST_INTERVAL: Duration = Duration::from_secs(300);
+
+const ETHERNET_HEADER: usize = 14;
+const HEARTBEAT_LEN: usize = ETHERNET_HEADER + 8;
+const FRAGMENTATION_TEST_LEN: usize = 60_001;
+
+/// Answers waiting for the router. A neighbour has one test under way at a time; more than this
+/// is a flood, and what is dropped would be asked for again.
+const MAX_EVENTS: usize = 64;
+
+/// Control messages (spec sleeve.md, section 6).
+mod message {
+    pub(super) const ESTABLISHED: u8 = 1;
+    pub(super) const FRAGMENTATION_RECEIVED: u8 = 2;
+    pub(super) const MTU_RECEIVED: u8 = 3;
+}
+
+/// A special frame to be sent at once to [`LinkMachine::remote`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Special {
+    /// Keeps the link alive and tells the neighbour the UDP address to answer to.
+    Heartbeat(ConnectionUid),
+    /// Larger than any path, to be cut by the kernel.
+    FragmentationTest,
+    /// Of path MTU discovery.
+    Mtu(Probe),
+}
+
+impl Special {
+    /// The way it travels.
+    pub const fn channel(self) -> Channel {
+        match self {
+            Self::Heartbeat(_) | Self::Mtu(_) => Channel::DontFragment,
+            Self::FragmentationTest => Channel::Fragmentable,
+        }
+    }
+
+    /// Length of the frame.
+    pub const fn frame_len(self) -> usize {
+        match self {
+            Self::Heartbeat(_) => HEARTBEAT_LEN,
+            Self::FragmentationTest => FRAGMENTATION_TEST_LEN,
+            Self::Mtu(probe) => probe.frame_len(),
+        }
+    }
+
+    /// Appends the frame.
+    pub fn emit(self, buffer: &mut Vec<u8>) {
+        let start = buffer.len();
+        buffer.resize(start + self.frame_len(), 0);
+        if let Self::Heartbeat(uid) = self {
+            buffer[start + ETHERNET_HEADER..].copy_from_slice(&uid.0.to_be_bytes());
+        }
+    }
+}
+
+/// Whether a frame belongs to the links themselves: both addresses and the type are zero.
+pub fn is_special(frame: &[u8]) -> bool {
+    frame.first_chunk::<ETHERNET_HEADER>() == Some(&[0; ETHERNET_HEADER])
+}
+
+/// The state of one link.
+///
+/// Call the `handle_*` methods as their events happen. After each, drain
+/// [`Self::poll_transmit`] and [`Self::poll_event`], then ask [`Self::poll_timeout`].
+#[derive(Debug)]
+pub struct LinkMachine {
+    uid: ConnectionUid,
+    /// Where the neighbour receives; not known on the accepting side before its first heartbeat.
+    remote: Option<SocketAddr>,
+    life: Life,
+    interval: Duration,
+    heartbeat_at: Option<Instant>,
+    timeout_at: Option<Instant>,
+    fragmentation_test_at: Option<Instant>,
+    acked: bool,
+    established: bool,
+    stack_fragments: bool,
+    path_mtu: PathMtu,
+    transmits: VecDeque<Special>,
+    events: VecDeque<LinkEvent>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Life {
+    Passive,
+    Confirmed,
+    Failed,
+}
+
+impl LinkMachine {
+    /// A passive link. `remote` is known to the side that dialled.
+    pub fn new(uid: ConnectionUid, remote: Option<SocketAddr>, path_mtu: PathMtu) -> Self {
+        Self {
+            uid,
+            remote,
+            life: Life::Passive,
+            interval: FAST_HEARTBEAT,
+            heartbeat_at: None,
+            timeout_at: None,
+            fragmentation_test_at: None,
+            acked: false,
+            established: false,
+            stack_fragments: false,
+            path_mtu,
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Where the neighbour receives, if that is known.
+    pub const fn remote(&self) -> Option<SocketAddr> {
+        self.remote
+    }
+
+    /// Whether datagrams may be larger than the path MTU, to be cut by the kernel.
+    pub const fn stack_fragments(&self) -> bool {
+        self.stack_fragments
+    }
+
+    /// What is known of the path MTU.
+    pub const fn path_mtu(&self) -> &PathMtu {
+        &self.path_mtu
+    }
+
+    /// The connection is registered: heartbeats may go out.
+    pub fn confirm(&mut self, now: Instant) {
+        if self.life != Life::Passive {
+            return;
+        }
+        self.life = Life::Confirmed;
+        self.timeout_at = Some(now + HEARTBEAT_TIMEOUT);
+        self.send_heartbeat(now);
+    }
+
+    /// A special frame came in from the neighbour, sent from this address.
+    pub fn handle_special(&mut self, now: Instant, from: SocketAddr, frame: &[u8]) {
+        if self.life != Life::Confirmed {
+            return;
+        }
+        match frame.len() {
+            ..ETHERNET_HEADER => {}
+            HEARTBEAT_LEN => self.handle_heartbeat(now, from, frame),
+            FRAGMENTATION_TEST_LEN => {
+                if frame.iter().all(|byte| *byte == 0) {
+                    self.say(message::FRAGMENTATION_RECEIVED, Vec::new());
+                }
+            }
+            length => {
+                // Test frames are far below 64 KiB; a record cannot be longer anyway.
+                let mtu = u16::try_from(length - ETHERNET_HEADER).unwrap_or(u16::MAX);
+                self.say(message::MTU_RECEIVED, mtu.to_be_bytes().to_vec());
+            }
+        }
+    }
+
+    /// The neighbour says something over the mesh connection.
+    pub fn handle_control(&mut self, now: Instant, number: u8, data: &[u8]) {
+        if self.life == Life::Failed {
+            return;
+        }
+        match (number, data) {
+            (message::ESTABLISHED, _) => self.handle_established(now),
+            (message::FRAGMENTATION_RECEIVED, _) => self.stack_fragments = true,
+            (message::MTU_RECEIVED, [high, low, ..]) => {
+                let mtu = u16::from_be_bytes([*high, *low]);
+                self.path_mtu.handle_ack(now, usize::from(mtu));
+                self.collect_probe();
+            }
+            _ => tracing::debug!(number, length = data.len(), "unknown control message"),
+        }
+    }
+
+    /// A datagram was refused because the path carries IP packets of `path_mtu` bytes only.
+    pub fn handle_too_big(&mut self, now: Instant, path_mtu: usize) {
+        if self.life != Life::Failed {
+            self.path_mtu.handle_too_big(now, path_mtu);
+            self.collect_probe();
+        }
+    }
+
+    /// The time of [`Self::poll_timeout`] has come.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if due(self.timeout_at) {
+            self.fail("timed out waiting for UDP heartbeat");
+            return;
+        }
+        if due(self.heartbeat_at) {
+            self.send_heartbeat(now);
+        }
+        if due(self.fragmentation_test_at) {
+            self.test_fragmentation(now);
+        }
+        if due(self.mtu_timeout()) {
+            self.path_mtu.handle_timeout(now);
+            self.collect_probe();
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is wanted next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.heartbeat_at, self.timeout_at, self.fragmentation_test_at, self.mtu_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// What to send to [`Self::remote`], which is then known.
+    pub fn poll_transmit(&mut self) -> Option<Special> {
+        if self.remote.is_none() {
+            self.transmits.clear();
+        }
+        self.transmits.pop_front()
+    }
+
+    /// What the router should know.
+    pub fn poll_event(&mut self) -> Option<LinkEvent> {
+        self.events.pop_front()
+    }
+
+    /// Whether [`Self::poll_event`] has something.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    fn handle_heartbeat(&mut self, now: Instant, from: SocketAddr, frame: &[u8]) {
+        if frame.get(ETHERNET_HEADER..) != Some(&self.uid.0.to_be_bytes()[..]) {
+            return;
+        }
+        match self.remote.replace(from) {
+            None => self.send_heartbeat(now),
+            Some(before) if before != from => {
+                tracing::info!("the UDP address of the neighbour changed");
+                tracing::debug!(%before, %from, "new UDP address");
+            }
+            Some(_) => {}
+        }
+        if !self.acked {
+            self.acked = true;
+            self.say(message::ESTABLISHED, Vec::new());
+        }
+        self.timeout_at = Some(now + HEARTBEAT_TIMEOUT);
+    }
+
+    fn handle_established(&mut self, now: Instant) {
+        if !self.established {
+            self.established = true;
+            self.interval = SLOW_HEARTBEAT;
+            if self.life == Life::Confirmed {
+                self.heartbeat_at = Some(now + self.interval);
+            }
+            self.events.push_back(LinkEvent::Established);
+        }
+        self.test_fragmentation(now);
+        self.path_mtu.start(now);
+        self.collect_probe();
+    }
+
+    fn send_heartbeat(&mut self, now: Instant) {
+        if self.remote.is_some() {
+            self.transmits.push_back(Special::Heartbeat(self.uid));
+            self.heartbeat_at = Some(now + self.interval);
+        }
+    }
+
+    fn test_fragmentation(&mut self, now: Instant) {
+        self.stack_fragments = false;
+        self.transmits.push_back(Special::FragmentationTest);
+        self.fragmentation_test_at = Some(now + FRAGMENTATION_TEST_INTERVAL);
+    }
+
+    fn mtu_timeout(&self) -> Option<Instant> {
+        if self.life == Life::Failed { None } else { self.path_mtu.poll_timeout() }
+    }
+
+    fn collect_probe(&mut self) {
+        self.transmits.extend(self.path_mtu.poll_transmit().map(Special::Mtu));
+    }
+
+    fn say(&mut self, message: u8, data: Vec<u8>) {
+        if self.events.len() < MAX_EVENTS {
+            self.events.push_back(LinkEvent::Control { message, data });
+        }
+    }
+
+    fn fail(&mut self, reason: &str) {
+        self.life = Life::Failed;
+        self.heartbeat_at = None;
+        self.timeout_at = None;
+        self.fragmentation_test_at = None;
+        self.transmits.clear();
+        self.events.push_back(LinkEvent::Failed(reason.to_owned()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weave_core::mtu::DEFAULT_FLOOR;
+
+    use super::*;
+
+    const UID: ConnectionUid = ConnectionUid(0x9d3f_7fd4_70d6_6909);
+
+    fn at(milliseconds: u64) -> Instant {
+        Instant::since_origin(Duration::from_millis(milliseconds))
+    }
+
+    fn address(host: u8) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, host], 6783))
+    }
+
+    fn machine(remote: Option<SocketAddr>) -> LinkMachine {
+        LinkMachine::new(UID, remote, PathMtu::new(62, DEFAULT_FLOOR))
+    }
+
+    fn sent(machine: &mut LinkMachine) -> Vec<Special> {
+        std::iter::from_fn(|| machine.poll_transmit()).collect()
+    }
+
+    fn events(machine: &mut LinkMachine) -> Vec<LinkEvent> {
+        std::iter::from_fn(|| machine.poll_event()).collect()
+    }
+
+    fn heartbeat(uid: ConnectionUid) -> Vec<u8> {
+        let mut frame = Vec::new();
+        Special::Heartbeat(uid).emit(&mut frame);
+        frame
+    }
+
+    fn control(message: u8, data: &[u8]) -> LinkEvent {
+        LinkEvent::Control { message, data: data.to_vec() }
+    }
+
+    /// Two links in virtual time over a path that loses nothing but what is too big for it.
+    struct Pair {
+        sides: [LinkMachine; 2],
+        now: Instant,
+        path_mtu: usize,
+        established: [bool; 2],
+    }
+
+    impl Pair {
+        fn new(path_mtu: usize) -> Self {
+            let mut sides = [machine(Some(address(2))), machine(None)];
+            sides.iter_mut().for_each(|side| side.confirm(at(0)));
+            Self { sides, now: at(0), path_mtu, established: [false; 2] }
+        }
+
+        fn settle(&mut self) {
+            let mut busy = true;
+            while std::mem::take(&mut busy) {
+                for index in 0..2 {
+                    let from = address(u8::try_from(index).unwrap() + 1);
+                    while let Some(special) = self.sides[index].poll_transmit() {
+                        busy = true;
+                        let mut frame = Vec::new();
+                        special.emit(&mut frame);
+                        assert!(is_special(&frame));
+                        if special.channel() == Channel::DontFragment
+                            && frame.len() + 62 - 14 > self.path_mtu
+                        {
+                            self.sides[index].handle_too_big(self.now, self.path_mtu);
+                        } else {
+                            self.sides[1 - index].handle_special(self.now, from, &frame);
+                        }
+                    }
+                    while let Some(event) = self.sides[index].poll_event() {
+                        busy = true;
+                        match event {
+                            LinkEvent::Control { message, data } => {
+                                self.sides[1 - index].handle_control(self.now, message, &data);
+                            }
+                            LinkEvent::Established => self.established[index] = true,
+                            LinkEvent::Failed(reason) => panic!("{reason}"),
+                            LinkEvent::Healthy(_) => panic!("never said"),
+                        }
+                    }
+                }
+            }
+        }
+
+        fn run(&mut self, until: Instant) {
+            self.settle();
+            while let Some(due) = self.sides.iter().filter_map(LinkMachine::poll_timeout).min()
+                && due <= until
+            {
+                self.now = due;
+                self.sides.iter_mut().for_each(|side| side.handle_timeout(due));
+                self.settle();
+            }
+        }
+    }
+
+    #[test]
+    fn two_sides_establish_and_stay() {
+        let mut pair = Pair::new(1500);
+        pair.settle();
+        assert_eq!(pair.established, [true, true]);
+        pair.run(at(3_600_000));
+        for side in &pair.sides {
+            assert!(side.stack_fragments());
+            assert_eq!(side.path_mtu().mtu(), 1438);
+        }
+        assert_eq!(pair.sides[1].remote(), Some(address(1)));
+    }
+
+    #[test]
+    fn heartbeats_slow_down_once_heard() {
+        let mut link = machine(Some(address(2)));
+        assert_eq!(link.poll_timeout(), None);
+        link.confirm(at(0));
+        assert_eq!(sent(&mut link), [Special::Heartbeat(UID)]);
+        assert_eq!(link.poll_timeout(), Some(at(500)));
+        link.handle_timeout(at(500));
+        assert_eq!(sent(&mut link), [Special::Heartbeat(UID)]);
+        link.handle_control(at(600), 1, &[]);
+        assert_eq!(events(&mut link), [LinkEvent::Established]);
+        assert_eq!(sent(&mut link), [Special::FragmentationTest, Special::Mtu(Probe::Discovery)]);
+        assert_eq!(link.poll_timeout(), Some(at(10_600)));
+
+        link.handle_control(at(700), 1, &[]);
+        assert_eq!(events(&mut link), [], "established once");
+        assert_eq!(link.poll_timeout(), Some(at(10_600)), "and the timer stays");
+    }
+
+    #[test]
+    fn silence_for_a_minute_fails_the_link() {
+        let mut link = machine(Some(address(2)));
+        link.confirm(at(0));
+        link.handle_special(at(30_000), address(2), &heartbeat(UID));
+        link.handle_special(at(40_000), address(2), &heartbeat(ConnectionUid(1)));
+        link.handle_timeout(at(89_999));
+        assert_eq!(events(&mut link), [control(1, &[])]);
+        link.handle_timeout(at(90_000));
+        let reason = "timed out waiting for UDP heartbeat".to_owned();
+        assert_eq!(events(&mut link), [LinkEvent::Failed(reason)]);
+        assert_eq!(sent(&mut link), []);
+        assert_eq!(link.poll_timeout(), None);
+        link.handle_special(at(90_001), address(2), &heartbeat(UID));
+        link.handle_control(at(90_001), 1, &[]);
+        assert_eq!((events(&mut link), sent(&mut link)), (vec![], vec![]));
+    }
+
+    #[test]
+    fn only_a_heartbeat_of_this_connection_moves_the_address() {
+        let mut link = machine(None);
+        link.handle_special(at(0), address(7), &heartbeat(UID));
+        assert_eq!(link.remote(), None, "not before it is confirmed");
+        link.confirm(at(0));
+        assert_eq!(sent(&mut link), []);
+        for frame in [heartbeat(ConnectionUid(1)), vec![0; 1000], vec![0; 60_001], vec![0; 14]] {
+            link.handle_special(at(1), address(7), &frame);
+            assert_eq!(link.remote(), None);
+        }
+        link.handle_special(at(2), address(7), &heartbeat(UID));
+        assert_eq!(link.remote(), Some(address(7)));
+        assert_eq!(sent(&mut link), [Special::Heartbeat(UID)]);
+        link.handle_special(at(3), address(8), &heartbeat(UID));
+        assert_eq!(link.remote(), Some(address(8)));
+        link.handle_special(at(4), address(9), &[0; 1000]);
+        assert_eq!(link.remote(), Some(address(8)));
+    }
+
+    #[test]
+    fn tests_are_answered_by_their_length() {
+        let mut link = machine(Some(address(2)));
+        link.confirm(at(0));
+        for (length, expected) in [
+            (60_001, Some(control(2, &[]))),
+            (60_000, Some(control(3, &59_986_u16.to_be_bytes()))),
+            (1452, Some(control(3, &1438_u16.to_be_bytes()))),
+            (14, Some(control(3, &[0, 0]))),
+            (13, None),
+            (0, None),
+        ] {
+            link.handle_special(at(1), address(2), &vec![0; length]);
+            assert_eq!(events(&mut link).first(), expected.as_ref(), "{length}");
+        }
+        let mut damaged = vec![0; 60_001];
+        damaged[40_000] = 1;
+        link.handle_special(at(1), address(2), &damaged);
+        assert_eq!(events(&mut link), []);
+    }
+
+    #[test]
+    fn fragmentation_is_tested_again_and_again() {
+        let mut pair = Pair::new(1500);
+        pair.run(at(299_999));
+        assert!(pair.sides[0].stack_fragments());
+        pair.sides[0].handle_special(at(299_999), address(2), &heartbeat(UID));
+        pair.sides[0].handle_timeout(at(300_000));
+        assert!(!pair.sides[0].stack_fragments(), "until the neighbour answers");
+        assert!(sent(&mut pair.sides[0]).contains(&Special::FragmentationTest));
+        pair.sides[0].handle_control(at(300_001), 2, &[]);
+        assert!(pair.sides[0].stack_fragments());
+    }
+
+    #[test]
+    fn a_flood_of_tests_does_not_pile_up() {
+        let mut link = machine(Some(address(2)));
+        link.confirm(at(0));
+        for _ in 0..10_000 {
+            link.handle_special(at(1), address(2), &[0; 100]);
+        }
+        assert_eq!(events(&mut link).len(), MAX_EVENTS);
+    }
+
+    #[test]
+    fn malformed_messages_are_ignored() {
+        let mut link = machine(Some(address(2)));
+        link.confirm(at(0));
+        sent(&mut link);
+        for (message, data) in [(0, &[][..]), (3, &[]), (3, &[5]), (4, &[1]), (255, &[0; 9])] {
+            link.handle_control(at(1), message, data);
+        }
+        assert_eq!((events(&mut link), sent(&mut link)), (vec![], vec![]));
+    }
+}

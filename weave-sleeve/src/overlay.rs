@@ -1,0 +1,185 @@
+//! The sleeve as a transport of the router.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::{ArcSwap, Guard};
+use weave_core::mesh::PeerName;
+use weave_core::switch::{
+    Forwarder, Link, LinkEvent, LinkParams, LinkStatus, Overlay, PrepareError,
+};
+use weave_core::time::Instant;
+
+use crate::carrier::Carrier;
+use crate::clock::Clock;
+use crate::receiver::{Receiver, ReceiverCounters};
+use crate::udp::UdpSockets;
+
+/// The UDP encapsulation: one for each router.
+#[derive(Debug)]
+pub struct Sleeve {
+    sockets: Arc<UdpSockets>,
+    registry: Arc<Registry>,
+    strangers: Arc<ReceiverCounters>,
+    clock: Clock,
+}
+
+impl Sleeve {
+    /// Binds the UDP port of the router.
+    ///
+    /// # Errors
+    /// Somebody else has it, or it is an IPv6 address.
+    pub fn bind(address: SocketAddr, clock: Clock) -> io::Result<Self> {
+        let sockets = Arc::new(UdpSockets::bind(address)?);
+        let (registry, strangers) = (Arc::default(), Arc::default());
+        Ok(Self { sockets, registry, strangers, clock })
+    }
+
+    /// What the UDP port is bound to.
+    pub fn local_address(&self) -> SocketAddr {
+        self.sockets.address()
+    }
+
+    /// Takes in the datagrams of all links. There should be one, used by one thread.
+    pub fn receiver(&self) -> Receiver {
+        Receiver::new(
+            self.sockets.clone(),
+            self.registry.clone(),
+            self.strangers.clone(),
+            self.clock.clone(),
+        )
+    }
+
+    /// What was received that belongs to no link.
+    pub fn counters(&self) -> Arc<ReceiverCounters> {
+        self.strangers.clone()
+    }
+}
+
+impl Overlay for Sleeve {
+    fn name(&self) -> &'static str {
+        "sleeve"
+    }
+
+    fn prepare(
+        &mut self,
+        _now: Instant,
+        params: LinkParams,
+    ) -> Result<Box<dyn Link>, PrepareError> {
+        if params.remote_address.is_ipv6() {
+            return Err(PrepareError("the sleeve runs over IPv4 only".to_owned()));
+        }
+        let carrier = Carrier::new(&params, self.sockets.clone(), self.clock.clone());
+        Ok(Box::new(SleeveLink { carrier: Arc::new(carrier), registry: self.registry.clone() }))
+    }
+}
+
+/// The links that may receive, by neighbour.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    /// Replaced whole, so that the receiving thread never waits.
+    links: ArcSwap<Links>,
+    changing: Mutex<()>,
+}
+
+/// Sorted by the name of the neighbour; one for each.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Links(Vec<Arc<Carrier>>);
+
+impl Links {
+    /// The link of this neighbour.
+    pub(crate) fn of(&self, neighbour: PeerName) -> Option<&Arc<Carrier>> {
+        let place = self.0.binary_search_by_key(&neighbour, |carrier| carrier.remote).ok()?;
+        self.0.get(place)
+    }
+}
+
+impl Registry {
+    pub(crate) fn links(&self) -> Guard<Arc<Links>> {
+        self.links.load()
+    }
+
+    /// Makes this the link of its neighbour.
+    fn insert(&self, carrier: Arc<Carrier>) {
+        self.change(|links| {
+            links.retain(|other| other.remote != carrier.remote);
+            let place = links.partition_point(|other| other.remote < carrier.remote);
+            links.insert(place, carrier);
+        });
+    }
+
+    /// Removes this link, but not another of the same neighbour.
+    fn remove(&self, carrier: &Arc<Carrier>) {
+        self.change(|links| links.retain(|other| !Arc::ptr_eq(other, carrier)));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Vec<Arc<Carrier>>)) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut links = self.links.load().as_ref().clone();
+        change(&mut links.0);
+        self.links.store(Arc::new(links));
+    }
+}
+
+/// The control half of a link.
+#[derive(Debug)]
+struct SleeveLink {
+    carrier: Arc<Carrier>,
+    registry: Arc<Registry>,
+}
+
+impl Link for SleeveLink {
+    fn confirm(&mut self, now: Instant) {
+        self.registry.insert(self.carrier.clone());
+        self.carrier.control(now, |machine| machine.confirm(now));
+    }
+
+    fn handle_control(&mut self, now: Instant, message: u8, data: &[u8]) {
+        self.carrier.control(now, |machine| machine.handle_control(now, message, data));
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.carrier.control(now, |machine| machine.handle_timeout(now));
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.carrier.poll_timeout()
+    }
+
+    fn poll_event(&mut self) -> Option<LinkEvent> {
+        let event = self.carrier.poll_event();
+        if let Some(LinkEvent::Failed(_)) = event {
+            self.registry.remove(&self.carrier);
+            self.carrier.close();
+        }
+        event
+    }
+
+    fn forwarder(&self) -> Arc<dyn Forwarder> {
+        self.carrier.clone()
+    }
+
+    fn status(&self) -> LinkStatus {
+        let carrier = &self.carrier;
+        let mut attributes = Vec::new();
+        attributes.extend(carrier.cipher.name().map(|cipher| ("cipher", cipher.to_owned())));
+        attributes.push((
+            "fragmentation",
+            if carrier.stack_fragments() { "outer" } else { "inner" }.to_owned(),
+        ));
+        LinkStatus {
+            mtu: carrier.mtu(),
+            encrypted: carrier.cipher.name().is_some(),
+            attributes,
+            counters: carrier.sent.list().into_iter().chain(carrier.received.list()).collect(),
+        }
+    }
+}
+
+impl Drop for SleeveLink {
+    fn drop(&mut self) {
+        self.registry.remove(&self.carrier);
+        self.carrier.close();
+    }
+}

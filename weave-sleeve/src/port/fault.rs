@@ -1,0 +1,194 @@
+//! A port that loses, repeats, reorders and damages frames, for tests.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use weave_core::switch::{Frame, Inject};
+
+use super::{Capture, More, Port, PortCounters};
+
+/// How often something goes wrong, in frames of a thousand, and the seed of when.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Faults {
+    /// The frame is lost.
+    pub drop: u32,
+    /// It comes twice.
+    pub duplicate: u32,
+    /// It comes after the next one.
+    pub reorder: u32,
+    /// One byte of it is changed.
+    pub corrupt: u32,
+    /// Its end is missing.
+    pub truncate: u32,
+    /// The same seed makes the same faults for the same frames.
+    pub seed: u64,
+}
+
+/// A port with faults in both directions.
+#[derive(Debug)]
+pub struct FaultyPort<P> {
+    inner: P,
+    faults: Faults,
+}
+
+impl<P: Port> FaultyPort<P> {
+    /// Puts faults around a port.
+    pub const fn new(inner: P, faults: Faults) -> Self {
+        Self { inner, faults }
+    }
+}
+
+impl<P: Port> Port for FaultyPort<P> {
+    fn capture(&mut self) -> io::Result<Box<dyn Capture>> {
+        let inner = self.inner.capture()?;
+        Ok(Box::new(FaultyCapture { inner, spoiler: Spoiler::new(self.faults) }))
+    }
+
+    fn injector(&self) -> io::Result<Box<dyn Inject + Send>> {
+        let inner = self.inner.injector()?;
+        let faults = Faults { seed: !self.faults.seed, ..self.faults };
+        Ok(Box::new(FaultyInjector { inner, spoiler: Spoiler::new(faults) }))
+    }
+
+    fn counters(&self) -> Arc<PortCounters> {
+        self.inner.counters()
+    }
+}
+
+struct FaultyCapture {
+    inner: Box<dyn Capture>,
+    spoiler: Spoiler,
+}
+
+impl Capture for FaultyCapture {
+    fn readiness(&self) -> BorrowedFd<'_> {
+        self.inner.readiness()
+    }
+
+    fn capture(&mut self, each: &mut dyn FnMut(Frame<'_>)) -> io::Result<More> {
+        let spoiler = &mut self.spoiler;
+        self.inner.capture(&mut |frame| spoiler.pass(frame.bytes, each))
+    }
+}
+
+struct FaultyInjector {
+    inner: Box<dyn Inject + Send>,
+    spoiler: Spoiler,
+}
+
+impl Inject for FaultyInjector {
+    fn inject(&mut self, frame: Frame<'_>) {
+        let inner = &mut self.inner;
+        self.spoiler.pass(frame.bytes, &mut |frame| inner.inject(frame));
+    }
+
+    fn flush(&mut self) {
+        self.inner.flush();
+    }
+}
+
+/// Decides what happens to each frame.
+struct Spoiler {
+    faults: Faults,
+    state: u64,
+    held: Option<Vec<u8>>,
+}
+
+impl Spoiler {
+    const fn new(faults: Faults) -> Self {
+        Self { faults, state: faults.seed, held: None }
+    }
+
+    fn pass(&mut self, frame: &[u8], each: &mut dyn FnMut(Frame<'_>)) {
+        let Faults { drop, duplicate, reorder, corrupt, truncate, .. } = self.faults;
+        if self.happens(drop) {
+            return;
+        }
+        let mut frame = frame.to_vec();
+        if self.happens(corrupt)
+            && let Some(byte) = {
+                let place = self.below(frame.len());
+                frame.get_mut(place)
+            }
+        {
+            *byte ^= 0x55;
+        }
+        if self.happens(truncate) {
+            frame.truncate(self.below(frame.len()));
+        }
+        if self.held.is_none() && self.happens(reorder) {
+            self.held = Some(frame);
+            return;
+        }
+        each(Frame::plain(&frame));
+        if self.happens(duplicate) {
+            each(Frame::plain(&frame));
+        }
+        if let Some(held) = self.held.take() {
+            each(Frame::plain(&held));
+        }
+    }
+
+    fn happens(&mut self, of_a_thousand: u32) -> bool {
+        self.below(1000) < of_a_thousand as usize
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        // SplitMix64.
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        usize::try_from(z % limit.max(1) as u64).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passed(faults: Faults, count: u32) -> Vec<Vec<u8>> {
+        let mut spoiler = Spoiler::new(faults);
+        let mut passed = Vec::new();
+        for number in 0..count {
+            spoiler.pass(&number.to_be_bytes(), &mut |frame| passed.push(frame.bytes.to_vec()));
+        }
+        passed
+    }
+
+    #[test]
+    fn without_faults_nothing_happens() {
+        let all: Vec<_> = (0..100_u32).map(|n| n.to_be_bytes().to_vec()).collect();
+        assert_eq!(passed(Faults::default(), 100), all);
+    }
+
+    #[test]
+    fn faults_happen_as_often_as_said_and_by_the_seed() {
+        let faults = Faults { drop: 100, duplicate: 50, seed: 7, ..Faults::default() };
+        let once = passed(faults, 10_000);
+        assert!((9200..9700).contains(&once.len()), "{}", once.len());
+        assert_eq!(once, passed(faults, 10_000));
+        assert_ne!(once, passed(Faults { seed: 8, ..faults }, 10_000));
+    }
+
+    #[test]
+    fn reordering_loses_nothing_but_the_last() {
+        let mut reordered = passed(Faults { reorder: 300, ..Faults::default() }, 1000);
+        assert!(!reordered.is_sorted());
+        reordered.sort();
+        assert!(reordered.len() >= 999);
+        reordered.dedup();
+        assert!(reordered.len() >= 999);
+    }
+
+    #[test]
+    fn damage_is_done() {
+        let faults = Faults { corrupt: 1000, truncate: 500, ..Faults::default() };
+        let damaged = passed(faults, 100);
+        assert!(damaged.iter().any(|frame| frame.len() < 4));
+        let intact = |(n, frame): (u32, &Vec<u8>)| frame[..] == n.to_be_bytes();
+        assert!(!(0..).zip(&damaged).any(intact));
+    }
+}

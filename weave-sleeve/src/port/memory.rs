@@ -1,0 +1,167 @@
+//! A port without a device: the test takes the place of the bridge.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use weave_core::switch::{Frame, Inject};
+
+use super::{Capture, More, Port, PortCounters, add};
+use crate::sys::event::Event;
+
+/// Frames per [`Capture::capture`].
+const BATCH: usize = 32;
+
+/// Frames waiting in one direction; further ones are dropped, as a device would.
+const QUEUE: usize = 1024;
+
+/// A port that hands frames to, and takes them from, a [`MemoryHost`].
+#[derive(Debug)]
+pub struct MemoryPort(Arc<Shared>);
+
+/// The other side of a [`MemoryPort`].
+#[derive(Debug)]
+pub struct MemoryHost(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    to_capture: Mutex<Queue>,
+    captured: Event,
+    injected: Mutex<Queue>,
+    arrived: Condvar,
+    gone: std::sync::atomic::AtomicBool,
+    counters: Arc<PortCounters>,
+}
+
+/// Frames, and the memory of those that were taken, to be used again.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Vec<u8>>,
+    spare: Vec<Vec<u8>>,
+}
+
+impl Queue {
+    fn push(&mut self, frame: &[u8]) -> bool {
+        if self.waiting.len() == QUEUE {
+            return false;
+        }
+        let mut place = self.spare.pop().unwrap_or_default();
+        place.clear();
+        place.extend_from_slice(frame);
+        self.waiting.push_back(place);
+        true
+    }
+}
+
+fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl MemoryPort {
+    /// A port and its host.
+    ///
+    /// # Errors
+    /// The process has too many open files.
+    pub fn new() -> io::Result<(Self, MemoryHost)> {
+        let shared = Arc::new(Shared {
+            to_capture: Mutex::default(),
+            captured: Event::new()?,
+            injected: Mutex::default(),
+            arrived: Condvar::new(),
+            gone: false.into(),
+            counters: Arc::default(),
+        });
+        Ok((Self(shared.clone()), MemoryHost(shared)))
+    }
+}
+
+impl MemoryHost {
+    /// Sends a frame to the port; says whether there was room.
+    pub fn send(&self, frame: &[u8]) -> bool {
+        let sent = lock(&self.0.to_capture).push(frame);
+        self.0.captured.raise();
+        sent
+    }
+
+    /// Puts the next injected frame into `buffer`; waits for it as long as this. Says whether
+    /// there was one.
+    pub fn receive(&self, patience: Duration, buffer: &mut Vec<u8>) -> bool {
+        let queue = lock(&self.0.injected);
+        let (mut queue, _) = self
+            .0
+            .arrived
+            .wait_timeout_while(queue, patience, |queue| queue.waiting.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+        let Some(frame) = queue.waiting.pop_front() else { return false };
+        buffer.clear();
+        buffer.extend_from_slice(&frame);
+        queue.spare.push(frame);
+        true
+    }
+
+    /// Removes the device: capturing from it fails from now on.
+    pub fn unplug(&self) {
+        self.0.gone.store(true, std::sync::atomic::Ordering::Release);
+        self.0.captured.raise();
+    }
+}
+
+impl Port for MemoryPort {
+    fn capture(&mut self) -> io::Result<Box<dyn Capture>> {
+        Ok(Box::new(MemoryCapture { shared: self.0.clone(), batch: Vec::with_capacity(BATCH) }))
+    }
+
+    fn injector(&self) -> io::Result<Box<dyn Inject + Send>> {
+        Ok(Box::new(MemoryInjector(self.0.clone())))
+    }
+
+    fn counters(&self) -> Arc<PortCounters> {
+        self.0.counters.clone()
+    }
+}
+
+struct MemoryCapture {
+    shared: Arc<Shared>,
+    batch: Vec<Vec<u8>>,
+}
+
+impl Capture for MemoryCapture {
+    fn readiness(&self) -> BorrowedFd<'_> {
+        self.shared.captured.as_fd()
+    }
+
+    fn capture(&mut self, each: &mut dyn FnMut(Frame<'_>)) -> io::Result<More> {
+        if self.shared.gone.load(std::sync::atomic::Ordering::Acquire) {
+            return Err(io::Error::from(io::ErrorKind::NotFound));
+        }
+        let mut queue = lock(&self.shared.to_capture);
+        let count = queue.waiting.len().min(BATCH);
+        self.batch.extend(queue.waiting.drain(..count));
+        if queue.waiting.is_empty() {
+            self.shared.captured.lower();
+        }
+        drop(queue);
+        add(&self.shared.counters.captured, count);
+        for frame in &self.batch {
+            each(Frame::plain(frame));
+        }
+        lock(&self.shared.to_capture).spare.append(&mut self.batch);
+        Ok(if count == BATCH { More::Likely } else { More::No })
+    }
+}
+
+struct MemoryInjector(Arc<Shared>);
+
+impl Inject for MemoryInjector {
+    fn inject(&mut self, frame: Frame<'_>) {
+        let taken = lock(&self.0.injected).push(frame.bytes);
+        let counters = &self.0.counters;
+        add(if taken { &counters.injected } else { &counters.inject_errors }, 1);
+    }
+
+    fn flush(&mut self) {
+        self.0.arrived.notify_all();
+    }
+}

@@ -1,0 +1,277 @@
+//! A packet socket on one end of a veth pair, whose other end is a port of the bridge (spec
+//! router.md, section 4).
+//!
+//! ```text
+//!   slot  | 10 virtio-net header | frame ...                        as it was read
+//!         | .. | 6+6 addresses | 4 tag | type ...                   with its VLAN tag back in
+//! ```
+//!
+//! The kernel takes the VLAN tag out of a frame and tells it separately; it goes back in where
+//! the header was, which has been decoded by then. Frames whose checksum the sender left to its
+//! device are completed here. Super-frames only come if the other end of the pair has
+//! segmentation offload switched on, which it should not have.
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use weave_core::switch::{ChecksumRequest, Frame, Inject};
+use weave_core::wire::complete_checksum;
+
+use super::virtio::{self, HEADER_LEN};
+use super::{Capture, More, Port, PortCounters, add};
+use crate::sys;
+use crate::sys::packet::{Captured, Device};
+
+/// Frames per system call when capturing.
+const BATCH: usize = 32;
+
+/// Room for a super-frame and its header. Not a multiple of a page, so that the beginnings of the
+/// slots do not all want the same place in the cache.
+const SLOT: usize = (1 << 16) + 640;
+
+/// Room for what is waiting to be injected.
+const INJECT_ARENA: usize = 1 << 18;
+
+const ADDRESSES: usize = 12;
+const TAG: usize = 4;
+
+/// A packet socket bound to a device.
+#[derive(Debug)]
+pub struct PacketPort {
+    device: Device,
+    buffer_size: usize,
+    counters: Arc<PortCounters>,
+}
+
+impl PacketPort {
+    /// A port on the device of this name, with as many bytes of buffer in the kernel for what is
+    /// captured and not yet fetched.
+    ///
+    /// # Errors
+    /// There is no such device.
+    pub fn open(name: &str, buffer_size: usize) -> io::Result<Self> {
+        Ok(Self { device: Device::named(name)?, buffer_size, counters: Arc::default() })
+    }
+}
+
+impl Port for PacketPort {
+    fn capture(&mut self) -> io::Result<Box<dyn Capture>> {
+        let socket = sys::packet::capture_socket(self.device)?;
+        sys::set_buffers(socket.as_fd(), self.buffer_size, 0)?;
+        Ok(Box::new(PacketCapture {
+            socket,
+            device: self.device,
+            counters: self.counters.clone(),
+            buffer: vec![0; SLOT * BATCH].into(),
+            captured: Box::new([Captured::default(); BATCH]),
+            until_statistics: STATISTICS_INTERVAL,
+        }))
+    }
+
+    fn injector(&self) -> io::Result<Box<dyn Inject + Send>> {
+        let socket = sys::packet::injection_socket(self.device)?;
+        sys::set_buffers(socket.as_fd(), 0, self.buffer_size)?;
+        Ok(Box::new(PacketInjector {
+            socket,
+            counters: self.counters.clone(),
+            arena: vec![0; INJECT_ARENA].into(),
+            frames: Vec::with_capacity(sys::packet::MAX_BATCH),
+        }))
+    }
+
+    fn counters(&self) -> Arc<PortCounters> {
+        self.counters.clone()
+    }
+}
+
+/// Full batches between two looks at the drop counter of the kernel, which then also is looked at
+/// whenever a batch is not full after a full one.
+const STATISTICS_INTERVAL: u32 = 1024;
+
+struct PacketCapture {
+    socket: OwnedFd,
+    device: Device,
+    counters: Arc<PortCounters>,
+    buffer: Box<[u8]>,
+    captured: Box<[Captured; BATCH]>,
+    until_statistics: u32,
+}
+
+impl Capture for PacketCapture {
+    fn readiness(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    fn capture(&mut self, each: &mut dyn FnMut(Frame<'_>)) -> io::Result<More> {
+        let received =
+            sys::packet::receive(self.socket.as_fd(), &mut self.buffer, &mut self.captured[..]);
+        let count = match received {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(More::No),
+            Err(error) => {
+                // A frame that cannot be expressed is lost; a device that went down comes up
+                // again. Only when it is gone there is nothing to wait for.
+                add(&self.counters.capture_errors, 1);
+                return if self.device.exists() { Ok(More::Likely) } else { Err(error) };
+            }
+        };
+        for (slot, captured) in self.buffer.chunks_exact_mut(SLOT).zip(&self.captured[..count]) {
+            if captured.outgoing {
+                continue;
+            }
+            match finish(slot, captured) {
+                Ok(frame) => {
+                    add(&self.counters.captured, 1);
+                    each(Frame::plain(frame));
+                }
+                Err(Unusable::Malformed) => add(&self.counters.malformed, 1),
+                Err(Unusable::SuperFrame) => add(&self.counters.unsegmented, 1),
+            }
+        }
+        self.until_statistics = self.until_statistics.saturating_sub(1);
+        if count < BATCH {
+            if self.until_statistics == 0 {
+                self.until_statistics = STATISTICS_INTERVAL;
+                let overruns = sys::packet::take_overruns(self.socket.as_fd()).unwrap_or(0);
+                add(&self.counters.overruns, usize::try_from(overruns).unwrap_or(0));
+            }
+            return Ok(More::No);
+        }
+        Ok(More::Likely)
+    }
+}
+
+/// Why a captured frame goes no further.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Unusable {
+    Malformed,
+    SuperFrame,
+}
+
+/// Makes an ordinary frame of what was read into a slot.
+fn finish<'s>(slot: &'s mut [u8], captured: &Captured) -> Result<&'s mut [u8], Unusable> {
+    let read = slot.get_mut(..captured.length).ok_or(Unusable::Malformed)?;
+    let (offload, frame) = virtio::split(read).map_err(|_| Unusable::Malformed)?;
+    if captured.truncated || frame.len() < ADDRESSES {
+        return Err(Unusable::Malformed);
+    }
+    if offload.segmentation.is_some() {
+        return Err(Unusable::SuperFrame);
+    }
+    let frame = match captured.vlan {
+        None => &mut read[HEADER_LEN..],
+        Some((kind, tag)) => {
+            let start = HEADER_LEN - TAG;
+            read.copy_within(HEADER_LEN..HEADER_LEN + ADDRESSES, start);
+            let frame = &mut read[start..];
+            frame[ADDRESSES..ADDRESSES + 2].copy_from_slice(&kind.to_be_bytes());
+            frame[ADDRESSES + 2..ADDRESSES + TAG].copy_from_slice(&tag.to_be_bytes());
+            frame
+        }
+    };
+    if let Some(ChecksumRequest { start, offset }) = offload.checksum {
+        // The kernel counts without the tag.
+        let start = usize::from(start) + if captured.vlan.is_some() { TAG } else { 0 };
+        complete_checksum(frame, start, offset.into()).map_err(|_| Unusable::Malformed)?;
+    }
+    Ok(frame)
+}
+
+struct PacketInjector {
+    socket: OwnedFd,
+    counters: Arc<PortCounters>,
+    arena: Box<[u8]>,
+    frames: Vec<Range<usize>>,
+}
+
+impl Inject for PacketInjector {
+    fn inject(&mut self, frame: Frame<'_>) {
+        let length = HEADER_LEN + frame.bytes.len();
+        let mut start = self.frames.last().map_or(0, |last| last.end);
+        if start + length > self.arena.len() || self.frames.len() == sys::packet::MAX_BATCH {
+            self.flush();
+            start = 0;
+        }
+        let Some(place) = self.arena.get_mut(start..start + length) else {
+            return add(&self.counters.inject_errors, 1);
+        };
+        place[..HEADER_LEN].copy_from_slice(&virtio::encode(&frame));
+        place[HEADER_LEN..].copy_from_slice(frame.bytes);
+        self.frames.push(start..start + length);
+    }
+
+    fn flush(&mut self) {
+        let mut rest = &self.frames[..];
+        while !rest.is_empty() {
+            match sys::packet::send(self.socket.as_fd(), &self.arena, rest) {
+                Ok(sent) => {
+                    add(&self.counters.injected, sent);
+                    rest = rest.get(sent..).unwrap_or_default();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    add(&self.counters.inject_errors, 1);
+                    rest = rest.get(1..).unwrap_or_default();
+                }
+            }
+        }
+        self.frames.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(header: [u8; HEADER_LEN], frame: &[u8]) -> Vec<u8> {
+        [&header[..], frame].concat()
+    }
+
+    #[test]
+    fn the_tag_goes_back_in() {
+        let frame: Vec<u8> = (0..60).collect();
+        let mut read = slot([0; HEADER_LEN], &frame);
+        let captured = Captured { length: 70, vlan: Some((0x8100, 0x2005)), ..Captured::default() };
+        let finished = finish(&mut read, &captured).unwrap();
+        assert_eq!(finished[..12], frame[..12]);
+        assert_eq!(finished[12..16], [0x81, 0, 0x20, 5]);
+        assert_eq!(finished[16..], frame[12..]);
+    }
+
+    #[test]
+    fn the_checksum_is_completed_behind_the_tag() {
+        let offload = Frame {
+            bytes: &[],
+            checksum: Some(ChecksumRequest { start: 34, offset: 6 }),
+            segmentation: None,
+        };
+        let mut frame = vec![0; 34];
+        frame.extend([0x04, 0xd2, 0x16, 0x2e, 0x00, 0x0b, 0x14, 0x5f, b'a', b'b', b'c']);
+        let mut plain = slot(virtio::encode(&offload), &frame);
+        let captured = Captured { length: plain.len(), ..Captured::default() };
+        let mut tagged = plain.clone();
+        let plain = finish(&mut plain, &captured).unwrap();
+        assert_ne!(plain[40..42], frame[40..42]);
+        let captured = Captured { vlan: Some((0x8100, 7)), ..captured };
+        assert_eq!(finish(&mut tagged, &captured).unwrap()[16..], plain[12..]);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_told_apart() {
+        let super_frame = [1, 1, 0, 0, 0x76, 5, 0, 0, 0, 0];
+        for (header, length, truncated, expected) in [
+            ([0; 10], 9, false, Unusable::Malformed),
+            ([0; 10], 21, false, Unusable::Malformed),
+            ([0; 10], 70, true, Unusable::Malformed),
+            ([0; 10], 71, false, Unusable::Malformed),
+            (super_frame, 70, false, Unusable::SuperFrame),
+            ([1, 0, 0, 0, 0, 0, 60, 60, 0, 0], 70, false, Unusable::Malformed),
+        ] {
+            let mut read = slot(header, &[0; 60]);
+            let captured = Captured { length, truncated, ..Captured::default() };
+            assert_eq!(finish(&mut read, &captured), Err(expected), "{header:?} {length}");
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Waiting for descriptors, and waking the one who waits.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use super::check;
+
+/// A flag that a waiting thread can poll (eventfd).
+#[derive(Debug)]
+pub(crate) struct Event(File);
+
+impl Event {
+    pub(crate) fn new() -> io::Result<Self> {
+        // SAFETY: no pointers are passed.
+        let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+        // SAFETY: the kernel just made this descriptor, and nobody else knows it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }.into()))
+    }
+
+    /// Raises the flag. It is up already if the counter behind it is full.
+    pub(crate) fn raise(&self) {
+        let _ = (&self.0).write(&1_u64.to_ne_bytes());
+    }
+
+    /// Lowers the flag. It is down already if there is nothing to read.
+    pub(crate) fn lower(&self) {
+        let _ = (&self.0).read(&mut [0; 8]);
+    }
+}
+
+impl AsFd for Event {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Waits until one of the two has something to read or an error to tell; says which.
+pub(crate) fn wait(fds: [BorrowedFd<'_>; 2]) -> io::Result<[bool; 2]> {
+    let mut polled =
+        fds.map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
+    loop {
+        // SAFETY: the pointer and the count describe `polled`.
+        match check(unsafe { libc::poll(polled.as_mut_ptr(), 2, -1) }) {
+            Ok(_) => return Ok(polled.map(|entry| entry.revents != 0)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Packet sockets (packet(7)).
+
+use std::ffi::CString;
+use std::io;
+use std::mem::{MaybeUninit, offset_of, zeroed};
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+use libc::{c_int, c_uint};
+
+use super::{check, set_option, size};
+
+/// Most frames in one call.
+pub(crate) const MAX_BATCH: usize = 64;
+
+const CONTROL_LEN: usize = {
+    // SAFETY: computes a length from a length.
+    unsafe { libc::CMSG_SPACE(size::<libc::tpacket_auxdata>()) as usize }
+};
+
+/// A control message is aligned like its header.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct Control([u8; CONTROL_LEN]);
+
+/// The number of a network device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Device(c_int);
+
+impl Device {
+    /// The device that has this name now.
+    pub(crate) fn named(name: &str) -> io::Result<Self> {
+        let name = CString::new(name)?;
+        // SAFETY: the name ends with a zero byte.
+        let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+        if index == 0 {
+            return Err(io::Error::last_os_error());
+        }
+        c_int::try_from(index).map(Self).map_err(|_| io::ErrorKind::InvalidData.into())
+    }
+
+    /// Whether it still exists, under whichever name.
+    pub(crate) fn exists(self) -> bool {
+        let mut name = [0; libc::IF_NAMESIZE];
+        let Ok(index) = c_uint::try_from(self.0) else { return false };
+        // SAFETY: the kernel writes at most IF_NAMESIZE bytes.
+        !unsafe { libc::if_indextoname(index, name.as_mut_ptr()) }.is_null()
+    }
+}
+
+/// A socket for capturing everything that comes in over this device, with virtio-net headers.
+pub(crate) fn capture_socket(device: Device) -> io::Result<OwnedFd> {
+    let socket = socket()?;
+    let fd = socket.as_fd();
+    set_option(fd, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1)?;
+    set_option(fd, libc::SOL_PACKET, libc::PACKET_AUXDATA, &1)?;
+    // Linux 4.20; before, what goes out is sorted out after it was copied here.
+    let _ = set_option(fd, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1);
+    let membership = libc::packet_mreq {
+        mr_ifindex: device.0,
+        mr_type: libc::PACKET_MR_PROMISC as u16,
+        mr_alen: 0,
+        mr_address: [0; 8],
+    };
+    set_option(fd, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership)?;
+    bind(fd, device, (libc::ETH_P_ALL as u16).to_be())?;
+    Ok(socket)
+}
+
+/// A socket for sending over this device, with virtio-net headers. It receives nothing.
+pub(crate) fn injection_socket(device: Device) -> io::Result<OwnedFd> {
+    let socket = socket()?;
+    set_option(socket.as_fd(), libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1)?;
+    bind(socket.as_fd(), device, 0)?;
+    Ok(socket)
+}
+
+/// What is known of a captured frame besides its bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Captured {
+    /// Length of the virtio-net header and the frame.
+    pub(crate) length: usize,
+    /// It did not fit its slot.
+    pub(crate) truncated: bool,
+    /// This host sent it.
+    pub(crate) outgoing: bool,
+    /// The kernel took a VLAN tag out: its type and what it says.
+    pub(crate) vlan: Option<(u16, u16)>,
+}
+
+/// Takes as many frames as there are and fit: the buffer is cut into equal slots, one for each
+/// entry of `captured`. Never waits.
+pub(crate) fn receive(
+    fd: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    captured: &mut [Captured],
+) -> io::Result<usize> {
+    let count = captured.len().min(MAX_BATCH);
+    let slot = buffer.len() / count.max(1);
+    let mut names = [const { MaybeUninit::<libc::sockaddr_ll>::uninit() }; MAX_BATCH];
+    let mut controls = [const { MaybeUninit::<Control>::uninit() }; MAX_BATCH];
+    let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; MAX_BATCH];
+    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; MAX_BATCH];
+    let slots = buffer.chunks_exact_mut(slot);
+    for ((((header, vector), name), control), slot) in headers
+        .iter_mut()
+        .zip(&mut vectors)
+        .zip(&mut names)
+        .zip(&mut controls)
+        .zip(slots)
+        .take(count)
+    {
+        let vector =
+            vector.write(libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() });
+        // SAFETY: zero is a value of each of its fields.
+        let header = header.write(unsafe { zeroed() });
+        header.msg_hdr.msg_iov = vector;
+        header.msg_hdr.msg_iovlen = 1;
+        header.msg_hdr.msg_name = name.as_mut_ptr().cast();
+        header.msg_hdr.msg_namelen = size::<libc::sockaddr_ll>();
+        header.msg_hdr.msg_control = control.as_mut_ptr().cast();
+        header.msg_hdr.msg_controllen = CONTROL_LEN;
+    }
+    // SAFETY: the first `count` headers are initialised; each points to one vector over one slot
+    // of the buffer, to one name and to one control buffer, which live until the call is over.
+    let taken = check(unsafe {
+        libc::recvmmsg(
+            fd.as_raw_fd(),
+            headers.as_mut_ptr().cast(),
+            count as c_uint,
+            libc::MSG_DONTWAIT,
+            ptr::null_mut(),
+        )
+    })?;
+    let taken = usize::try_from(taken).expect("checked not to be negative");
+    for ((entry, header), name) in captured.iter_mut().zip(&headers).zip(&names).take(taken) {
+        // SAFETY: initialised above, as far as the kernel got.
+        let header = unsafe { header.assume_init_ref() };
+        let named = header.msg_hdr.msg_namelen as usize >= offset_of!(libc::sockaddr_ll, sll_addr);
+        // SAFETY: the name has at least the fields before the hardware address, of which this is
+        // one.
+        let kind = || unsafe { (&raw const (*name.as_ptr()).sll_pkttype).read() };
+        let outgoing = named && kind() == libc::PACKET_OUTGOING;
+        *entry = Captured {
+            length: (header.msg_len as usize).min(slot),
+            truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+            outgoing,
+            vlan: vlan(&header.msg_hdr),
+        };
+    }
+    Ok(taken)
+}
+
+/// Sends frames, each with its virtio-net header. Returns how many went out; the error is that
+/// of the first. Never waits.
+pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8], frames: &[Range<usize>]) -> io::Result<usize> {
+    let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; MAX_BATCH];
+    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; MAX_BATCH];
+    let count = frames.len().min(MAX_BATCH);
+    for ((header, vector), range) in headers.iter_mut().zip(&mut vectors).zip(frames) {
+        let frame = &bytes[range.clone()];
+        let vector = vector.write(libc::iovec {
+            iov_base: frame.as_ptr().cast_mut().cast(),
+            iov_len: frame.len(),
+        });
+        // SAFETY: zero is a value of each of its fields.
+        let header = header.write(unsafe { zeroed() });
+        header.msg_hdr.msg_iov = vector;
+        header.msg_hdr.msg_iovlen = 1;
+    }
+    // SAFETY: the first `count` headers are initialised; what they point to lives until the call
+    // is over, and the kernel only reads it.
+    let sent = check(unsafe {
+        libc::sendmmsg(
+            fd.as_raw_fd(),
+            headers.as_mut_ptr().cast(),
+            count as c_uint,
+            libc::MSG_DONTWAIT,
+        )
+    })?;
+    Ok(usize::try_from(sent).expect("checked not to be negative"))
+}
+
+/// Frames that found the buffer of the socket full since the last call.
+pub(crate) fn take_overruns(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+    let mut length = size::<libc::tpacket_stats>();
+    // SAFETY: the kernel writes at most `length` bytes, which is the size of the structure.
+    check(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_STATISTICS,
+            (&raw mut statistics).cast(),
+            &raw mut length,
+        )
+    })?;
+    Ok(u64::from(statistics.tp_drops))
+}
+
+fn socket() -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: no pointers are passed.
+    let fd = check(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
+    // SAFETY: the kernel just made this descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn bind(fd: BorrowedFd<'_>, device: Device, protocol: u16) -> io::Result<()> {
+    // SAFETY: zero is a value of each of its fields.
+    let mut address: libc::sockaddr_ll = unsafe { zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = protocol;
+    address.sll_ifindex = device.0;
+    let length = size::<libc::sockaddr_ll>();
+    // SAFETY: the pointer and the length describe `address`.
+    check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), length) })?;
+    Ok(())
+}
+
+/// The VLAN tag in the auxiliary data of a received message.
+fn vlan(message: &libc::msghdr) -> Option<(u16, u16)> {
+    // SAFETY: the message was filled by the kernel, and its control buffer is alive.
+    let mut control = unsafe { libc::CMSG_FIRSTHDR(message).as_ref() };
+    while let Some(header) = control {
+        if header.cmsg_level == libc::SOL_PACKET && header.cmsg_type == libc::PACKET_AUXDATA {
+            // SAFETY: such a message carries this structure.
+            let auxiliary =
+                unsafe { libc::CMSG_DATA(header).cast::<libc::tpacket_auxdata>().read_unaligned() };
+            if auxiliary.tp_status & libc::TP_STATUS_VLAN_VALID == 0 {
+                return None;
+            }
+            let kind = if auxiliary.tp_status & libc::TP_STATUS_VLAN_TPID_VALID == 0 {
+                libc::ETH_P_8021Q as u16
+            } else {
+                auxiliary.tp_vlan_tpid
+            };
+            return Some((kind, auxiliary.tp_vlan_tci));
+        }
+        // SAFETY: as above; the header is one of this message.
+        control = unsafe { libc::CMSG_NXTHDR(message, header).as_ref() };
+    }
+    None
+}

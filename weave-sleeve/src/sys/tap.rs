@@ -1,0 +1,45 @@
+//! TAP devices (Documentation/networking/tuntap.rst of the kernel).
+
+use std::ffi::c_char;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::mem::zeroed;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use super::{check, check_len};
+
+/// Opens the TAP device of this name, and makes it if there is none. Frames are preceded by a
+/// virtio-net header of ten bytes.
+pub(crate) fn open(name: &str) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open("/dev/net/tun")?;
+    // SAFETY: zero is a value of each of its fields.
+    let mut request: libc::ifreq = unsafe { zeroed() };
+    // One byte stays zero: the end of the name.
+    let room = request.ifr_name.len() - 1;
+    if name.is_empty() || name.len() > room || name.bytes().any(|b| b == 0 || b == b'%') {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a name for a device"));
+    }
+    for (place, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *place = byte as c_char;
+    }
+    request.ifr_ifru.ifru_flags =
+        (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
+    // SAFETY: the request takes a pointer to an ifreq, which it reads and writes.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })?;
+    // SAFETY: the request takes flags by value.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETOFFLOAD, 0) })?;
+    Ok(file)
+}
+
+/// Writes a header and a frame as one.
+pub(crate) fn write(fd: BorrowedFd<'_>, header: &[u8], frame: &[u8]) -> io::Result<usize> {
+    let vectors = [header, frame]
+        .map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() });
+    // SAFETY: the vectors describe the two slices, which the kernel only reads.
+    check_len(unsafe { libc::writev(fd.as_raw_fd(), vectors.as_ptr(), 2) })
+}
