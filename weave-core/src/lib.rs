@@ -9,7 +9,8 @@ pub mod driver;
 pub mod mesh;
 pub mod mtu;
 pub mod router;
-pub mod secretbox;
 pub mod switch;
 pub mod time;
 pub mod wire;
+
+pub use weave_secretbox as secretbox;

@@ -10,9 +10,8 @@
 //! pretends to be the peer can check guesses of the password against the first message: a short
 //! one can be found out.
 
-use salsa20::cipher::consts::U10;
-use salsa20::hsalsa;
 use sha2::{Digest, Sha256};
+use weave_secretbox::hsalsa20;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
@@ -56,8 +55,7 @@ impl KeyExchange {
         if !point.was_contributory() {
             return Err(LowOrderKey);
         }
-        let shared = hsalsa::<U10>(point.as_bytes().into(), &[0; 16].into());
-        let shared = Zeroizing::new(<[u8; 32]>::from(shared));
+        let shared = Zeroizing::new(hsalsa20(point.as_bytes(), &[0; 16]));
         let key = Sha256::new().chain_update(*shared).chain_update(password.as_bytes()).finalize();
         Ok(SessionKey(key.into()))
     }

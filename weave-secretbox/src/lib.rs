@@ -1,0 +1,120 @@
+//! NaCl's secretbox: XSalsa20 for secrecy, Poly1305 for authenticity, in place.
+//!
+//! The legacy cipher of Weave Net, on the control connection (spec mesh.md, section 4.4) as well
+//! as in the sleeve. "Cryptography in NaCl", section 9, defines it:
+//!
+//! ```text
+//!   XSalsa20(key, nonce) =  | 32 bytes: Poly1305 key | keystream ...            |
+//!                                                      XOR message = ciphertext
+//!   on the wire          =  | 16 bytes: tag over the ciphertext | ciphertext    |
+//! ```
+//!
+//! The tag is kept apart from the text, so that the caller decides where each of them lies and
+//! nothing is moved.
+#![deny(unsafe_code)]
+
+mod poly1305;
+mod salsa20;
+
+pub use salsa20::{Backend, hsalsa20};
+
+use salsa20::Salsa20;
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+/// Length of a key.
+pub const KEY_LEN: usize = 32;
+/// Length of a nonce. One nonce must never seal two messages under one key.
+pub const NONCE_LEN: usize = 24;
+/// Length of the tag: what sealing adds to a message.
+pub const TAG_LEN: usize = 16;
+/// Length of the part of a nonce that goes into a [`PrefixKey`].
+pub const PREFIX_LEN: usize = 16;
+
+/// The tag does not match: another key or nonce, or a text that was changed on the way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the seal is broken: sealed with another key or nonce, or changed on the way")]
+pub struct OpenError;
+
+/// Encrypts `text` where it lies and returns the tag.
+pub fn seal_in_place(
+    key: &[u8; KEY_LEN],
+    nonce: &[u8; NONCE_LEN],
+    text: &mut [u8],
+) -> [u8; TAG_LEN] {
+    let (prefix, rest) = halves(nonce);
+    PrefixKey::new(key, prefix).seal_in_place(rest, text)
+}
+
+/// Checks `tag` in constant time, then decrypts `text` where it lies.
+///
+/// On an error `text` is unchanged.
+pub fn open_in_place(
+    key: &[u8; KEY_LEN],
+    nonce: &[u8; NONCE_LEN],
+    tag: &[u8; TAG_LEN],
+    text: &mut [u8],
+) -> Result<(), OpenError> {
+    let (prefix, rest) = halves(nonce);
+    PrefixKey::new(key, prefix).open_in_place(rest, tag, text)
+}
+
+/// A key for all nonces that begin with the same 16 bytes.
+///
+/// XSalsa20 derives such a key for every message; where only the last 8 bytes of the nonce
+/// count, that is work to be done once.
+pub struct PrefixKey([u8; KEY_LEN]);
+
+impl PrefixKey {
+    /// Derives the key.
+    pub fn new(key: &[u8; KEY_LEN], prefix: &[u8; PREFIX_LEN]) -> Self {
+        Self(hsalsa20(key, prefix))
+    }
+
+    /// As [`seal_in_place`], given the last 8 bytes of the nonce.
+    pub fn seal_in_place(&self, nonce: &[u8; 8], text: &mut [u8]) -> [u8; TAG_LEN] {
+        let (mut stream, tag_key) = self.start(nonce);
+        stream.apply(text);
+        poly1305::tag(&tag_key, text)
+    }
+
+    /// As [`open_in_place`], given the last 8 bytes of the nonce.
+    pub fn open_in_place(
+        &self,
+        nonce: &[u8; 8],
+        tag: &[u8; TAG_LEN],
+        text: &mut [u8],
+    ) -> Result<(), OpenError> {
+        let (mut stream, tag_key) = self.start(nonce);
+        if !bool::from(poly1305::tag(&tag_key, text).ct_eq(tag)) {
+            return Err(OpenError);
+        }
+        stream.apply(text);
+        Ok(())
+    }
+
+    /// The keystream behind its first 32 bytes, and these.
+    fn start(&self, nonce: &[u8; 8]) -> (Salsa20, Zeroizing<[u8; 32]>) {
+        let mut stream = Salsa20::new(&self.0, nonce);
+        let mut first = Zeroizing::new([0; 32]);
+        stream.apply(&mut *first);
+        (stream, first)
+    }
+}
+
+impl Drop for PrefixKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl ZeroizeOnDrop for PrefixKey {}
+
+/// What XSalsa20 does with a nonce: 16 bytes make another key, the rest is its nonce.
+fn halves(nonce: &[u8; NONCE_LEN]) -> (&[u8; PREFIX_LEN], &[u8; 8]) {
+    let (prefix, rest) = nonce.split_first_chunk().expect("16 of 24 bytes");
+    (prefix, rest.try_into().expect("8 bytes are left"))
+}
+
+#[cfg(test)]
+mod tests;
