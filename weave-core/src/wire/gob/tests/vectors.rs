@@ -1,72 +1,9 @@
-//! The golden vectors, both ways.
+//! The golden vectors of the router, both ways.
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
 use super::*;
 use crate::mesh::PeerName;
-
-gob_struct! {
-    /// What the `topology` channel says of a peer.
-    #[derive(Clone, PartialEq, Debug, Default)]
-    struct PeerSummary<'a> as "peerSummary" {
-        name: &'a [u8] = "NameByte",
-        nick_name: Text<'a> = "NickName",
-        uid: u64 = "UID",
-        version: u64 = "Version",
-        short_id: u16 = "ShortID",
-        has_short_id: bool = "HasShortID",
-    }
-}
-
-gob_struct! {
-    /// What it says of a connection.
-    #[derive(Clone, PartialEq, Debug, Default)]
-    struct ConnectionSummary<'a> as "connectionSummary" {
-        name: &'a [u8] = "NameByte",
-        address: Text<'a> = "RemoteTCPAddr",
-        outbound: bool = "Outbound",
-        established: bool = "Established",
-    }
-}
-
-fn vectors(section: &str) -> Vec<Value> {
-    let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors/gob.json"));
-    let mut vectors: Value = serde_json::from_str(text).unwrap();
-    match vectors[section].take() {
-        Value::Array(rows) => rows,
-        other => panic!("{section} is {other}"),
-    }
-}
-
-fn text<'a>(row: &'a Value, key: &str) -> &'a str {
-    row[key].as_str().unwrap_or_else(|| panic!("{key} in {row}"))
-}
-
-fn bytes(row: &Value, key: &str) -> Vec<u8> {
-    hex::decode(text(row, key)).unwrap()
-}
-
-type Topology<'a> = Vec<(PeerSummary<'a>, Vec<ConnectionSummary<'a>>)>;
-
-fn decode_topology(stream: &[u8]) -> Result<Topology<'_>, Error> {
-    let mut decoder = Decoder::new(stream);
-    let mut peers = Vec::new();
-    while let Some(peer) = decoder.next_value()? {
-        peers.push((peer, decoder.value()?));
-    }
-    Ok(peers)
-}
-
-fn encode_topology(peers: &Topology<'_>) -> Vec<u8> {
-    let mut encoder = Encoder::new();
-    for (peer, connections) in peers {
-        encoder.value(peer);
-        encoder.value(connections);
-    }
-    encoder.finish()
-}
 
 /// Compares with a row whose `values` alternate between peers and their connections.
 fn assert_topology(peers: &Topology<'_>, row: &Value) {
@@ -114,9 +51,7 @@ fn feature_vectors_both_ways() {
         let expected: BTreeMap<String, String> =
             serde_json::from_value(row["map"].clone()).unwrap();
         assert_eq!(features, expected);
-        let mut encoder = Encoder::new();
-        encoder.value(&features);
-        let again = encoder.finish();
+        let again = encode(&features);
         assert_eq!(Decoder::new(&again).value(), Ok(features));
         assert!(again.starts_with(&hex::decode("0eff81040102ff8200010c010c0000").unwrap()));
     }
@@ -159,9 +94,7 @@ fn primitive_vectors_both_ways() {
     where
         T: Decode<'de> + Encode + PartialEq + std::fmt::Debug,
     {
-        let mut encoder = Encoder::new();
-        encoder.value(&value);
-        assert_eq!(encoder.finish(), stream, "{value:?}");
+        assert_eq!(encode(&value), stream, "{value:?}");
         assert_eq!(Decoder::new(stream).value(), Ok(value));
     }
     for row in vectors("primitives") {
