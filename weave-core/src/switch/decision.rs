@@ -94,6 +94,8 @@ pub enum Onward<'t> {
 pub enum DropCause {
     /// Shorter than an Ethernet header.
     Short,
+    /// Received on behalf of a peer that is not in the mesh (spec sleeve.md, section 3).
+    UnknownPeer,
     /// A source address that no station can have.
     InvalidSource,
     /// Captured here, though heard behind another peer a moment ago.
@@ -120,8 +122,9 @@ pub enum DropCause {
 
 impl DropCause {
     /// All of them, in order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Short,
+        Self::UnknownPeer,
         Self::InvalidSource,
         Self::Conflict,
         Self::SpanningTree,
@@ -139,6 +142,7 @@ impl DropCause {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Short => "short",
+            Self::UnknownPeer => "unknown_peer",
             Self::InvalidSource => "invalid_source",
             Self::Conflict => "mac_conflict",
             Self::SpanningTree => "spanning_tree",
@@ -194,6 +198,9 @@ pub fn received<'t>(
     addresses: Addresses,
 ) -> Result<Decision<'t>, DropCause> {
     let own = table.own();
+    if !table.knows(arrival.source) {
+        return Err(DropCause::UnknownPeer);
+    }
     // Step 2.
     if arrival.destination != own {
         let onward = unicast(table, arrival.source, arrival.destination)?;
@@ -387,6 +394,7 @@ mod tests {
         assert_eq!(ask(arrival(2, 2, 4)), (false, "2 to 4 via 3".into()));
         assert_eq!(ask(arrival(2, 2, 5)), (false, "drop no_link".into()));
         assert_eq!(ask(arrival(2, 2, 7)), (false, "drop no_route".into()));
+        assert_eq!(ask(arrival(2, 7, 1)), (false, "drop unknown_peer".into()));
         // A special case of the same: this router's frame, relayed by it.
         assert_eq!(ask(arrival(2, 1, 4)), (false, "1 to 4 via 3".into()));
         assert!(macs.is_empty());

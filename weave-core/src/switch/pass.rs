@@ -23,6 +23,7 @@ use super::shared::{Switch, TooManyWorkers};
 use super::table::{ForwardingTable, Neighbour};
 use super::{Envelope, Forwarded, Frame, WorkerId};
 use crate::time::Instant;
+use crate::wire::too_big;
 
 /// Gives frames to the local bridge.
 pub trait Inject {
@@ -40,6 +41,8 @@ pub struct Worker {
     id: WorkerId,
     counters: Arc<WorkerCounters>,
     touched: Touched,
+    /// Room for an answer, kept to be used again.
+    answer: Vec<u8>,
 }
 
 /// Which forwarders of a table hold frames of this worker.
@@ -57,7 +60,7 @@ impl Worker {
     /// There are too many.
     pub fn new(switch: Arc<Switch>) -> Result<Self, TooManyWorkers> {
         let (id, counters) = switch.register()?;
-        Ok(Self { switch, id, counters, touched: Touched::default() })
+        Ok(Self { switch, id, counters, touched: Touched::default(), answer: Vec::new() })
     }
 
     /// Which one it is.
@@ -101,25 +104,25 @@ impl<P: Inject + ?Sized> Pass<'_, P> {
     /// A frame was captured on the local bridge.
     pub fn captured(&mut self, frame: Frame<'_>) {
         let Self { now, table, worker, port } = self;
-        let Worker { switch, id, counters, touched } = &mut **worker;
+        let Worker { switch, id, counters, touched, answer } = &mut **worker;
         counters.captured.bump();
         let Some(addresses) = Addresses::of(frame.bytes) else {
             return counters.dropped(DropCause::Short);
         };
         let decision = switch.captured(table, *now, addresses);
-        Outlet { table, id: *id, counters, touched, port: &mut **port }.carry_out(decision, frame);
+        Outlet { table, id: *id, counters, touched, answer, port: &mut **port }.carry_out(decision, frame);
     }
 
     /// A frame was received from a neighbour.
     pub fn received(&mut self, arrival: Arrival, frame: Frame<'_>) {
         let Self { now, table, worker, port } = self;
-        let Worker { switch, id, counters, touched } = &mut **worker;
+        let Worker { switch, id, counters, touched, answer } = &mut **worker;
         counters.received.bump();
         let Some(addresses) = Addresses::of(frame.bytes) else {
             return counters.dropped(DropCause::Short);
         };
         let decision = switch.received(table, *now, arrival, addresses);
-        Outlet { table, id: *id, counters, touched, port: &mut **port }.carry_out(decision, frame);
+        Outlet { table, id: *id, counters, touched, answer, port: &mut **port }.carry_out(decision, frame);
     }
 }
 
@@ -141,6 +144,7 @@ struct Outlet<'a, P: Inject + ?Sized> {
     id: WorkerId,
     counters: &'a WorkerCounters,
     touched: &'a mut Touched,
+    answer: &'a mut Vec<u8>,
     port: &'a mut P,
 }
 
@@ -203,11 +207,16 @@ impl<P: Inject + ?Sized> Outlet<'_, P> {
     /// Tells the sender of a frame that it was too big: the answer travels as if the frame's
     /// destination had sent it (spec sleeve.md, section 5).
     fn answer_too_big(&mut self, refused: Envelope<'_>, mtu: usize) {
-        let mut buffer = [0; icmp::MAX_LENGTH];
-        let Some(answer) = icmp::too_big(refused.frame.bytes, mtu, &mut buffer) else {
-            return self.counters.dropped(DropCause::TooBig);
-        };
-        let frame = Frame::plain(answer);
+        let mut answer = std::mem::take(self.answer);
+        if too_big(refused.frame.bytes, mtu, &mut answer).is_ok() {
+            self.send_answer(refused, Frame::plain(&answer));
+        } else {
+            self.counters.dropped(DropCause::TooBig);
+        }
+        *self.answer = answer;
+    }
+
+    fn send_answer(&mut self, refused: Envelope<'_>, frame: Frame<'_>) {
         let (source, destination) = (refused.destination, refused.source);
         match decision::answered(self.table, source, destination) {
             Err(cause) => return self.counters.dropped(cause),
@@ -253,18 +262,6 @@ impl Touched {
             }
             each(index);
         }
-    }
-}
-
-/// Stands in until the builders of ICMP messages are there.
-mod icmp {
-    pub(super) const MAX_LENGTH: usize = 2048;
-    pub(super) fn too_big<'b>(
-        _frame: &[u8],
-        _mtu: usize,
-        _buffer: &'b mut [u8],
-    ) -> Option<&'b [u8]> {
-        None
     }
 }
 
@@ -434,10 +431,8 @@ mod tests {
         let moved = Waker::new(move || {
             counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         });
-        let switch = Arc::new(Switch::new(peer(1), 1));
+        let Setup { switch, mut worker, mut port, .. } = Setup::new();
         switch.on_move(moved);
-        let mut worker = Worker::new(switch.clone()).unwrap();
-        let mut port = Port::default();
         let mut pass = worker.pass(at(0), &mut port);
         for from in [2, 3] {
             let arrival = Arrival { neighbour: peer(2), source: peer(from), destination: peer(1) };

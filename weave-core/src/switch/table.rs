@@ -18,6 +18,9 @@ pub trait Topology: Send + Sync {
 
     /// The neighbours that get a broadcast of `source` from this peer.
     fn broadcast(&self, source: PeerName) -> Vec<PeerName>;
+
+    /// Whether there is a peer of this name, reachable or not.
+    fn knows(&self, peer: PeerName) -> bool;
 }
 
 impl Topology for Routes {
@@ -27,6 +30,10 @@ impl Topology for Routes {
 
     fn broadcast(&self, source: PeerName) -> Vec<PeerName> {
         Self::broadcast(self, source).to_vec()
+    }
+
+    fn knows(&self, peer: PeerName) -> bool {
+        self.peers().binary_search(&peer).is_ok()
     }
 }
 
@@ -143,6 +150,12 @@ impl ForwardingTable {
         self.forwarders.get(neighbour.forwarders.clone()).unwrap_or_default()
     }
 
+    /// Whether there is a peer of this name, reachable or not.
+    pub(super) fn knows(&self, peer: PeerName) -> bool {
+        // Nearly always the peer is reachable, and found without a call.
+        self.find(peer).is_some() || self.topology.as_ref().is_some_and(|all| all.knows(peer))
+    }
+
     pub(super) fn next_hop(&self, destination: PeerName) -> NextHop<'_> {
         match self.find(destination) {
             None => NextHop::NoRoute,
@@ -248,6 +261,10 @@ pub(super) mod fixture {
 
         fn broadcast(&self, source: PeerName) -> Vec<PeerName> {
             self.broadcast.get(&source).cloned().unwrap_or_default()
+        }
+
+        fn knows(&self, peer: PeerName) -> bool {
+            self.next_hops.contains_key(&peer)
         }
     }
 
