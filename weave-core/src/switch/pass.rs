@@ -110,7 +110,8 @@ impl<P: Inject + ?Sized> Pass<'_, P> {
             return counters.dropped(DropCause::Short);
         };
         let decision = switch.captured(table, *now, addresses);
-        Outlet { table, id: *id, counters, touched, answer, port: &mut **port }.carry_out(decision, frame);
+        Outlet { table, id: *id, counters, touched, answer, port: &mut **port }
+            .carry_out(decision, frame);
     }
 
     /// A frame was received from a neighbour.
@@ -122,7 +123,8 @@ impl<P: Inject + ?Sized> Pass<'_, P> {
             return counters.dropped(DropCause::Short);
         };
         let decision = switch.received(table, *now, arrival, addresses);
-        Outlet { table, id: *id, counters, touched, answer, port: &mut **port }.carry_out(decision, frame);
+        Outlet { table, id: *id, counters, touched, answer, port: &mut **port }
+            .carry_out(decision, frame);
     }
 }
 
@@ -403,6 +405,53 @@ mod tests {
         assert_eq!(setup.dropped(DropCause::TooBig), 1);
         assert_eq!(setup.other.take().len(), 1);
         assert_eq!(setup.port.injected.len(), 0);
+    }
+
+    /// An IPv4 packet of `length` bytes from X to Y that must not be cut.
+    fn packet(length: u16) -> Vec<u8> {
+        let mut frame = [Y.0, X.0].concat();
+        frame.extend([8, 0, 0x45, 0]);
+        frame.extend(length.to_be_bytes());
+        frame.extend([0, 1, 0x40, 0, 64, 17, 0, 0, 10, 32, 0, 1, 10, 32, 0, 2]);
+        frame.resize(14 + usize::from(length), 0);
+        frame
+    }
+
+    #[test]
+    fn the_sender_of_a_packet_that_is_too_big_is_told() {
+        let mut setup = Setup::new();
+        setup.switch.macs().learn_received(at(0), Y, peer(2));
+        *setup.fast.answer.lock().unwrap() = Forwarded::TooBig { mtu: 1400 };
+        setup.captured(&[packet(1500)]);
+        let [answer] = &setup.port.injected[..] else { panic!("no answer") };
+        assert_eq!(answer[..12], [X.0, Y.0].concat(), "as if the receiver had sent it");
+        // ICMP 3/4 with the MTU of the next hop.
+        assert_eq!((answer[34], answer[35]), (3, 4));
+        assert_eq!(answer[40..42], 1400u16.to_be_bytes());
+        assert_eq!(setup.switch.report().too_big_answers, 1);
+        assert_eq!(setup.slow.take().len(), 0, "the next transport is not tried");
+    }
+
+    #[test]
+    fn a_relay_sends_the_answer_back_to_the_source() {
+        let mut setup = Setup::new();
+        *setup.other.answer.lock().unwrap() = Forwarded::TooBig { mtu: 1400 };
+        let mut pass = setup.worker.pass(at(0), &mut setup.port);
+        let arrival = Arrival { neighbour: peer(2), source: peer(2), destination: peer(3) };
+        pass.received(arrival, Frame::plain(&packet(1500)));
+        drop(pass);
+        let sent = setup.fast.take();
+        let [Taken(source, destination, answer, broadcast)] = &sent[..] else {
+            panic!("no answer")
+        };
+        assert_eq!((*source, *destination, *broadcast), (peer(3), peer(2), false));
+        assert_eq!(answer[..12], [X.0, Y.0].concat());
+        assert_eq!(*setup.fast.flushes.lock().unwrap(), 1);
+        // What is no IP packet gets no answer.
+        let mut pass = setup.worker.pass(at(0), &mut setup.port);
+        pass.received(arrival, Frame::plain(&[2; 1600]));
+        drop(pass);
+        assert_eq!(setup.dropped(DropCause::TooBig), 1);
     }
 
     #[test]
