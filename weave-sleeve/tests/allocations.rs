@@ -1,0 +1,66 @@
+//! After warm-up a frame costs no allocation: neither on the thread that captures it nor on the
+//! one that receives it.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use common::{PATIENCE, Pair, frame, ipv4, key};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// SAFETY: everything is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller keeps the rules.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the rules.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+/// Sends bursts there and back, and counts what all threads allocate meanwhile.
+fn allocations_of(rounds: u32, pair: &Pair) -> u64 {
+    let [a, b] = &pair.routers;
+    let frames = [
+        ipv4(1, 2, true, &[1; 40]),
+        ipv4(1, 2, true, &[2; 1300]),
+        ipv4(1, 2, false, &[3; 700]),
+        frame(1, 2, &[4; 46]),
+    ];
+    let answer = ipv4(2, 1, true, &[5; 40]);
+    let mut buffer = Vec::with_capacity(4096);
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    for _ in 0..rounds {
+        for frame in &frames {
+            assert!(a.host.send(frame));
+        }
+        for _ in &frames {
+            assert!(b.host.receive(PATIENCE, &mut buffer));
+        }
+        assert!(b.host.send(&answer));
+        assert!(a.host.receive(PATIENCE, &mut buffer));
+    }
+    ALLOCATIONS.load(Ordering::Relaxed) - before
+}
+
+#[test]
+fn steady_traffic_allocates_nothing() {
+    for key in [None, Some(key())] {
+        let pair = Pair::established(key.as_ref());
+        allocations_of(200, &pair);
+        // The clock of the control plane stands still meanwhile: no heartbeats are sent.
+        assert_eq!(allocations_of(1000, &pair), 0, "sealed: {}", key.is_some());
+    }
+}

@@ -1,0 +1,277 @@
+//! Frames between two routers over loopback, and what attackers on the way can do.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
+
+mod common;
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use common::{PATIENCE, Pair, Router, UID, frame, ipv4, key, peer};
+use weave_core::mesh::{PeerName, SessionKey};
+use weave_sleeve::port::{Faults, FaultyPort};
+
+/// A plain datagram with one record.
+fn datagram(sender: PeerName, source: PeerName, destination: PeerName, frame: &[u8]) -> Vec<u8> {
+    let mut datagram = [sender.to_bytes(), source.to_bytes(), destination.to_bytes()].concat();
+    datagram.extend(u16::try_from(frame.len()).unwrap().to_be_bytes());
+    datagram.extend(frame);
+    datagram
+}
+
+fn heartbeat(uid: u64) -> Vec<u8> {
+    let mut frame = vec![0; 14];
+    frame.extend(uid.to_be_bytes());
+    frame
+}
+
+/// A socket of somebody who is none of the routers.
+fn stranger() -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+fn frames_cross(key: Option<&SessionKey>) {
+    let pair = Pair::established(key);
+    let [a, b] = &pair.routers;
+
+    // Nobody is known yet: flooded, then learnt.
+    a.host.send(&frame(1, 2, b"hello"));
+    assert_eq!(b.receive().unwrap(), frame(1, 2, b"hello"));
+    b.host.send(&frame(2, 1, b"hello yourself"));
+    assert_eq!(a.receive().unwrap(), frame(2, 1, b"hello yourself"));
+    for packet in [
+        ipv4(1, 2, true, b"unfragmented"),
+        ipv4(1, 2, true, &[7; 1400]),
+        ipv4(1, 2, false, &[8; 1400]),
+        // Loopback carries this in one piece, or the kernel cuts it.
+        ipv4(1, 2, false, &[9; 60_000]),
+        frame(1, 0xff, &[3; 46]),
+    ] {
+        a.host.send(&packet);
+        assert!(b.receive().unwrap() == packet);
+    }
+    assert!(a.is_quiet() && b.is_quiet());
+    assert_eq!(a.counter(&*pair.links[0], "tx_frames"), 6);
+    assert_eq!(b.counter(&*pair.links[1], "rx_frames"), 6);
+    let status = pair.links[0].status();
+    assert_eq!(status.encrypted, key.is_some());
+    assert!(status.counters.iter().all(|(name, count)| !name.contains("drop") || *count == 0));
+}
+
+#[test]
+fn frames_cross_in_clear() {
+    frames_cross(None);
+}
+
+#[test]
+fn frames_cross_sealed() {
+    frames_cross(Some(&key()));
+}
+
+#[test]
+fn many_small_frames_share_datagrams_and_keep_their_order() {
+    let pair = Pair::established(Some(&key()));
+    let [a, b] = &pair.routers;
+    a.host.send(&frame(1, 2, b""));
+    b.host.send(&frame(2, 1, b""));
+    assert!(b.receive().is_some() && a.receive().is_some());
+    let count = 500_u32;
+    for number in 0..count {
+        assert!(a.host.send(&ipv4(1, 2, true, &number.to_be_bytes())));
+    }
+    for number in 0..count {
+        assert_eq!(b.receive().unwrap(), ipv4(1, 2, true, &number.to_be_bytes()));
+    }
+}
+
+#[test]
+fn a_port_with_faults_does_no_harm() {
+    let mut pair = Pair::new(None, None);
+    let faults =
+        Faults { drop: 100, duplicate: 100, reorder: 100, corrupt: 100, truncate: 200, seed: 11 };
+    pair.routers[0].start(|port| FaultyPort::new(port, faults));
+    pair.routers[1].start(|port| FaultyPort::new(port, Faults { seed: 12, ..faults }));
+    pair.confirm();
+    let [a, b] = &pair.routers;
+    let mut crossed = 0;
+    let mut buffer = Vec::new();
+    for number in 0..300_u32 {
+        a.host.send(&ipv4(1, 2, number % 2 == 0, &[number.to_be_bytes(); 50].concat()));
+        b.host.send(&frame(2, 1, &number.to_be_bytes()));
+        while b.host.receive(Duration::ZERO, &mut buffer) {
+            crossed += 1;
+        }
+    }
+    while b.host.receive(Duration::from_millis(50), &mut buffer) {
+        crossed += 1;
+    }
+    assert!(crossed > 100, "{crossed}");
+    assert_eq!(pair.failed, [None, None]);
+}
+
+#[test]
+fn an_unplugged_device_ends_the_thread_and_is_told() {
+    let pair = Pair::established(None);
+    pair.routers[0].host.unplug();
+    assert!(pair.routers[0].gone.recv_timeout(PATIENCE).is_ok());
+    // The other direction goes on.
+    pair.routers[1].host.send(&frame(2, 1, b"still here"));
+    assert!(pair.routers[0].receive().is_some());
+}
+
+#[test]
+fn without_a_confirmed_link_nothing_is_taken_in() {
+    let mut router = Router::new(0xa1, std::time::Instant::now());
+    router.start(|port| port);
+    let stranger = stranger();
+    let address = router.sleeve.local_address();
+    for bytes in [&[][..], &[1; 5], &[2; 6], &[3; 1000]] {
+        stranger.send_to(bytes, address).unwrap();
+    }
+    assert!(router.is_quiet());
+    let counters = router.sleeve.counters().list();
+    assert_eq!(counters[..2], [("rx_dropped_short", 2), ("rx_dropped_unknown_sender", 2)]);
+}
+
+#[test]
+fn nonsense_from_a_known_name_is_counted_and_closes_nothing() {
+    let mut pair = Pair::established(None);
+    let (from, to) = (pair.routers[0].name, pair.routers[1].name);
+    let address = pair.routers[1].sleeve.local_address();
+    let stranger = stranger();
+    let good = datagram(from, from, to, &frame(1, 2, b"first"));
+    let cases: [(&str, Vec<u8>); 4] = [
+        ("rx_dropped_malformed", [&good[..], &[0; 13]].concat()),
+        ("rx_dropped_malformed", [&good[..], &good[6..20], &[0; 3]].concat()),
+        ("rx_dropped_misdirected", datagram(from, peer(0xbad), to, &[0; 100])),
+        ("rx_dropped_misdirected", datagram(from, from, peer(0xbad), &[0; 100])),
+    ];
+    for (counter, bytes) in cases {
+        let before = pair.routers[1].counter(&*pair.links[1], counter);
+        stranger.send_to(&bytes, address).unwrap();
+        let counted = |pair: &Pair| pair.routers[1].counter(&*pair.links[1], counter) == before + 1;
+        assert!(pair.run_until(counted), "{counter}");
+    }
+    // What came before the error was delivered.
+    assert_eq!(pair.routers[1].receive().unwrap(), frame(1, 2, b"first"));
+    assert_eq!(pair.failed, [None, None]);
+}
+
+#[test]
+fn sealed_links_believe_nobody_without_the_key() {
+    let pair = Pair::established(Some(&key()));
+    let [a, b] = &pair.routers;
+    let stranger = stranger();
+    for length in [6, 13, 14, 29, 30, 31, 62, 1400, 60_000] {
+        let mut bytes = a.name.to_bytes().to_vec();
+        bytes.resize(length, 0xa5);
+        stranger.send_to(&bytes, b.sleeve.local_address()).unwrap();
+    }
+    // In clear, as if there were no key.
+    let clear = datagram(a.name, a.name, b.name, &frame(1, 2, b"clear"));
+    stranger.send_to(&clear, b.sleeve.local_address()).unwrap();
+    assert!(b.is_quiet());
+    assert_eq!(b.counter(&*pair.links[1], "rx_dropped_malformed"), 2);
+    assert_eq!(b.counter(&*pair.links[1], "rx_dropped_forged"), 8);
+    a.host.send(&frame(1, 2, b"sealed"));
+    assert_eq!(b.receive().unwrap(), frame(1, 2, b"sealed"));
+}
+
+#[test]
+fn the_address_moves_with_a_heartbeat_of_this_connection_alone() {
+    let pair = Pair::established(None);
+    let (a, b) = (pair.routers[0].name, pair.routers[1].name);
+    let address = pair.routers[1].sleeve.local_address();
+    let moved = stranger();
+    // An ordinary frame and a wrong uid change nothing.
+    moved.send_to(&datagram(a, a, b, &frame(1, 2, b"x")), address).unwrap();
+    assert!(pair.routers[1].receive().is_some());
+    moved.send_to(&datagram(a, a, b, &heartbeat(UID.0 + 1)), address).unwrap();
+    moved.send_to(&datagram(a, a, b, &frame(1, 2, b"y")), address).unwrap();
+    assert!(pair.routers[1].receive().is_some());
+    pair.routers[1].host.send(&frame(2, 1, b"to the old address"));
+    assert!(pair.routers[0].receive().is_some());
+
+    moved.send_to(&datagram(a, a, b, &heartbeat(UID.0)), address).unwrap();
+    moved.send_to(&datagram(a, a, b, &frame(1, 2, b"z")), address).unwrap();
+    assert!(pair.routers[1].receive().is_some());
+    pair.routers[1].host.send(&frame(2, 1, b"to the new address"));
+    let mut buffer = [0; 2000];
+    let (length, from) = moved.recv_from(&mut buffer).unwrap();
+    assert_eq!(buffer[..length], datagram(b, b, a, &frame(2, 1, b"to the new address")));
+    assert_eq!(from, address);
+}
+
+/// Somebody between two sealed routers.
+struct Middle {
+    socket: UdpSocket,
+    ends: [SocketAddr; 2],
+}
+
+impl Middle {
+    /// Takes the next datagram; where it is bound for, and its bytes.
+    fn take(&self) -> (SocketAddr, Vec<u8>) {
+        let mut buffer = vec![0; 65_536];
+        let (length, from) = self.socket.recv_from(&mut buffer).unwrap();
+        buffer.truncate(length);
+        let to = if from == self.ends[0] { self.ends[1] } else { self.ends[0] };
+        (to, buffer)
+    }
+}
+
+#[test]
+fn what_is_repeated_or_changed_on_the_way_counts_once() {
+    let socket = stranger();
+    let mut pair = Pair::new(Some(&key()), Some(socket.local_addr().unwrap()));
+    let ends = [0, 1].map(|index: usize| pair.routers[index].sleeve.local_address());
+    let middle = Middle { socket, ends };
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut old: Vec<(SocketAddr, Vec<u8>)> = Vec::new();
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let (to, bytes) = middle.take();
+                let send = |bytes: &[u8]| middle.socket.send_to(bytes, to).map(drop).unwrap_or(());
+                // Changed, cut off, whole, again, back to its sender, and an older one.
+                let mut changed = bytes.clone();
+                let place = old.len() * 7 % changed.len();
+                changed[place] ^= 1 << (old.len() % 8);
+                send(&changed);
+                send(&bytes[..bytes.len() - 1]);
+                send(&bytes);
+                send(&bytes);
+                let back = if to == ends[0] { ends[1] } else { ends[0] };
+                let mut reflected = bytes.clone();
+                let name = if back == ends[0] { peer(0xa2) } else { peer(0xa1) };
+                reflected[..6].copy_from_slice(&name.to_bytes());
+                middle.socket.send_to(&reflected, back).map(drop).unwrap_or(());
+                if let Some((to, bytes)) = old.get(old.len() / 2) {
+                    middle.socket.send_to(bytes, *to).map(drop).unwrap_or(());
+                }
+                if bytes.len() < 2000 {
+                    old.push((to, bytes));
+                }
+            }
+        });
+        pair.start();
+        let [a, b] = &pair.routers;
+        for number in 0..100_u32 {
+            let there = ipv4(1, 2, true, &number.to_be_bytes());
+            let back = ipv4(2, 1, true, &number.to_be_bytes());
+            a.host.send(&there);
+            assert_eq!(b.receive().unwrap(), there);
+            b.host.send(&back);
+            assert_eq!(a.receive().unwrap(), back);
+        }
+        assert!(a.is_quiet() && b.is_quiet(), "nothing twice");
+        for (router, link) in pair.routers.iter().zip(&pair.links) {
+            assert!(router.counter(&**link, "rx_dropped_replayed") > 100);
+            assert!(router.counter(&**link, "rx_dropped_forged") > 200);
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        // Something to take, so that it looks.
+        middle.socket.send_to(&[0; 10], middle.socket.local_addr().unwrap()).unwrap();
+    });
+    assert_eq!(pair.failed, [None, None]);
+}
