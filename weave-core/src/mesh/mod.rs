@@ -14,11 +14,15 @@ mod key_exchange;
 mod message;
 mod output;
 mod password;
+mod peer;
+mod peers;
 mod random;
 mod report;
 mod routes;
 mod session;
+mod short_ids;
 mod subnet;
+mod update;
 
 pub use config::{Config, DEFAULT_CONNECTION_LIMIT, DEFAULT_PORT};
 pub use engine::Mesh;
@@ -34,10 +38,16 @@ pub use key_exchange::LowOrderKey;
 pub use message::{Gossip, GossipMessageError, LegacyControl, Message, Unicast};
 pub use output::{Control, Event, LinkRequest, Output};
 pub use password::Password;
+pub use peer::{Edition, Peer, PeerAddress, PeerConnection};
+pub use peers::{
+    Applied, Collected, Effects, MAX_LINKS, MAX_PEERS, Peers, RegisterError, Registered,
+};
 pub use random::Random;
 pub use report::{
     ConnectionReport, Counters, PeerConnectionReport, PeerReport, Report, TargetReport, TargetState,
 };
 pub use routes::Routes;
 pub use session::{MAX_MESSAGE_LEN, Session, SessionError, TooLongToSend};
+pub use short_ids::ShortIds;
 pub use subnet::{Subnet, SubnetError};
+pub use update::{MAX_CONNECTIONS, UpdateError};

@@ -62,6 +62,12 @@ impl Encoder {
         put_bytes(&self.body, &mut self.out);
     }
 
+    /// Appends the definitions of a type ahead of its first value, but for those that the stream
+    /// has.
+    pub fn announce<T: Encode + ?Sized>(&mut self) {
+        self.types.announce(T::SHAPE, &mut self.out);
+    }
+
     /// The stream so far.
     pub fn finish(self) -> Vec<u8> {
         self.out

@@ -1,0 +1,544 @@
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::*;
+
+fn vectors() -> Value {
+    serde_json::from_str(include_str!("../../../../tests/vectors/topology.json")).unwrap()
+}
+
+fn name(number: u64) -> PeerName {
+    PeerName::from_u64(number).unwrap()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
+}
+
+fn names(value: &Value) -> BTreeSet<PeerName> {
+    value.as_array().unwrap().iter().map(|name| text(name).parse().unwrap()).collect()
+}
+
+/// A peer as the vectors describe it.
+fn peer(value: &Value) -> Peer {
+    let connections = value["connections"].as_array().unwrap();
+    let short_id = u16::try_from(value["short_id"].as_u64().unwrap()).unwrap();
+    Peer {
+        name: text(&value["name"]).parse().unwrap(),
+        nickname: text(&value["nickname"]).into(),
+        uid: Uid(text(&value["uid"]).parse().unwrap()),
+        version: value["version"].as_u64().unwrap(),
+        short_id: value["has_short_id"].as_bool().unwrap().then(|| {
+            // Stands for one drawn at random.
+            ShortId::new(short_id).unwrap_or(DRAWN)
+        }),
+        connections: connections.iter().map(connection).collect(),
+    }
+}
+
+const DRAWN: ShortId = ShortId::new(4095).expect("below 4096");
+
+fn connection(value: &Value) -> PeerConnection {
+    PeerConnection {
+        remote: text(&value["remote"]).parse().unwrap(),
+        address: text(&value["addr"]).into(),
+        outbound: value["outbound"].as_bool().unwrap(),
+        established: value["established"].as_bool().unwrap(),
+    }
+}
+
+fn features(peer: &Peer) -> Features {
+    Features {
+        name: peer.name,
+        nickname: peer.nickname.clone(),
+        uid: peer.uid,
+        connection_id: 0,
+        short_id: peer.short_id,
+        trusted: false,
+        overlays: None,
+        further: BTreeMap::new(),
+    }
+}
+
+/// What a step returned, as far as the vectors tell.
+#[derive(Default)]
+struct Outcome {
+    applied: Option<Result<Applied, UpdateError>>,
+    removed: BTreeSet<PeerName>,
+    effects: Effects,
+}
+
+fn run(peers: &mut Peers, step: &Value, random: &mut Random) -> Outcome {
+    let args = &step["args"];
+    match text(&step["op"]) {
+        "connect" => {
+            let remote = peer(&args["remote"]);
+            let registered = peers.register(&features(&remote), true, random).unwrap();
+            peers.add_connection(PeerConnection {
+                remote: remote.name,
+                address: text(&args["addr"]).into(),
+                outbound: args["outbound"].as_bool().unwrap(),
+                established: false,
+            });
+            if args["established"].as_bool().unwrap() {
+                assert!(peers.establish_connection(remote.name));
+                assert!(!peers.establish_connection(remote.name), "it is already");
+            }
+            Outcome { effects: registered.effects, ..Outcome::default() }
+        }
+        "disconnect" => {
+            let remote = text(&args["remote"]).parse().unwrap();
+            peers.release(remote);
+            assert!(peers.remove_connection(remote));
+            assert!(!peers.remove_connection(remote), "it is already gone");
+            Outcome::default()
+        }
+        "gc" => {
+            let Collected { removed, effects } = peers.collect_garbage(random);
+            let removed = removed.into_iter().map(|peer| peer.name).collect();
+            Outcome { removed, effects, ..Outcome::default() }
+        }
+        "apply_update" => {
+            let payload = step.get("update_hex").map_or("", text);
+            let payload = hex::decode(payload).unwrap();
+            let applied = peers.apply_update(&payload, random);
+            let effects = applied.as_ref().map_or(Effects::default(), |applied| applied.effects);
+            Outcome { applied: Some(applied), effects, ..Outcome::default() }
+        }
+        op => panic!("unknown step {op}"),
+    }
+}
+
+#[test]
+fn scenarios_go_like_the_golden_ones() {
+    let vectors = vectors();
+    let scenarios = vectors["scenarios"].as_array().unwrap();
+    assert_eq!(scenarios.len(), 10);
+    for scenario in scenarios {
+        let local = peer(&scenario["local"]);
+        let mut random = Random::new([7; 32]);
+        let mut peers = Peers::new(local.name, local.nickname, local.uid, local.short_id.unwrap());
+        // The scenarios begin with a version of their own.
+        peers.own_entry().peer.version = local.version;
+
+        let mut unlisted = BTreeSet::new();
+        for (number, step) in scenario["steps"].as_array().unwrap().iter().enumerate() {
+            let at = format!("{}, step {number}: {}", scenario["name"], step["note"]);
+            let expect = &step["expect"];
+            let before = peers.own().version;
+            if let Some(version) = expect.get("local_version_before") {
+                assert_eq!(before, version.as_u64().unwrap(), "{at}");
+            }
+            let outcome = run(&mut peers, step, &mut random);
+
+            let removed = names(&expect["removed_by_gc"]);
+            assert!(outcome.removed.is_subset(&removed), "{at}: {:?}", outcome.removed);
+            let kept: BTreeSet<PeerName> = removed.difference(&outcome.removed).copied().collect();
+            assert!(kept.is_subset(&unlisted), "{at}: {kept:?}");
+            assert!(kept.iter().all(|name| peers.get(*name).is_none()), "{at}: {kept:?}");
+            unlisted = unlisted_placeholders(&table(&expect["table"]));
+            let invalidations = expect["short_id_invalidations"].as_u64().unwrap();
+            assert_eq!(u64::from(outcome.effects.short_ids_changed), invalidations, "{at}");
+            let reassigned = expect.get("local_short_id_reassigned").is_some();
+            assert_eq!(outcome.effects.new_short_id.is_some(), reassigned, "{at}");
+            match outcome.applied {
+                Some(Ok(applied)) => {
+                    assert_eq!(applied.names, names(&expect["update_names"]), "{at}");
+                    assert_eq!(applied.delta, names(&expect["delta"]), "{at}");
+                    assert_eq!(applied.effects.announce_own, peers.own().version != before, "{at}");
+                }
+                Some(Err(_)) => assert!(expect.get("error").is_some(), "{at}"),
+                None => (),
+            }
+            let drawn = outcome.effects.new_short_id;
+            assert_table(&peers, expect, drawn, &at);
+            assert_short_ids(&peers, expect, drawn, &at);
+            assert_consistent(&mut peers);
+        }
+    }
+}
+
+/// The placeholders in a table that no record in it has a connection to. The original makes them
+/// of outdated records as well, only to collect them a second later.
+fn unlisted_placeholders(table: &[Peer]) -> BTreeSet<PeerName> {
+    let listed: BTreeSet<PeerName> =
+        table.iter().flat_map(|peer| &peer.connections).map(|known| known.remote).collect();
+    let placeholders = table.iter().filter(|peer| peer.uid == Uid(0)).map(|peer| peer.name);
+    placeholders.filter(|name| !listed.contains(name)).collect()
+}
+
+fn without_unlisted(mut table: Vec<Peer>) -> Vec<Peer> {
+    let unlisted = unlisted_placeholders(&table);
+    table.retain(|peer| !unlisted.contains(&peer.name));
+    table
+}
+
+fn table(value: &Value) -> Vec<Peer> {
+    value.as_array().unwrap().iter().map(peer).collect()
+}
+
+fn assert_table(peers: &Peers, expect: &Value, drawn: Option<ShortId>, at: &str) {
+    let mut expected = table(&expect["table"]);
+    for peer in expected.iter_mut().filter(|peer| peer.short_id == Some(DRAWN)) {
+        peer.short_id = drawn;
+    }
+    assert_eq!(
+        without_unlisted(peers.iter().cloned().collect()),
+        without_unlisted(expected),
+        "{at}"
+    );
+    for value in expect["table"].as_array().unwrap() {
+        let references = peers.references(text(&value["name"]).parse().unwrap());
+        assert_eq!(references as u64, value["ref_count"].as_u64().unwrap(), "{at}");
+    }
+}
+
+fn assert_short_ids(peers: &Peers, expect: &Value, drawn: Option<ShortId>, at: &str) {
+    let expected = expect["short_ids"].as_array().unwrap();
+    for value in expected {
+        let number = u16::try_from(value["short_id"].as_u64().unwrap()).unwrap();
+        let id = ShortId::new(number).or(drawn).unwrap();
+        let owner: PeerName = text(&value["owner"]).parse().unwrap();
+        assert_eq!(peers.short_ids().owner(id), Some(owner), "{at}");
+        let others: BTreeSet<PeerName> = peers.short_ids().others(id).collect();
+        assert_eq!(others, names(&value["others"]), "{at}");
+    }
+    assert_eq!(peers.short_ids().owned().count(), expected.len(), "{at}");
+}
+
+/// What is kept besides the records says the same as they do.
+fn assert_consistent(peers: &mut Peers) {
+    let links: usize = peers.iter().map(|peer| peer.connections.len()).sum();
+    assert_eq!(peers.links, links);
+    let anew = Graph::new(peers.iter().map(|peer| (peer.name, peer.links())));
+    assert_eq!(*peers.graph(), anew);
+    for entry in peers.entries.values() {
+        if let Some(encoded) = entry.encoded.get() {
+            assert_eq!(*encoded, update::encode(&entry.peer));
+        }
+        if let Some(id) = entry.peer.short_id {
+            let name = entry.peer.name;
+            let ids = &peers.short_ids;
+            assert!(ids.owner(id) == Some(name) || ids.others(id).any(|other| other == name));
+        }
+    }
+}
+
+#[test]
+fn peer_names_are_the_golden_ones() {
+    let vectors = vectors();
+    let cases = vectors["peer_names"].as_array().unwrap();
+    assert_eq!(cases.len(), 32);
+    for case in cases {
+        let parsed = text(&case["in"]).parse::<PeerName>();
+        assert_eq!(parsed.is_ok(), case["ok"].as_bool().unwrap(), "{}", case["in"]);
+        let Ok(parsed) = parsed else { continue };
+        assert_eq!(parsed.to_string(), text(&case["canonical"]));
+        assert_eq!(parsed.to_u64().to_string(), text(&case["uint"]));
+        assert_eq!(hex::encode(parsed.to_bytes()), text(&case["bytes"]));
+    }
+}
+
+fn alone(number: u64) -> Peers {
+    Peers::new(name(number), format!("n{number}"), Uid(number), DRAWN)
+}
+
+fn neighbour(number: u64) -> Features {
+    features(&Peer { uid: Uid(number), ..Peer::placeholder(name(number)) })
+}
+
+fn to(number: u64) -> PeerConnection {
+    PeerConnection::new(name(number), "192.0.2.1:6783".parse().unwrap(), true)
+}
+
+/// A payload with these records.
+fn payload(records: &[Peer]) -> Vec<u8> {
+    if records.is_empty() {
+        return Vec::new();
+    }
+    let records = records.iter().flat_map(|record| update::encode(record).to_vec());
+    update::definitions().iter().copied().chain(records).collect()
+}
+
+fn hub(number: u64, spokes: std::ops::Range<u64>) -> Peer {
+    let connections = spokes.map(to).collect();
+    Peer { uid: Uid(1), version: 1, connections, ..Peer::placeholder(name(number)) }
+}
+
+#[test]
+fn unknown_peers_are_registered_only_where_they_were_asked_for() {
+    let mut random = Random::new([0; 32]);
+    let mut peers = alone(1);
+    let error = RegisterError::Unknown(name(2));
+    assert_eq!(peers.register(&neighbour(2), false, &mut random), Err(error));
+    assert_eq!(peers.count(), 1);
+
+    assert!(!peers.register(&neighbour(2), true, &mut random).unwrap().restarted);
+    assert!(!peers.register(&neighbour(2), false, &mut random).unwrap().restarted);
+    let reborn = Features { uid: Uid(99), ..neighbour(2) };
+    assert!(peers.register(&reborn, false, &mut random).unwrap().restarted);
+    assert_eq!((peers.references(name(2)), peers.get(name(2)).unwrap().uid), (3, Uid(2)));
+}
+
+#[test]
+fn a_peer_is_kept_while_something_holds_it() {
+    let mut random = Random::new([0; 32]);
+    let mut peers = alone(1);
+    let _ = peers.register(&neighbour(2), true, &mut random).unwrap();
+    assert_eq!(peers.collect_garbage(&mut random).removed, []);
+    peers.add_connection(to(2));
+    peers.release(name(2));
+    peers.release(name(2));
+    assert_eq!(peers.collect_garbage(&mut random).removed, [], "it is reachable");
+    assert!(peers.remove_connection(name(2)));
+    assert_eq!(peers.collect_garbage(&mut random).removed.len(), 1);
+    assert_eq!(peers.count(), 1);
+}
+
+#[test]
+fn records_are_encoded_once_for_all_neighbours() {
+    let mut random = Random::new([0; 32]);
+    let mut peers = alone(1);
+    let _ = peers.apply_update(&payload(&[hub(2, 3..5)]), &mut random).unwrap();
+    let encoded = |peers: &Peers, number| peers.entries[&name(number)].encoded.get().cloned();
+    assert_eq!(encoded(&peers, 2), None);
+    assert_eq!(peers.encode_all().concat(), payload(&peers.iter().cloned().collect::<Vec<_>>()));
+    let first = encoded(&peers, 2).unwrap();
+    assert_eq!(
+        peers.encode(&BTreeSet::from([name(2), name(77)])).concat(),
+        payload(&[hub(2, 3..5)])
+    );
+    assert_eq!(encoded(&peers, 2).unwrap().as_ptr(), first.as_ptr());
+    peers.add_connection(to(2));
+    assert_eq!(encoded(&peers, 1), None, "the own record changed");
+    assert!(encoded(&peers, 2).is_some(), "the other one did not");
+    assert_eq!(peers.encode(&BTreeSet::new()), Vec::<Bytes>::new());
+}
+
+#[test]
+fn a_large_table_goes_in_several_payloads() {
+    let mut random = Random::new([0; 32]);
+    let mut peers = alone(1);
+    for number in 2..102 {
+        let _ = peers.apply_update(&payload(&[hub(number, 2..1002)]), &mut random).unwrap();
+    }
+    let payloads = peers.encode_all();
+    assert!(payloads.len() > 2);
+    assert!(payloads.iter().all(|payload| payload.len() <= MAX_PAYLOAD_LEN));
+    let mut other = alone(5000);
+    for payload in payloads {
+        let _ = other.apply_update(&payload, &mut random).unwrap();
+    }
+    assert_eq!(other.count(), peers.count() + 1);
+    assert_eq!(other.get(name(50)), peers.get(name(50)));
+}
+
+#[test]
+fn too_many_peers_are_refused_as_a_whole() {
+    let mut random = Random::new([0; 32]);
+    let mut peers = alone(1);
+    let limit = MAX_PEERS as u64;
+    // Two records, and enough placeholders to fill the table.
+    let fits = [hub(2, 4..limit), hub(3, limit..limit + 1)];
+    let _ = peers.apply_update(&payload(&fits), &mut random).unwrap();
+    assert_eq!(peers.count(), MAX_PEERS);
+
+    let error = UpdateError::TooManyPeers { limit: MAX_PEERS };
+    let more = payload(&[hub(2, 4..5), hub(3, limit + 1..limit + 2)]);
+    assert_eq!(peers.apply_update(&payload(&[hub(limit + 1, 0..0)]), &mut random), Err(error));
+    assert_eq!(peers.apply_update(&more, &mut random).unwrap().delta, BTreeSet::new());
+    let features = neighbour(limit + 1);
+    let error = RegisterError::Full(name(limit + 1));
+    assert_eq!(peers.register(&features, true, &mut random), Err(error));
+    assert_consistent(&mut peers);
+}
+
+#[test]
+fn too_many_connections_are_refused() {
+    let mut random = Random::new([0; 32]);
+    let mut peers = alone(1);
+    let connections = vec![to(3); update::MAX_CONNECTIONS + 1];
+    let claim = payload(&[Peer { connections, ..hub(2, 0..0) }]);
+    let error = UpdateError::TooManyConnections { peer: name(2) };
+    assert_eq!(peers.apply_update(&claim, &mut random), Err(error));
+
+    peers.limits.links = 20;
+    let error = UpdateError::TooManyLinks { limit: 20 };
+    let _ = peers.apply_update(&payload(&[hub(2, 3..15)]), &mut random).unwrap();
+    assert_eq!(peers.apply_update(&payload(&[hub(3, 4..13)]), &mut random), Err(error.clone()));
+    let both = [hub(3, 4..8), hub(4, 5..10)];
+    assert_eq!(peers.apply_update(&payload(&both), &mut random), Err(error));
+    let instead = Peer { version: 2, ..hub(2, 3..23) };
+    let _ = peers.apply_update(&payload(&[instead]), &mut random).unwrap();
+    assert_eq!(peers.links, 20);
+    assert_consistent(&mut peers);
+}
+
+#[test]
+fn what_is_odd_but_harmless_is_put_right() {
+    let mut random = Random::new([0; 32]);
+    let mut peers = alone(1);
+    let odd = Peer {
+        nickname: "n".repeat(update::MAX_NICKNAME_LEN + 1),
+        connections: vec![
+            PeerConnection { remote: PeerName::UNKNOWN, ..to(3) },
+            PeerConnection { address: "a:1".repeat(100).as_str().into(), ..to(3) },
+            PeerConnection { address: "host:6783".into(), ..to(4) },
+        ],
+        ..hub(2, 0..0)
+    };
+    let nobody = Peer { name: PeerName::UNKNOWN, ..hub(2, 5..6) };
+    let applied = peers.apply_update(&payload(&[nobody, odd]), &mut random).unwrap();
+    assert_eq!(applied.names, BTreeSet::from([name(2)]));
+    let kept = peers.get(name(2)).unwrap();
+    assert_eq!(kept.nickname.len(), update::MAX_NICKNAME_LEN);
+    assert_eq!(kept.connections.len(), 2);
+    assert_eq!(kept.connection(name(3)).unwrap().address.to_string(), "");
+    let address = &kept.connection(name(4)).unwrap().address;
+    assert_eq!((address.to_string().as_str(), address.socket()), ("host:6783", None));
+    assert_eq!(peers.names().map(PeerName::to_u64).collect::<Vec<_>>(), [1, 2, 3, 4]);
+}
+
+#[test]
+fn the_last_short_id_is_waited_for() {
+    let mut random = Random::new([0; 32]);
+    let mut peers = Peers::new(name(9000), String::new(), Uid(1), DRAWN);
+    // A router that has every id, by way of peers that nothing leads to.
+    for id in (0..ShortId::COUNT).filter_map(ShortId::new) {
+        let _ = peers.short_ids.register(id, name(u64::from(id.get()) + 1));
+    }
+    let _ = peers.register(&neighbour(5000), true, &mut random).unwrap();
+    assert_eq!(peers.own().short_id, Some(DRAWN), "there is none to move to");
+
+    let _ = peers.short_ids.unregister(ShortId::new(17).unwrap(), name(18));
+    peers.release(name(5000));
+    let collected = peers.collect_garbage(&mut random);
+    assert_eq!(collected.effects.new_short_id, ShortId::new(17));
+    assert!(collected.effects.announce_own);
+    assert_eq!(peers.own().short_id, ShortId::new(17));
+}
+
+/// Copies of records that peers could have made: the edition determines what is in it.
+fn some_record() -> impl Strategy<Value = Peer> {
+    let edition = (2u64..12, 1u64..3, 1u64..4, any::<bool>());
+    edition.prop_map(|(number, uid, version, has_short_id)| {
+        let seed = number * 7 + uid * 5 + version * 3;
+        let remotes: BTreeSet<u64> = (0..seed % 5).map(|k| (seed * (k + 3)) % 14 + 1).collect();
+        let short_id = u16::try_from(seed % 6).ok().and_then(ShortId::new);
+        let connections = remotes
+            .into_iter()
+            .filter(|remote| *remote != number)
+            .map(|remote| PeerConnection { established: (seed + remote) % 3 > 0, ..to(remote) });
+        Peer {
+            name: name(number),
+            nickname: format!("nick{number}.{uid}"),
+            uid: Uid(uid),
+            version,
+            short_id: short_id.filter(|_| has_short_id),
+            connections: connections.collect(),
+        }
+    })
+}
+
+fn some_updates() -> impl Strategy<Value = Vec<Vec<Peer>>> {
+    proptest::collection::vec(proptest::collection::vec(some_record(), 0..6), 1..6)
+}
+
+/// The records without the own one, whose version and short id depend on the history.
+fn others(peers: &Peers) -> Vec<Peer> {
+    peers.iter().filter(|peer| peer.name != peers.own).cloned().collect()
+}
+
+fn merged(updates: &[Vec<Peer>]) -> Peers {
+    let mut random = Random::new([5; 32]);
+    let mut peers = alone(1);
+    for update in updates {
+        let before: BTreeMap<PeerName, Peer> =
+            peers.iter().map(|peer| (peer.name, peer.clone())).collect();
+        let applied = peers.apply_update(&payload(update), &mut random).unwrap();
+        for peer in others(&peers) {
+            // Placeholders are not news: nothing is known of them.
+            let news = before.get(&peer.name) != Some(&peer) && peer.uid != Uid(0);
+            assert_eq!(applied.delta.contains(&peer.name), news);
+        }
+    }
+    peers
+}
+
+proptest! {
+    #[test]
+    fn the_order_of_updates_does_not_matter(updates in some_updates()) {
+        let forward = merged(&updates);
+        let mut reversed: Vec<Vec<Peer>> = updates.clone();
+        reversed.reverse();
+        reversed.iter_mut().for_each(|update| update.reverse());
+        let backward = merged(&reversed);
+        // Placeholders for what only a record mentioned that is now outdated wait for the
+        // collection.
+        let known = |peers: &Peers| {
+            others(peers).into_iter().filter(|peer| peer.uid != Uid(0)).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(known(&forward), known(&backward));
+
+        let mut random = Random::new([6; 32]);
+        let mut collected = [forward, backward].map(|mut peers| {
+            let _ = peers.register(&neighbour(2), true, &mut random).unwrap();
+            peers.add_connection(to(2));
+            let _ = peers.collect_garbage(&mut random);
+            peers
+        });
+        prop_assert_eq!(others(&collected[0]), others(&collected[1]));
+        collected.iter_mut().for_each(assert_consistent);
+    }
+
+    #[test]
+    fn what_was_seen_is_no_news(updates in some_updates()) {
+        let mut random = Random::new([5; 32]);
+        let mut peers = merged(&updates);
+        let table: Vec<Peer> = peers.iter().cloned().collect();
+        for update in &updates {
+            let applied = peers.apply_update(&payload(update), &mut random).unwrap();
+            prop_assert_eq!(applied.delta, BTreeSet::new());
+            prop_assert_eq!(applied.effects, Effects::default());
+        }
+        for payload in peers.encode_all() {
+            let applied = peers.apply_update(&payload, &mut random).unwrap();
+            prop_assert_eq!(applied.delta, BTreeSet::new());
+        }
+        prop_assert_eq!(peers.iter().cloned().collect::<Vec<_>>(), table);
+        assert_consistent(&mut peers);
+    }
+
+    #[test]
+    fn a_table_survives_its_encoding(updates in some_updates()) {
+        let mut random = Random::new([5; 32]);
+        let sender = merged(&updates);
+        let mut receiver = Peers::new(name(100), String::new(), Uid(1), DRAWN);
+        for payload in sender.encode_all() {
+            let _ = receiver.apply_update(&payload, &mut random).unwrap();
+        }
+        let received = others(&receiver);
+        prop_assert_eq!(received, sender.iter().cloned().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn no_payload_makes_it_panic(
+        updates in some_updates(),
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+    ) {
+        let mut random = Random::new([5; 32]);
+        let mut peers = alone(1);
+        let mut bytes = payload(&updates.concat());
+        for (at, byte) in changes {
+            let at = at.index(bytes.len().max(1));
+            bytes.get_mut(at).into_iter().for_each(|place| *place = byte);
+        }
+        let before: Vec<Peer> = peers.iter().cloned().collect();
+        if peers.apply_update(&bytes, &mut random).is_err() {
+            prop_assert_eq!(peers.iter().cloned().collect::<Vec<_>>(), before);
+        }
+        assert_consistent(&mut peers);
+        let _ = peers.collect_garbage(&mut random);
+        assert_consistent(&mut peers);
+    }
+}

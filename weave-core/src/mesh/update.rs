@@ -1,0 +1,248 @@
+//! The payload of the `topology` channel (spec mesh.md, section 11): for every peer two gob
+//! values, its summary and the list of its connections.
+//!
+//! ```text
+//!   peerSummary        NameByte (6 bytes), NickName, UID, Version, ShortID, HasShortID
+//!   []connectionSummary  each NameByte, RemoteTCPAddr, Outbound, Established
+//! ```
+//!
+//! Routers pass on the records of others, so what the original lets pass must not break a
+//! connection here: the peer at its other end may only have passed it on. What is odd but
+//! harmless is put right ([`decode`]); an error is what the original refuses as well, or what
+//! would cost more memory than a mesh can need.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+
+use super::peer::{Peer, PeerAddress, PeerConnection};
+use super::{PeerName, ShortId, Uid};
+use crate::gob_struct;
+use crate::wire::gob::{self, Decoder, Encoder, Text};
+
+/// Connections of one peer. The limit routers set themselves is 200 by default.
+pub const MAX_CONNECTIONS: usize = 4096;
+/// Bytes of a nickname that are kept; host names have at most 253.
+pub const MAX_NICKNAME_LEN: usize = 1024;
+/// Bytes of an address that are kept; the longest are below 100.
+pub const MAX_ADDRESS_LEN: usize = 256;
+
+gob_struct! {
+    #[derive(Clone, PartialEq, Debug, Default)]
+    struct PeerSummary<'a> as "peerSummary" {
+        name: &'a [u8] = "NameByte",
+        nickname: Text<'a> = "NickName",
+        uid: u64 = "UID",
+        version: u64 = "Version",
+        short_id: u16 = "ShortID",
+        has_short_id: bool = "HasShortID",
+    }
+}
+
+gob_struct! {
+    #[derive(Clone, PartialEq, Debug, Default)]
+    struct ConnectionSummary<'a> as "connectionSummary" {
+        name: &'a [u8] = "NameByte",
+        address: Text<'a> = "RemoteTCPAddr",
+        outbound: bool = "Outbound",
+        established: bool = "Established",
+    }
+}
+
+/// Why an update is refused as a whole.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UpdateError {
+    /// The bytes are not the values that belong there.
+    #[error("topology update: {0}")]
+    Malformed(#[from] gob::Error),
+    /// The name of a peer does not have six bytes.
+    #[error("topology update: a peer name of {len} bytes before offset {offset}")]
+    NameLength {
+        /// How many it has.
+        len: usize,
+        /// Where, in the payload.
+        offset: usize,
+    },
+    /// A peer claims more connections than one can have.
+    #[error("topology update: {peer} has more than {MAX_CONNECTIONS} connections")]
+    TooManyConnections {
+        /// The peer.
+        peer: PeerName,
+    },
+    /// The mesh would have more peers than there are short ids.
+    #[error("topology update: more than {limit} peers")]
+    TooManyPeers {
+        /// How many are allowed.
+        limit: usize,
+    },
+    /// The mesh would have more connections than memory is set aside for.
+    #[error("topology update: more than {limit} connections in all")]
+    TooManyLinks {
+        /// How many are allowed.
+        limit: usize,
+    },
+}
+
+/// What an update says.
+#[derive(Debug, Default)]
+pub(super) struct Update {
+    /// The peers it has records of.
+    pub names: BTreeSet<PeerName>,
+    /// The records that are news, the newest one of each peer.
+    pub records: BTreeMap<PeerName, Peer>,
+}
+
+/// Reads an update. `is_news` is shown each record without its connections: what it does not
+/// want is checked, but not built. So an outdated record does not leave placeholders either,
+/// which the original makes and collects a second later.
+///
+/// Short ids above 4095 count as none, nicknames are cut at [`MAX_NICKNAME_LEN`], addresses
+/// longer than [`MAX_ADDRESS_LEN`] are emptied; a peer with the name zero, which means "unknown",
+/// and connections to it are left out. Of two connections to one peer the later one counts. A
+/// record whose list of connections is missing at the end is dropped.
+pub(super) fn decode(
+    payload: &[u8],
+    limits: Limits,
+    is_news: impl Fn(&Peer) -> bool,
+) -> Result<Update, UpdateError> {
+    let mut update = Update::default();
+    let mut links = 0;
+    let mut decoder = Decoder::new(payload);
+    while let Some(summary) = decoder.next_value::<PeerSummary<'_>>()? {
+        let mut peer = Peer::from_summary(&summary, decoder.offset())?;
+        let newest = update.records.get(&peer.name).is_none_or(|r| peer.edition() > r.edition());
+        let wanted = peer.name != PeerName::UNKNOWN && newest && is_news(&peer);
+        if wanted && update.records.len() >= limits.peers {
+            return Err(UpdateError::TooManyPeers { limit: limits.peers });
+        }
+
+        let offset = decoder.offset();
+        let mut count = 0;
+        let found = decoder.next_elements(|summary: ConnectionSummary<'_>| {
+            count += 1;
+            if count > MAX_CONNECTIONS {
+                return Err(UpdateError::TooManyConnections { peer: peer.name });
+            }
+            let connection = PeerConnection::from_summary(&summary, offset)?;
+            if wanted && connection.remote != PeerName::UNKNOWN {
+                peer.connections.push(connection);
+            }
+            Ok(())
+        })?;
+        if !found {
+            break;
+        }
+        if peer.name != PeerName::UNKNOWN {
+            update.names.insert(peer.name);
+        }
+        if wanted {
+            links += peer.connections.len();
+            if links > limits.links {
+                return Err(UpdateError::TooManyLinks { limit: limits.links });
+            }
+            keep_later_of_each(&mut peer.connections);
+            update.records.insert(peer.name, peer);
+        }
+    }
+    Ok(update)
+}
+
+/// How large a mesh may get.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Peers.
+    pub peers: usize,
+    /// Connections, each counted at both ends.
+    pub links: usize,
+}
+
+/// The definitions of both types. Whatever records follow, a stream begins with them.
+pub(super) fn definitions() -> &'static [u8] {
+    static DEFINITIONS: OnceLock<Vec<u8>> = OnceLock::new();
+    DEFINITIONS.get_or_init(|| encoder().finish())
+}
+
+/// A record as it stands in a stream that begins with [`definitions`].
+pub(super) fn encode(peer: &Peer) -> Bytes {
+    let mut encoder = encoder();
+    let name = peer.name.to_bytes();
+    encoder.value(&PeerSummary {
+        name: &name,
+        nickname: Text::from(peer.nickname.as_str()),
+        uid: peer.uid.0,
+        version: peer.version,
+        short_id: peer.short_id.map_or(0, ShortId::get),
+        has_short_id: peer.short_id.is_some(),
+    });
+    let texts: Vec<([u8; 6], String)> = peer
+        .connections
+        .iter()
+        .map(|connection| (connection.remote.to_bytes(), connection.address.to_string()))
+        .collect();
+    let connections: Vec<ConnectionSummary<'_>> = peer
+        .connections
+        .iter()
+        .zip(&texts)
+        .map(|(connection, (name, address))| ConnectionSummary {
+            name,
+            address: Text::from(address.as_str()),
+            outbound: connection.outbound,
+            established: connection.established,
+        })
+        .collect();
+    encoder.value(&connections);
+    Bytes::from(encoder.finish()).slice(definitions().len()..)
+}
+
+fn encoder() -> Encoder {
+    let mut encoder = Encoder::new();
+    encoder.announce::<PeerSummary<'_>>();
+    encoder.announce::<[ConnectionSummary<'_>]>();
+    encoder
+}
+
+impl Peer {
+    fn from_summary(summary: &PeerSummary<'_>, offset: usize) -> Result<Self, UpdateError> {
+        let kept = summary.nickname.0.len().min(MAX_NICKNAME_LEN);
+        Ok(Self {
+            name: name(summary.name, offset)?,
+            nickname: Text(&summary.nickname.0[..kept]).to_lossy().into_owned(),
+            uid: Uid(summary.uid),
+            version: summary.version,
+            short_id: ShortId::new(summary.short_id).filter(|_| summary.has_short_id),
+            connections: Vec::new(),
+        })
+    }
+}
+
+impl PeerConnection {
+    fn from_summary(summary: &ConnectionSummary<'_>, offset: usize) -> Result<Self, UpdateError> {
+        let address =
+            Text(if summary.address.0.len() > MAX_ADDRESS_LEN { &[] } else { summary.address.0 });
+        Ok(Self {
+            remote: name(summary.name, offset)?,
+            address: PeerAddress::from(&*address.to_lossy()),
+            outbound: summary.outbound,
+            established: summary.established,
+        })
+    }
+}
+
+fn name(bytes: &[u8], offset: usize) -> Result<PeerName, UpdateError> {
+    let len = bytes.len();
+    let bytes = bytes.try_into().map_err(|_| UpdateError::NameLength { len, offset })?;
+    Ok(PeerName::from_bytes(bytes))
+}
+
+/// Sorts by the remote peer and keeps the last one of each.
+fn keep_later_of_each(connections: &mut Vec<PeerConnection>) {
+    if connections.is_sorted_by(|a, b| a.remote < b.remote) {
+        return;
+    }
+    // Sorting is stable: reversed, the last one comes first and is kept.
+    connections.reverse();
+    connections.sort_by_key(|connection| connection.remote);
+    connections.dedup_by_key(|connection| connection.remote);
+}
