@@ -1,5 +1,6 @@
 //! A container: a namespace with an interface on the overlay.
 
+use std::net::UdpSocket;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -46,6 +47,13 @@ impl Container {
             self.namespace.exec(&format!("ping -q -c 1 -W 1 {address}"))
         })?;
         Ok(())
+    }
+
+    /// A UDP socket inside, on all addresses; port 0 chooses one.
+    pub fn udp(&self, port: u16) -> Result<UdpSocket> {
+        let socket = self.namespace.enter(move || UdpSocket::bind(("0.0.0.0", port)))??;
+        socket.set_broadcast(true)?;
+        Ok(socket)
     }
 
     /// The hardware address of its interface.

@@ -20,6 +20,7 @@ pub struct Lab {
     prefix: String,
     directory: PathBuf,
     binary: PathBuf,
+    hosts: Cell<u8>,
     wires: Cell<u8>,
     logs: Rc<RefCell<Vec<(String, PathBuf)>>>,
     finished: Cell<bool>,
@@ -44,6 +45,7 @@ impl Lab {
             prefix,
             directory,
             binary: binary.as_ref().to_owned(),
+            hosts: Cell::new(0),
             wires: Cell::new(0),
             logs: Rc::default(),
             finished: Cell::new(false),
@@ -62,12 +64,15 @@ impl Lab {
 
     /// A host without any link.
     pub fn host(&self, name: &str) -> Result<Host> {
+        let number = self.hosts.get() + 1;
+        self.hosts.set(number);
         let namespace = self.namespace(name)?;
         let directory = self.directory.join(name);
         std::fs::create_dir_all(&directory)?;
         Ok(Host {
             namespace,
             name: name.to_owned(),
+            peer_name: format!("02:00:00:00:01:{number:02x}"),
             prefix: self.prefix.clone(),
             directory,
             binary: self.binary.clone(),
@@ -205,6 +210,7 @@ pub struct Host {
     /// Where its processes and devices are.
     pub namespace: Namespace,
     name: String,
+    peer_name: String,
     prefix: String,
     directory: PathBuf,
     binary: PathBuf,
@@ -215,6 +221,11 @@ impl Host {
     /// Its name, which is also the nickname of its router.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The peer name of its router, unless another is chosen.
+    pub fn peer_name(&self) -> &str {
+        &self.peer_name
     }
 
     /// Where its router keeps its state and log.

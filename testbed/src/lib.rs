@@ -14,6 +14,7 @@
 //! removed by the next [`Lab`]. Names contain the process id, so tests can run in parallel.
 #![deny(unsafe_code)]
 
+mod capture;
 mod container;
 mod http;
 mod lab;
@@ -23,6 +24,7 @@ mod router;
 pub mod stream;
 mod wait;
 
+pub use capture::{Capture, Captured};
 pub use container::{Container, Ping};
 pub use http::Response;
 pub use lab::{Host, Lab, Wire, clean_up_on_signals};

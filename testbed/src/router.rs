@@ -26,6 +26,7 @@ pub struct RouterOptions {
     environment: Vec<(String, String)>,
     peers: Vec<String>,
     name: Option<String>,
+    program: Option<PathBuf>,
 }
 
 impl RouterOptions {
@@ -46,7 +47,7 @@ impl RouterOptions {
         self
     }
 
-    /// Sets the peer name; without it the router makes one.
+    /// Sets the peer name; each host has a default of its own.
     pub fn name(mut self, name: &str) -> Self {
         self.name = Some(name.to_owned());
         self
@@ -55,6 +56,12 @@ impl RouterOptions {
     /// Only connects to the peers given.
     pub fn no_discovery(self) -> Self {
         self.argument("--no-discovery")
+    }
+
+    /// Runs another router, which takes the same flags without a sub-command.
+    pub fn program(mut self, path: &Path) -> Self {
+        self.program = Some(path.to_owned());
+        self
     }
 
     /// Any other argument.
@@ -79,13 +86,15 @@ impl<'host> Router<'host> {
         log: PathBuf,
         options: RouterOptions,
     ) -> Result<Self> {
-        let path = binary.to_str().context("the path of the binary is no text")?;
+        let program = options.program.as_deref().unwrap_or(binary);
+        let path = program.to_str().context("the path of the binary is no text")?;
         let mut command = host.namespace.command(path);
-        command.arg("router");
-        command.args(["--nickname", host.name()]);
-        if let Some(name) = &options.name {
-            command.args(["--name", name]);
+        if options.program.is_none() {
+            command.arg("router");
         }
+        command.args(["--nickname", host.name()]);
+        // All hosts have the same machine id, so they would all get the same name.
+        command.args(["--name", options.name.as_deref().unwrap_or(host.peer_name())]);
         let database = host.directory().join("weave");
         command.arg(format!("--db-prefix={}", database.display()));
         command.arg(format!("--http-addr={HTTP}")).arg(format!("--status-addr={STATUS}"));

@@ -5,6 +5,7 @@ mod bench;
 mod check;
 mod demo;
 mod fuzz;
+mod lab;
 mod no_io;
 mod steps;
 mod tools;
@@ -18,7 +19,8 @@ usage: cargo xtask TASK
 
   test                       everything a change has to pass; needs root, less than an hour
   demo                       three hosts and two containers on this machine, with traffic; needs root
-  bench [lab|mesh] [ARG...]  measures; `bench lab --help` and `bench mesh --help` say what
+  bench lab [ARG...]         this and other overlays side by side; needs root
+  bench micro [ARG...]       the benchmarks of the crates
   no-io                      proves that weave-core alone does no I/O (a part of test)
   fuzz [TARGET [SECONDS]]    fuzzes one target, or each in turn (20 seconds)
 ";
@@ -39,8 +41,8 @@ fn main() -> ExitCode {
 fn run(arguments: &[&str]) -> Result<bool> {
     match arguments {
         ["test"] => check::all(),
-        ["demo"] => demo::run().map(|()| true),
-        ["bench", rest @ ..] => bench::run(rest).map(|()| true),
+        ["demo"] => demo::demo().map(|()| true),
+        ["bench", rest @ ..] => bench::bench(rest).map(|()| true),
         ["no-io"] => no_io::prove().map(|()| true),
         ["fuzz", rest @ ..] => fuzz::run_arguments(rest),
         [] | ["help" | "--help" | "-h"] => {
