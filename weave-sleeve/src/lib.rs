@@ -10,12 +10,14 @@
 //!
 //! * [`Sleeve`] is the transport: an [`Overlay`](weave_core::switch::Overlay) of the router.
 //! * [`port`] is the device on the local bridge.
+//! * [`offload`] cuts super-frames and joins frames.
 //! * [`DataThread`] moves frames between the two.
 //! * [`datagram`], [`cipher`], [`replay`] and [`link`] are the protocol, without sockets.
 
 pub mod cipher;
 pub mod datagram;
 pub mod link;
+pub mod offload;
 pub mod port;
 pub mod replay;
 

@@ -1,0 +1,213 @@
+//! Where the headers of a TCP or UDP frame are.
+//!
+//! ```text
+//!   0            14 (18, 22)  34 (54, ...)   54, 42, ...
+//!   +------------+------------+--------------+-------------
+//!   | Ethernet   | IPv4, IPv6 | TCP, UDP     | payload
+//!   | and tags   | , options  | , options    |
+//!   +------------+------------+--------------+-------------
+//!                ^ network    ^ transport    ^ payload
+//! ```
+
+use weave_core::switch::SegmentationKind;
+use weave_core::wire::ipv6::HEADER_LEN as IPV6_HEADER_LEN;
+use weave_core::wire::{Checksum, EtherType, Ipv4, Ipv6, ethernet, ipv4, vlan};
+
+/// The network header; both kinds have a length field and only one a checksum.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Network {
+    V4,
+    V6,
+}
+
+/// The transport header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Transport {
+    Tcp,
+    Udp,
+}
+
+/// A frame that is exactly an unfragmented TCP or UDP packet: every length field agrees with
+/// its length, so that nothing is behind the payload.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Layout {
+    pub(super) network_kind: Network,
+    pub(super) transport_kind: Transport,
+    /// Where the headers and the payload start.
+    pub(super) network: usize,
+    pub(super) transport: usize,
+    pub(super) payload: usize,
+}
+
+/// Fields, counted from the start of their header.
+pub(super) mod field {
+    pub(crate) const IPV4_LENGTH: usize = 2;
+    pub(crate) const IPV4_ID: usize = 4;
+    pub(crate) const IPV4_CHECKSUM: usize = 10;
+    pub(crate) const IPV6_LENGTH: usize = 4;
+    pub(crate) const TCP_SEQUENCE: usize = 4;
+    pub(crate) const TCP_FLAGS: usize = 13;
+    pub(crate) const TCP_CHECKSUM: usize = 16;
+    pub(crate) const UDP_LENGTH: usize = 4;
+    pub(crate) const UDP_CHECKSUM: usize = 6;
+}
+
+/// TCP flags (RFC 9293, section 3.1; RFC 3168, section 6.1).
+pub(super) mod flag {
+    pub(crate) const FIN: u8 = 0x01;
+    pub(crate) const PSH: u8 = 0x08;
+    pub(crate) const ACK: u8 = 0x10;
+    pub(crate) const CWR: u8 = 0x80;
+}
+
+const PROTOCOL_TCP: u8 = 6;
+const PROTOCOL_UDP: u8 = 17;
+const TCP_HEADER_LEN: usize = 20;
+const UDP_HEADER_LEN: usize = 8;
+
+impl Layout {
+    /// Finds the headers. None if the frame is anything else, or padded.
+    pub(super) fn of(frame: &[u8]) -> Option<Self> {
+        let mut network = ethernet::HEADER_LEN;
+        let mut ether_type = EtherType(u16_at(frame, network - 2)?);
+        for _ in 0..vlan::MAX_TAGS {
+            if matches!(ether_type, EtherType::VLAN | EtherType::SERVICE_VLAN) {
+                network += vlan::Tag::LEN;
+                ether_type = EtherType(u16_at(frame, network - 2)?);
+            }
+        }
+        let packet = frame.get(network..)?;
+        let (network_kind, protocol, transport) = match ether_type {
+            EtherType::IPV4 => ipv4_header(packet)?,
+            EtherType::IPV6 => ipv6_header(packet)?,
+            _ => return None,
+        };
+        let transport = network + transport;
+        let segment = frame.get(transport..)?;
+        let (transport_kind, header_len) = match protocol {
+            PROTOCOL_TCP => {
+                let header_len = usize::from(segment.get(12)? >> 4) * 4;
+                (Transport::Tcp, (header_len >= TCP_HEADER_LEN).then_some(header_len)?)
+            }
+            PROTOCOL_UDP => {
+                let length = usize::from(u16_at(segment, field::UDP_LENGTH)?);
+                (Transport::Udp, (length == segment.len()).then_some(UDP_HEADER_LEN)?)
+            }
+            _ => return None,
+        };
+        let payload = transport + header_len;
+        (payload <= frame.len()).then_some(Self {
+            network_kind,
+            transport_kind,
+            network,
+            transport,
+            payload,
+        })
+    }
+
+    /// Whether nothing is between the fixed network header and the transport header. Fragments
+    /// and routed packets of IPv6 are not bare.
+    pub(super) const fn is_bare(&self) -> bool {
+        let header = match self.network_kind {
+            Network::V4 => ipv4::MIN_HEADER_LEN,
+            Network::V6 => IPV6_HEADER_LEN,
+        };
+        self.transport - self.network == header
+    }
+
+    /// What a device would call the segmentation of such a packet.
+    pub(super) const fn segmentation_kind(&self) -> SegmentationKind {
+        match (self.transport_kind, self.network_kind) {
+            (Transport::Tcp, Network::V4) => SegmentationKind::Tcp4,
+            (Transport::Tcp, Network::V6) => SegmentationKind::Tcp6,
+            (Transport::Udp, _) => SegmentationKind::Udp,
+        }
+    }
+
+    /// Where the transport checksum is, counted from the start of the transport header.
+    pub(super) const fn checksum_offset(&self) -> usize {
+        match self.transport_kind {
+            Transport::Tcp => field::TCP_CHECKSUM,
+            Transport::Udp => field::UDP_CHECKSUM,
+        }
+    }
+
+    /// The sum of the pseudo-header of a frame with this layout, which is bare.
+    pub(super) fn pseudo_header(&self, frame: &[u8]) -> Checksum {
+        let packet = &frame[self.network..];
+        let protocol = match self.transport_kind {
+            Transport::Tcp => PROTOCOL_TCP,
+            Transport::Udp => PROTOCOL_UDP,
+        };
+        let length = u16::try_from(frame.len() - self.transport).expect("within an IP packet");
+        let mut checksum = Checksum::new();
+        checksum.add(match self.network_kind {
+            Network::V4 => &packet[12..20],
+            Network::V6 => &packet[8..40],
+        });
+        checksum.add(&[0, protocol]);
+        checksum.add(&length.to_be_bytes());
+        checksum
+    }
+
+    /// Writes the lengths that go with the length of the frame and the checksum of the network
+    /// header.
+    pub(super) fn put_lengths(&self, frame: &mut [u8]) {
+        let header = self.transport - self.network;
+        let length = |bytes: usize| u16::try_from(bytes).expect("no longer than it was");
+        let end = frame.len();
+        let packet = &mut frame[self.network..];
+        match self.network_kind {
+            Network::V4 => {
+                put_u16(packet, field::IPV4_LENGTH, length(end - self.network));
+                put_u16(packet, field::IPV4_CHECKSUM, 0);
+                let checksum = Checksum::of(&packet[..header]);
+                put_u16(packet, field::IPV4_CHECKSUM, checksum);
+            }
+            Network::V6 => {
+                put_u16(packet, field::IPV6_LENGTH, length(packet.len() - IPV6_HEADER_LEN));
+            }
+        }
+        if self.transport_kind == Transport::Udp {
+            let transport = self.transport;
+            put_u16(frame, transport + field::UDP_LENGTH, length(end - transport));
+        }
+    }
+}
+
+fn ipv4_header(packet: &[u8]) -> Option<(Network, u8, usize)> {
+    let view = Ipv4::new(packet).ok()?;
+    let whole = packet.first()? >> 4 == 4
+        && u16_at(packet, field::IPV4_LENGTH) == u16::try_from(packet.len()).ok()
+        && view.fragment_offset() == 0
+        && !view.more_fragments();
+    whole.then_some((Network::V4, view.protocol(), view.header().len()))
+}
+
+fn ipv6_header(packet: &[u8]) -> Option<(Network, u8, usize)> {
+    let upper = Ipv6::new(packet).ok()?.upper_layer()?;
+    let payload = packet.len().checked_sub(IPV6_HEADER_LEN)?;
+    let whole = u16_at(packet, field::IPV6_LENGTH) == u16::try_from(payload).ok()
+        && upper.fragment_offset == 0;
+    whole.then_some((Network::V6, upper.protocol, upper.offset))
+}
+
+/// The big-endian number at this place.
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
+}
+
+/// The big-endian number at this place.
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
+}
+
+/// Writes into a header that was found before.
+pub(super) fn put_u16(bytes: &mut [u8], at: usize, value: u16) {
+    bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
+}
+
+/// Writes into a header that was found before.
+pub(super) fn put_u32(bytes: &mut [u8], at: usize, value: u32) {
+    bytes[at..at + 4].copy_from_slice(&value.to_be_bytes());
+}

@@ -1,0 +1,207 @@
+//! Super-frames for tests, and a slow way to look at frames that shares nothing with the fast.
+
+use proptest::prelude::*;
+use weave_core::switch::{ChecksumRequest, Frame, Segmentation, SegmentationKind};
+
+/// A super-frame and its marks.
+#[derive(Clone, Debug)]
+pub(super) struct Super {
+    pub(super) bytes: Vec<u8>,
+    pub(super) checksum: ChecksumRequest,
+    pub(super) segmentation: Segmentation,
+}
+
+impl Super {
+    pub(super) fn frame(&self) -> Frame<'_> {
+        let Self { bytes, checksum, segmentation } = self;
+        Frame { bytes, checksum: Some(*checksum), segmentation: Some(*segmentation) }
+    }
+}
+
+/// What a super-frame is made of.
+#[derive(Clone, Debug)]
+pub(super) struct Recipe {
+    pub(super) v6: bool,
+    pub(super) udp: bool,
+    pub(super) tags: usize,
+    pub(super) dont_fragment: bool,
+    pub(super) id: u16,
+    pub(super) sequence: u32,
+    pub(super) flags: u8,
+    /// In words of four bytes.
+    pub(super) options: usize,
+    pub(super) port: u16,
+    pub(super) payload: Vec<u8>,
+    pub(super) size: u16,
+}
+
+/// Super-frames as kernels make them, with flags that leave them to be joined again.
+pub(super) fn recipe() -> impl Strategy<Value = Recipe> {
+    let payload = prop_oneof![
+        8 => 0_usize..6000,
+        1 => 60_000_usize..65_400,
+    ];
+    let kinds = (any::<bool>(), any::<bool>(), 0_usize..3, any::<bool>());
+    let headers = (any::<u16>(), any::<u32>(), 0_u8..4, 0_usize..=10, any::<u16>());
+    (kinds, headers, payload, 64_u16..3000, any::<u64>()).prop_map(
+        |((v6, udp, tags, dont_fragment), header, length, size, seed)| {
+            let (id, sequence, last, options, port) = header;
+            let flags = 0x10 | [0, 0x08, 0x01, 0x09][usize::from(last)];
+            let longest = 65_535 - if udp { 8 } else { 20 + 4 * options } - 40;
+            let length = if udp { length.min(64 * usize::from(size)) } else { length };
+            let payload = bytes(seed, length.min(longest));
+            let sequence = if udp { 0 } else { sequence };
+            Recipe {
+                v6,
+                udp,
+                tags,
+                dont_fragment,
+                id,
+                sequence,
+                flags,
+                options,
+                port,
+                payload,
+                size,
+            }
+        },
+    )
+}
+
+/// Bytes that look random; zeros for seed 0, so that checksums of zero occur.
+fn bytes(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed;
+    let next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(seed);
+        state.to_le_bytes()[7]
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+impl Recipe {
+    pub(super) fn cook(&self) -> Super {
+        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+        for tag in 0..self.tags {
+            frame.extend([if tag == 0 && self.tags == 2 { 0x88 } else { 0x81 }]);
+            frame.extend([if tag == 0 && self.tags == 2 { 0xa8 } else { 0 }, 0x20, 5]);
+        }
+        let mut transport = Vec::new();
+        transport.extend(self.port.to_be_bytes());
+        transport.extend([0x14, 0x51]);
+        let header = if self.udp { 8 } else { 20 + 4 * self.options };
+        let length = u16::try_from(header + self.payload.len()).unwrap();
+        if self.udp {
+            transport.extend(length.to_be_bytes());
+            transport.extend([0, 0]);
+        } else {
+            transport.extend(self.sequence.to_be_bytes());
+            transport.extend([1, 2, 3, 4]);
+            transport.extend([u8::try_from(header / 4).unwrap() << 4, self.flags, 0x20, 0]);
+            transport.extend([0, 0, 0, 0]);
+            transport.extend((0..4 * self.options).map(|i| u8::try_from(i).unwrap()));
+        }
+        let protocol = if self.udp { 17 } else { 6 };
+        let pseudo_header = if self.v6 {
+            frame.extend([0x86, 0xdd, 0x60, 0x12, 0x34, 0x56]);
+            frame.extend(length.to_be_bytes());
+            frame.extend([protocol, 64]);
+            let addresses: Vec<u8> = (0..32).collect();
+            frame.extend(&addresses);
+            [&addresses[..], &[0, protocol], &length.to_be_bytes()].concat()
+        } else {
+            let mut ip = vec![0x45, 3];
+            ip.extend((20 + length).to_be_bytes());
+            ip.extend(self.id.to_be_bytes());
+            ip.extend([if self.dont_fragment { 0x40 } else { 0 }, 0, 64, protocol, 0, 0]);
+            let addresses = [10, 32, 0, 1, 10, 44, 0, 9];
+            ip.extend(addresses);
+            let checksum = !slow_sum(&ip);
+            ip[10..12].copy_from_slice(&checksum.to_be_bytes());
+            frame.extend([8, 0]);
+            frame.extend(ip);
+            [&addresses[..], &[0, protocol], &length.to_be_bytes()].concat()
+        };
+        let offset = if self.udp { 6 } else { 16 };
+        transport[offset..offset + 2].copy_from_slice(&slow_sum(&pseudo_header).to_be_bytes());
+        let start = u16::try_from(frame.len()).unwrap();
+        frame.extend(transport);
+        frame.extend(&self.payload);
+        let kind = match (self.udp, self.v6) {
+            (true, _) => SegmentationKind::Udp,
+            (false, true) => SegmentationKind::Tcp6,
+            (false, false) => SegmentationKind::Tcp4,
+        };
+        Super {
+            bytes: frame,
+            checksum: ChecksumRequest { start, offset: u16::try_from(offset).unwrap() },
+            segmentation: Segmentation { kind, size: self.size },
+        }
+    }
+}
+
+/// The internet checksum as RFC 1071 defines it, without the complement.
+pub(super) fn slow_sum(bytes: &[u8]) -> u16 {
+    let mut sum = 0_u32;
+    for pair in bytes.chunks(2) {
+        sum += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    u16::try_from(sum).unwrap()
+}
+
+/// A frame taken apart in the slow way.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Dissected {
+    /// All in front of the IP header.
+    pub(super) link: Vec<u8>,
+    pub(super) id: Option<u16>,
+    pub(super) sequence: Option<u32>,
+    pub(super) flags: Option<u8>,
+    /// The rest of the headers without lengths and checksums.
+    pub(super) rest: Vec<u8>,
+    pub(super) payload: Vec<u8>,
+}
+
+/// Takes a frame apart that has to be valid: lengths that agree and right checksums.
+pub(super) fn dissect(frame: &[u8]) -> Dissected {
+    let mut network = 14;
+    while matches!(frame[network - 2..network], [0x81, 0] | [0x88, 0xa8]) {
+        network += 4;
+    }
+    let (link, ip) = frame.split_at(network);
+    let (transport, protocol, addresses, id, mut rest);
+    if link.ends_with(&[8, 0]) {
+        let header = usize::from(ip[0] & 15) * 4;
+        assert_eq!(usize::from(ip[2]) << 8 | usize::from(ip[3]), ip.len(), "total length");
+        assert_eq!(slow_sum(&ip[..header]), 0xffff, "header checksum");
+        (transport, protocol, addresses) = (&ip[header..], ip[9], &ip[12..20]);
+        id = Some(u16::from_be_bytes([ip[4], ip[5]]));
+        rest = [&ip[..2], &ip[6..10], &ip[12..header]].concat();
+    } else {
+        assert!(link.ends_with(&[0x86, 0xdd]));
+        assert_eq!(usize::from(ip[4]) << 8 | usize::from(ip[5]), ip.len() - 40, "payload length");
+        (transport, protocol, addresses) = (&ip[40..], ip[6], &ip[8..40]);
+        id = None;
+        rest = [&ip[..4], &ip[6..40]].concat();
+    }
+    let length = u16::try_from(transport.len()).unwrap().to_be_bytes();
+    let summed = [addresses, &[0, protocol], &length, transport].concat();
+    assert_eq!(slow_sum(&summed), 0xffff, "transport checksum");
+    rest.extend(&transport[..4]);
+    if protocol == 17 {
+        assert_eq!(transport[4..6], length, "UDP length");
+        assert_ne!(transport[6..8], [0, 0], "a checksum of zero means none");
+        let (link, payload) = (link.to_vec(), transport[8..].to_vec());
+        return Dissected { link, id, sequence: None, flags: None, rest, payload };
+    }
+    let header = usize::from(transport[12] >> 4) * 4;
+    rest.extend([&transport[8..13], &transport[14..16], &transport[18..header]].concat());
+    Dissected {
+        link: link.to_vec(),
+        id,
+        sequence: Some(u32::from_be_bytes(*transport[4..].first_chunk().unwrap())),
+        flags: Some(transport[13]),
+        rest,
+        payload: transport[header..].to_vec(),
+    }
+}
