@@ -1,0 +1,344 @@
+//! From the state of the router to the report.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+use weave_core::mesh::{self, PeerName, TargetReport, TargetState};
+use weave_core::router::{self, LinkReport};
+use weave_core::switch::{MacEntry, MemberState};
+use weave_core::time::Instant;
+
+use super::report::{
+    BroadcastRoute, Connection, Mac, Peer, PeerConnection, Report, RouterStatus, UnicastRoute,
+    VersionCheck,
+};
+use crate::sys::local_time::LocalTime;
+
+/// What the router does not know of itself.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(crate) struct Surroundings {
+    pub(crate) version: String,
+    /// How the router hears and speaks on the host, e.g. `vethwe-tap (via tap)`.
+    pub(crate) interface: String,
+    /// What the capture port counts.
+    pub(crate) capture: BTreeMap<String, u64>,
+}
+
+/// The two clocks at one moment: what the router's clock shows, and the one on the wall.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    pub(crate) router: Instant,
+    pub(crate) wall: SystemTime,
+}
+
+impl Now {
+    fn wall_time(self, time: Instant) -> LocalTime {
+        let ahead = time.saturating_since(self.router);
+        let wall = if ahead > Duration::ZERO {
+            self.wall.checked_add(ahead)
+        } else {
+            self.wall.checked_sub(self.router.saturating_since(time))
+        };
+        LocalTime::at(wall.unwrap_or(self.wall))
+    }
+}
+
+/// Makes the report. Peers and stations are sorted, this peer first.
+pub(crate) fn gather(report: &router::Report, surroundings: &Surroundings, now: Now) -> Report {
+    let mesh = &report.mesh;
+    let nicknames: BTreeMap<PeerName, &str> =
+        mesh.peers.iter().map(|peer| (peer.name, peer.nickname.as_str())).collect();
+    let mut peers: Vec<_> = mesh.peers.iter().collect();
+    peers.sort_by_key(|peer| (peer.name != mesh.name, peer.name));
+    let mut stations = report.stations.clone();
+    stations.sort_by_key(|station| (station.peer != mesh.name, station.peer, station.mac));
+
+    let connections = mesh.connections.iter().map(|c| connection(c, report));
+    let targets = mesh.targets.iter().filter_map(|target| attempt(target, now));
+    let router = RouterStatus {
+        protocol: "weave".to_owned(),
+        protocol_min_version: mesh.protocol_versions.0,
+        protocol_max_version: mesh.protocol_versions.1,
+        encryption: mesh.encrypted,
+        peer_discovery: mesh.discovery,
+        name: mesh.name.to_string(),
+        nick_name: mesh.nickname.clone(),
+        port: mesh.port,
+        peers: peers.into_iter().map(peer).collect(),
+        unicast_routes: mesh
+            .unicast_routes
+            .iter()
+            .map(|(dest, via)| UnicastRoute { dest: dest.to_string(), via: via.to_string() })
+            .collect(),
+        broadcast_routes: mesh
+            .broadcast_routes
+            .iter()
+            .map(|(source, via)| BroadcastRoute {
+                source: source.to_string(),
+                via: via.iter().map(PeerName::to_string).collect(),
+            })
+            .collect(),
+        connections: connections.chain(targets).collect(),
+        termination_count: mesh.counters.connections_ended,
+        targets: mesh.direct_peers.clone(),
+        overlay_diagnostics: overlay_diagnostics(report),
+        trusted_subnets: mesh.trusted_subnets.iter().map(ToString::to_string).collect(),
+        interface: surroundings.interface.clone(),
+        capture_stats: if surroundings.capture.is_empty() {
+            Value::Null
+        } else {
+            surroundings.capture.iter().map(|(name, n)| (name.clone(), Value::from(*n))).collect()
+        },
+        macs: stations.iter().map(|station| mac(station, &nicknames, now)).collect(),
+        counters: counters(report),
+    };
+    let version = surroundings.version.clone();
+    Report { ready: true, version, version_check: VersionCheck::default(), router }
+}
+
+fn peer(peer: &mesh::PeerReport) -> Peer {
+    Peer {
+        name: peer.name.to_string(),
+        nick_name: peer.nickname.clone(),
+        uid: peer.uid.0,
+        short_id: peer.short_id.map_or(0, |id| id.get()),
+        version: peer.version,
+        connections: peer
+            .connections
+            .iter()
+            .map(|connection| PeerConnection {
+                name: connection.name.to_string(),
+                nick_name: connection.nickname.clone(),
+                address: connection.address.clone(),
+                outbound: connection.outbound,
+                established: connection.established,
+            })
+            .collect(),
+    }
+}
+
+/// A connection that passed the handshake, with what its transport in use says of itself.
+fn connection(connection: &mesh::ConnectionReport, report: &router::Report) -> Connection {
+    let link = report.links.get(&connection.id);
+    let overlay = link.and_then(|link| link.in_use).unwrap_or("none");
+    let encrypted = link.is_some_and(|link| link.encrypted);
+    let sealed = match (report.mesh.encrypted, encrypted) {
+        (false, _) => String::new(),
+        (true, true) => format!("{:<11} ", "encrypted"),
+        (true, false) => format!("{:<11} ", "unencrypted"),
+    };
+    let (peer, nickname) = (connection.peer, &connection.nickname);
+    Connection {
+        address: connection.address.to_string(),
+        outbound: connection.outbound,
+        state: if connection.established { "established" } else { "pending" }.to_owned(),
+        info: format!("{sealed}{overlay:<6} {peer}({nickname})"),
+        attrs: Some(link.map(|link| attributes(link, overlay)).unwrap_or_default()),
+        counters: link.map(link_counters).unwrap_or_default(),
+    }
+}
+
+fn attributes(link: &LinkReport, overlay: &str) -> BTreeMap<String, Value> {
+    let mut attributes = BTreeMap::from([("name".to_owned(), Value::from(overlay))]);
+    let in_use = link.overlays.iter().find(|member| Some(member.name) == link.in_use);
+    if let Some(status) = in_use.and_then(|member| member.status.as_ref()) {
+        attributes.extend(status.mtu.map(|mtu| ("mtu".to_owned(), Value::from(mtu))));
+        if status.encrypted {
+            attributes.insert("encrypted".to_owned(), Value::Bool(true));
+        }
+        for (name, text) in &status.attributes {
+            attributes.insert((*name).to_owned(), Value::from(text.as_str()));
+        }
+    }
+    attributes
+}
+
+fn link_counters(link: &LinkReport) -> BTreeMap<String, u64> {
+    let of = |status: &weave_core::switch::LinkStatus| status.counters.clone();
+    link.overlays
+        .iter()
+        .flat_map(|member| {
+            let counters = member.status.as_ref().map(of).unwrap_or_default();
+            counters.into_iter().map(|(name, n)| (format!("{}.{name}", member.name), n))
+        })
+        .collect()
+}
+
+/// A target that is not connected.
+fn attempt(target: &TargetReport, now: Now) -> Option<Connection> {
+    let time = |until: Option<Instant>| match until {
+        Some(until) => now.wall_time(until).status_text(),
+        None => "never".to_owned(),
+    };
+    let (state, info) = match (target.state, &target.last_error) {
+        (TargetState::Waiting { until }, None) => ("waiting", format!("until: {}", time(until))),
+        (TargetState::Waiting { until }, Some(error)) => {
+            ("failed", format!("{error}, retry: {}", time(until)))
+        }
+        (TargetState::Attempting, None) => ("connecting", String::new()),
+        (TargetState::Attempting, Some(error)) => ("retrying", error.clone()),
+        (TargetState::Connected, _) => return None,
+    };
+    Some(Connection {
+        address: target.address.clone(),
+        outbound: true,
+        state: state.to_owned(),
+        info,
+        attrs: None,
+        counters: BTreeMap::new(),
+    })
+}
+
+/// How each transport of each connection does. The original has what the kernel datapath knows
+/// under `fastdp` and `null` under `sleeve`.
+fn overlay_diagnostics(report: &router::Report) -> Value {
+    let mut overlays: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
+    for link in report.links.values() {
+        for member in &link.overlays {
+            let (state, reason) = match &member.state {
+                MemberState::Pending => ("pending", None),
+                MemberState::Established => ("established", None),
+                MemberState::Held => ("held", None),
+                MemberState::Gone { reason } => ("gone", Some(reason.as_str())),
+            };
+            overlays.entry(member.name).or_default().push(serde_json::json!({
+                "Peer": link.peer.to_string(),
+                "State": state,
+                "Reason": reason,
+            }));
+        }
+    }
+    if overlays.is_empty() {
+        return Value::Null;
+    }
+    overlays.into_iter().map(|(name, links)| (name, Value::Array(links))).collect()
+}
+
+fn mac(station: &MacEntry, nicknames: &BTreeMap<PeerName, &str>, now: Now) -> Mac {
+    Mac {
+        mac: station.mac.to_string(),
+        name: station.peer.to_string(),
+        nick_name: nicknames.get(&station.peer).copied().unwrap_or_default().to_owned(),
+        last_seen: now.wall_time(station.last_seen).rfc3339(),
+    }
+}
+
+/// Names never change: they are part of the metrics.
+fn counters(report: &router::Report) -> BTreeMap<String, u64> {
+    let mesh::Counters {
+        messages_received,
+        messages_sent,
+        bytes_received,
+        bytes_sent,
+        gossip_received,
+        gossip_sent,
+        unicasts_relayed,
+        unicasts_unroutable,
+        dropped_backlog,
+        messages_ignored,
+        route_calculations,
+        crowded_out,
+        ..
+    } = report.mesh.counters;
+    let switch = &report.switch;
+    let mut counters: BTreeMap<String, u64> = [
+        ("mesh_messages_received", messages_received),
+        ("mesh_messages_sent", messages_sent),
+        ("mesh_bytes_received", bytes_received),
+        ("mesh_bytes_sent", bytes_sent),
+        ("gossip_messages_received", gossip_received),
+        ("gossip_messages_sent", gossip_sent),
+        ("unicasts_relayed", unicasts_relayed),
+        ("unicasts_unroutable", unicasts_unroutable),
+        ("gossip_dropped_backlog", dropped_backlog),
+        ("mesh_messages_ignored", messages_ignored),
+        ("route_calculations", route_calculations),
+        ("handshakes_crowded_out", crowded_out),
+        ("frames_captured", switch.captured),
+        ("frames_received", switch.received),
+        ("frames_injected", switch.injected),
+        ("frames_forwarded", switch.forwarded),
+        ("too_big_answers", switch.too_big_answers),
+        ("station_moves", switch.moves),
+        ("station_evictions", switch.evictions),
+    ]
+    .map(|(name, n)| (name.to_owned(), n))
+    .into();
+    let drops = switch.dropped.iter();
+    counters.extend(drops.map(|(cause, n)| (format!("frames_dropped.{}", cause.name()), n)));
+    counters
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use weave_core::mesh::{Config, Uid};
+    use weave_core::router::Router;
+    use weave_core::switch::{NullOverlay, Switch};
+
+    use super::*;
+    use crate::status;
+
+    #[test]
+    fn a_lonely_router() {
+        let name: PeerName = "7a:9f:eb:b6:0c:6e".parse().unwrap();
+        let mut config = Config::new(name, Uid(1));
+        config.nickname = "host1".to_owned();
+        let switch = std::sync::Arc::new(Switch::new(name, 1));
+        let router =
+            Router::new(config, switch, vec![Box::new(NullOverlay)], [1; 32], Instant::ORIGIN);
+        let surroundings = Surroundings { version: "0.1.0".to_owned(), ..Surroundings::default() };
+        let now = Now { router: Instant::ORIGIN, wall: UNIX_EPOCH };
+        let report = gather(&router.report(), &surroundings, now);
+        let text = status::status(&report);
+        assert!(text.contains("           Name: 7a:9f:eb:b6:0c:6e(host1)\n"), "{text}");
+        assert!(text.contains("       Protocol: weave 1..2\n"), "{text}");
+        assert_eq!(report.router.counters["frames_dropped.no_route"], 0);
+    }
+
+    #[test]
+    fn attempts_say_when_and_why() {
+        let now = Now {
+            router: Instant::since_origin(Duration::from_secs(100)),
+            wall: UNIX_EPOCH + Duration::from_secs(1_000_000_000),
+        };
+        let at = |seconds| Instant::since_origin(Duration::from_secs(seconds));
+        let target = |state, error: Option<&str>| TargetReport {
+            address: "192.0.2.1:6783".to_owned(),
+            direct: true,
+            state,
+            last_error: error.map(str::to_owned),
+        };
+        let shown = |state, error| {
+            attempt(&target(state, error), now).map(|c| (c.state, c.info)).unwrap_or_default()
+        };
+        let waiting = |until| TargetState::Waiting { until };
+        let later = LocalTime::at(now.wall + Duration::from_secs(5)).status_text();
+        for (state, error, expected) in [
+            (waiting(Some(at(105))), None, ("waiting", format!("until: {later}"))),
+            (
+                waiting(Some(at(105))),
+                Some("refused"),
+                ("failed", format!("refused, retry: {later}")),
+            ),
+            (waiting(None), Some("refused"), ("failed", "refused, retry: never".to_owned())),
+            (TargetState::Attempting, None, ("connecting", String::new())),
+            (TargetState::Attempting, Some("refused"), ("retrying", "refused".to_owned())),
+            (TargetState::Connected, None, ("", String::new())),
+        ] {
+            assert_eq!(shown(state, error), (expected.0.to_owned(), expected.1));
+        }
+    }
+
+    #[test]
+    fn the_past_is_shown_as_past() {
+        let now = Now {
+            router: Instant::since_origin(Duration::from_secs(100)),
+            wall: UNIX_EPOCH + Duration::from_secs(1_000_000_000),
+        };
+        let seen = now.wall_time(Instant::since_origin(Duration::from_secs(40)));
+        assert_eq!(seen, LocalTime::at(now.wall - Duration::from_secs(60)));
+    }
+}

@@ -1,0 +1,13 @@
+//! What the router tells about itself: the report, and the texts made from it.
+
+mod gather;
+mod go_json;
+mod report;
+mod text;
+
+pub(crate) use gather::{Now, Surroundings, gather};
+pub(crate) use go_json::{compact, indented};
+#[cfg(test)]
+pub(crate) use report::RouterStatus;
+pub(crate) use report::{Connection, Report};
+pub(crate) use text::{connections, peers, status, targets};

@@ -1,0 +1,156 @@
+//! The report, as JSON names its parts (spec router.md, section 13; cli-http.md, section 7).
+//!
+//! Empty lists are `null`, as the original prints them, except for targets and trusted subnets.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+
+/// Everything.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Report {
+    pub(crate) ready: bool,
+    pub(crate) version: String,
+    pub(crate) version_check: VersionCheck,
+    pub(crate) router: RouterStatus,
+}
+
+/// The look for newer versions, of which there is none: the service is gone.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct VersionCheck {
+    pub(crate) enabled: bool,
+    pub(crate) success: bool,
+    pub(crate) new_version: String,
+    pub(crate) next_check_at: String,
+}
+
+impl Default for VersionCheck {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            success: false,
+            new_version: String::new(),
+            next_check_at: "0001-01-01T00:00:00Z".to_owned(),
+        }
+    }
+}
+
+/// The router.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct RouterStatus {
+    pub(crate) protocol: String,
+    pub(crate) protocol_min_version: u8,
+    pub(crate) protocol_max_version: u8,
+    pub(crate) encryption: bool,
+    pub(crate) peer_discovery: bool,
+    pub(crate) name: String,
+    pub(crate) nick_name: String,
+    pub(crate) port: u16,
+    #[serde(serialize_with = "null_if_empty", deserialize_with = "empty_if_null")]
+    pub(crate) peers: Vec<Peer>,
+    #[serde(serialize_with = "null_if_empty", deserialize_with = "empty_if_null")]
+    pub(crate) unicast_routes: Vec<UnicastRoute>,
+    #[serde(serialize_with = "null_if_empty", deserialize_with = "empty_if_null")]
+    pub(crate) broadcast_routes: Vec<BroadcastRoute>,
+    #[serde(serialize_with = "null_if_empty", deserialize_with = "empty_if_null")]
+    pub(crate) connections: Vec<Connection>,
+    pub(crate) termination_count: u64,
+    #[serde(deserialize_with = "empty_if_null")]
+    pub(crate) targets: Vec<String>,
+    pub(crate) overlay_diagnostics: Value,
+    #[serde(deserialize_with = "empty_if_null")]
+    pub(crate) trusted_subnets: Vec<String>,
+    pub(crate) interface: String,
+    pub(crate) capture_stats: Value,
+    #[serde(rename = "MACs")]
+    #[serde(serialize_with = "null_if_empty", deserialize_with = "empty_if_null")]
+    pub(crate) macs: Vec<Mac>,
+    /// What the original does not have: everything counted since the start, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) counters: BTreeMap<String, u64>,
+}
+
+/// One peer of the mesh.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Peer {
+    pub(crate) name: String,
+    pub(crate) nick_name: String,
+    #[serde(rename = "UID")]
+    pub(crate) uid: u64,
+    #[serde(rename = "ShortID")]
+    pub(crate) short_id: u16,
+    pub(crate) version: u64,
+    #[serde(serialize_with = "null_if_empty", deserialize_with = "empty_if_null")]
+    pub(crate) connections: Vec<PeerConnection>,
+}
+
+/// One connection in the record of a peer.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct PeerConnection {
+    pub(crate) name: String,
+    pub(crate) nick_name: String,
+    pub(crate) address: String,
+    pub(crate) outbound: bool,
+    pub(crate) established: bool,
+}
+
+/// Where frames for a peer go next.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct UnicastRoute {
+    pub(crate) dest: String,
+    pub(crate) via: String,
+}
+
+/// Where flooded frames of a peer go next.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct BroadcastRoute {
+    pub(crate) source: String,
+    #[serde(serialize_with = "null_if_empty", deserialize_with = "empty_if_null")]
+    pub(crate) via: Vec<String>,
+}
+
+/// A connection of this peer, or an attempt at one.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Connection {
+    pub(crate) address: String,
+    pub(crate) outbound: bool,
+    pub(crate) state: String,
+    pub(crate) info: String,
+    /// Of its overlay; none for an attempt.
+    pub(crate) attrs: Option<BTreeMap<String, Value>>,
+    /// What the original does not have: what its links counted, as `overlay.counter`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) counters: BTreeMap<String, u64>,
+}
+
+/// Where a station was seen.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Mac {
+    pub(crate) mac: String,
+    pub(crate) name: String,
+    pub(crate) nick_name: String,
+    pub(crate) last_seen: String,
+}
+
+fn null_if_empty<T: Serialize, S: Serializer>(
+    list: &[T],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    if list.is_empty() { serializer.serialize_none() } else { list.serialize(serializer) }
+}
+
+fn empty_if_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}

@@ -1,0 +1,3 @@
+//! System calls that have no safe wrapper.
+
+pub(crate) mod local_time;
