@@ -1,0 +1,147 @@
+//! Asking the router, for the commands.
+
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::rt::{Read, Write};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use super::Address;
+
+/// How long a router may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest answer: a report of a large mesh.
+const MAX_ANSWER: usize = 256 << 20;
+
+/// Speaks to the control address of a router.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    address: Address,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    /// Nobody listens.
+    #[error("no weave router answers at {address} ({cause}). Have you launched it?")]
+    NotRunning { address: Address, cause: String },
+    /// It does not know that page.
+    #[error("{0}")]
+    NotFound(String),
+    /// It refused; what it said.
+    #[error("{0}")]
+    Refused(String),
+    /// It broke off.
+    #[error("the weave router at {address} gave no proper answer: {cause}")]
+    Broken { address: Address, cause: String },
+}
+
+impl Client {
+    pub(crate) const fn new(address: Address) -> Self {
+        Self { address }
+    }
+
+    /// Gets a page; `accept` is the type of document wanted. Status pages of a router that is
+    /// still starting are as good as others.
+    pub(crate) async fn get(&self, path: &str, accept: &str) -> Result<String, ClientError> {
+        let request = Request::get(path).header("accept", accept).body(Full::default());
+        let (status, text) = self.ask(request).await?;
+        match status {
+            StatusCode::NOT_FOUND => Err(ClientError::NotFound(text.trim_end().to_owned())),
+            StatusCode::SERVICE_UNAVAILABLE => Ok(text),
+            status if status.is_success() => Ok(text),
+            _ => Err(ClientError::Refused(text.trim_end().to_owned())),
+        }
+    }
+
+    /// Sends a form.
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        fields: &[(&str, &str)],
+    ) -> Result<String, ClientError> {
+        let body: Vec<_> =
+            fields.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
+        let request = Request::post(path)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Full::from(body.join("&")));
+        match self.ask(request).await? {
+            (status, text) if status.is_success() => Ok(text),
+            (_, text) => Err(ClientError::Refused(text.trim_end().to_owned())),
+        }
+    }
+
+    async fn ask(
+        &self,
+        request: Result<Request<Full<Bytes>>, hyper::http::Error>,
+    ) -> Result<(StatusCode, String), ClientError> {
+        let broken = |cause: String| ClientError::Broken { address: self.address.clone(), cause };
+        let request = request.map_err(|error| broken(error.to_string()))?;
+        let answer = async {
+            match &self.address {
+                Address::Tcp { host, port } => {
+                    let host = if host.is_empty() { "127.0.0.1" } else { host };
+                    let stream = TcpStream::connect((host, *port)).await;
+                    self.exchange(stream.map(TokioIo::new), request).await
+                }
+                Address::Unix(path) => {
+                    let stream = UnixStream::connect(path).await;
+                    self.exchange(stream.map(TokioIo::new), request).await
+                }
+            }
+        };
+        match timeout(TIMEOUT, answer).await {
+            Ok(result) => result,
+            Err(_) => Err(broken(format!("it took longer than {} s", TIMEOUT.as_secs()))),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        stream: std::io::Result<impl Read + Write + Unpin + Send + 'static>,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<(StatusCode, String), ClientError> {
+        let address = || self.address.clone();
+        let broken = |error: &dyn ToString| ClientError::Broken {
+            address: address(),
+            cause: error.to_string(),
+        };
+        let stream = stream.map_err(|error| ClientError::NotRunning {
+            address: address(),
+            cause: error.to_string(),
+        })?;
+        request.headers_mut().insert("host", hyper::header::HeaderValue::from_static("weave"));
+        let (mut sender, connection) =
+            http1::handshake(stream).await.map_err(|error| broken(&error))?;
+        let served = tokio::spawn(connection);
+        let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
+        let (head, body) = Response::into_parts(response);
+        let body =
+            Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| broken(&error))?;
+        served.abort();
+        Ok((head.status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+    }
+}
+
+/// A value in a form or a query: everything but letters, digits and a few others as `%XX`.
+pub(super) fn escape(value: &str) -> String {
+    let mut text = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+/// The path with a query of one parameter.
+pub(crate) fn with_query(path: &str, name: &str, value: &str) -> String {
+    format!("{path}?{name}={}", escape(value))
+}

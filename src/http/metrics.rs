@@ -1,0 +1,268 @@
+//! The metrics: Prometheus text, version 0.0.4 (spec cli-http.md, section 8).
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde_json::Value;
+
+use super::Control;
+use crate::status::{Connection, Report};
+
+pub(super) fn routes<C: Control>() -> Router<Arc<C>> {
+    Router::new().route("/metrics", get(metrics::<C>))
+}
+
+async fn metrics<C: Control>(State(control): State<Arc<C>>) -> Response {
+    match control.report().await {
+        Ok(report) => {
+            let text = render(&report) + &process();
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+/// One metric with all its values.
+struct Metric {
+    name: String,
+    kind: &'static str,
+    help: &'static str,
+    /// Labels, ready to be printed, and value.
+    values: Vec<(String, f64)>,
+}
+
+impl Metric {
+    fn new(name: impl Into<String>, kind: &'static str, help: &'static str) -> Self {
+        Self { name: name.into(), kind, help, values: Vec::new() }
+    }
+
+    fn value(mut self, labels: &[(&str, &str)], value: f64) -> Self {
+        let labels: Vec<_> = labels
+            .iter()
+            .map(|(name, text)| {
+                let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+                format!("{name}=\"{text}\"")
+            })
+            .collect();
+        let labels = match labels.as_slice() {
+            [] => String::new(),
+            labels => format!("{{{}}}", labels.join(",")),
+        };
+        self.values.push((labels, value));
+        self
+    }
+
+    fn print(&self, text: &mut String) {
+        let Self { name, kind, help, values } = self;
+        if values.is_empty() {
+            return;
+        }
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for (labels, value) in values {
+            let _ = writeln!(text, "{name}{labels} {value}");
+        }
+    }
+}
+
+fn render(report: &Report) -> String {
+    let router = &report.router;
+    let mut metrics = vec![
+        connections(&router.connections),
+        Metric::new(
+            "weave_connection_terminations_total",
+            "counter",
+            "Number of peer-to-peer connections terminated.",
+        )
+        .value(&[], as_f64(router.termination_count)),
+        Metric::new("weave_peers", "gauge", "Number of peers known, this one included.")
+            .value(&[], count(router.peers.len())),
+        Metric::new("weave_stations", "gauge", "Number of Ethernet addresses known.")
+            .value(&[], count(router.macs.len())),
+    ];
+    let mut dropped = Metric::new(
+        "weave_frames_dropped_total",
+        "counter",
+        "Number of frames that went nowhere, by cause.",
+    );
+    for (name, value) in &router.counters {
+        if let Some(cause) = name.strip_prefix("frames_dropped.") {
+            dropped = dropped.value(&[("cause", cause)], as_f64(*value));
+            continue;
+        }
+        let metric =
+            Metric::new(format!("weave_{name}_total"), "counter", "Counted since the start.");
+        metrics.push(metric.value(&[], as_f64(*value)));
+    }
+    metrics.push(dropped);
+    metrics.extend(links(&router.connections));
+    let mut text = String::new();
+    for metric in metrics {
+        metric.print(&mut text);
+    }
+    text
+}
+
+/// By state, overlay and encryption; for each pair of the first two that is seen both values of
+/// the last are given, as the original does.
+fn connections(connections: &[Connection]) -> Metric {
+    let mut counts: BTreeMap<(&str, &str), [usize; 2]> = BTreeMap::new();
+    for connection in connections {
+        let attribute = |name| connection.attrs.as_ref().and_then(|attrs| attrs.get(name));
+        let overlay = match attribute("name") {
+            Some(Value::String(name)) => name,
+            _ => "unknown",
+        };
+        let encrypted = attribute("encrypted") == Some(&Value::Bool(true));
+        let counts = counts.entry((&connection.state, overlay)).or_default();
+        counts[usize::from(encrypted)] += 1;
+    }
+    let metric = Metric::new("weave_connections", "gauge", "Number of peer-to-peer connections.");
+    counts.into_iter().fold(metric, |metric, ((state, overlay), [clear, encrypted])| {
+        metric
+            .value(&[("state", state), ("type", overlay), ("encryption", "")], count(clear))
+            .value(&[("state", state), ("type", overlay), ("encryption", "yes")], count(encrypted))
+    })
+}
+
+/// What the links count: `sleeve.tx_bytes` becomes `weave_link_tx_bytes_total{overlay="sleeve"}`.
+fn links(connections: &[Connection]) -> Vec<Metric> {
+    let mut metrics: BTreeMap<&str, Metric> = BTreeMap::new();
+    for connection in connections {
+        for (key, value) in &connection.counters {
+            let Some((overlay, counter)) = key.split_once('.') else { continue };
+            let metric = metrics.remove(counter).unwrap_or_else(|| {
+                Metric::new(
+                    format!("weave_link_{counter}_total"),
+                    "counter",
+                    "Counted by the links to neighbours.",
+                )
+            });
+            // Two connections to one neighbour may exist for a moment, from other ports.
+            let labels = [("address", connection.address.as_str()), ("overlay", overlay)];
+            metrics.insert(counter, metric.value(&labels, as_f64(*value)));
+        }
+    }
+    metrics.into_values().collect()
+}
+
+/// What dashboards show of any process, as far as the kernel tells.
+fn process() -> String {
+    let mut text = String::new();
+    let gauge = |name: &str, help| Metric::new(name, "gauge", help);
+    if let Ok(descriptors) = fs::read_dir("/proc/self/fd") {
+        gauge("process_open_fds", "Number of open file descriptors.")
+            .value(&[], count(descriptors.count()))
+            .print(&mut text);
+    }
+    // The second field is the program's name in brackets, which may contain anything.
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<f64> = stat
+        .rsplit_once(')')
+        .map(|(_, fields)| fields.split_whitespace().map(|f| f.parse().unwrap_or(0.0)).collect())
+        .unwrap_or_default();
+    // Fields 14, 15, 23 and 24 of proc_pid_stat(5), counted from the third here; 100 ticks a
+    // second and pages of 4 KiB are what Linux shows on all platforms we run on.
+    if let (Some(user), Some(system)) = (fields.get(11), fields.get(12)) {
+        Metric::new("process_cpu_seconds_total", "counter", "CPU time spent, in seconds.")
+            .value(&[], (user + system) / 100.0)
+            .print(&mut text);
+    }
+    if let (Some(size), Some(pages)) = (fields.get(20), fields.get(21)) {
+        gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.")
+            .value(&[], *size)
+            .print(&mut text);
+        gauge("process_resident_memory_bytes", "Resident memory size in bytes.")
+            .value(&[], pages * 4096.0)
+            .print(&mut text);
+    }
+    text
+}
+
+fn count(number: usize) -> f64 {
+    u32::try_from(number).map_or(f64::INFINITY, f64::from)
+}
+
+/// Prometheus knows no other numbers; above 2^53 the last digits are lost.
+#[expect(clippy::cast_precision_loss, reason = "as said")]
+fn as_f64(number: u64) -> f64 {
+    number as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::status::RouterStatus;
+
+    fn connection(state: &str, attrs: Value) -> Connection {
+        let attrs = match attrs {
+            Value::Object(map) => Some(map.into_iter().collect()),
+            _ => None,
+        };
+        Connection { state: state.to_owned(), attrs, ..Connection::default() }
+    }
+
+    #[test]
+    fn connections_are_counted_by_state_overlay_and_encryption() {
+        let mut first = connection("established", json!({"name": "sleeve", "encrypted": true}));
+        first.address = "192.0.2.1:6783".to_owned();
+        first.counters.insert("sleeve.tx_bytes".to_owned(), 7);
+        let report = Report {
+            router: RouterStatus {
+                connections: vec![
+                    first,
+                    connection("established", json!({"name": "sleeve"})),
+                    connection("waiting", Value::Null),
+                ],
+                termination_count: 3,
+                counters: [
+                    ("mesh_bytes_sent".to_owned(), 5),
+                    ("frames_dropped.no_route".to_owned(), 9),
+                ]
+                .into(),
+                ..RouterStatus::default()
+            },
+            ..Report::default()
+        };
+        let text = render(&report);
+        for line in [
+            r#"weave_connections{state="established",type="sleeve",encryption=""} 1"#,
+            r#"weave_connections{state="established",type="sleeve",encryption="yes"} 1"#,
+            r#"weave_connections{state="waiting",type="unknown",encryption=""} 1"#,
+            r#"weave_connections{state="waiting",type="unknown",encryption="yes"} 0"#,
+            "# TYPE weave_connection_terminations_total counter",
+            "weave_connection_terminations_total 3",
+            "weave_mesh_bytes_sent_total 5",
+            r#"weave_frames_dropped_total{cause="no_route"} 9"#,
+            r#"weave_link_tx_bytes_total{address="192.0.2.1:6783",overlay="sleeve"} 7"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn labels_are_escaped() {
+        let mut text = String::new();
+        Metric::new("m", "gauge", "h").value(&[("l", "a\"b\\c\nd")], 1.0).print(&mut text);
+        assert!(text.ends_with("m{l=\"a\\\"b\\\\c\\nd\"} 1\n"), "{text}");
+    }
+
+    #[test]
+    fn the_process_is_measured() {
+        let text = process();
+        for name in
+            ["process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"]
+        {
+            assert!(text.contains(&format!("\n{name} ")), "{text}");
+        }
+    }
+}

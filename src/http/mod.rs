@@ -1,0 +1,114 @@
+//! The HTTP interface (spec cli-http.md, sections 5 to 8; router.md, section 12).
+//!
+//! Three addresses serve more or less of it: control all, status what only reads, metrics the
+//! metrics alone. There is no authentication: control listens on a loopback address or on a
+//! Unix socket, whose permissions say who may use it.
+
+mod address;
+mod client;
+mod metrics;
+mod peers;
+mod report;
+mod serve;
+mod status;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{StatusCode, Uri};
+
+pub(crate) use address::{Address, AddressError};
+pub(crate) use client::{Client, ClientError, with_query};
+pub(crate) use serve::{Listener, serve};
+
+use crate::status::Report;
+
+/// The longest body of a request, in bytes.
+const MAX_BODY: usize = 64 * 1024;
+
+/// What the interface needs of the router.
+pub(crate) trait Control: Send + Sync + 'static {
+    /// What is known of it.
+    fn report(&self) -> impl Future<Output = Result<Report, Unavailable>> + Send;
+
+    /// Connects to these peers, and if `replace` is set to no others the user asked for.
+    fn connect(
+        &self,
+        peers: Vec<String>,
+        replace: bool,
+    ) -> impl Future<Output = Result<(), ConnectError>> + Send;
+
+    /// No longer connects to these peers.
+    fn forget(&self, peers: Vec<String>) -> impl Future<Output = Result<(), Unavailable>> + Send;
+}
+
+/// The router cannot answer: it is stopping, or cannot keep its state.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Unavailable(pub(crate) String);
+
+/// Why peers were not connected to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum ConnectError {
+    /// These are no addresses; the others are used all the same.
+    Targets(Vec<String>),
+    Unavailable(Unavailable),
+}
+
+/// Everything.
+pub(crate) fn control_routes<C: Control>(control: Arc<C>) -> Router {
+    finish(
+        Router::new()
+            .merge(status::routes())
+            .merge(report::routes())
+            .merge(metrics::routes())
+            .merge(peers::routes()),
+        control,
+    )
+}
+
+/// What only reads.
+pub(crate) fn status_routes<C: Control>(control: Arc<C>) -> Router {
+    finish(
+        Router::new().merge(status::routes()).merge(report::routes()).merge(metrics::routes()),
+        control,
+    )
+}
+
+/// The metrics alone.
+pub(crate) fn metrics_routes<C: Control>(control: Arc<C>) -> Router {
+    finish(metrics::routes(), control)
+}
+
+fn finish<C: Control>(routes: Router<Arc<C>>, control: Arc<C>) -> Router {
+    routes
+        .fallback(not_found)
+        .method_not_allowed_fallback(async || {
+            (StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed\n")
+        })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(control)
+}
+
+/// Paths of parts that this router does not have say so.
+async fn not_found(uri: Uri) -> (StatusCode, String) {
+    let part = match uri.path().split('/').nth(1) {
+        Some("ip" | "ipinfo" | "ring" | "peer") => "address allocation",
+        Some("domain" | "name" | "dns-address" | "dns-address-port") => "DNS",
+        Some("expose") => "exposing the host",
+        Some("proxyaddrs") => "the Docker proxy",
+        _ => return (StatusCode::NOT_FOUND, "404 page not found\n".to_owned()),
+    };
+    (StatusCode::NOT_FOUND, format!("this router runs without {part}\n"))
+}
+
+impl axum::response::IntoResponse for Unavailable {
+    fn into_response(self) -> axum::response::Response {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("{self}\n")).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! Listening and answering, without letting a slow or greedy client hold anything up.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use hyper::rt::{Read, Write};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
+
+use super::Address;
+
+/// Connections at one time; more wait in the kernel.
+const MAX_CONNECTIONS: usize = 128;
+/// From the first to the last byte of a request's head.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// For reading a request's body and making the answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// After which a connection is closed, whatever it does: nobody holds one for ever by reading
+/// slowly. Clients connect again.
+const CONNECTION_LIFETIME: Duration = Duration::from_secs(300);
+
+/// Something that accepts connections.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    /// With its file, which goes when this does.
+    Unix {
+        listener: UnixListener,
+        _file: SocketFile,
+    },
+}
+
+/// The file of a Unix socket, removed when dropped.
+#[derive(Debug)]
+pub(crate) struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // It may be gone, and the next start removes it anyway.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl Listener {
+    /// Listens on an address. The file of a Unix socket that nobody listens on is replaced.
+    pub(crate) async fn bind(address: &Address) -> io::Result<Self> {
+        match address {
+            Address::Tcp { host, port } => {
+                let host = if host.is_empty() { "0.0.0.0" } else { host };
+                Ok(Self::Tcp(TcpListener::bind((host, *port)).await?))
+            }
+            Address::Unix(path) => {
+                remove_stale_socket(path)?;
+                let listener = UnixListener::bind(path)?;
+                Ok(Self::Unix { listener, _file: SocketFile(path.clone()) })
+            }
+        }
+    }
+
+    /// Where it listens, once the kernel chose a port.
+    #[cfg(test)]
+    pub(crate) fn tcp_address(&self) -> Option<std::net::SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Unix { .. } => None,
+        }
+    }
+}
+
+fn remove_stale_socket(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is there"))
+        }
+        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+            Err(io::ErrorKind::AddrInUse.into())
+        }
+        Ok(_) => fs::remove_file(path),
+    }
+}
+
+/// Answers until `stop` turns true, then lets the requests that are under way finish.
+pub(crate) async fn serve(listener: Listener, routes: Router, mut stop: watch::Receiver<bool>) {
+    let routes = routes.layer(from_fn(within_time));
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
+            return;
+        };
+        let accepted = tokio::select! {
+            () = stopped(&mut stop) => break,
+            accepted = accept(&listener) => accepted,
+        };
+        let stream = match accepted {
+            Ok(stream) => stream,
+            Err(error) => {
+                // Out of descriptors, mostly: give others the time to close theirs.
+                tracing::warn!(%error, "HTTP connection not accepted");
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let (routes, stop) = (routes.clone(), stop.clone());
+        tokio::spawn(async move {
+            match stream {
+                Stream::Tcp(stream) => answer(TokioIo::new(stream), routes, stop).await,
+                Stream::Unix(stream) => answer(TokioIo::new(stream), routes, stop).await,
+            }
+            drop(permit);
+        });
+    }
+    // All permits are free once all connections are done.
+    let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
+    let _ = timeout(Duration::from_secs(2), permits.acquire_many(all)).await;
+}
+
+enum Stream {
+    Tcp(tokio::net::TcpStream),
+    Unix(tokio::net::UnixStream),
+}
+
+async fn accept(listener: &Listener) -> io::Result<Stream> {
+    match listener {
+        Listener::Tcp(listener) => Ok(Stream::Tcp(listener.accept().await?.0)),
+        Listener::Unix { listener, .. } => Ok(Stream::Unix(listener.accept().await?.0)),
+    }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // The sender gone means stopped, too.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+async fn answer(
+    stream: impl Read + Write + Unpin + Send + 'static,
+    routes: Router,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut connection = std::pin::pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_buf_size(64 * 1024)
+            .serve_connection(stream, TowerToHyperService::new(routes))
+    );
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = sleep(CONNECTION_LIFETIME) => return,
+        () = stopped(&mut stop) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "HTTP connection ended");
+    }
+}
+
+/// Also covers the body: it is read while the answer is made.
+async fn within_time(request: Request, next: Next) -> Response {
+    tracing::debug!("[http] {} {}", request.method(), request.uri());
+    match timeout(REQUEST_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => (StatusCode::REQUEST_TIMEOUT, "request took too long\n").into_response(),
+    }
+}

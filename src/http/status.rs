@@ -1,0 +1,35 @@
+//! The status pages: text, and 503 with the page while the router is starting.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use super::Control;
+use crate::status::{self, Report};
+
+pub(super) fn routes<C: Control>() -> Router<Arc<C>> {
+    Router::new()
+        .route("/status", get(|state| page::<C>(state, status::status)))
+        .route("/status/targets", get(|state| page::<C>(state, status::targets)))
+        .route("/status/connections", get(|state| page::<C>(state, status::connections)))
+        .route("/status/peers", get(|state| page::<C>(state, status::peers)))
+        .route("/status/dns", get(async || without("DNS")))
+        .route("/status/ipam", get(async || without("address allocation")))
+}
+
+async fn page<C: Control>(State(control): State<Arc<C>>, text: fn(&Report) -> String) -> Response {
+    let report = match control.report().await {
+        Ok(report) => report,
+        Err(error) => return error.into_response(),
+    };
+    let code = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, text(&report)).into_response()
+}
+
+fn without(part: &str) -> (StatusCode, String) {
+    (StatusCode::NOT_FOUND, format!("this router runs without {part}\n"))
+}

@@ -1,0 +1,189 @@
+//! The interface as a client sees it, with a router that is only told of.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::client::with_query;
+use super::*;
+use crate::status::RouterStatus;
+
+#[derive(Default)]
+struct Told {
+    report: Report,
+    calls: Mutex<Vec<String>>,
+}
+
+impl Control for Told {
+    async fn report(&self) -> Result<Report, Unavailable> {
+        Ok(self.report.clone())
+    }
+
+    async fn connect(&self, peers: Vec<String>, replace: bool) -> Result<(), ConnectError> {
+        self.calls.lock().unwrap().push(format!("connect {peers:?} {replace}"));
+        let bad: Vec<_> = peers.iter().filter(|peer| peer.contains('!')).cloned().collect();
+        if bad.is_empty() { Ok(()) } else { Err(ConnectError::Targets(bad)) }
+    }
+
+    async fn forget(&self, peers: Vec<String>) -> Result<(), Unavailable> {
+        self.calls.lock().unwrap().push(format!("forget {peers:?}"));
+        Ok(())
+    }
+}
+
+/// A server on loopback; it stops with the returned sender.
+async fn server(
+    ready: bool,
+    routes: fn(Arc<Told>) -> Router,
+) -> (Arc<Told>, Client, std::net::SocketAddr, watch::Sender<bool>) {
+    let told = Arc::new(Told {
+        report: Report {
+            ready,
+            version: "1.0".to_owned(),
+            router: RouterStatus { targets: vec!["a->b".to_owned()], ..RouterStatus::default() },
+            ..Report::default()
+        },
+        calls: Mutex::default(),
+    });
+    let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.tcp_address().unwrap();
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(serve(listener, routes(Arc::clone(&told)), stopped));
+    (told, Client::new(address.to_string().parse().unwrap()), address, stop)
+}
+
+/// Sends bytes as they are, and returns all that comes back.
+async fn raw(address: std::net::SocketAddr, request: &str) -> String {
+    let request = request.to_owned();
+    let exchange = move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    tokio::task::spawn_blocking(exchange).await.unwrap()
+}
+
+#[tokio::test]
+async fn pages_and_codes() {
+    let (_, client, address, _stop) = server(true, control_routes).await;
+    assert_eq!(client.get("/status/targets", "*/*").await.unwrap(), "a->b\n");
+    assert!(client.get("/status", "*/*").await.unwrap().contains("        Version: 1.0 ("));
+    for path in ["/status/dns", "/status/ipam", "/ip/abc", "/nonsense", "/"] {
+        let error = client.get(path, "*/*").await.unwrap_err();
+        assert!(matches!(error, ClientError::NotFound(_)), "{path}: {error}");
+    }
+    let answer =
+        raw(address, "POST /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+    let answer = raw(address, "GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.to_lowercase().contains("content-type: text/plain; charset=utf-8"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_router_that_is_starting_says_so_with_the_page() {
+    let (_, client, address, _stop) = server(false, status_routes).await;
+    let answer = raw(address, "GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(client.get("/status", "*/*").await.unwrap().contains("Service: router"));
+}
+
+#[tokio::test]
+async fn reports() {
+    let (_, client, _, _stop) = server(true, control_routes).await;
+    for accept in ["application/json", "*/*"] {
+        let json = client.get("/report", accept).await.unwrap();
+        assert!(json.contains("\n        \"Targets\": [\n            \"a-\\u003eb\"\n"), "{json}");
+    }
+    let format = |template| with_query("/report", "format", template);
+    let text = client.get(&format("{{.Version}} {{if .DNS}}dns{{end}}"), "*/*").await.unwrap();
+    assert_eq!(text, "1.0 ");
+    for (path, accept, expected) in [
+        ("/report".to_owned(), "text/html", "say either"),
+        (format("{{"), "*/*", "unclosed action"),
+        (format("{{.Nonsense}}"), "*/*", "can't evaluate field Nonsense"),
+        (format("a") + "&format=b", "*/*", "say either"),
+    ] {
+        let error = client.get(&path, accept).await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{path}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn peers_are_connected_and_forgotten() {
+    let (told, client, address, _stop) = server(true, control_routes).await;
+    let fields = [("peer", "host1"), ("peer", "[fd00::1]:6783"), ("replace", "true")];
+    client.post("/connect", &fields).await.unwrap();
+    let error = client.post("/connect", &[("peer", "bad!"), ("peer", "good")]).await.unwrap_err();
+    assert_eq!(error.to_string(), "bad!");
+    client.post("/forget", &[("peer", "host1")]).await.unwrap();
+    raw(address, "POST /connect?peer=query HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    let calls = told.calls.lock().unwrap();
+    assert_eq!(
+        *calls,
+        [
+            r#"connect ["host1", "[fd00::1]:6783"] true"#,
+            r#"connect ["bad!", "good"] false"#,
+            r#"forget ["host1"]"#,
+            r#"connect ["query"] false"#,
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_long_changes_nothing() {
+    let (told, client, _, _stop) = server(true, control_routes).await;
+    let long = "x".repeat(MAX_BODY);
+    let error = client.post("/connect", &[("peer", &long)]).await.unwrap_err();
+    assert!(matches!(error, ClientError::Refused(_)), "{error}");
+    assert_eq!(told.calls.lock().unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn only_the_control_address_changes_things() {
+    let (told, client, _, _stop) = server(true, status_routes).await;
+    assert!(client.post("/connect", &[("peer", "host1")]).await.is_err());
+    let (_, metrics_only, _, _stop) = server(true, metrics_routes).await;
+    assert!(metrics_only.get("/metrics", "*/*").await.unwrap().contains("weave_peers 0"));
+    assert!(metrics_only.get("/status", "*/*").await.is_err());
+    assert_eq!(told.calls.lock().unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_replaced_if_nobody_listens() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("weave.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let address: Address = path.to_str().unwrap().parse().unwrap();
+    let listener = Listener::bind(&address).await.unwrap();
+    let (_stop, stopped) = watch::channel(false);
+    tokio::spawn(serve(listener, control_routes(Arc::new(Told::default())), stopped));
+    assert_eq!(Client::new(address.clone()).get("/status/peers", "*/*").await.unwrap(), "");
+
+    let error = Listener::bind(&address).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+    let file = directory.path().join("file");
+    std::fs::write(&file, "precious").unwrap();
+    let error = Listener::bind(&Address::Unix(file.clone())).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
+    assert_eq!(std::fs::read(&file).unwrap(), b"precious");
+}
+
+#[tokio::test]
+async fn without_a_router_the_client_says_what_to_do() {
+    let (_, client, _, stop) = server(true, control_routes).await;
+    stop.send(true).unwrap();
+    // The listener goes once its task ran.
+    let mut error = None;
+    while error.is_none() {
+        tokio::task::yield_now().await;
+        error = client.get("/status", "*/*").await.err();
+    }
+    let text = error.unwrap().to_string();
+    assert!(text.contains("Have you launched it?") || text.contains("no proper answer"), "{text}");
+}

@@ -1,0 +1,69 @@
+//! Why the state cannot be read or kept.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use redb::{DatabaseError, StorageError};
+
+/// What went wrong with the state file.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StateError {
+    #[error("cannot make directory {}: {source}", path.display())]
+    Directory { path: PathBuf, source: io::Error },
+    #[error("{} is in use by another router", path.display())]
+    InUse { path: PathBuf },
+    #[error(
+        "{} was written by a newer weave (format {found}, this one knows {known}): use that \
+         version, or another --db-prefix", path.display()
+    )]
+    Version { path: PathBuf, found: u64, known: u64 },
+    #[error(
+        "{} is damaged ({what}): move it away to start anew, with the peers of the command line",
+        path.display()
+    )]
+    Damaged { path: PathBuf, what: String },
+    #[error("cannot {action} {}: {what}", path.display())]
+    Access { action: &'static str, path: PathBuf, what: String },
+}
+
+impl StateError {
+    pub(super) fn open(path: &Path, error: DatabaseError) -> Self {
+        let path = path.to_owned();
+        match error {
+            DatabaseError::DatabaseAlreadyOpen => Self::InUse { path },
+            DatabaseError::UpgradeRequired(version) => {
+                let what = format!("file format {version}, which is too old");
+                Self::Damaged { path, what }
+            }
+            DatabaseError::Storage(StorageError::Io(error)) if !looks_damaged(&error) => {
+                Self::Access { action: "open", path, what: error.to_string() }
+            }
+            other => Self::Damaged { path, what: one_line(&other) },
+        }
+    }
+
+    pub(super) fn read(path: &Path, error: redb::Error) -> Self {
+        Self::access("read", path, error)
+    }
+
+    pub(super) fn write(path: &Path, error: redb::Error) -> Self {
+        Self::access("write", path, error)
+    }
+
+    fn access(action: &'static str, path: &Path, error: redb::Error) -> Self {
+        let path = path.to_owned();
+        match error {
+            redb::Error::Corrupted(what) => Self::Damaged { path, what },
+            other => Self::Access { action, path, what: one_line(&other) },
+        }
+    }
+}
+
+/// A file that is no database, or is shorter than it says.
+fn looks_damaged(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+}
+
+fn one_line(error: &impl ToString) -> String {
+    error.to_string().lines().collect::<Vec<_>>().join(" ")
+}
