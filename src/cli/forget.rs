@@ -1,0 +1,23 @@
+//! `weave forget`.
+
+use clap::Args;
+
+use super::failure::Failure;
+use super::remote::Remote;
+
+/// Arguments of `weave forget`.
+#[derive(Debug, Args)]
+pub(super) struct Forget {
+    /// Peers, written as they were given to `connect` or `launch`.
+    #[arg(value_name = "PEER", required = true)]
+    peers: Vec<String>,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+impl Forget {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let fields: Vec<_> = self.peers.iter().map(|peer| ("peer", peer.as_str())).collect();
+        self.remote.ask(async |client| client.post("/forget", &fields).await.map(drop))
+    }
+}

@@ -1,0 +1,143 @@
+//! The commands (spec cli-http.md, sections 1 to 3).
+//!
+//! Exit codes: 0; 1 when something failed; 2 for a wrong use, which changes nothing.
+
+mod attach;
+mod bool_flag;
+mod connect;
+mod detach;
+mod failure;
+mod forget;
+mod later;
+mod launch;
+mod output;
+mod remote;
+mod report;
+mod reset;
+mod router;
+mod state_args;
+mod status;
+mod stop;
+mod version;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use crate::secret;
+use failure::Failure;
+
+/// A virtual Ethernet switch stretched over many hosts.
+#[derive(Debug, Parser)]
+#[command(name = "weave", version, disable_help_subcommand = false, args_override_self = true)]
+#[command(after_help = "Times, counters and names of all this are in `weave report`.")]
+struct Cli {
+    /// Accepted for scripts of Weave Net 2.x, which ran in a container without it.
+    #[arg(long, global = true, hide = true)]
+    local: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the router in the background.
+    Launch(launch::Launch),
+    /// Run the router in the foreground.
+    Router(router::Router),
+    /// Stop the router that was launched.
+    Stop(stop::Stop),
+    /// Stop the router and remove its bridge, all container interfaces and its stored state.
+    Reset(reset::Reset),
+    /// Give a container an interface on the switch.
+    Attach(attach::Attach),
+    /// Take addresses, or the interface, from a container.
+    Detach(detach::Detach),
+    /// Connect to further peers.
+    Connect(connect::Connect),
+    /// No longer connect to peers.
+    Forget(forget::Forget),
+    /// Tell how the router does.
+    Status(status::Status),
+    /// Tell everything the router knows.
+    Report(report::Report),
+    /// Tell the version of this program and of the running router.
+    Version(version::Version),
+    /// One of the original that is not there, or a mistake.
+    #[command(external_subcommand)]
+    Other(Vec<OsString>),
+}
+
+/// Does what the arguments say; the first is the name of the program.
+pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
+    let arguments = modern_spelling(arguments);
+    if let Err(error) = secret::hide_password(&arguments) {
+        return Failure::failed(format!("cannot hide the password: {error}")).exit();
+    }
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
+    let result = match cli.command {
+        Command::Launch(command) => command.run(&arguments),
+        Command::Router(command) => command.run(),
+        Command::Stop(command) => command.run(),
+        Command::Reset(command) => command.run(),
+        Command::Attach(command) => command.run(),
+        Command::Detach(command) => command.run(),
+        Command::Connect(command) => command.run(),
+        Command::Forget(command) => command.run(),
+        Command::Status(command) => command.run(),
+        Command::Report(command) => command.run(),
+        Command::Version(command) => command.run(),
+        Command::Other(words) => {
+            later::run(&words.first().map(|word| word.to_string_lossy()).unwrap_or_default())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.exit(),
+    }
+}
+
+/// The script of the original took a few options with one dash.
+fn modern_spelling(arguments: Vec<OsString>) -> Vec<OsString> {
+    let modern = |argument: OsString| match argument.to_str() {
+        Some("-port") => "--port".into(),
+        Some("-iprange" | "--iprange") => "--ipalloc-range".into(),
+        Some(text) => match text.strip_prefix("-port=") {
+            Some(value) => format!("--port={value}").into(),
+            None => argument,
+        },
+        None => argument,
+    };
+    arguments.into_iter().map(modern).collect()
+}
+
+/// Help and version are what was asked for; everything else is one line.
+fn refuse(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            output::print(&error.to_string());
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            Failure::usage("say what to do; `weave help` lists the commands").exit()
+        }
+        _ => {
+            let text = error.to_string();
+            // The first paragraph says what is wrong; usage and hints follow.
+            let first: Vec<_> = text
+                .lines()
+                .take_while(|line| !line.is_empty())
+                .map(|line| line.trim().trim_start_matches("error: "))
+                .collect();
+            Failure::usage(first.join(" ")).exit()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,58 @@
+//! `weave reset`.
+
+use std::fs;
+use std::io;
+
+use clap::Args;
+
+use super::failure::Failure;
+use super::output;
+use super::state_args::StateArgs;
+use crate::daemon::{InstanceError, stop_running};
+use crate::state::data_file;
+
+/// Arguments of `weave reset`.
+#[derive(Debug, Args)]
+pub(super) struct Reset {
+    /// Go on with the rest when a step fails.
+    #[arg(long)]
+    force: bool,
+    /// The bridge to remove.
+    #[arg(long, default_value = weave_host::BRIDGE_NAME, value_name = "NAME")]
+    weave_bridge: String,
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+impl Reset {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let stopped = match stop_running(&self.state.db_prefix) {
+            Ok(()) | Err(InstanceError::NotRunning) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        self.step(stopped)?;
+        let removed = weave_host::reset(&self.weave_bridge).map_err(Failure::from);
+        self.step(removed.map(|names| {
+            if !names.is_empty() {
+                output::print(&format!("removed {}\n", names.join(", ")));
+            }
+        }))?;
+        let path = data_file(&self.state.db_prefix);
+        self.step(match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Failure::failed(format!("cannot remove {}: {error}", path.display())))
+            }
+            _ => Ok(()),
+        })
+    }
+
+    fn step(&self, result: Result<(), Failure>) -> Result<(), Failure> {
+        match result {
+            Err(Failure::Failed(text)) if self.force => {
+                output::complain(&format!("weave: {text}"));
+                Ok(())
+            }
+            result => result,
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! `weave router`: the router itself, with the flags of the original (spec router.md,
+//! section 11).
+
+use std::ffi::OsString;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use clap::{ArgAction, Args};
+use weave_core::mesh::{Config, DEFAULT_PORT, Mesh, Password, PeerName, Subnet, Uid};
+use weave_core::time::Instant;
+
+use super::bool_flag;
+use super::failure::Failure;
+use super::later::LaterFlags;
+use super::output;
+use super::state_args::StateArgs;
+use crate::daemon::{self, Capture, Peers, Readiness, Settings, VERSION};
+use crate::http::Address;
+use crate::log::{self, LogLevel};
+use crate::secret::PASSWORD_VARIABLE;
+
+/// The longest password file that is read.
+const MAX_PASSWORD: u64 = 4096;
+
+/// Arguments of `weave router`.
+#[derive(Debug, Args)]
+#[command(after_help = LaterFlags::HELP)]
+pub(super) struct Router {
+    /// Address to listen on.
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
+    host: IpAddr,
+    /// TCP and UDP port of the mesh.
+    #[arg(long, env = "WEAVE_PORT", default_value_t = DEFAULT_PORT)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    port: u16,
+    /// Name of this peer, like 7a:9f:eb:b6:0c:6e; made from the machine's ids by default.
+    #[arg(long)]
+    name: Option<PeerName>,
+    /// What people call this peer; the host name by default.
+    #[arg(long)]
+    nickname: Option<String>,
+    /// Encrypt, with this password, the same for all peers; better in the environment variable
+    /// WEAVE_PASSWORD or a file.
+    #[arg(long, conflicts_with = "password_file")]
+    password: Option<String>,
+    /// Read the password from the first line of this file.
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Networks between whose hosts frames are not encrypted, comma-separated.
+    #[arg(long, value_name = "CIDR,...", value_parser = subnets, default_value = "")]
+    trusted_subnets: Subnets,
+    /// Most connections; 0 for no limit.
+    #[arg(long, value_name = "NUMBER", default_value_t = 200)]
+    conn_limit: usize,
+    /// Connect to the given peers only, not to those they know.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(default_value_t = false, value_parser = bool_flag::parse, action = ArgAction::Set)]
+    no_discovery: bool,
+    /// Refuse peers with an older protocol than this, 1 or 2.
+    #[arg(long, value_name = "VERSION", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=2))]
+    min_protocol_version: u8,
+    /// Connect to the peers of the last time, whatever they were. Without this flag they are
+    /// used when no peers are given.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(default_value_t = false, value_parser = bool_flag::parse, action = ArgAction::Set)]
+    resume: bool,
+    /// debug, info, warning or error.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log_level: LogLevel,
+    /// Size of the kernel's buffer for captured frames, in MiB; for --capture pcap.
+    #[arg(long, value_name = "MIB", default_value_t = 8)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
+    bufsz: u16,
+    /// Largest packet of containers, in bytes; 0 to go by the network below.
+    #[arg(long, value_name = "BYTES", env = "WEAVE_MTU", default_value_t = 0)]
+    mtu: u32,
+    /// Name of the bridge.
+    #[arg(long, value_name = "NAME", default_value = weave_host::BRIDGE_NAME)]
+    weave_bridge: String,
+    /// How frames get from the bridge to the router.
+    #[arg(long, value_enum, default_value_t = Capture::Auto)]
+    capture: Capture,
+    /// Address for control: HOST:PORT, or the absolute path of a Unix socket; empty for none.
+    #[arg(long, value_name = "ADDRESS", env = "WEAVE_HTTP_ADDR")]
+    #[arg(default_value = "127.0.0.1:6784", value_parser = optional_address)]
+    http_addr: OptionalAddress,
+    /// Address for status and metrics.
+    #[arg(long, value_name = "ADDRESS", env = "WEAVE_STATUS_ADDR")]
+    #[arg(default_value = "127.0.0.1:6782", value_parser = optional_address)]
+    status_addr: OptionalAddress,
+    /// Address for metrics alone.
+    #[arg(long, value_name = "ADDRESS", default_value = "", value_parser = optional_address)]
+    metrics_addr: OptionalAddress,
+    /// Where the file system of the host is mounted.
+    #[arg(long, value_name = "PATH", default_value = "/")]
+    host_root: OsString,
+    /// Print the name this peer would have, and exit.
+    #[arg(long)]
+    print_peer_name: bool,
+    /// Print the version, and exit.
+    #[arg(long)]
+    version: bool,
+    /// `weave launch` reads our standard output.
+    #[arg(long, hide = true)]
+    tell_launcher: bool,
+    #[command(flatten)]
+    state: StateArgs,
+    #[command(flatten)]
+    later: LaterFlags,
+    /// Peers to connect to: addresses or host names, each with an optional port. If none are
+    /// given, those of the last time.
+    #[arg(value_name = "PEER")]
+    peers: Vec<String>,
+}
+
+/// A list that clap takes for one value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Subnets(Vec<Subnet>);
+
+fn subnets(text: &str) -> Result<Subnets, String> {
+    let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
+    let subnets = texts.map(|text| text.parse::<Subnet>().map_err(|error| error.to_string()));
+    Ok(Subnets(subnets.collect::<Result<_, _>>()?))
+}
+
+/// An option that clap takes for one value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct OptionalAddress(Option<Address>);
+
+fn optional_address(text: &str) -> Result<OptionalAddress, String> {
+    let address = (!text.is_empty()).then(|| text.parse()).transpose();
+    address.map(OptionalAddress).map_err(|error: crate::http::AddressError| error.to_string())
+}
+
+impl Router {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        if self.version {
+            output::print(&format!("weave {VERSION}\n"));
+            return Ok(());
+        }
+        if self.print_peer_name {
+            let derive =
+                || daemon::derive_peer_name(&self.weave_bridge, Path::new(&self.host_root));
+            let name = self.name.map_or_else(derive, Ok)?;
+            output::print(&format!("{name}\n"));
+            return Ok(());
+        }
+        let notes = self.later.check()?;
+        let readiness = Readiness::new(self.tell_launcher);
+        let log_level = self.log_level;
+        let settings = self.settings()?;
+        log::start(log_level);
+        for note in notes {
+            tracing::warn!("{note}");
+        }
+        Ok(daemon::run(settings, readiness)?)
+    }
+
+    /// Whether it is only asked to print something.
+    pub(super) const fn only_prints(&self) -> bool {
+        self.version || self.print_peer_name
+    }
+
+    /// Checks without starting anything.
+    pub(super) fn check(self) -> Result<(), Failure> {
+        self.later.check()?;
+        self.settings().map(drop)
+    }
+
+    /// The file that a launched router logs to by default.
+    pub(super) fn log_file(&self) -> PathBuf {
+        daemon::log_file(&self.state.db_prefix)
+    }
+
+    fn settings(self) -> Result<Settings, Failure> {
+        if self.resume && !self.peers.is_empty() {
+            return Err(Failure::usage("--resume takes the peers of the last time: give none"));
+        }
+        check_targets(&self.peers)?;
+        if self.mtu != 0 && !(552..=65_535).contains(&self.mtu) {
+            return Err(Failure::usage(format!("--mtu {}: not from 552 to 65535", self.mtu)));
+        }
+        if self.weave_bridge.is_empty() || self.weave_bridge.len() > 15 {
+            return Err(Failure::usage("--weave-bridge: a name has 1 to 15 characters"));
+        }
+        Ok(Settings {
+            password: self.password()?,
+            nickname: self.nickname.unwrap_or_else(host_name),
+            host: self.host,
+            port: self.port,
+            name: self.name,
+            trusted_subnets: self.trusted_subnets.0,
+            connection_limit: (self.conn_limit != 0).then_some(self.conn_limit),
+            discovery: !self.no_discovery,
+            minimum_version: self.min_protocol_version,
+            peers: if self.resume { Peers::Resume } else { Peers::Given(self.peers) },
+            weave_bridge: self.weave_bridge,
+            mtu: (self.mtu != 0).then_some(self.mtu),
+            capture: self.capture,
+            capture_buffer: usize::from(self.bufsz) << 20,
+            http_address: self.http_addr.0,
+            status_address: self.status_addr.0,
+            metrics_address: self.metrics_addr.0,
+            db_prefix: self.state.db_prefix,
+            host_root: self.host_root.into(),
+        })
+    }
+
+    /// Of the option, the file or the environment. None if it is empty.
+    fn password(&self) -> Result<Option<Password>, Failure> {
+        let text = match (&self.password, &self.password_file) {
+            (Some(password), _) => password.clone(),
+            (None, Some(file)) => {
+                let failed =
+                    |error| Failure::failed(format!("cannot read {}: {error}", file.display()));
+                if fs::metadata(file).map_err(failed)?.len() > MAX_PASSWORD {
+                    return Err(Failure::usage(format!("{} is too long", file.display())));
+                }
+                let text = fs::read_to_string(file).map_err(failed)?;
+                let line = text.lines().next().unwrap_or_default().to_owned();
+                if line.is_empty() {
+                    let file = file.display();
+                    return Err(Failure::usage(format!("there is no password in {file}")));
+                }
+                line
+            }
+            (None, None) => match std::env::var(PASSWORD_VARIABLE) {
+                Ok(password) => password,
+                Err(std::env::VarError::NotPresent) => String::new(),
+                Err(std::env::VarError::NotUnicode(_)) => {
+                    return Err(Failure::usage(format!("{PASSWORD_VARIABLE} is not UTF-8")));
+                }
+            },
+        };
+        Ok(Password::new(text))
+    }
+}
+
+/// Asks a mesh that never runs.
+fn check_targets(peers: &[String]) -> Result<(), Failure> {
+    let config = Config::new(PeerName::UNKNOWN, Uid(1));
+    let mut mesh = Mesh::new(config, [0; 32], Instant::ORIGIN);
+    mesh.connect(Instant::ORIGIN, peers, false).map_err(|errors| {
+        let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        Failure::usage(texts.join("; "))
+    })
+}
+
+fn host_name() -> String {
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "localhost".to_owned())
+}

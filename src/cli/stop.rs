@@ -1,0 +1,20 @@
+//! `weave stop`.
+
+use clap::Args;
+
+use super::failure::Failure;
+use super::state_args::StateArgs;
+use crate::daemon::stop_running;
+
+/// Arguments of `weave stop`.
+#[derive(Debug, Args)]
+pub(super) struct Stop {
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+impl Stop {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        Ok(stop_running(&self.state.db_prefix)?)
+    }
+}

@@ -1,0 +1,83 @@
+//! The running router, as the HTTP interface uses it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::Mutex;
+use weave_core::driver::{Clock, Handle, Stopped};
+use weave_core::mesh::TargetError;
+
+use super::VERSION;
+use super::devices::{Devices, PortReport};
+use crate::http::{self, ConnectError, Unavailable};
+use crate::state::State;
+use crate::status::{Now, Report, Surroundings, gather};
+
+/// A running router and what is kept of it.
+pub(super) struct Control {
+    handle: Handle,
+    state: Arc<State>,
+    clock: Clock,
+    port: PortReport,
+    /// Held from a change of the targets until they are stored, so that the order is the same.
+    storing: Mutex<()>,
+}
+
+impl Control {
+    pub(super) fn new(handle: Handle, state: Arc<State>, clock: Clock, devices: &Devices) -> Self {
+        Self { handle, state, clock, port: devices.report(), storing: Mutex::default() }
+    }
+
+    /// Stores the targets there are now.
+    async fn store_targets(&self) -> Result<(), Unavailable> {
+        let targets = self
+            .handle
+            .with(|router, _| router.mesh().targets().map(str::to_owned).collect::<Vec<_>>())
+            .await
+            .map_err(stopped)?;
+        let state = Arc::clone(&self.state);
+        // A transaction waits for the disk.
+        tokio::task::spawn_blocking(move || state.set_direct_peers(&targets))
+            .await
+            .map_err(|error| Unavailable(error.to_string()))?
+            .map_err(|error| Unavailable(error.to_string()))
+    }
+}
+
+impl http::Control for Control {
+    async fn report(&self) -> Result<Report, Unavailable> {
+        let report = self.handle.report().await.map_err(stopped)?;
+        let now = Now { router: self.clock.now(), wall: SystemTime::now() };
+        let surroundings = Surroundings {
+            version: VERSION.to_owned(),
+            interface: self.port.interface.clone(),
+            capture: self.port.counters(),
+        };
+        Ok(gather(&report, &surroundings, now))
+    }
+
+    async fn connect(&self, peers: Vec<String>, replace: bool) -> Result<(), ConnectError> {
+        let unavailable = ConnectError::Unavailable;
+        let _storing = self.storing.lock().await;
+        let result = self.handle.connect(peers, replace).await;
+        let result = result.map_err(|error| unavailable(stopped(error)))?;
+        self.store_targets().await.map_err(unavailable)?;
+        result.map_err(|errors| {
+            ConnectError::Targets(errors.iter().map(TargetError::to_string).collect())
+        })
+    }
+
+    async fn forget(&self, peers: Vec<String>) -> Result<(), Unavailable> {
+        let _storing = self.storing.lock().await;
+        self.handle.forget(peers).await.map_err(stopped)?;
+        self.store_targets().await
+    }
+}
+
+fn stopped(_: Stopped) -> Unavailable {
+    Unavailable("the router is stopping".to_owned())
+}
+
+/// By name.
+pub(super) type Counters = BTreeMap<String, u64>;

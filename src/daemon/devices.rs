@@ -1,0 +1,167 @@
+//! The bridge, the port on it, and the threads that move frames.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, anyhow};
+use tokio::sync::mpsc;
+use weave_core::mesh::PeerName;
+use weave_core::switch::{Frame, Inject, Switch, Worker};
+use weave_core::wire::MacAddress;
+use weave_host::{
+    BridgeConfig, CAPTURE_ROUTER_END, Origin, TAP_NAME, automatic_mtu, join, prepare_bridge,
+    prepare_capture_pair, remove_capture_pair,
+};
+use weave_sleeve::port::{PacketPort, Port, PortCounters, TapPort};
+use weave_sleeve::{Clock, DataThread, Sleeve};
+
+use super::control::Counters;
+use super::settings::{Capture, Settings};
+
+/// The data plane of a router. Dropping it stops the threads; the bridge stays.
+pub(super) struct Devices {
+    _threads: Vec<DataThread>,
+    report: PortReport,
+}
+
+/// What the report tells of the port.
+#[derive(Clone)]
+pub(super) struct PortReport {
+    /// E.g. `vethwe-tap (via tap)`.
+    pub(super) interface: String,
+    counters: Option<Arc<PortCounters>>,
+}
+
+impl PortReport {
+    /// What the port counts.
+    pub(super) fn counters(&self) -> Counters {
+        let list = self.counters.iter().flat_map(|counters| counters.list());
+        list.map(|(name, n)| (name.to_owned(), n)).collect()
+    }
+}
+
+impl Devices {
+    /// Sets everything up. `failures` hears of what goes wrong later.
+    pub(super) fn set_up(
+        settings: &Settings,
+        name: PeerName,
+        switch: &Arc<Switch>,
+        sleeve: &Sleeve,
+        clock: &Clock,
+        failures: mpsc::Sender<anyhow::Error>,
+    ) -> Result<Self> {
+        let worker = || Worker::new(Arc::clone(switch)).context("cannot start a data thread");
+        let gone = |what: &'static str| {
+            let failures = failures.clone();
+            move |error: io::Error| {
+                // The first failure ends the process; a full channel knows of one.
+                let _ = failures.try_send(anyhow!("{what} failed: {error}"));
+            }
+        };
+        if settings.capture == Capture::None {
+            let receive = DataThread::receiving(
+                worker()?,
+                sleeve.receiver(),
+                Box::new(Nowhere),
+                clock.clone(),
+                gone("the UDP socket"),
+            )
+            .context("cannot start a data thread")?;
+            let interface = "no overlay bridge".to_owned();
+            let report = PortReport { interface, counters: None };
+            return Ok(Self { _threads: vec![receive], report });
+        }
+
+        prepare(settings, name)?;
+        let (mut port, interface) = open_port(settings)?;
+        tracing::info!("Sniffing traffic on {interface}");
+        let counters = Some(port.counters());
+        let open = || format!("cannot open {interface}");
+        let receive = DataThread::receiving(
+            worker()?,
+            sleeve.receiver(),
+            port.injector().with_context(open)?,
+            clock.clone(),
+            gone("the UDP socket"),
+        );
+        let capture = DataThread::capturing(
+            worker()?,
+            port.capture().with_context(open)?,
+            port.injector().with_context(open)?,
+            clock.clone(),
+            gone("the capture device"),
+        );
+        let threads = [receive, capture].into_iter().collect::<io::Result<_>>();
+        let _threads = threads.context("cannot start a data thread")?;
+        Ok(Self { _threads, report: PortReport { interface, counters } })
+    }
+
+    /// For the report.
+    pub(super) fn report(&self) -> PortReport {
+        self.report.clone()
+    }
+}
+
+fn prepare(settings: &Settings, name: PeerName) -> Result<()> {
+    let bridge = &settings.weave_bridge;
+    let mtu = match settings.mtu {
+        Some(mtu) => mtu,
+        None => automatic_mtu(bridge)?,
+    };
+    let mac = MacAddress(name.to_bytes());
+    let config = BridgeConfig { name: bridge.clone(), mac, mtu };
+    let origin = prepare_bridge(&config)?;
+    tracing::info!("Bridge type is bridge");
+    match origin {
+        Origin::Created => tracing::info!(mtu, "made bridge {bridge}"),
+        Origin::Adopted => tracing::info!(mtu, "adopted bridge {bridge}"),
+    }
+    Ok(())
+}
+
+/// The port that was asked for, with its name and kind; automatically a TAP where there is one.
+fn open_port(settings: &Settings) -> Result<(Box<dyn Port>, String)> {
+    match settings.capture {
+        Capture::Tap => open_tap(settings),
+        Capture::Pcap => open_pair(settings),
+        Capture::Auto | Capture::None if Path::new("/dev/net/tun").exists() => open_tap(settings),
+        Capture::Auto | Capture::None => {
+            tracing::warn!(
+                "this kernel has no TUN driver (tun): using a veth pair, which is slower"
+            );
+            open_pair(settings)
+        }
+    }
+}
+
+fn open_tap(settings: &Settings) -> Result<(Box<dyn Port>, String)> {
+    let port = TapPort::open(TAP_NAME).map_err(|error| {
+        let advice = match error.raw_os_error() {
+            Some(libc::EBUSY) => "another router uses it",
+            Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => {
+                "the kernel lacks the module tun; --capture pcap does without"
+            }
+            Some(libc::EPERM | libc::EACCES) => "run as root or with CAP_NET_ADMIN",
+            _ => "see --capture for another way",
+        };
+        anyhow!("cannot make the TAP device {TAP_NAME}: {error} ({advice})")
+    })?;
+    join(&settings.weave_bridge, TAP_NAME)?;
+    remove_capture_pair(&settings.weave_bridge)?;
+    Ok((Box::new(port), format!("{TAP_NAME} (via tap)")))
+}
+
+fn open_pair(settings: &Settings) -> Result<(Box<dyn Port>, String)> {
+    prepare_capture_pair(&settings.weave_bridge)?;
+    let port = PacketPort::open(CAPTURE_ROUTER_END, settings.capture_buffer)
+        .with_context(|| format!("cannot capture on {CAPTURE_ROUTER_END}"))?;
+    Ok((Box::new(port), format!("{CAPTURE_ROUTER_END} (via pcap)")))
+}
+
+/// For a router without a bridge: frames for local stations end here.
+struct Nowhere;
+
+impl Inject for Nowhere {
+    fn inject(&mut self, _: Frame<'_>) {}
+}

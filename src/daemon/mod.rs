@@ -1,0 +1,262 @@
+//! The router as a process: what it is made of, how it starts, runs and stops.
+//!
+//! ```text
+//!  flags ─▶ Settings ─▶ instance lock ─▶ state ─▶ bridge, port ─▶ router, sleeve ─▶ HTTP ─▶ ready
+//! ```
+//!
+//! Each step can fail with one line, and leaves nothing that stops the next attempt. What a
+//! router leaves when it ends, in good order or not, is a bridge with containers on it: they
+//! keep talking to each other, and the next router adopts them.
+
+mod control;
+mod devices;
+mod instance;
+mod notify;
+mod settings;
+mod signals;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use rand::TryRng as _;
+use rand::rngs::SysRng;
+use tokio::sync::{mpsc, watch};
+use weave_core::driver::{self, Clock};
+use weave_core::mesh::{Config, PeerName, Uid};
+use weave_core::router::Router;
+use weave_core::switch::{Overlay, Switch};
+use weave_sleeve::Sleeve;
+
+pub(crate) use instance::{Instance, InstanceError, log_file, stop_running};
+pub(crate) use notify::{READY_LINE, Readiness};
+pub(crate) use settings::{Capture, Peers, Settings};
+
+use crate::http::{self, Address, Listener};
+use crate::state::State;
+use control::Control;
+use devices::Devices;
+use signals::Signal;
+
+/// This program, as it tells in status pages.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Runs the router until it is told to stop. `readiness` is told once it does its work.
+pub(crate) fn run(settings: Settings, readiness: Readiness) -> Result<()> {
+    let instance = Instance::acquire(&settings.db_prefix)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("cannot start the control threads")?;
+    let result = runtime.block_on(serve(settings, readiness));
+    drop(instance);
+    result
+}
+
+async fn serve(settings: Settings, readiness: Readiness) -> Result<()> {
+    let mut signals = signals::Signals::listen().context("cannot listen for signals")?;
+    tracing::info!("weave {VERSION}");
+    let state = Arc::new(State::open(&settings.db_prefix)?);
+    let name = peer_name(&settings, &state)?;
+    let targets = targets(&settings.peers, &state)?;
+
+    // Addresses first: what is taken shows before anything is changed on the host.
+    let listeners = listen(&settings).await?;
+    let clock = Clock::start();
+    let data_clock = weave_sleeve::Clock::new(move || clock.now());
+    let listen = SocketAddr::new(settings.host, settings.port);
+    let sleeve = Sleeve::bind(listen, data_clock.clone())
+        .with_context(|| format!("cannot listen on UDP {listen}"))?;
+
+    let switch = Arc::new(Switch::new(name, random()?));
+    let (failures, mut failed) = mpsc::channel(4);
+    let devices = tokio::task::block_in_place(|| {
+        Devices::set_up(&settings, name, &switch, &sleeve, &data_clock, failures)
+    })?;
+    tracing::info!("Our name is {name}({})", settings.nickname);
+    if settings.password.is_some() {
+        tracing::info!("Communication between peers via untrusted networks is encrypted.");
+    } else {
+        tracing::info!("Communication between peers is unencrypted.");
+    }
+
+    let overlays: Vec<Box<dyn Overlay>> = vec![Box::new(sleeve)];
+    let router = Router::new(config(&settings, name)?, switch, overlays, seed()?, clock.now());
+    let driver_settings = driver::Settings { listen, ..driver::Settings::default() };
+    let handle = driver::start(router, driver_settings, clock)
+        .with_context(|| format!("cannot listen on TCP {listen}"))?;
+
+    let control = Arc::new(Control::new(handle.clone(), Arc::clone(&state), clock, &devices));
+    connect(&control, targets).await?;
+
+    let (stop, stopped) = watch::channel(false);
+    let mut servers = tokio::task::JoinSet::new();
+    for (listener, routes) in listeners.routes(&control) {
+        servers.spawn(http::serve(listener, routes, stopped.clone()));
+    }
+    readiness.ready();
+
+    let result = loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Signal::Stop(name) => {
+                    tracing::info!("{name}: stopping");
+                    break Ok(());
+                }
+                Signal::Dump => dump(&control).await,
+            },
+            Some(failure) = failed.recv() => break Err(failure),
+            () = handle.stopped() => break Err(anyhow::anyhow!("the router ended by itself")),
+        }
+    };
+    readiness.stopping();
+    // It is the process that ends; servers hear of it and finish their answers.
+    let _ = stop.send(true);
+    while servers.join_next().await.is_some() {}
+    handle.shut_down().await;
+    tokio::task::block_in_place(|| drop(devices));
+    tracing::info!("stopped");
+    result
+}
+
+/// The name given, else the one of before, else what the machine says. It is kept, so that it
+/// does not change when the machine's ids or the bridge do.
+fn peer_name(settings: &Settings, state: &State) -> Result<PeerName> {
+    let before = state.peer_name()?;
+    let name = match (settings.name, before) {
+        (Some(name), Some(before)) if name != before => {
+            tracing::warn!("This peer was called {before} before; it is {name} from now on.");
+            name
+        }
+        (Some(name), _) | (None, Some(name)) => name,
+        (None, None) => derive_peer_name(&settings.weave_bridge, &settings.host_root)?,
+    };
+    if before != Some(name) {
+        state.set_peer_name(name)?;
+    }
+    Ok(name)
+}
+
+/// The name of the bridge that is there, or the one that follows from the machine's ids. A
+/// machine without any gets a random one.
+pub(crate) fn derive_peer_name(bridge: &str, host_root: &Path) -> Result<PeerName> {
+    if let Some(name) = weave_host::interface_peer_name(bridge)? {
+        return Ok(name);
+    }
+    if let Some(name) = weave_host::derive_peer_name(host_root)? {
+        return Ok(name);
+    }
+    let [_, _, first, rest @ ..] = random()?.to_be_bytes();
+    let [a, b, c, d, e] = rest;
+    Ok(PeerName::from_bytes([first & !0x01 | 0x02, a, b, c, d, e]))
+}
+
+/// The peers of the command line, else those of before; these become the ones of before.
+fn targets(peers: &Peers, state: &State) -> Result<Vec<String>> {
+    let before = state.direct_peers()?;
+    let targets = match (peers, before) {
+        (Peers::Given(given), _) if !given.is_empty() => {
+            tracing::info!("Launch detected - using supplied peer list: [{}]", given.join(" "));
+            given.clone()
+        }
+        (_, Some(before)) => {
+            tracing::info!(
+                "Restart/resume detected - using persisted peer list: [{}]",
+                before.join(" ")
+            );
+            before
+        }
+        (_, None) => {
+            tracing::info!("Launch detected - using supplied peer list: []");
+            Vec::new()
+        }
+    };
+    state.set_direct_peers(&targets)?;
+    Ok(targets)
+}
+
+/// A stored target that is none any more must not keep the router from starting; those of the
+/// command line were checked before.
+async fn connect(control: &Control, targets: Vec<String>) -> Result<()> {
+    match http::Control::connect(control, targets, true).await {
+        Ok(()) => Ok(()),
+        Err(http::ConnectError::Targets(errors)) => {
+            for error in errors {
+                tracing::error!("{error}");
+            }
+            Ok(())
+        }
+        Err(http::ConnectError::Unavailable(error)) => bail!("{error}"),
+    }
+}
+
+fn config(settings: &Settings, name: PeerName) -> Result<Config> {
+    // Zero stands for peers of which only the name is known.
+    let uid = Uid(random()?.max(1));
+    let mut config = Config::new(name, uid);
+    config.nickname.clone_from(&settings.nickname);
+    config.password.clone_from(&settings.password);
+    config.port = settings.port;
+    config.connection_limit = settings.connection_limit;
+    config.discovery = settings.discovery;
+    config.trusted_subnets.clone_from(&settings.trusted_subnets);
+    config.minimum_version = settings.minimum_version;
+    Ok(config)
+}
+
+/// The HTTP interfaces that were asked for.
+struct Listeners {
+    control: Option<Listener>,
+    status: Option<Listener>,
+    metrics: Option<Listener>,
+}
+
+async fn listen(settings: &Settings) -> Result<Listeners> {
+    let bind = async |what: &str, address: &Option<Address>| -> Result<Option<Listener>> {
+        let Some(address) = address else { return Ok(None) };
+        let listener = Listener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen for HTTP {what} on {address}"))?;
+        tracing::info!("Listening for HTTP {what} messages on {address}");
+        Ok(Some(listener))
+    };
+    Ok(Listeners {
+        control: bind("control", &settings.http_address).await?,
+        status: bind("status", &settings.status_address).await?,
+        metrics: bind("metrics", &settings.metrics_address).await?,
+    })
+}
+
+impl Listeners {
+    fn routes(self, control: &Arc<Control>) -> Vec<(Listener, axum::Router)> {
+        let Self { control: all, status, metrics } = self;
+        let all = all.map(|listener| (listener, http::control_routes(Arc::clone(control))));
+        let status = status.map(|listener| (listener, http::status_routes(Arc::clone(control))));
+        let metrics = metrics.map(|listener| (listener, http::metrics_routes(Arc::clone(control))));
+        all.into_iter().chain(status).chain(metrics).collect()
+    }
+}
+
+/// SIGQUIT: everything that is known, in the log.
+async fn dump(control: &Control) {
+    match http::Control::report(control).await {
+        Ok(report) => {
+            let text = crate::status::compact(&report).unwrap_or_else(|error| error.to_string());
+            tracing::info!("state: {text}");
+        }
+        Err(error) => tracing::error!("no state to tell: {error}"),
+    }
+}
+
+fn seed() -> Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    SysRng.try_fill_bytes(&mut seed).context("the kernel has no random numbers")?;
+    Ok(seed)
+}
+
+fn random() -> Result<u64> {
+    SysRng.try_next_u64().context("the kernel has no random numbers")
+}

@@ -1,0 +1,56 @@
+//! What a router is told at its start.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use weave_core::mesh::{Password, PeerName, Subnet};
+
+use crate::http::Address;
+
+/// The settings of one router, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) host: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) name: Option<PeerName>,
+    pub(crate) nickname: String,
+    pub(crate) password: Option<Password>,
+    pub(crate) trusted_subnets: Vec<Subnet>,
+    pub(crate) connection_limit: Option<usize>,
+    pub(crate) discovery: bool,
+    pub(crate) minimum_version: u8,
+    pub(crate) peers: Peers,
+    pub(crate) weave_bridge: String,
+    /// The largest packet of a container; automatic if none.
+    pub(crate) mtu: Option<u32>,
+    pub(crate) capture: Capture,
+    /// Of the packet socket, in bytes.
+    pub(crate) capture_buffer: usize,
+    pub(crate) http_address: Option<Address>,
+    pub(crate) status_address: Option<Address>,
+    pub(crate) metrics_address: Option<Address>,
+    pub(crate) db_prefix: PathBuf,
+    pub(crate) host_root: PathBuf,
+}
+
+/// Whom to connect to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Peers {
+    /// These; if there are none, those of before.
+    Given(Vec<String>),
+    /// Those of before.
+    Resume,
+}
+
+/// How frames get from the bridge to the router.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum Capture {
+    /// A TAP device; where the kernel has none, a veth pair.
+    Auto,
+    /// A TAP device.
+    Tap,
+    /// Packet sockets on a veth pair.
+    Pcap,
+    /// Not at all: this router only passes frames on for others.
+    None,
+}
