@@ -32,7 +32,7 @@ pub enum FragmentError {
     /// The payload is not all there.
     #[error("the packet is cut off")]
     CutOff,
-    /// Not even 8 bytes of payload would fit.
+    /// The header does not fit, or not even 8 bytes of payload.
     #[error("an MTU of {0} bytes leaves no room for a payload")]
     MtuTooSmall(usize),
     /// The last piece would be too far from the first for the offset field.
@@ -93,7 +93,10 @@ impl<'a> Fragments<'a> {
         }
         let ip_header_len = packet.header().len();
         let header_len = link_len + ip_header_len;
-        let room = mtu.saturating_add(ethernet::HEADER_LEN).saturating_sub(header_len);
+        let room = mtu
+            .saturating_add(ethernet::HEADER_LEN)
+            .checked_sub(header_len)
+            .ok_or(FragmentError::MtuTooSmall(mtu))?;
         let payload = packet.payload();
         let segment = if payload.len() <= room { payload.len() } else { room / UNIT * UNIT };
         if segment == 0 && !payload.is_empty() {
@@ -248,6 +251,7 @@ mod tests {
         let empty = frame(0, 0, 0, &[]);
         let pieces: Vec<Piece> = fragment(&empty, 20).unwrap().collect();
         assert_eq!((pieces.len(), pieces[0].frame_len()), (1, 60));
+        assert_eq!(fragment(&empty, 19).unwrap_err(), FragmentError::MtuTooSmall(19));
     }
 
     #[test]
