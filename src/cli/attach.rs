@@ -1,5 +1,6 @@
 //! `weave attach`.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -66,14 +67,21 @@ impl Attach {
     }
 }
 
-/// The addresses, and the container after them.
+/// The addresses, and the container after them, as in the original, or before them.
 pub(super) fn split(arguments: &[String]) -> Result<(Vec<Cidr>, &str), Failure> {
-    let Some((container, addresses)) = arguments.split_last() else {
-        return Err(Failure::usage("say which container"));
+    let looks_like_address = |text: &str| {
+        let text = text.split_once(':').map_or(text, |(kind, rest)| match kind {
+            "ip" | "net" => rest,
+            _ => text,
+        });
+        let address = text.split_once('/').map_or(text, |(address, _)| address);
+        address.parse::<IpAddr>().is_ok() || address == "default"
     };
-    if container.parse::<Cidr>().is_ok() {
-        return Err(Failure::usage(format!("say which container gets {container}")));
-    }
+    let (container, addresses) = match arguments {
+        [addresses @ .., last] if !looks_like_address(last) => (last, addresses),
+        [first, addresses @ ..] if !looks_like_address(first) => (first, addresses),
+        _ => return Err(Failure::usage("say which container: a process id, a name or a path")),
+    };
     let addresses = addresses.iter().map(|text| {
         if text.starts_with("net:") {
             return Err(Failure::usage(format!(

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::{ArgAction, Args};
 use weave_core::mesh::{Config, DEFAULT_PORT, Mesh, Password, PeerName, Subnet, Uid};
 use weave_core::time::Instant;
+use weave_core::wire::MacAddress;
 
 use super::bool_flag;
 use super::failure::Failure;
@@ -150,8 +151,17 @@ impl Router {
         let notes = self.later.check()?;
         let readiness = Readiness::new(self.tell_launcher);
         let log_level = self.log_level;
+        if self.tell_launcher {
+            // Nothing that happens to the terminal of the launcher concerns us. It fails for the
+            // leader of a group, which has no terminal to lose if it is the leader of a session.
+            let _ = nix::unistd::setsid();
+        }
         let settings = self.settings()?;
         log::start(log_level);
+        // The password is not among them: it moved to the environment.
+        let options: Vec<_> =
+            std::env::args_os().skip(2).map(|o| o.to_string_lossy().into_owned()).collect();
+        tracing::info!("Command line options: [{}]", options.join(" "));
         for note in notes {
             tracing::warn!("{note}");
         }
@@ -179,6 +189,11 @@ impl Router {
             return Err(Failure::usage("--resume takes the peers of the last time: give none"));
         }
         check_targets(&self.peers)?;
+        if let Some(name) = self.name.filter(|name| !names_a_machine(*name)) {
+            return Err(Failure::usage(format!(
+                "--name {name}: not a name that a machine can have"
+            )));
+        }
         if self.mtu != 0 && !(552..=65_535).contains(&self.mtu) {
             return Err(Failure::usage(format!("--mtu {}: not from 552 to 65535", self.mtu)));
         }
@@ -236,6 +251,11 @@ impl Router {
         };
         Ok(Password::new(text))
     }
+}
+
+/// The name becomes the Ethernet address of the bridge, so that it must be one of a station.
+fn names_a_machine(name: PeerName) -> bool {
+    name != PeerName::UNKNOWN && !MacAddress(name.to_bytes()).is_multicast()
 }
 
 /// Asks a mesh that never runs.

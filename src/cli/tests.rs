@@ -63,6 +63,8 @@ fn wrong_lines_say_what_is_wrong() {
         ("--port 0", "port"),
         ("--port 65536", "port"),
         ("--name weave", "is not a peer name"),
+        ("--name ::0", "not a name that a machine can have"),
+        ("--name 01:02:03:04:05:06", "not a name that a machine can have"),
         ("--trusted-subnets 10.0.0.0", "is not a network"),
         ("--min-protocol-version 3", "min-protocol-version"),
         ("--conn-limit -1", "-1"),
@@ -139,10 +141,21 @@ fn commands_of_the_original_are_answered() {
 #[test]
 fn containers_and_addresses() {
     let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
-    let line = words("10.32.0.1/12 ip:10.33.0.1/16 1234");
-    let (addresses, container) = attach::split(&line).unwrap();
-    assert_eq!((addresses.len(), container), (2, "1234"));
-    for line in ["10.32.0.1/12", "10.32.0.1 1234", "net:10.32.0.0/12 1234", "1234 10.32.0.1/12"] {
+    for line in ["10.32.0.1/12 ip:10.33.0.1/16 1234", "1234 10.32.0.1/12 fd00::1/64"] {
+        let line = words(line);
+        let (addresses, container) = attach::split(&line).unwrap();
+        assert_eq!((addresses.len(), container), (2, "1234"));
+    }
+    let path = words("10.32.0.1/12 /proc/1/ns/net");
+    assert_eq!(attach::split(&path).unwrap().1, "/proc/1/ns/net");
+    for line in [
+        "10.32.0.1/12",
+        "10.32.0.1 1234",
+        "10.32.0.0/12 1234",
+        "net:10.32.0.0/12 1234",
+        "net:default 1234",
+        "name 1234",
+    ] {
         assert!(matches!(attach::split(&words(line)), Err(Failure::Usage(_))), "{line}");
     }
 }

@@ -3,7 +3,7 @@
 
 use weave_core::wire::MacAddress;
 
-use crate::attach::required;
+use crate::attach::{HOST_END, required};
 use crate::error::HostError;
 use crate::layout::{DATAPATH_NAME, Layout, layout_of};
 use crate::lock::HostLock;
@@ -19,6 +19,9 @@ pub const TAP_NAME: &str = "vethwe-tap";
 pub const CAPTURE_BRIDGE_END: &str = "vethwe-bridge";
 /// And the end that the router reads and writes with packet sockets.
 pub const CAPTURE_ROUTER_END: &str = "vethwe-pcap";
+
+/// No IP packet is longer (RFC 791, section 3.1).
+const LARGEST_PACKET: u32 = 65_535;
 
 /// How the bridge shall be.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -94,10 +97,25 @@ async fn set_up(netlink: &Netlink, config: &BridgeConfig) -> Result<(), HostErro
     sysctl::ignore_router_advertisements(name);
     netlink.change(bridge.index, name, Change::Up).await?;
     sysctl::expire_neighbours_soon(name);
+    tell_of_other_mtus(netlink, bridge.index, config.mtu).await
+}
+
+/// A container keeps the MTU it was attached with.
+async fn tell_of_other_mtus(netlink: &Netlink, bridge: u32, mtu: u32) -> Result<(), HostError> {
+    for port in netlink.interfaces().await? {
+        if port.controller == Some(bridge) && port.name.starts_with(HOST_END) && port.mtu != mtu {
+            tracing::warn!(
+                port = %port.name,
+                "a container was attached with MTU {} and keeps it; new ones get {mtu}",
+                port.mtu
+            );
+        }
+    }
     Ok(())
 }
 
-/// Makes `port` a port of the bridge, with the bridge's MTU as far as the device can, and up.
+/// Makes `port` a port of the bridge, up, and wide enough for any frame: a bridge drops what is
+/// wider than a port without a word, while the router tells the sender.
 ///
 /// # Errors
 /// If one of them is not there, or the kernel refuses.
@@ -109,7 +127,7 @@ pub fn join(bridge: &str, port: &str) -> Result<(), HostError> {
 }
 
 async fn plug(netlink: &Netlink, bridge: &Interface, port: &Interface) -> Result<(), HostError> {
-    let mtu = bridge.mtu.min(port.largest_mtu.unwrap_or(u32::MAX));
+    let mtu = port.largest_mtu.unwrap_or(LARGEST_PACKET).min(LARGEST_PACKET);
     if port.mtu != mtu {
         netlink.change(port.index, &port.name, Change::Mtu(mtu)).await?;
     }
@@ -138,7 +156,7 @@ pub fn prepare_capture_pair(bridge: &str) -> Result<(), HostError> {
             netlink.create_veth(CAPTURE_BRIDGE_END, CAPTURE_ROUTER_END).await?;
         }
         let router_end = required(netlink, CAPTURE_ROUTER_END).await?;
-        netlink.change(router_end.index, CAPTURE_ROUTER_END, Change::Mtu(bridge.mtu)).await?;
+        netlink.change(router_end.index, CAPTURE_ROUTER_END, Change::Mtu(LARGEST_PACKET)).await?;
         sysctl::ignore_router_advertisements(CAPTURE_ROUTER_END);
         netlink.change(router_end.index, CAPTURE_ROUTER_END, Change::Up).await?;
         plug(netlink, &bridge, &required(netlink, CAPTURE_BRIDGE_END).await?).await?;
