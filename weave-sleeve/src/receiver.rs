@@ -15,12 +15,13 @@ use crate::datagram::{self, Record, Records};
 use crate::link::is_special;
 use crate::overlay::Registry;
 use crate::port::More;
+use crate::sys::udp::Arrived;
 use crate::udp::UdpSockets;
 
-/// Datagrams per system call.
+/// Datagrams, or trains of them, per system call.
 const BATCH: usize = 32;
 
-/// Room for the largest datagram. Not a multiple of a page, so that the beginnings of the slots
+/// Room for the largest datagram or train. Not a multiple of a page, so that the beginnings of the slots
 /// do not all want the same place in the cache.
 const SLOT: usize = (1 << 16) + 640;
 
@@ -51,7 +52,7 @@ pub struct Receiver {
     strangers: Arc<ReceiverCounters>,
     clock: Clock,
     buffer: Box<[u8]>,
-    received: Box<[(usize, Option<SocketAddr>); BATCH]>,
+    received: Box<[Arrived; BATCH]>,
 }
 
 impl Receiver {
@@ -62,7 +63,7 @@ impl Receiver {
         clock: Clock,
     ) -> Self {
         let buffer = vec![0; SLOT * BATCH].into();
-        let received = Box::new([(0, None); BATCH]);
+        let received = Box::new([Arrived::default(); BATCH]);
         Self { sockets, registry, strangers, clock, buffer, received }
     }
 
@@ -87,15 +88,21 @@ impl Receiver {
             }
         };
         let links = registry.links();
-        for (slot, (length, from)) in buffer.chunks_exact_mut(SLOT).zip(&received[..count]) {
-            let (Some(datagram), Some(from)) = (slot.get_mut(..*length), *from) else { continue };
-            let Ok(sender) = datagram::sender(datagram) else {
+        for (slot, arrived) in buffer.chunks_exact_mut(SLOT).zip(&received[..count]) {
+            let Arrived { length, segment, from: Some(from) } = *arrived else { continue };
+            if length == 0 {
                 strangers.short.add(1);
-                continue;
-            };
-            match links.of(sender) {
-                Some(carrier) => take_apart(carrier, clock, from, datagram, &mut each),
-                None => strangers.unknown_sender.add(1),
+            }
+            let train = slot.get_mut(..length).unwrap_or_default();
+            for datagram in train.chunks_mut(segment.max(1)) {
+                let Ok(sender) = datagram::sender(datagram) else {
+                    strangers.short.add(1);
+                    continue;
+                };
+                match links.of(sender) {
+                    Some(carrier) => take_apart(carrier, clock, from, datagram, &mut each),
+                    None => strangers.unknown_sender.add(1),
+                }
             }
         }
         if count == BATCH { More::Likely } else { More::No }

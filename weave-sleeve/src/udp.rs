@@ -11,16 +11,23 @@
 //! The kernel shares out what comes in among the sockets of a `SO_REUSEPORT` group by a program,
 //! and that program always says "the first". (Weave Net sends through a raw socket instead,
 //! which cannot use segmentation offload.)
+//!
+//! Datagrams of equal size are handed to the kernel as a train (`UDP_SEGMENT`), and those that
+//! come in a row are taken as one (`UDP_GRO`). No kernel is asked for its version: what does not
+//! work is noticed, and done without from then on.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use socket2::{Domain, Protocol, Socket, Type};
+use weave_core::mtu::MAX_UDP_PAYLOAD;
 
 use crate::cipher::Channel;
 use crate::sys;
+use crate::sys::udp::{Arrived, MAX_BATCH, Train};
 
 /// What the kernel may hold for this process before it drops, in each direction.
 const BUFFER_SIZE: usize = 8 << 20;
@@ -30,7 +37,13 @@ pub(crate) struct UdpSockets {
     main: Socket,
     unfragmented: Socket,
     address: SocketAddr,
+    /// Cleared when a device on the way out turns out not to take trains.
+    sends_trains: AtomicBool,
+    receives_trains: bool,
 }
+
+/// Most datagrams in a train (`UDP_MAX_SEGMENTS` before Linux 6.9).
+const MAX_TRAIN: usize = 64;
 
 /// Where the datagrams of a link go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,7 +88,9 @@ impl UdpSockets {
         sys::udp::set_dont_fragment(unfragmented.as_fd(), true)?;
         sys::set_buffers(main.as_fd(), BUFFER_SIZE, BUFFER_SIZE)?;
         sys::set_buffers(unfragmented.as_fd(), 0, BUFFER_SIZE)?;
-        Ok(Self { main, unfragmented, address: bound })
+        let receives_trains = sys::udp::receive_trains(main.as_fd()).is_ok();
+        let sends_trains = AtomicBool::new(true);
+        Ok(Self { main, unfragmented, address: bound, sends_trains, receives_trains })
     }
 
     /// What the sockets are bound to.
@@ -88,12 +103,13 @@ impl UdpSockets {
         self.main.as_fd()
     }
 
+    /// Whether trains are sent, as far as is known, and received.
+    pub(crate) fn trains(&self) -> (bool, bool) {
+        (self.sends_trains.load(Ordering::Relaxed), self.receives_trains)
+    }
+
     /// Receives a batch; see [`sys::udp::receive`].
-    pub(crate) fn receive(
-        &self,
-        buffer: &mut [u8],
-        received: &mut [(usize, Option<SocketAddr>)],
-    ) -> io::Result<usize> {
+    pub(crate) fn receive(&self, buffer: &mut [u8], received: &mut [Arrived]) -> io::Result<usize> {
         sys::udp::receive(self.main.as_fd(), buffer, received)
     }
 
@@ -109,20 +125,54 @@ impl UdpSockets {
         let SocketAddr::V4(to) = path.remote else {
             return datagrams.iter().for_each(|_| unsent(Unsent::Unreachable));
         };
-        let socket = match channel {
-            Channel::DontFragment => &self.unfragmented,
-            Channel::Fragmentable => &self.main,
+        // The kernel cuts no train into datagrams that have to be fragmented.
+        let (socket, may_train) = match channel {
+            Channel::DontFragment => (&self.unfragmented, true),
+            Channel::Fragmentable => (&self.main, false),
         };
         let mut rest = datagrams;
         while !rest.is_empty() {
-            match sys::udp::send(socket.as_fd(), path.source(), to, bytes, rest) {
-                Ok(sent) => rest = rest.get(sent..).unwrap_or_default(),
+            let longest = if may_train && self.trains().0 { MAX_TRAIN } else { 1 };
+            let mut trains = [const { Train { bytes: 0..0, count: 0, segment: 0 } }; MAX_BATCH];
+            let count = couple(rest, longest, &mut trains);
+            let trains = &trains[..count];
+            let coupled = |sent: usize| trains.iter().take(sent).map(|train| train.count).sum();
+            match sys::udp::send(socket.as_fd(), path.source(), to, bytes, trains) {
+                Ok(sent) => rest = rest.get(coupled(sent)..).unwrap_or_default(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    unsent(Unsent::from(&error));
-                    rest = rest.get(1..).unwrap_or_default();
+                    let (failed, others) = rest.split_at(coupled(1));
+                    if failed.len() > 1 && is_of_the_train(&error) {
+                        self.send_one_by_one(path.source(), to, bytes, failed, &mut unsent);
+                    } else {
+                        failed.iter().for_each(|_| unsent(Unsent::from(&error)));
+                    }
+                    rest = others;
                 }
             }
+        }
+    }
+
+    /// Sends the datagrams of a train that was refused. If they pass, no further train is tried.
+    fn send_one_by_one(
+        &self,
+        from: Option<Ipv4Addr>,
+        to: SocketAddrV4,
+        bytes: &[u8],
+        datagrams: &[Range<usize>],
+        unsent: &mut impl FnMut(Unsent),
+    ) {
+        let mut all_passed = true;
+        for datagram in datagrams {
+            let mut alone = [Train::default()];
+            couple(std::slice::from_ref(datagram), 1, &mut alone);
+            if let Err(error) = sys::udp::send(self.unfragmented.as_fd(), from, to, bytes, &alone) {
+                all_passed = false;
+                unsent(Unsent::from(&error));
+            }
+        }
+        if all_passed && self.sends_trains.swap(false, Ordering::Relaxed) {
+            tracing::info!("the network device takes no UDP_SEGMENT: sending datagram by datagram");
         }
     }
 
@@ -136,6 +186,45 @@ impl UdpSockets {
         socket.connect(&path.remote.into())?;
         sys::udp::path_mtu(socket.as_fd())
     }
+}
+
+/// Couples datagrams from the first on into as many trains as there is room for; returns how
+/// many. A train ends with a datagram that is shorter, or whose successor is not as long as it,
+/// behind it, and within the limits.
+fn couple(datagrams: &[Range<usize>], longest: usize, trains: &mut [Train]) -> usize {
+    let mut datagrams = datagrams.iter().peekable();
+    let mut count = 0;
+    for train in trains {
+        let Some(first) = datagrams.next() else { break };
+        let segment = first.len();
+        *train = Train {
+            bytes: first.clone(),
+            count: 1,
+            segment: u16::try_from(segment).unwrap_or(u16::MAX),
+        };
+        let mut last = segment;
+        while let Some(next) = datagrams.next_if(|next| {
+            last == segment
+                && (1..=segment).contains(&next.len())
+                && train.count < longest
+                && next.start == train.bytes.end
+                && next.end - train.bytes.start <= MAX_UDP_PAYLOAD
+        }) {
+            last = next.len();
+            train.bytes.end = next.end;
+            train.count += 1;
+        }
+        count += 1;
+    }
+    count
+}
+
+/// Whether the datagrams of a refused train might pass one by one. The kernel answers with an
+/// error in the input or the output if a device computes no checksums or the route does not allow
+/// for segmentation (quinn#1637 and others have collected such), and also if the train is for a
+/// path that has become too small.
+fn is_of_the_train(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL))
 }
 
 impl Path {
@@ -181,18 +270,66 @@ mod tests {
         let mut all = Vec::new();
         // On loopback a datagram has arrived when the call that sends it returns.
         loop {
-            let mut received = [(0, None); 32];
+            let mut received = [Arrived::default(); 32];
             let Ok(count) = b.receive(&mut buffer, &mut received) else { break };
-            for (slot, (length, from)) in buffer.chunks(2000).zip(&received[..count]) {
-                all.push((slot[..*length].to_vec(), *from));
+            for (slot, arrived) in buffer.chunks(2000).zip(&received[..count]) {
+                let datagrams = slot[..arrived.length].chunks(arrived.segment.max(1));
+                all.extend(datagrams.map(|datagram| (datagram.to_vec(), arrived.from)));
             }
         }
         assert_eq!(all.len(), 17 * 4);
         let from_a: Vec<_> = all.iter().filter(|(_, from)| *from == Some(a.address())).collect();
         assert_eq!(from_a.len(), 4);
         assert_eq!((&from_a[0].0[..], &from_a[1].0[..]), (&b"one"[..], &b"two"[..]));
-        let nothing = sys::udp::receive(b.unfragmented.as_fd(), &mut buffer, &mut [(0, None)]);
+        let nothing =
+            sys::udp::receive(b.unfragmented.as_fd(), &mut buffer, &mut [Arrived::default()]);
         assert_eq!(nothing.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn trains_arrive_as_they_were_coupled() {
+        let (a, b) = (loopback(), loopback());
+        assert_eq!(b.trains(), (true, true));
+        let path = Path { local: a.address().ip(), remote: b.address() };
+        let bytes: Vec<u8> = (0..=255).cycle().take(60_000).collect();
+        let lengths = [[1000; 5].as_slice(), &[400, 1000, 1000, 1200], &[300; 3]].concat();
+        let mut end = 0;
+        let datagrams: Vec<_> = lengths
+            .iter()
+            .map(|length| {
+                end += length;
+                end - length..end
+            })
+            .collect();
+        let lost = |unsent| panic!("{unsent:?}");
+        a.send(Channel::DontFragment, &path, &bytes, &datagrams, lost);
+        let mut received = [Arrived::default(); 32];
+        let mut buffer = vec![0; 32 * 65_536];
+        let count = b.receive(&mut buffer, &mut received).unwrap();
+        let mut arrived = Vec::new();
+        for (slot, message) in buffer.chunks(65_536).zip(&received[..count]) {
+            arrived.extend(slot[..message.length].chunks(message.segment).map(<[u8]>::to_vec));
+        }
+        let sent: Vec<_> = datagrams.iter().map(|range| bytes[range.clone()].to_vec()).collect();
+        assert_eq!(arrived, sent);
+        assert!(count < sent.len(), "{count} messages");
+    }
+
+    #[test]
+    fn coupling_keeps_the_rules_of_the_kernel() {
+        let coupled = |datagrams: &[Range<usize>], longest| {
+            let mut trains = vec![Train::default(); 8];
+            let count = couple(datagrams, longest, &mut trains);
+            trains.truncate(count);
+            trains.into_iter().map(|train| (train.bytes, train.count)).collect::<Vec<_>>()
+        };
+        assert_eq!(coupled(&[0..10, 10..20, 20..25, 25..35], 64), [(0..25, 3), (25..35, 1)]);
+        assert_eq!(coupled(&[0..10, 10..22], 64), [(0..10, 1), (10..22, 1)]);
+        assert_eq!(coupled(&[0..10, 11..21], 64), [(0..10, 1), (11..21, 1)]);
+        assert_eq!(coupled(&[0..10, 10..20, 20..30], 2), [(0..20, 2), (20..30, 1)]);
+        assert_eq!(coupled(&[0..10, 10..10, 10..20], 64).len(), 3);
+        assert_eq!(coupled(&[0..40_000, 40_000..70_000], 64).len(), 2);
+        assert_eq!(coupled(&vec![0..10; 20], 1).len(), 8);
     }
 
     #[test]
@@ -211,9 +348,9 @@ mod tests {
         let datagrams = [0..100, 0..66_000, 0..200];
         a.send(Channel::DontFragment, &path, &bytes, &datagrams, |unsent| lost.push(unsent));
         assert_eq!(lost, [Unsent::TooBig]);
-        let mut received = [(0, None); 4];
+        let mut received = [Arrived::default(); 4];
         assert_eq!(b.receive(&mut vec![0; 4 * 1000], &mut received).unwrap(), 2);
-        assert_eq!((received[0].0, received[1].0), (100, 200));
+        assert_eq!((received[0].length, received[1].length), (100, 200));
         assert!(UdpSockets::path_mtu(&path).unwrap() >= 65_535);
     }
 }

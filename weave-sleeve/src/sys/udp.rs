@@ -1,4 +1,5 @@
-//! UDP datagrams by the batch (udp(7), ip(7), recvmmsg(2), sendmmsg(2)).
+//! UDP datagrams by the batch (udp(7), ip(7), recvmmsg(2), sendmmsg(2)), and by the train: several
+//! of equal size that pass the stack as one.
 
 use std::io;
 use std::mem::{MaybeUninit, zeroed};
@@ -11,18 +12,50 @@ use libc::{c_int, c_uint};
 
 use super::{check, int_option, set_option, size};
 
-/// Most datagrams in one call.
+/// Most messages in one call. A message is a datagram or a train.
 pub(crate) const MAX_BATCH: usize = 64;
 
-/// Room for one control message with the source address.
-const CONTROL_LEN: usize = {
+/// Room for the control messages that are sent: the source address, and the size of the datagrams
+/// of a train.
+const SEND_CONTROL_LEN: usize = {
     // SAFETY: computes a length from a length.
-    unsafe { libc::CMSG_SPACE(size::<libc::in_pktinfo>()) as usize }
+    unsafe {
+        (libc::CMSG_SPACE(size::<libc::in_pktinfo>()) + libc::CMSG_SPACE(size::<u16>())) as usize
+    }
+};
+
+/// Room for the one that is received: the size of the datagrams of a train.
+const RECEIVE_CONTROL_LEN: usize = {
+    // SAFETY: computes a length from a length.
+    unsafe { libc::CMSG_SPACE(size::<c_int>()) as usize }
 };
 
 /// A control message is aligned like its header.
+#[derive(Clone, Copy)]
 #[repr(C, align(8))]
-struct Control([u8; CONTROL_LEN]);
+struct Control<const LEN: usize>([u8; LEN]);
+
+/// Datagrams to send that lie behind one another.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Train {
+    /// All of them.
+    pub(crate) bytes: Range<usize>,
+    /// How many there are. All have the same length, but the last may be shorter.
+    pub(crate) count: usize,
+    /// How long the first is.
+    pub(crate) segment: u16,
+}
+
+/// Datagrams that came in as one message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Arrived {
+    /// Length of all.
+    pub(crate) length: usize,
+    /// Length of each but the last.
+    pub(crate) segment: usize,
+    /// The sender; none if it is of another family.
+    pub(crate) from: Option<SocketAddr>,
+}
 
 /// Whether the kernel sets "don't fragment".
 pub(crate) fn set_dont_fragment(fd: BorrowedFd<'_>, dont_fragment: bool) -> io::Result<()> {
@@ -45,22 +78,33 @@ pub(crate) fn path_mtu(fd: BorrowedFd<'_>) -> io::Result<usize> {
     usize::try_from(mtu).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
 }
 
-/// Receives as many datagrams as there are and fit: the buffer is cut into equal slots, one for
-/// each entry of `received`, which is set to the length and the sender. A sender of another
-/// family is none. Never waits.
+/// Has datagrams that came in a row from one sender received as one message (`UDP_GRO`).
+pub(crate) fn receive_trains(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let on: c_int = 1;
+    set_option(fd, libc::SOL_UDP, libc::UDP_GRO, &on)
+}
+
+/// Receives as many messages as there are and fit: the buffer is cut into equal slots, one for
+/// each entry of `received`. Never waits.
 pub(crate) fn receive(
     fd: BorrowedFd<'_>,
     buffer: &mut [u8],
-    received: &mut [(usize, Option<SocketAddr>)],
+    received: &mut [Arrived],
 ) -> io::Result<usize> {
     let count = received.len().min(MAX_BATCH);
     let slot = buffer.len() / count.max(1);
     let mut names = [const { MaybeUninit::<libc::sockaddr_in>::uninit() }; MAX_BATCH];
     let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; MAX_BATCH];
     let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; MAX_BATCH];
+    let mut controls = [Control([0; RECEIVE_CONTROL_LEN]); MAX_BATCH];
     let slots = buffer.chunks_exact_mut(slot);
-    for (((header, vector), name), slot) in
-        headers.iter_mut().zip(&mut vectors).zip(&mut names).zip(slots).take(count)
+    for ((((header, vector), name), control), slot) in headers
+        .iter_mut()
+        .zip(&mut vectors)
+        .zip(&mut names)
+        .zip(&mut controls)
+        .zip(slots)
+        .take(count)
     {
         let vector =
             vector.write(libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() });
@@ -70,9 +114,12 @@ pub(crate) fn receive(
         header.msg_hdr.msg_iovlen = 1;
         header.msg_hdr.msg_name = name.as_mut_ptr().cast();
         header.msg_hdr.msg_namelen = size::<libc::sockaddr_in>();
+        header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
+        header.msg_hdr.msg_controllen = RECEIVE_CONTROL_LEN;
     }
     // SAFETY: the first `count` headers are initialised; each points to one vector over one slot
-    // of the buffer and to one name, all of which live until the call is over.
+    // of the buffer, to one name and to one control buffer, all of which live until the call is
+    // over.
     let taken = check(unsafe {
         libc::recvmmsg(
             fd.as_raw_fd(),
@@ -92,19 +139,37 @@ pub(crate) fn receive(
             // SAFETY: the kernel says that it wrote all of it.
             address(unsafe { name.assume_init_ref() })
         });
-        *entry = (length.min(slot), from.flatten());
+        let length = length.min(slot);
+        let segment = segment_size(&header.msg_hdr).filter(|size| (1..length).contains(size));
+        *entry = Arrived { length, segment: segment.unwrap_or(length), from: from.flatten() };
     }
     Ok(taken)
 }
 
-/// Sends datagrams to one address, from a local address if one is given. Returns how many went
+/// What a received header says about the datagrams of a train.
+fn segment_size(header: &libc::msghdr) -> Option<usize> {
+    // SAFETY: the kernel has set the control buffer of the header and its length, so that the
+    // first message in it, if there is one, lies within.
+    let message = unsafe { libc::CMSG_FIRSTHDR(header).as_ref() }?;
+    let is_size = (message.cmsg_level, message.cmsg_type) == (libc::SOL_UDP, libc::UDP_GRO);
+    // SAFETY: computes a length from a length.
+    let whole = message.cmsg_len >= unsafe { libc::CMSG_LEN(size::<c_int>()) } as usize;
+    if !is_size || !whole {
+        return None;
+    }
+    // SAFETY: the message is long enough for the number, which need not be aligned.
+    let size = unsafe { libc::CMSG_DATA(message).cast::<c_int>().read_unaligned() };
+    usize::try_from(size).ok()
+}
+
+/// Sends trains to one address, from a local address if one is given. Returns how many went
 /// out; the error is that of the first. Never waits.
 pub(crate) fn send(
     fd: BorrowedFd<'_>,
     from: Option<Ipv4Addr>,
     to: SocketAddrV4,
     bytes: &[u8],
-    datagrams: &[Range<usize>],
+    trains: &[Train],
 ) -> io::Result<usize> {
     let mut name = libc::sockaddr_in {
         sin_family: libc::AF_INET as libc::sa_family_t,
@@ -112,15 +177,17 @@ pub(crate) fn send(
         sin_addr: in_addr(*to.ip()),
         sin_zero: [0; 8],
     };
-    let mut control = from.map(source_control);
+    let mut controls = [const { MaybeUninit::<Control<SEND_CONTROL_LEN>>::uninit() }; MAX_BATCH];
     let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; MAX_BATCH];
     let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; MAX_BATCH];
-    let count = datagrams.len().min(MAX_BATCH);
-    for ((header, vector), range) in headers.iter_mut().zip(&mut vectors).zip(datagrams) {
-        let datagram = &bytes[range.clone()];
+    let count = trains.len().min(MAX_BATCH);
+    for (((header, vector), control), train) in
+        headers.iter_mut().zip(&mut vectors).zip(&mut controls).zip(trains)
+    {
+        let message = &bytes[train.bytes.clone()];
         let vector = vector.write(libc::iovec {
-            iov_base: datagram.as_ptr().cast_mut().cast(),
-            iov_len: datagram.len(),
+            iov_base: message.as_ptr().cast_mut().cast(),
+            iov_len: message.len(),
         });
         // SAFETY: zero is a value of each of its fields.
         let header = header.write(unsafe { zeroed() });
@@ -128,9 +195,23 @@ pub(crate) fn send(
         header.msg_hdr.msg_iovlen = 1;
         header.msg_hdr.msg_name = (&raw mut name).cast();
         header.msg_hdr.msg_namelen = size::<libc::sockaddr_in>();
-        if let Some(control) = &mut control {
+        let control = control.write(Control([0; SEND_CONTROL_LEN]));
+        let mut length = 0;
+        if let Some(from) = from {
+            let info = libc::in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: in_addr(from),
+                ipi_addr: in_addr(Ipv4Addr::UNSPECIFIED),
+            };
+            length += put_control(&mut control.0, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
+        }
+        if train.count > 1 {
+            let place = &mut control.0[length..];
+            length += put_control(place, libc::SOL_UDP, libc::UDP_SEGMENT, train.segment);
+        }
+        if length > 0 {
             header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
-            header.msg_hdr.msg_controllen = CONTROL_LEN;
+            header.msg_hdr.msg_controllen = length;
         }
     }
     // SAFETY: the first `count` headers are initialised; what they point to lives until the call
@@ -146,30 +227,21 @@ pub(crate) fn send(
     Ok(usize::try_from(sent).expect("checked not to be negative"))
 }
 
-/// An `IP_PKTINFO` message with this source address (ip(7)).
-fn source_control(from: Ipv4Addr) -> Control {
-    let mut control = Control([0; CONTROL_LEN]);
-    let info = libc::in_pktinfo {
-        ipi_ifindex: 0,
-        ipi_spec_dst: in_addr(from),
-        ipi_addr: in_addr(Ipv4Addr::UNSPECIFIED),
-    };
-    // SAFETY: computes a length from a length.
-    let length = unsafe { libc::CMSG_LEN(size::<libc::in_pktinfo>()) };
-    let header = libc::cmsghdr {
-        cmsg_len: length as usize,
-        cmsg_level: libc::IPPROTO_IP,
-        cmsg_type: libc::IP_PKTINFO,
-    };
-    let start: *mut libc::cmsghdr = control.0.as_mut_ptr().cast();
-    // SAFETY: `control` is aligned for the header and has `CMSG_SPACE` bytes: room for the header
-    // and, where `CMSG_DATA` points, the data, which is written without an assumption of
-    // alignment.
+/// Writes a control message to the start of `place` and returns where the next one goes.
+fn put_control<T: Copy>(place: &mut [u8], level: c_int, kind: c_int, data: T) -> usize {
+    // SAFETY: compute lengths from a length.
+    let (length, space) =
+        unsafe { (libc::CMSG_LEN(size::<T>()) as usize, libc::CMSG_SPACE(size::<T>()) as usize) };
+    let place = &mut place[..space];
+    let header = libc::cmsghdr { cmsg_len: length, cmsg_level: level, cmsg_type: kind };
+    let start: *mut libc::cmsghdr = place.as_mut_ptr().cast();
+    // SAFETY: `place` has `CMSG_SPACE` bytes: room for the header and, where `CMSG_DATA` points,
+    // the data, which are both written without an assumption of alignment.
     unsafe {
-        start.write(header);
-        libc::CMSG_DATA(start).cast::<libc::in_pktinfo>().write_unaligned(info);
+        start.write_unaligned(header);
+        libc::CMSG_DATA(start).cast::<T>().write_unaligned(data);
     }
-    control
+    space
 }
 
 fn in_addr(address: Ipv4Addr) -> libc::in_addr {
