@@ -47,7 +47,8 @@ impl Queue {
         if self.waiting.len() == QUEUE {
             return false;
         }
-        let mut place = self.spare.pop().unwrap_or_default();
+        // Room for ordinary frames from the start, so that places do not grow one by one.
+        let mut place = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(2048));
         place.clear();
         place.extend_from_slice(frame);
         self.waiting.push_back(place);
