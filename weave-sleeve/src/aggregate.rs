@@ -16,7 +16,7 @@ use weave_core::mesh::PeerName;
 use weave_core::mtu::MAX_UDP_PAYLOAD;
 
 use crate::cipher::{Channel, Cipher, NoncesExhausted};
-use crate::datagram::{RECORD_HEADER, put_record};
+use crate::datagram::Record;
 
 /// Frames taken before a datagram is closed even though more would fit.
 const FRAMES_PER_ROUND: usize = 100;
@@ -74,20 +74,18 @@ impl Batch {
         cipher: &Cipher,
         max_payload: usize,
         own: PeerName,
-        (source, destination): (PeerName, PeerName),
-        frame: &[u8],
+        record: &Record<'_>,
     ) -> Result<Appended, NoncesExhausted> {
         let max_payload = max_payload.min(MAX_UDP_PAYLOAD);
-        let record = RECORD_HEADER + frame.len();
         if let Some(open) = &mut self.open {
-            if self.round < FRAMES_PER_ROUND && open.len() + record <= max_payload {
-                open.end = put_record(&mut self.arena, open.end, source, destination, frame);
+            if self.round < FRAMES_PER_ROUND && open.len() + record.buffer_len() <= max_payload {
+                open.end += emit(record, &mut self.arena[open.end..]);
                 self.round += 1;
                 return Ok(Appended::Taken);
             }
             self.close(cipher, own)?;
         }
-        let length = cipher.header_len() + record;
+        let length = cipher.header_len() + record.buffer_len();
         let limit = match self.channel {
             Channel::DontFragment => max_payload,
             Channel::Fragmentable => MAX_UDP_PAYLOAD,
@@ -105,7 +103,7 @@ impl Batch {
             self.round = 0;
         }
         let records = start + cipher.header_len();
-        let end = put_record(&mut self.arena, records, source, destination, frame);
+        let end = records + emit(record, &mut self.arena[records..]);
         self.open = Some(start..end);
         self.round += 1;
         Ok(Appended::Taken)
@@ -133,6 +131,10 @@ impl Batch {
     }
 }
 
+fn emit(record: &Record<'_>, buffer: &mut [u8]) -> usize {
+    record.emit(buffer).expect("a datagram is below 64 KiB and the arena has room for it")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -141,12 +143,8 @@ mod tests {
 
     use super::*;
     use crate::cipher::LegacyBox;
-    use crate::datagram::Records;
+    use crate::datagram::{RECORD_HEADER, Records};
     use crate::replay::Windows;
-
-    fn names() -> (PeerName, PeerName) {
-        (PeerName::from_bytes([2; 6]), PeerName::from_bytes([4; 6]))
-    }
 
     fn cipher(encrypted: bool, outbound: bool) -> Cipher {
         if encrypted {
@@ -175,8 +173,10 @@ mod tests {
         };
         for (index, length) in lengths.iter().enumerate() {
             let frame = vec![u8::try_from(index % 251).unwrap(); *length];
-            let append =
-                |batch: &mut Batch| batch.append(&cipher, max_payload, own, names(), &frame);
+            let (source, destination) =
+                (PeerName::from_bytes([2; 6]), PeerName::from_bytes([4; 6]));
+            let record = Record { source, destination, frame: &frame };
+            let append = |batch: &mut Batch| batch.append(&cipher, max_payload, own, &record);
             match append(&mut batch).unwrap() {
                 Appended::Taken => {}
                 Appended::TooLong => dropped += 1,

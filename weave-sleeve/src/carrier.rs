@@ -25,7 +25,7 @@ use crate::aggregate::{Appended, Batch};
 use crate::cipher::{Channel, Cipher, LegacyBox};
 use crate::clock::Clock;
 use crate::counters::{Received, Sent};
-use crate::datagram::put_record;
+use crate::datagram::Record;
 use crate::link::{LinkMachine, Special};
 use crate::replay::Windows;
 use crate::udp::{Path, UdpSockets, Unsent};
@@ -173,8 +173,9 @@ impl Carrier {
         let mut frame = Vec::new();
         special.emit(&mut frame);
         datagram.clear();
-        datagram.resize(header + crate::datagram::RECORD_HEADER + frame.len(), 0);
-        put_record(datagram, header, self.own, self.remote, &frame);
+        let record = Record { source: self.own, destination: self.remote, frame: &frame };
+        datagram.resize(header + record.buffer_len(), 0);
+        record.emit(&mut datagram[header..]).expect("made with room for a frame below 64 KiB");
         if self.cipher.seal(self.own, special.channel(), datagram).is_err() {
             return self.sent.unsealed.add(1);
         }
@@ -231,9 +232,8 @@ impl Carrier {
         frame: &[u8],
     ) -> bool {
         let max_payload = self.published.max_payload.load(Ordering::Relaxed);
-        let names = (envelope.source, envelope.destination);
-        let append =
-            |batch: &mut Batch| batch.append(&self.cipher, max_payload, self.own, names, frame);
+        let record = Record { source: envelope.source, destination: envelope.destination, frame };
+        let append = |batch: &mut Batch| batch.append(&self.cipher, max_payload, self.own, &record);
         let mut appended = append(batch);
         if appended == Ok(Appended::Full) {
             self.transmit(path, batch);

@@ -29,28 +29,6 @@ pub fn sender(datagram: &[u8]) -> Result<PeerName, RecordError> {
     }
 }
 
-/// Appends a record at `at`; the room is the caller's duty. Returns where the next one goes.
-///
-/// # Panics
-/// If `buffer` is too short or the frame longer than 65535 bytes: both are checked when a frame
-/// is admitted to a packet.
-pub(crate) fn put_record(
-    buffer: &mut [u8],
-    at: usize,
-    source: PeerName,
-    destination: PeerName,
-    frame: &[u8],
-) -> usize {
-    let length = u16::try_from(frame.len()).expect("an admitted frame is below 64 KiB");
-    let end = at + RECORD_HEADER + frame.len();
-    let record = &mut buffer[at..end];
-    record[..6].copy_from_slice(&source.to_bytes());
-    record[6..12].copy_from_slice(&destination.to_bytes());
-    record[12..14].copy_from_slice(&length.to_be_bytes());
-    record[14..].copy_from_slice(frame);
-    end
-}
-
 /// A frame and the peers it travels between.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Record<'a> {
@@ -60,6 +38,25 @@ pub struct Record<'a> {
     pub destination: PeerName,
     /// An Ethernet frame without FCS, of any length.
     pub frame: &'a [u8],
+}
+
+impl Record<'_> {
+    /// Length on the wire.
+    pub const fn buffer_len(&self) -> usize {
+        RECORD_HEADER + self.frame.len()
+    }
+
+    /// Writes the record to the start of `buffer`; returns its length, or none if it does not fit
+    /// or the frame is longer than 65535 bytes.
+    pub fn emit(&self, buffer: &mut [u8]) -> Option<usize> {
+        let length = u16::try_from(self.frame.len()).ok()?;
+        let (header, rest) = buffer.split_first_chunk_mut::<RECORD_HEADER>()?;
+        rest.get_mut(..self.frame.len())?.copy_from_slice(self.frame);
+        header[..6].copy_from_slice(&self.source.to_bytes());
+        header[6..12].copy_from_slice(&self.destination.to_bytes());
+        header[12..].copy_from_slice(&length.to_be_bytes());
+        Some(self.buffer_len())
+    }
 }
 
 /// Why the rest of a datagram is not a record. The offsets count from the first record.
@@ -143,6 +140,21 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn what_does_not_fit_is_not_written() {
+        let record =
+            |frame| Record { source: PeerName::UNKNOWN, destination: PeerName::UNKNOWN, frame };
+        let mut buffer = [7; 20];
+        assert_eq!(record(&[1; 7]).emit(&mut buffer), None);
+        assert_eq!(record(&[]).emit(&mut buffer[..13]), None);
+        assert_eq!(buffer, [7; 20]);
+        assert_eq!(record(&[1; 6]).emit(&mut buffer), Some(20));
+        let longest = vec![0; 65_535];
+        let mut buffer = vec![0; 70_000];
+        assert_eq!(record(&longest).emit(&mut buffer), Some(65_549));
+        assert_eq!(record(&[0; 65_536]).emit(&mut buffer), None);
+    }
+
     proptest! {
         #[test]
         fn round_trip(
@@ -155,8 +167,10 @@ mod tests {
             let mut buffer = vec![0; 20 * 214];
             let mut end = 0;
             for (source, destination, frame) in &records {
-                let names = (PeerName::from_bytes(*source), PeerName::from_bytes(*destination));
-                end = put_record(&mut buffer, end, names.0, names.1, frame);
+                let (source, destination) =
+                    (PeerName::from_bytes(*source), PeerName::from_bytes(*destination));
+                let record = Record { source, destination, frame };
+                end += record.emit(&mut buffer[end..]).unwrap();
             }
             let decoded: Result<Vec<_>, _> = Records::new(&buffer[..end])
                 .map(|r| r.map(|r| (r.source.to_bytes(), r.destination.to_bytes(), r.frame.to_vec())))

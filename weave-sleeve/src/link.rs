@@ -287,7 +287,7 @@ impl LinkMachine {
         if !self.established {
             self.established = true;
             self.interval = SLOW_HEARTBEAT;
-            if self.life == Life::Confirmed {
+            if self.heartbeat_at.is_some() {
                 self.heartbeat_at = Some(now + self.interval);
             }
             self.events.push_back(LinkEvent::Established);
@@ -298,10 +298,10 @@ impl LinkMachine {
     }
 
     fn send_heartbeat(&mut self, now: Instant) {
-        if self.remote.is_some() {
+        self.heartbeat_at = self.remote.map(|_| {
             self.transmits.push_back(Special::Heartbeat(self.uid));
-            self.heartbeat_at = Some(now + self.interval);
-        }
+            now + self.interval
+        });
     }
 
     fn test_fragmentation(&mut self, now: Instant) {
@@ -544,6 +544,18 @@ mod tests {
             link.handle_special(at(1), address(2), &[0; 100]);
         }
         assert_eq!(events(&mut link).len(), MAX_EVENTS);
+    }
+
+    #[test]
+    fn established_before_any_heartbeat_came() {
+        let mut link = machine(None);
+        link.confirm(at(0));
+        link.handle_control(at(1), 1, &[]);
+        assert_eq!(sent(&mut link), []);
+        while let Some(due) = link.poll_timeout() {
+            link.handle_timeout(due);
+            assert!(link.poll_timeout().is_none_or(|next| next > due), "no endless loop");
+        }
     }
 
     #[test]

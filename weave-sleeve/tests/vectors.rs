@@ -72,10 +72,10 @@ fn split(records: &[u8]) -> Split {
 fn unsealed(cipher: &Cipher, frames: &[(PeerName, PeerName, Vec<u8>)]) -> Vec<u8> {
     let mut datagram = vec![0; cipher.header_len()];
     for (source, destination, frame) in frames {
-        datagram.extend(source.to_bytes());
-        datagram.extend(destination.to_bytes());
-        datagram.extend(u16::try_from(frame.len()).unwrap().to_be_bytes());
-        datagram.extend(frame);
+        let record = Record { source: *source, destination: *destination, frame };
+        let end = datagram.len();
+        datagram.resize(end + record.buffer_len(), 0);
+        assert_eq!(record.emit(&mut datagram[end..]), Some(record.buffer_len()));
     }
     datagram
 }
