@@ -43,15 +43,18 @@ impl Graph {
 
         let mut listed = Matrix::new(names.len());
         let mut claimed = Matrix::new(names.len());
+        let mut claimed_by = Matrix::new(names.len());
         for (from, (_, connections)) in peers.into_iter().enumerate() {
-            fill(&names, connections, listed.row_mut(from), claimed.row_mut(from));
-        }
-        let mut mutual = Matrix::new(names.len());
-        for from in 0..names.len() {
-            for to in ones(claimed.row(from)).filter(|&to| claimed.get(to, from)) {
-                mutual.set(from, to, true);
+            for (to, established) in numbered(&names, connections) {
+                set(listed.row_mut(from), to);
+                if established {
+                    set(claimed.row_mut(from), to);
+                    set(claimed_by.row_mut(to), from);
+                }
             }
         }
+        let mut mutual = claimed_by;
+        mutual.bits.iter_mut().zip(&claimed.bits).for_each(|(word, claimed)| *word &= claimed);
         Self { names, listed, claimed, mutual }
     }
 
@@ -65,7 +68,12 @@ impl Graph {
         let before = self.claimed.row(from).to_vec();
         self.listed.row_mut(from).fill(0);
         self.claimed.row_mut(from).fill(0);
-        fill(&self.names, connections, self.listed.row_mut(from), self.claimed.row_mut(from));
+        for (to, established) in numbered(&self.names, connections) {
+            set(self.listed.row_mut(from), to);
+            if established {
+                set(self.claimed.row_mut(from), to);
+            }
+        }
 
         let changed: Vec<u64> =
             before.iter().zip(self.claimed.row(from)).map(|(old, new)| old ^ new).collect();
@@ -177,28 +185,23 @@ impl Matrix {
     }
 }
 
-/// Sets the bits of one peer's connections.
-fn fill(
+/// Peers by their numbers, without those that have none.
+fn numbered(
     names: &[PeerName],
     connections: impl IntoIterator<Item = (PeerName, bool)>,
-    listed: &mut [u64],
-    claimed: &mut [u64],
-) {
+) -> impl Iterator<Item = (usize, bool)> {
     // Connections mostly come in the order of names, and in a dense mesh the next one is the
     // next name: worth a look before the binary search.
     let mut expected = 0;
-    for (remote, established) in connections {
+    connections.into_iter().filter_map(move |(remote, established)| {
         let found = match names.get(expected) {
             Some(name) if *name == remote => Ok(expected),
             _ => names.binary_search(&remote),
         };
-        let Ok(to) = found else { continue };
-        expected = to + 1;
-        set(listed, to);
-        if established {
-            set(claimed, to);
-        }
-    }
+        let number = found.ok()?;
+        expected = number + 1;
+        Some((number, established))
+    })
 }
 
 fn set(words: &mut [u64], bit: usize) {

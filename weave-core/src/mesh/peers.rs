@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::features::Features;
 use super::graph::{Graph, View};
@@ -470,20 +470,21 @@ fn remembers_another(record: &Peer, own: &Peer) -> bool {
 
 /// Strings records together, in payloads of about [`MAX_PAYLOAD_LEN`].
 fn payloads<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<Bytes> {
+    let definitions = update::definitions();
+    let records: Vec<&[u8]> =
+        entries.map(|entry| &**entry.encoded.get_or_init(|| update::encode(&entry.peer))).collect();
     let mut payloads = Vec::new();
-    let mut payload = BytesMut::new();
-    for entry in entries {
-        let record = entry.encoded.get_or_init(|| update::encode(&entry.peer));
-        if !payload.is_empty() && payload.len() + record.len() > MAX_PAYLOAD_LEN {
-            payloads.push(payload.split().freeze());
-        }
-        if payload.is_empty() {
-            payload.extend_from_slice(update::definitions());
-        }
-        payload.extend_from_slice(record);
-    }
-    if !payload.is_empty() {
-        payloads.push(payload.freeze());
+    let mut rest = records.as_slice();
+    while !rest.is_empty() {
+        let mut len = definitions.len();
+        let fitting = rest.iter().take_while(|record| {
+            len += record.len();
+            len <= MAX_PAYLOAD_LEN
+        });
+        let (records, later) = rest.split_at(fitting.count().max(1));
+        let parts = std::iter::once(&definitions).chain(records).copied();
+        payloads.push(parts.collect::<Vec<_>>().concat().into());
+        rest = later;
     }
     payloads
 }

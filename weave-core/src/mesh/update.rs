@@ -95,7 +95,7 @@ pub(super) struct Update {
 }
 
 /// Reads an update. `is_news` is shown each record without its connections: what it does not
-/// want is checked, but not built. So an outdated record does not leave placeholders either,
+/// want is passed over, however long. So an outdated record does not leave placeholders either,
 /// which the original makes and collects a second later.
 ///
 /// Short ids above 4095 count as none, nicknames are cut at [`MAX_NICKNAME_LEN`], addresses
@@ -118,19 +118,11 @@ pub(super) fn decode(
             return Err(UpdateError::TooManyPeers { limit: limits.peers });
         }
 
-        let offset = decoder.offset();
-        let mut count = 0;
-        let found = decoder.next_elements(|summary: ConnectionSummary<'_>| {
-            count += 1;
-            if count > MAX_CONNECTIONS {
-                return Err(UpdateError::TooManyConnections { peer: peer.name });
-            }
-            let connection = PeerConnection::from_summary(&summary, offset)?;
-            if wanted && connection.remote != PeerName::UNKNOWN {
-                peer.connections.push(connection);
-            }
-            Ok(())
-        })?;
+        let found = if wanted {
+            read_connections(&mut decoder, &mut peer)?
+        } else {
+            decoder.skip_value()?
+        };
         if !found {
             break;
         }
@@ -147,6 +139,23 @@ pub(super) fn decode(
         }
     }
     Ok(update)
+}
+
+/// The second value of a record. The answer says whether there was one.
+fn read_connections(decoder: &mut Decoder<'_>, peer: &mut Peer) -> Result<bool, UpdateError> {
+    let offset = decoder.offset();
+    let mut count = 0;
+    decoder.next_elements(|summary: ConnectionSummary<'_>| {
+        count += 1;
+        if count > MAX_CONNECTIONS {
+            return Err(UpdateError::TooManyConnections { peer: peer.name });
+        }
+        let connection = PeerConnection::from_summary(&summary, offset)?;
+        if connection.remote != PeerName::UNKNOWN {
+            peer.connections.push(connection);
+        }
+        Ok(())
+    })
 }
 
 /// How large a mesh may get.
@@ -205,10 +214,11 @@ fn encoder() -> Encoder {
 
 impl Peer {
     fn from_summary(summary: &PeerSummary<'_>, offset: usize) -> Result<Self, UpdateError> {
-        let kept = summary.nickname.0.len().min(MAX_NICKNAME_LEN);
+        let mut nickname = summary.nickname.to_lossy().into_owned();
+        nickname.truncate(nickname.floor_char_boundary(MAX_NICKNAME_LEN));
         Ok(Self {
             name: name(summary.name, offset)?,
-            nickname: Text(&summary.nickname.0[..kept]).to_lossy().into_owned(),
+            nickname,
             uid: Uid(summary.uid),
             version: summary.version,
             short_id: ShortId::new(summary.short_id).filter(|_| summary.has_short_id),
@@ -219,11 +229,11 @@ impl Peer {
 
 impl PeerConnection {
     fn from_summary(summary: &ConnectionSummary<'_>, offset: usize) -> Result<Self, UpdateError> {
-        let address =
-            Text(if summary.address.0.len() > MAX_ADDRESS_LEN { &[] } else { summary.address.0 });
+        let address = summary.address.to_lossy();
+        let address = if address.len() > MAX_ADDRESS_LEN { "" } else { &*address };
         Ok(Self {
             remote: name(summary.name, offset)?,
-            address: PeerAddress::from(&*address.to_lossy()),
+            address: PeerAddress::from(address),
             outbound: summary.outbound,
             established: summary.established,
         })

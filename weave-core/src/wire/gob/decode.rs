@@ -96,6 +96,15 @@ impl<'de> Decoder<'de> {
         Ok(elements.is_some())
     }
 
+    /// Passes over the next value without looking into it, which takes no longer for a large
+    /// one. The answer says whether there was a value.
+    ///
+    /// # Errors
+    /// When the stream is malformed up to the end of the value.
+    pub fn skip_value(&mut self) -> Result<bool, Error> {
+        Ok(self.next_message()?.is_some())
+    }
+
     /// The offset of what comes next, for messages about values that were decoded but refused.
     pub const fn offset(&self) -> usize {
         self.input.offset()
