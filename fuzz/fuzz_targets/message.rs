@@ -1,0 +1,26 @@
+//! Messages after the handshake, and the gossip in them.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use weave_core::mesh::{Gossip, Message, Unicast};
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some(message) = Message::decode(bytes) else { return };
+    let (tag, payload) = message.parts();
+    assert_eq!(tag, bytes[0]);
+    match message {
+        Message::Heartbeat => (),
+        Message::Gossip(_) | Message::Broadcast(_) => {
+            if let Ok(gossip) = Gossip::decode(payload) {
+                assert_eq!(Gossip::decode(&gossip.encode()), Ok(gossip));
+            }
+        }
+        Message::Unicast(_) => {
+            if let Ok(unicast) = Unicast::decode(payload) {
+                assert_eq!(Unicast::destination(payload), Ok(unicast.destination));
+                assert_eq!(Unicast::decode(&unicast.encode()), Ok(unicast));
+            }
+        }
+        _ => assert_eq!(payload, &bytes[1..]),
+    }
+});
