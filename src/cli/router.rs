@@ -58,10 +58,10 @@ pub(super) struct Router {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(default_value_t = false, value_parser = bool_flag::parse, action = ArgAction::Set)]
     no_discovery: bool,
-    /// Refuse peers with an older protocol than this, 1 or 2.
-    #[arg(long, value_name = "VERSION", default_value_t = 1)]
+    /// Taken for the sake of scripts; this router speaks version 2 alone.
+    #[arg(long = "min-protocol-version", value_name = "VERSION", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u8).range(1..=2))]
-    min_protocol_version: u8,
+    _min_protocol_version: u8,
     /// Connect to the peers of the last time, whatever they were. Without this flag they are
     /// used when no peers are given.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -209,7 +209,6 @@ impl Router {
             trusted_subnets: self.trusted_subnets.0,
             connection_limit: (self.conn_limit != 0).then_some(self.conn_limit),
             discovery: !self.no_discovery,
-            minimum_version: self.min_protocol_version,
             peers: if self.resume { Peers::Resume } else { Peers::Given(self.peers) },
             weave_bridge: self.weave_bridge,
             mtu: (self.mtu != 0).then_some(self.mtu),

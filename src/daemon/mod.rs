@@ -203,7 +203,6 @@ fn config(settings: &Settings, name: PeerName) -> Result<Config> {
     config.connection_limit = settings.connection_limit;
     config.discovery = settings.discovery;
     config.trusted_subnets.clone_from(&settings.trusted_subnets);
-    config.minimum_version = settings.minimum_version;
     Ok(config)
 }
 

@@ -18,7 +18,6 @@ pub(crate) struct Settings {
     pub(crate) trusted_subnets: Vec<Subnet>,
     pub(crate) connection_limit: Option<usize>,
     pub(crate) discovery: bool,
-    pub(crate) minimum_version: u8,
     pub(crate) peers: Peers,
     pub(crate) weave_bridge: String,
     /// The largest packet of a container; automatic if none.

@@ -9,6 +9,8 @@ pub mod driver;
 pub mod mesh;
 pub mod mtu;
 pub mod router;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 pub mod switch;
 pub mod time;
 pub mod wire;

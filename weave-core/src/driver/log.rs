@@ -53,10 +53,10 @@ fn mesh_event(event: &mesh::Event) {
         Event::ResolveFailed { target, error } => {
             tracing::warn!("->[{target}] error during connection attempt: {error}");
         }
-        Event::NameCollision { address, nickname, uid } => {
+        Event::NameCollision { name, address, nickname, uid } => {
             tracing::error!(
-                "->[{address}] name collision: {nickname} (incarnation {}) has the name of this \
-                 peer too; give one of the two machines another one with --name",
+                "->[{address}|{name}] name collision: {nickname} (incarnation {}) has the name of \
+                 another peer; give one of the two machines another one with --name",
                 uid.0
             );
         }

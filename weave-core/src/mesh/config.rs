@@ -39,8 +39,6 @@ pub struct Config {
     /// Further keys of the handshake's feature map, by which a transport or an embedder
     /// announces what it can do. Peers ignore keys they do not know.
     pub extra_features: BTreeMap<String, String>,
-    /// Refuse peers that only speak older versions of the protocol: 1 or 2. Default 1.
-    pub minimum_version: u8,
 }
 
 impl Config {
@@ -58,7 +56,6 @@ impl Config {
             trusted_subnets: Vec::new(),
             overlays: Vec::new(),
             extra_features: BTreeMap::new(),
-            minimum_version: 1,
         }
     }
 }

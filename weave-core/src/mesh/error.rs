@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{PeerName, Uid};
+use super::{HandshakeError, PeerName, RegisterError, Uid};
 
 /// Why a connection, or the attempt to make one, ended. Only the first reason counts.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
@@ -16,7 +16,7 @@ pub enum ConnectionError {
     Lost(String),
     /// The two sides cannot agree: other protocol, other password, other kind of names.
     #[error("handshake failed: {0}")]
-    Handshake(String),
+    Handshake(#[source] HandshakeError),
     /// The handshake did not get done in time. Something else than a router may be listening.
     #[error("handshake took longer than {} s", .0.as_secs())]
     HandshakeTimeout(Duration),
@@ -71,9 +71,9 @@ pub enum ConnectionError {
     /// There are as many connections as are allowed.
     #[error("connection limit of {0} reached")]
     Limit(usize),
-    /// A discovered address turned out to belong to a peer nobody has told of.
-    #[error("unknown remote name {0} at a discovered address")]
-    UnknownRemote(PeerName),
+    /// The peer is not in the topology and may not enter it.
+    #[error(transparent)]
+    Register(RegisterError),
     /// Too many connections were in the middle of their handshake; the oldest make room.
     #[error("crowded out by newer connections during the handshake")]
     CrowdedOut,

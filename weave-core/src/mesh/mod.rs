@@ -2,6 +2,7 @@
 
 mod accept;
 mod config;
+mod connection;
 mod engine;
 mod error;
 mod features;
@@ -11,6 +12,7 @@ mod handshake;
 mod header;
 mod identity;
 mod key_exchange;
+mod maker;
 mod message;
 mod output;
 mod password;

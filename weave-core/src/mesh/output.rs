@@ -167,10 +167,12 @@ pub enum Event {
         /// Why.
         error: String,
     },
-    /// Another machine uses the name of this peer: give one of them another name. Told once
-    /// for each such incarnation.
+    /// Two machines use one name, ours or that of a neighbour: give one of them another name.
+    /// Told once for each incarnation that comes too late.
     NameCollision {
-        /// Where the other one is.
+        /// The name both have.
+        name: PeerName,
+        /// Where the one that came later is.
         address: SocketAddr,
         /// Its nickname.
         nickname: String,

@@ -150,7 +150,9 @@ pub struct Counters {
     pub unicasts_unroutable: u64,
     /// Unicasts and gossip dropped because a neighbour reads too slowly.
     pub dropped_backlog: u64,
-    /// Messages with an unknown tag, or empty, ignored.
+    /// Messages not sent because they are longer than peers accept.
+    pub dropped_too_long: u64,
+    /// Messages that mean nothing to this router, ignored.
     pub messages_ignored: u64,
     /// Times the routes were calculated.
     pub route_calculations: u64,

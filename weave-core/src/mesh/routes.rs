@@ -90,6 +90,13 @@ impl Routes {
         self.table(&self.all)
     }
 
+    /// Sources of frames, ascending, and the neighbours to which this peer passes them on; of the
+    /// sources that were asked for so far.
+    pub fn broadcast_table(&self) -> impl Iterator<Item = (PeerName, &[PeerName])> + '_ {
+        let sources = self.graph.names().iter().zip(&self.established.broadcasts);
+        sources.filter_map(|(source, set)| Some((*source, &**set.get()?)))
+    }
+
     /// Every peer in the topology the tables were computed from, ascending.
     pub fn peers(&self) -> &[PeerName] {
         self.graph.names()

@@ -1,35 +1,85 @@
 //! The control plane of one router as a state machine.
+//!
+//! ```text
+//!   handle_*, link_*, user's wishes           poll_output, poll_timeout
+//!        |                                           ^
+//!        v                                           |
+//!   lifecycle: connections come and go ---+          |
+//!   messages:  what neighbours say        +--> settle: routes, connection maker,
+//!   deadlines: what time brings ----------+            gossip encoded and sent
+//! ```
 
-use std::collections::VecDeque;
+mod deadlines;
+mod lifecycle;
+mod messages;
+mod report;
+mod spread;
+mod topology;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::deadlines::Deadlines;
+use self::spread::{Deferred, Encoded, Way};
 use super::accept::AcceptLimit;
 use super::config::Config;
-use super::error::TargetError;
+use super::connection::Connection;
+use super::error::{ConnectionError, TargetError};
+use super::gossip::sender::Pending;
 use super::gossip::{Channel, Data};
-use super::output::{Control, Output};
+use super::maker::{Action, Candidates, Ids, Maker};
+use super::output::{Control, Event, Output};
 use super::random::Random;
 use super::report::{Counters, Report};
-use super::{ConnectionId, PeerName, Routes, ShortId};
+use super::{ConnectionId, PeerName, Peers, Routes, ShortId, Uid};
 use crate::time::Instant;
+
+/// How often the complete state of each channel goes to some neighbours.
+const GOSSIP_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The control plane of one router: connections, topology, gossip, routes.
 ///
 /// No I/O happens here. Whoever runs it feeds the `handle_*` methods with what happened, the
 /// `link_*` methods with what the transports say and the others with what the user wants; after
 /// each call it drains [`Self::poll_output`] and then asks [`Self::poll_timeout`] when
-/// [`Self::handle_timeout`] is wanted. Calls about connections that have ended are ignored.
+/// [`Self::handle_timeout`] is wanted. Calls about connections that have ended are ignored, and
+/// a clock that goes back stands still.
 pub struct Mesh {
     config: Config,
-    short_id: ShortId,
+    random: Random,
+    /// The latest time that was told.
+    now: Instant,
     accept_limit: AcceptLimit,
+    ids: Ids,
+    connections: BTreeMap<ConnectionId, Connection>,
+    /// The registered ones.
+    by_peer: BTreeMap<PeerName, ConnectionId>,
+    peers: Peers,
     routes: Arc<Routes>,
+    /// Records besides the own one that are to be told with it.
+    unannounced: BTreeSet<PeerName>,
+    maker: Maker,
+    channels: BTreeMap<Arc<str>, Box<dyn Channel>>,
+    /// How many of the channels only relay.
+    surrogates: usize,
+    /// Gossip that waits for the routes.
+    deferred: Deferred,
+    encoded: Encoded,
+    /// Connections for which there may be something to encode.
+    ready: BTreeSet<ConnectionId>,
+    /// Connections that must end, once the present input has been dealt with.
+    doomed: VecDeque<(ConnectionId, ConnectionError)>,
+    deadlines: Deadlines,
+    /// Incarnations with a name that is taken, of which an operator has been told.
+    collisions: BTreeSet<Uid>,
+    /// The incarnation of a peer before the one that is connected.
+    replaced: BTreeMap<PeerName, Uid>,
     outputs: VecDeque<Output>,
     counters: Counters,
-    next_id: u64,
 }
 
 impl Mesh {
@@ -37,17 +87,29 @@ impl Mesh {
     /// never used twice.
     pub fn new(config: Config, seed: [u8; 32], now: Instant) -> Self {
         let mut random = Random::new(seed);
-        let short_id = config.short_id.unwrap_or_else(|| {
-            let number = random.below(u64::from(ShortId::COUNT));
-            u16::try_from(number).ok().and_then(ShortId::new).expect("below the count")
-        });
+        let short_id = config.short_id.unwrap_or_else(|| draw_short_id(&mut random));
         Self {
-            short_id,
+            now,
             accept_limit: AcceptLimit::new(now),
+            ids: Ids::default(),
+            connections: BTreeMap::new(),
+            by_peer: BTreeMap::new(),
+            peers: Peers::new(config.name, config.nickname.clone(), config.uid, short_id),
             routes: Arc::new(Routes::alone(config.name)),
+            unannounced: BTreeSet::new(),
+            maker: Maker::new(config.name, config.port, config.connection_limit),
+            channels: BTreeMap::new(),
+            surrogates: 0,
+            deferred: Deferred::default(),
+            encoded: Encoded::default(),
+            ready: BTreeSet::new(),
+            doomed: VecDeque::new(),
+            deadlines: Deadlines::new(now + GOSSIP_INTERVAL),
+            collisions: BTreeSet::new(),
+            replaced: BTreeMap::new(),
             outputs: VecDeque::new(),
             counters: Counters::default(),
-            next_id: 0,
+            random,
             config,
         }
     }
@@ -62,60 +124,116 @@ impl Mesh {
     pub fn handle_accepted(
         &mut self,
         now: Instant,
-        _local: SocketAddr,
-        _remote: SocketAddr,
+        local: SocketAddr,
+        remote: SocketAddr,
     ) -> ConnectionId {
+        self.advance(now);
         self.accept_limit.take(now);
-        let id = ConnectionId(self.next_id);
-        self.next_id += 1;
+        let id = self.ids.next();
+        self.accept(id, local, remote);
+        self.settle();
         id
     }
 
     /// An [`Output::Dial`] succeeded.
     pub fn handle_dialled(
         &mut self,
-        _now: Instant,
-        _id: ConnectionId,
-        _local: SocketAddr,
-        _remote: SocketAddr,
+        now: Instant,
+        id: ConnectionId,
+        local: SocketAddr,
+        remote: SocketAddr,
     ) {
+        self.advance(now);
+        self.dialled(id, local, remote);
+        self.settle();
     }
 
     /// An [`Output::Dial`] failed.
-    pub fn handle_dial_failed(&mut self, _now: Instant, _id: ConnectionId, _error: String) {}
+    pub fn handle_dial_failed(&mut self, now: Instant, id: ConnectionId, error: String) {
+        self.advance(now);
+        self.end(id, ConnectionError::Dial(error), TcpSide::Gone);
+        self.settle();
+    }
 
     /// The answer to [`Output::Resolve`]: all addresses of the host.
     pub fn handle_resolved(
         &mut self,
-        _now: Instant,
-        _target: &str,
-        _result: Result<Vec<IpAddr>, String>,
+        now: Instant,
+        target: &str,
+        result: Result<Vec<IpAddr>, String>,
     ) {
+        self.advance(now);
+        if let Err(error) = &result {
+            let (target, error) = (target.to_owned(), error.clone());
+            self.event(Event::ResolveFailed { target, error });
+        }
+        let action = self.maker.resolved(self.now, target, result, &mut self.random, &mut self.ids);
+        action.into_iter().for_each(|action| self.act(action));
+        self.deadlines.check_soon(self.now);
+        self.settle();
     }
 
     /// TCP delivered these bytes, cut anywhere.
-    pub fn handle_bytes(&mut self, _now: Instant, _id: ConnectionId, _bytes: &[u8]) {}
+    pub fn handle_bytes(&mut self, now: Instant, id: ConnectionId, bytes: &[u8]) {
+        self.advance(now);
+        self.receive(id, bytes);
+        self.settle();
+    }
 
     /// `len` more bytes of earlier [`Output::Send`]s were written.
-    pub fn handle_written(&mut self, _now: Instant, _id: ConnectionId, _len: usize) {}
+    pub fn handle_written(&mut self, now: Instant, id: ConnectionId, len: usize) {
+        self.advance(now);
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.written(self.now, len);
+            self.ready.insert(id);
+        }
+        self.settle();
+    }
 
     /// TCP ended: why.
-    pub fn handle_closed(&mut self, _now: Instant, _id: ConnectionId, _reason: String) {}
+    pub fn handle_closed(&mut self, now: Instant, id: ConnectionId, reason: String) {
+        self.advance(now);
+        self.end(id, ConnectionError::Lost(reason), TcpSide::Gone);
+        self.settle();
+    }
 
     /// The time of [`Self::poll_timeout`] has come.
-    pub fn handle_timeout(&mut self, _now: Instant) {}
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.advance(now);
+        self.expire_connections();
+        self.run_deadlines();
+        self.settle();
+    }
 
     /// The link asked for by [`Output::Prepare`] is ready.
-    pub fn link_prepared(&mut self, _now: Instant, _id: ConnectionId) {}
+    pub fn link_prepared(&mut self, now: Instant, id: ConnectionId) {
+        self.advance(now);
+        self.register(id);
+        self.settle();
+    }
 
     /// A transport of the connection carries frames.
-    pub fn link_established(&mut self, _now: Instant, _id: ConnectionId) {}
+    pub fn link_established(&mut self, now: Instant, id: ConnectionId) {
+        self.advance(now);
+        self.establish(id);
+        self.settle();
+    }
 
     /// No transport of the connection will work any more.
-    pub fn link_failed(&mut self, _now: Instant, _id: ConnectionId, _reason: String) {}
+    pub fn link_failed(&mut self, now: Instant, id: ConnectionId, reason: String) {
+        self.advance(now);
+        if self.connections.get(&id).is_some_and(|connection| connection.peered().is_some()) {
+            self.end(id, ConnectionError::Link(reason), TcpSide::Open);
+        }
+        self.settle();
+    }
 
     /// The transports of the connection say something to those of the neighbour.
-    pub fn send_control(&mut self, _now: Instant, _id: ConnectionId, _control: Control) {}
+    pub fn send_control(&mut self, now: Instant, id: ConnectionId, control: Control) {
+        self.advance(now);
+        self.transmit_control(id, &control);
+        self.settle();
+    }
 
     /// Keep up connections to these targets, `host` or `host:port`; with `replace` to no other
     /// ones. Good targets are taken even if others are refused.
@@ -124,54 +242,67 @@ impl Mesh {
     /// The targets that are no such text.
     pub fn connect(
         &mut self,
-        _now: Instant,
-        _targets: &[String],
-        _replace: bool,
+        now: Instant,
+        targets: &[String],
+        replace: bool,
     ) -> Result<(), Vec<TargetError>> {
-        Ok(())
+        self.advance(now);
+        let result = self.maker.connect(self.now, targets, replace);
+        self.deadlines.check_now(self.now);
+        self.settle();
+        result
     }
 
     /// No longer keep up connections to these targets, written as they were given. Connections
     /// that exist stay.
-    pub fn forget(&mut self, _now: Instant, _targets: &[String]) {}
+    pub fn forget(&mut self, now: Instant, targets: &[String]) {
+        self.advance(now);
+        self.maker.forget(targets);
+        self.deadlines.check_now(self.now);
+        self.settle();
+    }
 
     /// The targets as they were given.
     pub fn targets(&self) -> impl Iterator<Item = &str> {
-        std::iter::empty()
+        self.maker.direct_peers()
     }
 
-    /// Takes part in a gossip channel. Until then what comes in for it is only passed on.
-    pub fn add_channel(&mut self, _name: &str, _channel: Box<dyn Channel>) {}
+    /// Takes part in a gossip channel. Until then what comes in for it is only passed on. The
+    /// channel of that name before, if any, is gone.
+    pub fn add_channel(&mut self, name: &str, channel: Box<dyn Channel>) {
+        self.replace_channel(name, channel);
+    }
 
     /// Tells every peer once.
-    pub fn broadcast(&mut self, _now: Instant, _channel: &str, _data: Arc<dyn Data>) {}
+    pub fn broadcast(&mut self, now: Instant, channel: &str, data: Arc<dyn Data>) {
+        self.advance(now);
+        let way = Way::Broadcast { source: self.config.name };
+        self.spread(channel.into(), way, Pending::Data(data));
+        self.settle();
+    }
 
     /// Tells some neighbours, who pass on what is news to them.
-    pub fn gossip(&mut self, _now: Instant, _channel: &str, _data: Arc<dyn Data>) {}
+    pub fn gossip(&mut self, now: Instant, channel: &str, data: Arc<dyn Data>) {
+        self.advance(now);
+        self.spread(channel.into(), Way::Neighbours { except: None }, Pending::Data(data));
+        self.settle();
+    }
 
     /// Tells one peer.
-    pub fn unicast(&mut self, _now: Instant, _channel: &str, _to: PeerName, _payload: Bytes) {}
+    pub fn unicast(&mut self, now: Instant, channel: &str, to: PeerName, payload: Bytes) {
+        self.advance(now);
+        self.send_unicast(channel, to, &payload);
+        self.settle();
+    }
 
     /// The state of things.
     pub fn report(&self) -> Report {
-        Report {
-            name: self.config.name,
-            nickname: self.config.nickname.clone(),
-            uid: self.config.uid,
-            short_id: self.short_id,
-            port: self.config.port,
-            encrypted: self.config.password.is_some(),
-            discovery: self.config.discovery,
-            protocol_versions: (self.config.minimum_version, 2),
-            peers: Vec::new(),
-            unicast_routes: Vec::new(),
-            broadcast_routes: Vec::new(),
-            connections: Vec::new(),
-            targets: Vec::new(),
-            direct_peers: Vec::new(),
-            trusted_subnets: self.config.trusted_subnets.clone(),
-            counters: self.counters,
-        }
+        self.make_report()
+    }
+
+    /// All that is known of the peers.
+    pub fn peers(&self) -> &Peers {
+        &self.peers
     }
 
     /// The present routes.
@@ -186,6 +317,66 @@ impl Mesh {
 
     /// When [`Self::handle_timeout`] is wanted next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        self.next_deadline()
     }
+
+    fn advance(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    /// Brings everything up to date after an input: ends what must end, looks at the targets,
+    /// and sends what can be sent.
+    fn settle(&mut self) {
+        loop {
+            if let Some((id, error)) = self.doomed.pop_front() {
+                self.end(id, error, TcpSide::Open);
+            } else if self.deadlines.take_check(self.now) {
+                self.check_targets();
+            } else if let Some(id) = self.ready.pop_first() {
+                self.send_waiting(id);
+            } else {
+                break;
+            }
+        }
+    }
+
+    fn check_targets(&mut self) {
+        let candidates =
+            if self.config.discovery { self.candidates() } else { Candidates::default() };
+        let actions = self.maker.check(self.now, &candidates, &mut self.random, &mut self.ids);
+        actions.into_iter().for_each(|action| self.act(action));
+    }
+
+    fn act(&mut self, action: Action) {
+        let output = match action {
+            Action::Dial { id, address } => {
+                self.insert(id, Connection::dialling(self.now, address));
+                Output::Dial { id, address }
+            }
+            Action::Resolve { target, host } => Output::Resolve { target, host },
+        };
+        self.outputs.push_back(output);
+    }
+
+    fn short_id(&self) -> ShortId {
+        self.peers.own().short_id.expect("the own record has had a short id from the start")
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+}
+
+fn draw_short_id(random: &mut Random) -> ShortId {
+    let number = u16::try_from(random.below(u64::from(ShortId::COUNT))).ok();
+    number.and_then(ShortId::new).expect("the number is below the count")
+}
+
+/// What is left of TCP when a connection ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum TcpSide {
+    /// To be closed.
+    Open,
+    /// It ended by itself, or never came up.
+    Gone,
 }

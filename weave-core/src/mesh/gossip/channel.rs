@@ -72,6 +72,12 @@ pub trait Data: Any + Send + Sync {
 
     /// The messages that say it, usually one.
     fn encode(&self) -> Vec<Bytes>;
+
+    /// Bytes it holds on to while it waits, if that grows with each merge. State that is bounded
+    /// by its nature may say 0.
+    fn size(&self) -> usize {
+        0
+    }
 }
 
 /// What a channel wants sent.
@@ -81,7 +87,6 @@ pub struct Outbox {
 }
 
 /// One thing a channel wants sent.
-#[expect(dead_code, reason = "read once the engine passes gossip on")]
 pub(crate) enum Wish {
     Unicast(PeerName, Bytes),
     Broadcast(Arc<dyn Data>),

@@ -1,5 +1,8 @@
 //! Gossip: conversations of the whole mesh, carried from neighbour to neighbour.
 
 pub(crate) mod channel;
+pub(crate) mod sender;
+pub(crate) mod surrogate;
+pub(crate) mod sync;
 
 pub use channel::{Channel, Data, GossipError, Outbox};

@@ -1,0 +1,249 @@
+//! One TCP connection as the engine keeps it (spec mesh.md, section 7).
+//!
+//! ```text
+//!   Dialling --> Handshaking --> Peered { Preparing --> Registered }
+//!      outbound       ^ inbound            link made      may gossip and carry frames
+//! ```
+//!
+//! Each phase has a deadline; what is sent is counted until the driver has written it, so that
+//! a peer that does not read is noticed and nothing piles up for it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::error::ConnectionError;
+use super::gossip::sender::Buckets;
+use super::{ConnectionUid, Handshake, PeerName, Session, Uid};
+use crate::time::Instant;
+
+/// A TCP connection that does not come about in this time is given up. The original leaves that
+/// to the operating system, which may take minutes for each address of a host.
+pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
+/// For the protocol header (spec mesh.md, section 19).
+pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// For the rest of the handshake, and then for each message.
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// A peer that takes nothing of what waits for it for this long hangs.
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often the peer hears from us at least.
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// Gossip is encoded only when less than this waits to be written: what is merged before costs
+/// nothing.
+const LOW_WATER: usize = 16 << 10;
+/// Unicasts of others are dropped while more than this waits.
+const UNICAST_LIMIT: usize = 1 << 20;
+/// With so much waiting the connection has no use any more. More than the longest message, with
+/// room for unicasts and for what transports say.
+const BACKLOG_LIMIT: usize = 16 << 20;
+/// What may come in while the link is being made.
+const EARLY_LIMIT: usize = 4 << 20;
+
+pub(super) struct Connection {
+    /// This end; not known before TCP is up.
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+    pub(super) outbound: bool,
+    pub(super) phase: Phase,
+    /// When the peer must have done what the phase waits for.
+    pub(super) read_deadline: Instant,
+    /// Bytes sent and not yet written.
+    unsent: usize,
+    /// When `unsent` last shrank, or grew from nothing.
+    progress_at: Instant,
+    /// When the timer of this connection is set to fire.
+    pub(super) armed: Option<Instant>,
+}
+
+pub(super) enum Phase {
+    Dialling,
+    Handshaking { handshake: Box<Handshake>, past_header: bool },
+    Peered(Box<Peered>),
+}
+
+/// A connection whose other end is known.
+pub(super) struct Peered {
+    pub(super) session: Session,
+    pub(super) version: u8,
+    pub(super) peer: PeerName,
+    pub(super) nickname: String,
+    /// The peer's incarnation.
+    pub(super) uid: Uid,
+    pub(super) connection_uid: ConnectionUid,
+    pub(super) trusted: bool,
+    /// Can choose among transports.
+    pub(super) switched: bool,
+    /// Understands topology digests.
+    pub(super) digests: bool,
+    /// The known record was of another incarnation, so the peer knows nothing of before.
+    pub(super) restarted: bool,
+    pub(super) since: Instant,
+    pub(super) stage: Stage,
+    pub(super) buckets: Buckets,
+    pub(super) heartbeat_at: Instant,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stage {
+    /// The link is being made.
+    Preparing,
+    /// In the own record.
+    Registered { established: bool },
+}
+
+impl Connection {
+    pub(super) fn dialling(now: Instant, remote: SocketAddr) -> Self {
+        Self {
+            local: SocketAddr::from(([0, 0, 0, 0], 0)),
+            remote,
+            outbound: true,
+            phase: Phase::Dialling,
+            read_deadline: now + DIAL_TIMEOUT,
+            unsent: 0,
+            progress_at: now,
+            armed: None,
+        }
+    }
+
+    /// TCP is up: the handshake begins.
+    pub(super) fn handshaking(
+        now: Instant,
+        local: SocketAddr,
+        remote: SocketAddr,
+        outbound: bool,
+        handshake: Handshake,
+    ) -> Self {
+        Self {
+            local,
+            remote,
+            outbound,
+            phase: Phase::Handshaking { handshake: Box::new(handshake), past_header: false },
+            read_deadline: now + HEADER_TIMEOUT,
+            unsent: 0,
+            progress_at: now,
+            armed: None,
+        }
+    }
+
+    pub(super) fn peered(&self) -> Option<&Peered> {
+        match &self.phase {
+            Phase::Peered(peered) => Some(peered),
+            Phase::Dialling | Phase::Handshaking { .. } => None,
+        }
+    }
+
+    pub(super) fn peered_mut(&mut self) -> Option<&mut Peered> {
+        match &mut self.phase {
+            Phase::Peered(peered) => Some(peered),
+            Phase::Dialling | Phase::Handshaking { .. } => None,
+        }
+    }
+
+    /// The peer, if the connection is in the own record.
+    pub(super) fn registered(&self) -> Option<&Peered> {
+        self.peered().filter(|peered| peered.is_registered())
+    }
+
+    pub(super) const fn is_half_open(&self) -> bool {
+        !self.outbound && matches!(self.phase, Phase::Handshaking { .. })
+    }
+
+    /// Counts bytes that are being sent.
+    pub(super) fn sending(&mut self, now: Instant, len: usize) {
+        if self.unsent == 0 {
+            self.progress_at = now;
+        }
+        self.unsent = self.unsent.saturating_add(len);
+    }
+
+    /// Counts bytes that were written.
+    pub(super) fn written(&mut self, now: Instant, len: usize) {
+        if len > 0 {
+            self.unsent = self.unsent.saturating_sub(len);
+            self.progress_at = now;
+        }
+    }
+
+    pub(super) const fn unsent(&self) -> usize {
+        self.unsent
+    }
+
+    /// Whether the next gossip should be encoded.
+    pub(super) const fn wants_gossip(&self) -> bool {
+        self.unsent < LOW_WATER
+    }
+
+    /// Whether there is room for the unicast of another peer.
+    pub(super) const fn takes_unicast(&self, len: usize) -> bool {
+        self.unsent.saturating_add(len) <= UNICAST_LIMIT || self.unsent == 0
+    }
+
+    /// Whether too much waits for the peer to go on.
+    pub(super) fn backlog(&self) -> Result<(), ConnectionError> {
+        if self.unsent > BACKLOG_LIMIT {
+            return Err(ConnectionError::Backlog(self.unsent));
+        }
+        Ok(())
+    }
+
+    /// Whether the peer may say so much before it can be listened to.
+    pub(super) fn takes_early(&self, len: usize) -> bool {
+        let waiting = self.peered().map_or(0, |peered| peered.session.buffered());
+        waiting.saturating_add(len) <= EARLY_LIMIT
+    }
+
+    /// What has taken too long by now.
+    pub(super) fn expired(&self, now: Instant) -> Option<ConnectionError> {
+        if now >= self.read_deadline {
+            return Some(match &self.phase {
+                Phase::Dialling => {
+                    let seconds = DIAL_TIMEOUT.as_secs();
+                    ConnectionError::Dial(format!("no answer for {seconds} s"))
+                }
+                Phase::Handshaking { past_header: false, .. } => {
+                    ConnectionError::HandshakeTimeout(HEADER_TIMEOUT)
+                }
+                Phase::Handshaking { .. } => ConnectionError::HandshakeTimeout(READ_TIMEOUT),
+                Phase::Peered(peered) if peered.stage == Stage::Preparing => {
+                    ConnectionError::Link("not made in time".to_owned())
+                }
+                Phase::Peered(_) => ConnectionError::ReadTimeout(READ_TIMEOUT),
+            });
+        }
+        self.write_deadline()
+            .filter(|deadline| now >= *deadline)
+            .map(|_| ConnectionError::WriteStall(WRITE_TIMEOUT))
+    }
+
+    /// Whether a heartbeat is due; if so, when the next one is.
+    pub(super) fn take_heartbeat(&mut self, now: Instant) -> bool {
+        match &mut self.phase {
+            Phase::Peered(peered) if peered.is_registered() && now >= peered.heartbeat_at => {
+                peered.heartbeat_at = now + HEARTBEAT;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// When to look at this connection next for the sake of time.
+    pub(super) fn next_deadline(&self) -> Instant {
+        let heartbeat = self.registered().map(|peered| peered.heartbeat_at);
+        let deadlines = [Some(self.read_deadline), self.write_deadline(), heartbeat];
+        deadlines.into_iter().flatten().min().unwrap_or(self.read_deadline)
+    }
+
+    fn write_deadline(&self) -> Option<Instant> {
+        (self.unsent > 0).then_some(self.progress_at + WRITE_TIMEOUT)
+    }
+}
+
+impl Peered {
+    pub(super) const fn is_registered(&self) -> bool {
+        matches!(self.stage, Stage::Registered { .. })
+    }
+
+    pub(super) const fn is_established(&self) -> bool {
+        matches!(self.stage, Stage::Registered { established: true })
+    }
+}

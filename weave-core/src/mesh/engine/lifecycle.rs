@@ -1,0 +1,342 @@
+//! Connections come and go (spec mesh.md, section 7).
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use zeroize::Zeroizing;
+
+use super::{Mesh, TcpSide};
+use crate::mesh::connection::{Connection, HEARTBEAT, Peered, Phase, READ_TIMEOUT, Stage};
+use crate::mesh::error::ConnectionError;
+use crate::mesh::gossip::sender::Buckets;
+use crate::mesh::gossip::sync;
+use crate::mesh::output::{Event, LinkRequest, Output};
+use crate::mesh::{
+    ConnectionId, Established, Features, Handshake, HandshakeParams, Message, PeerConnection,
+    PeerName, Progress, Uid,
+};
+
+/// Inbound connections in the middle of their handshake. Honest ones need a few round trips;
+/// when there are more, the oldest make room.
+const MAX_HALF_OPEN: usize = 256;
+/// Incarnations with a name that is taken, remembered so that each is told of once.
+const MAX_COLLISIONS: usize = 64;
+/// Peers whose former incarnation is remembered.
+const MAX_REPLACED: usize = 256;
+
+impl Mesh {
+    pub(super) fn insert(&mut self, id: ConnectionId, mut connection: Connection) {
+        self.deadlines.arm(id, &mut connection);
+        self.connections.insert(id, connection);
+    }
+
+    pub(super) fn accept(&mut self, id: ConnectionId, local: SocketAddr, remote: SocketAddr) {
+        let half_open = || self.connections.iter().filter(|(_, c)| c.is_half_open());
+        if half_open().count() >= MAX_HALF_OPEN
+            && let Some(oldest) = half_open().next().map(|(id, _)| *id)
+        {
+            self.counters.crowded_out += 1;
+            self.end(oldest, ConnectionError::CrowdedOut, TcpSide::Open);
+        }
+        self.shake_hands(id, local, remote, false);
+    }
+
+    pub(super) fn dialled(&mut self, id: ConnectionId, local: SocketAddr, remote: SocketAddr) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if matches!(connection.phase, Phase::Dialling) {
+            self.deadlines.disarm(id, connection);
+            self.shake_hands(id, local, remote, true);
+        }
+    }
+
+    fn shake_hands(
+        &mut self,
+        id: ConnectionId,
+        local: SocketAddr,
+        remote: SocketAddr,
+        outbound: bool,
+    ) {
+        let trusted = self.config.trusted_subnets.iter().any(|net| net.contains(remote.ip()));
+        let mut further = self.config.extra_features.clone();
+        let (key, value) = sync::FEATURE;
+        further.insert(key.to_owned(), value.to_owned());
+        let mut handshake = Handshake::new(HandshakeParams {
+            outbound,
+            password: self.config.password.clone(),
+            secret: Zeroizing::new(self.random.block()),
+            features: Features {
+                name: self.config.name,
+                nickname: self.config.nickname.clone(),
+                uid: self.config.uid,
+                connection_id: self.random.number(),
+                short_id: Some(self.short_id()),
+                trusted,
+                overlays: Some(self.config.overlays.clone()),
+                further,
+            },
+        });
+        let first = handshake.poll_transmit();
+        let connection = Connection::handshaking(self.now, local, remote, outbound, handshake);
+        self.insert(id, connection);
+        first.into_iter().for_each(|bytes| self.send(id, bytes));
+    }
+
+    /// What comes during the handshake.
+    pub(super) fn continue_handshake(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Phase::Handshaking { handshake, past_header } = &mut connection.phase else { return };
+        let progress = handshake.handle_bytes(bytes);
+        let transmit = handshake.poll_transmit();
+        if !*past_header && transmit.is_some() {
+            // What we say after our own header answers the peer's.
+            *past_header = true;
+            connection.read_deadline = self.now + READ_TIMEOUT;
+        }
+        transmit.into_iter().for_each(|bytes| self.send(id, bytes));
+        match progress {
+            Ok(Progress::Pending) => {}
+            Ok(Progress::Done(established)) => self.meet(id, *established),
+            Err(error) => self.end(id, ConnectionError::Handshake(error), TcpSide::Open),
+        }
+    }
+
+    /// The handshake is done: is this a peer we want, and can there be a link?
+    fn meet(&mut self, id: ConnectionId, established: Established) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        let (address, outbound) = (connection.remote, connection.outbound);
+        let remote = &established.remote;
+        self.maker.identified(id, remote.name);
+        if remote.name == self.config.name {
+            let error = self.own_name_error(address, remote.uid);
+            self.tell_collision(address, remote);
+            return self.end(id, error, TcpSide::Open);
+        }
+        // "For outbound connections to a discovered address the peer must be known already."
+        let accept_unknown = !outbound || self.maker.is_direct(id);
+        let registered = match self.peers.register(remote, accept_unknown, &mut self.random) {
+            Ok(registered) => registered,
+            Err(error) => return self.end(id, ConnectionError::Register(error), TcpSide::Open),
+        };
+        self.have_effects(registered.effects);
+
+        let session_key = established.overlay_key().cloned();
+        let Established { session, version, remote, connection_uid, trusted, .. } = established;
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let (key, value) = sync::FEATURE;
+        let digests = remote.further.get(key).is_some_and(|text| text == value);
+        connection.read_deadline = self.now + READ_TIMEOUT;
+        connection.phase = Phase::Peered(Box::new(Peered {
+            session,
+            version: version.number(),
+            peer: remote.name,
+            nickname: remote.nickname,
+            uid: remote.uid,
+            connection_uid,
+            trusted,
+            switched: remote.overlays.is_some(),
+            digests,
+            restarted: registered.restarted,
+            since: self.now,
+            stage: Stage::Preparing,
+            buckets: Buckets::default(),
+            heartbeat_at: self.now + HEARTBEAT,
+        }));
+        let request = LinkRequest {
+            id,
+            own: self.config.name,
+            remote: remote.name,
+            connection_uid,
+            outbound,
+            local_address: connection.local,
+            remote_address: connection.remote,
+            own_short_id: self.short_id(),
+            remote_short_id: remote.short_id,
+            session_key,
+            overlays: remote.overlays,
+            remote_features: remote.further,
+        };
+        self.outputs.push_back(Output::Prepare(Box::new(request)));
+    }
+
+    fn own_name_error(&self, address: SocketAddr, theirs: Uid) -> ConnectionError {
+        let (name, ours) = (self.config.name, self.config.uid);
+        if theirs == ours {
+            ConnectionError::ConnectedToSelf
+        } else {
+            ConnectionError::NameCollision { name, address, ours, theirs }
+        }
+    }
+
+    fn tell_collision(&mut self, address: SocketAddr, remote: &Features) {
+        if remote.uid == self.config.uid || self.collisions.contains(&remote.uid) {
+            return;
+        }
+        if self.collisions.len() >= MAX_COLLISIONS {
+            self.collisions.pop_first();
+        }
+        self.collisions.insert(remote.uid);
+        let (nickname, uid) = (remote.nickname.clone(), remote.uid);
+        self.event(Event::NameCollision { name: remote.name, address, nickname, uid });
+    }
+
+    /// The link is made: the connection enters the own record, unless another one to the same
+    /// peer stays or there are too many.
+    pub(super) fn register(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        let Some(peered) = connection.peered().filter(|p| p.stage == Stage::Preparing) else {
+            return;
+        };
+        let peer = peered.peer;
+        if let Err(error) = self.settle_duplicate(id, peer) {
+            return self.end(id, error, TcpSide::Open);
+        }
+        if let Some(limit) = self.config.connection_limit
+            && self.by_peer.len() >= limit
+        {
+            return self.end(id, ConnectionError::Limit(limit), TcpSide::Open);
+        }
+        let known = self.routes.unicast(peer).is_some();
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let (address, outbound) = (connection.remote, connection.outbound);
+        let Some(peered) = connection.peered_mut() else { return };
+        peered.stage = Stage::Registered { established: false };
+        peered.since = self.now;
+        peered.heartbeat_at = self.now + HEARTBEAT;
+        let (nickname, restarted) = (peered.nickname.clone(), peered.restarted);
+        connection.read_deadline = self.now + READ_TIMEOUT;
+        self.deadlines.arm(id, connection);
+
+        self.by_peer.insert(peer, id);
+        self.peers.add_connection(PeerConnection::new(peer, address, outbound));
+        self.own_record_changed(Some(peer));
+        if restarted || !known {
+            self.send_complete_states(id);
+        }
+        self.maker.added(id, peer, address, outbound);
+        self.deadlines.check_soon(self.now);
+        self.outputs.push_back(Output::Confirm { id });
+        self.event(Event::ConnectionAdded { id, peer, nickname, address, outbound });
+        // What came while the link was being made.
+        self.read_messages(id);
+    }
+
+    /// Decides between a new connection and one that exists to the same peer, if any. Both ends
+    /// come to the same decision.
+    fn settle_duplicate(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerName,
+    ) -> Result<(), ConnectionError> {
+        let Some(other) = self.by_peer.get(&peer).copied() else { return Ok(()) };
+        let peered = |id| self.connections.get(&id).and_then(Connection::peered);
+        let (Some(new), Some(old)) = (peered(id), peered(other)) else { return Ok(()) };
+        if new.uid != old.uid {
+            return self.settle_restart(id, other, peer);
+        }
+        match new.connection_uid.cmp(&old.connection_uid) {
+            std::cmp::Ordering::Less => {
+                self.end(other, ConnectionError::Replaced(peer), TcpSide::Open);
+                Ok(())
+            }
+            std::cmp::Ordering::Greater => {
+                // If the other one is dead and we do not know it yet, this finds out.
+                self.transmit(other, &Message::Heartbeat);
+                Err(ConnectionError::Duplicate(peer))
+            }
+            std::cmp::Ordering::Equal => {
+                self.end(other, ConnectionError::Duplicate(peer), TcpSide::Open);
+                Err(ConnectionError::Duplicate(peer))
+            }
+        }
+    }
+
+    /// The new connection is from another incarnation of the peer, which knows nothing of the
+    /// old connection: that one is dead, whatever the numbers say. But an incarnation that comes
+    /// back has never been away: then two machines have one name.
+    fn settle_restart(
+        &mut self,
+        id: ConnectionId,
+        other: ConnectionId,
+        peer: PeerName,
+    ) -> Result<(), ConnectionError> {
+        let peered = |id| self.connections.get(&id).and_then(Connection::peered);
+        let (Some(new), Some(old)) = (peered(id), peered(other)) else { return Ok(()) };
+        let (new_uid, old_uid) = (new.uid, old.uid);
+        if self.replaced.get(&peer) == Some(&new_uid) {
+            let nickname = new.nickname.clone();
+            let address = self.connections.get(&id).map(|connection| connection.remote);
+            if let Some(address) = address
+                && !self.collisions.contains(&new_uid)
+            {
+                self.collisions.insert(new_uid);
+                self.event(Event::NameCollision { name: peer, address, nickname, uid: new_uid });
+            }
+            return Err(ConnectionError::Duplicate(peer));
+        }
+        if self.replaced.len() >= MAX_REPLACED {
+            self.replaced.pop_first();
+        }
+        self.replaced.insert(peer, old_uid);
+        self.end(other, ConnectionError::Replaced(peer), TcpSide::Open);
+        Ok(())
+    }
+
+    /// Frames get through.
+    pub(super) fn establish(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let address = connection.remote;
+        let Some(peered) = connection.peered_mut() else { return };
+        if peered.stage != (Stage::Registered { established: false }) {
+            return;
+        }
+        peered.stage = Stage::Registered { established: true };
+        let (peer, nickname) = (peered.peer, peered.nickname.clone());
+        if self.peers.establish_connection(peer) {
+            self.own_record_changed(None);
+        }
+        self.event(Event::ConnectionEstablished { id, peer, nickname, address });
+    }
+
+    /// A connection, or the attempt at one, is over.
+    pub(super) fn end(&mut self, id: ConnectionId, error: ConnectionError, tcp: TcpSide) {
+        let Some(mut connection) = self.connections.remove(&id) else { return };
+        self.deadlines.disarm(id, &mut connection);
+        self.ready.remove(&id);
+        if tcp == TcpSide::Open {
+            self.outputs.push_back(Output::Close { id });
+        }
+        let mut peer = None;
+        if let Some(peered) = connection.peered() {
+            peer = Some(peered.peer);
+            self.outputs.push_back(Output::Stop { id });
+            self.peers.release(peered.peer);
+            if peered.is_registered() {
+                self.by_peer.remove(&peered.peer);
+                if self.peers.remove_connection(peered.peer) {
+                    self.own_record_changed(None);
+                }
+                self.collect_garbage();
+            }
+        }
+        if error != ConnectionError::ConnectedToSelf {
+            self.counters.connections_ended += 1;
+        }
+        let next = self.maker.ended(self.now, id, &error, &mut self.random, &mut self.ids);
+        let (address, outbound) = (connection.remote, connection.outbound);
+        self.event(Event::ConnectionEnded { id, peer, address, outbound, error });
+        next.into_iter().for_each(|action| self.act(action));
+        self.deadlines.check_soon(self.now);
+    }
+
+    /// Hands bytes to the driver, and counts them until they are written.
+    pub(super) fn send(&mut self, id: ConnectionId, bytes: Bytes) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.sending(self.now, bytes.len());
+        if let Err(error) = connection.backlog() {
+            self.doomed.push_back((id, error));
+            return;
+        }
+        self.deadlines.arm(id, connection);
+        self.outputs.push_back(Output::Send { id, bytes });
+    }
+}

@@ -1,0 +1,225 @@
+//! What neighbours say (spec mesh.md, sections 8 and 9).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Mesh, TcpSide, Way};
+use crate::mesh::connection::{Connection, Phase, READ_TIMEOUT, Stage};
+use crate::mesh::error::ConnectionError;
+use crate::mesh::gossip::sender::Pending;
+use crate::mesh::gossip::surrogate::Surrogate;
+use crate::mesh::gossip::sync::{self, SyncMessage};
+use crate::mesh::gossip::{Channel, GossipError, Outbox};
+use crate::mesh::output::{Control, Output};
+use crate::mesh::{ConnectionId, Gossip, LegacyControl, Message, PeerName, Unicast};
+
+/// The channel of the topology itself.
+pub(super) const TOPOLOGY: &str = "topology";
+
+/// Channels that are only relayed. There are three in the original, and each takes memory.
+const MAX_SURROGATES: usize = 64;
+
+impl Mesh {
+    pub(super) fn receive(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let early = connection.takes_early(bytes.len());
+        match &mut connection.phase {
+            Phase::Dialling => {}
+            Phase::Handshaking { .. } => self.continue_handshake(id, bytes),
+            Phase::Peered(peered) if peered.stage != Stage::Preparing => {
+                peered.session.handle_bytes(bytes);
+                self.read_messages(id);
+            }
+            Phase::Peered(peered) if early => peered.session.handle_bytes(bytes),
+            Phase::Peered(_) => {
+                let error = ConnectionError::Link("not made in time".to_owned());
+                self.end(id, error, TcpSide::Open);
+            }
+        }
+    }
+
+    /// Deals with the messages that are complete.
+    pub(super) fn read_messages(&mut self, id: ConnectionId) {
+        loop {
+            let Some(connection) = self.connections.get_mut(&id) else { return };
+            let Some(peered) = connection.peered_mut().filter(|peered| peered.is_registered())
+            else {
+                return;
+            };
+            let result = match peered.session.poll_message() {
+                Ok(None) => return,
+                Ok(Some(message)) => {
+                    connection.read_deadline = self.now + READ_TIMEOUT;
+                    self.counters.messages_received += 1;
+                    self.counters.bytes_received += message.len() as u64;
+                    self.handle_message(id, &message)
+                }
+                Err(error) => Err(ConnectionError::Malformed(error.to_string())),
+            };
+            if let Err(error) = result {
+                return self.end(id, error, TcpSide::Open);
+            }
+        }
+    }
+
+    fn handle_message(&mut self, id: ConnectionId, bytes: &Bytes) -> Result<(), ConnectionError> {
+        let Some(peered) = self.connections.get(&id).and_then(Connection::peered) else {
+            return Ok(());
+        };
+        let (peer, switched, digests) = (peered.peer, peered.switched, peered.digests);
+        let mut control = |control| self.outputs.push_back(Output::Control { id, control });
+        match Message::decode(bytes) {
+            Some(Message::Heartbeat) => {}
+            Some(Message::LegacyControl(message, _)) if !switched => {
+                let (message, data) = (message.number(), bytes.slice(1..));
+                control(Control::Legacy { message, data });
+            }
+            Some(Message::Control(_)) if switched => control(Control::Switched(bytes.slice(1..))),
+            Some(Message::Gossip(payload)) => {
+                self.counters.gossip_received += 1;
+                let gossip = Gossip::decode(payload).map_err(malformed)?;
+                self.handle_gossip(peer, gossip)?;
+            }
+            Some(Message::Broadcast(payload)) => {
+                self.counters.gossip_received += 1;
+                let gossip = Gossip::decode(payload).map_err(malformed)?;
+                self.handle_broadcast(gossip)?;
+            }
+            Some(Message::Unicast(payload)) => {
+                self.counters.gossip_received += 1;
+                let unicast = Unicast::decode(payload).map_err(malformed)?;
+                if unicast.destination == self.config.name {
+                    self.handle_unicast(unicast)?;
+                } else {
+                    self.relay_unicast(peer, unicast.destination, payload);
+                }
+            }
+            Some(Message::Unknown { tag: sync::TAG, payload }) if digests => {
+                let message = SyncMessage::decode(payload).map_err(malformed)?;
+                message.into_iter().for_each(|message| self.handle_sync(id, message));
+            }
+            _ => self.counters.messages_ignored += 1,
+        }
+        Ok(())
+    }
+
+    fn handle_gossip(&mut self, from: PeerName, gossip: Gossip<'_>) -> Result<(), ConnectionError> {
+        let Gossip { channel, data, .. } = gossip;
+        let except = Some(from);
+        if channel == TOPOLOGY {
+            let delta = self.update_topology(data)?.delta;
+            if !delta.is_empty() {
+                let content = Pending::Records(Arc::new(delta));
+                self.spread(channel.into(), Way::Neighbours { except }, content);
+            }
+            return Ok(());
+        }
+        let now = self.now;
+        let news =
+            self.with_channel(channel, |channel, out| channel.handle_gossip(now, data, out))?;
+        if let Some(news) = news.flatten() {
+            self.spread(channel.into(), Way::Neighbours { except }, Pending::Data(news));
+        }
+        Ok(())
+    }
+
+    fn handle_broadcast(&mut self, gossip: Gossip<'_>) -> Result<(), ConnectionError> {
+        let Gossip { channel, source, data } = gossip;
+        if source == self.config.name {
+            // Sent round in a circle while routes differ: once was enough.
+            self.counters.messages_ignored += 1;
+            return Ok(());
+        }
+        let way = Way::Broadcast { source };
+        if channel == TOPOLOGY {
+            let names = self.update_topology(data)?.names;
+            if !names.is_empty() {
+                self.spread(channel.into(), way, Pending::Records(Arc::new(names)));
+            }
+            return Ok(());
+        }
+        let now = self.now;
+        let news = self.with_channel(channel, |channel, out| {
+            channel.handle_broadcast(now, source, data, out)
+        })?;
+        if let Some(news) = news.flatten() {
+            self.spread(channel.into(), way, Pending::Data(news));
+        }
+        Ok(())
+    }
+
+    fn handle_unicast(&mut self, unicast: Unicast<'_>) -> Result<(), ConnectionError> {
+        let Unicast { channel, source, data, .. } = unicast;
+        if channel == TOPOLOGY {
+            let reason = "the topology is never sent to one peer alone".to_owned();
+            return Err(ConnectionError::Gossip { channel: channel.to_owned(), reason });
+        }
+        let now = self.now;
+        self.with_channel(channel, |channel, out| channel.handle_unicast(now, source, data, out))?;
+        Ok(())
+    }
+
+    /// Calls a channel, made up if nobody here takes part in it, and does what it wants done.
+    /// `None` if there are too many channels already.
+    fn with_channel<T>(
+        &mut self,
+        name: &str,
+        call: impl FnOnce(&mut dyn Channel, &mut Outbox) -> Result<T, GossipError>,
+    ) -> Result<Option<T>, ConnectionError> {
+        if !self.channels.contains_key(name) {
+            if self.surrogates >= MAX_SURROGATES {
+                self.counters.messages_ignored += 1;
+                return Ok(None);
+            }
+            self.surrogates += 1;
+            self.channels.insert(name.into(), Box::<Surrogate>::default());
+        }
+        let Some(channel) = self.channels.get_mut(name) else { return Ok(None) };
+        let mut out = Outbox::default();
+        let result = call(&mut **channel, &mut out);
+        self.fulfil(name, out);
+        let refused = |error: GossipError| ConnectionError::Gossip {
+            channel: name.to_owned(),
+            reason: error.0,
+        };
+        result.map(Some).map_err(refused)
+    }
+
+    pub(super) fn replace_channel(&mut self, name: &str, channel: Box<dyn Channel>) {
+        self.channels.insert(name.into(), channel);
+    }
+
+    /// What the transports say to those of the neighbour.
+    pub(super) fn transmit_control(&mut self, id: ConnectionId, control: &Control) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        let Some(peered) = connection.registered() else { return };
+        let message = match control {
+            Control::Switched(payload) if peered.switched => Message::Control(payload),
+            Control::Legacy { message, data } if !peered.switched => {
+                let Some(message) = LegacyControl::from_number(*message) else { return };
+                Message::LegacyControl(message, data)
+            }
+            Control::Switched(_) | Control::Legacy { .. } => return,
+        };
+        self.transmit(id, &message);
+    }
+
+    /// Seals a message and sends it.
+    pub(super) fn transmit(&mut self, id: ConnectionId, message: &Message<'_>) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(peered) = connection.peered_mut() else { return };
+        match peered.session.seal(message) {
+            Ok(frame) => {
+                self.counters.messages_sent += 1;
+                self.counters.bytes_sent += frame.len() as u64;
+                self.send(id, frame);
+            }
+            Err(_) => self.counters.dropped_too_long += 1,
+        }
+    }
+}
+
+fn malformed(error: impl std::error::Error) -> ConnectionError {
+    ConnectionError::Malformed(error.to_string())
+}

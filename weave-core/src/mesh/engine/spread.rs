@@ -1,0 +1,302 @@
+//! Gossip on its way out (spec mesh.md, sections 9.1 and 9.2).
+//!
+//! Gossip and broadcasts wait until the routes are up to date, then in the buckets of each
+//! connection they go to, and are encoded when that connection has nothing more to write.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Mesh;
+use super::messages::TOPOLOGY;
+use crate::mesh::connection::Connection;
+use crate::mesh::gossip::Outbox;
+use crate::mesh::gossip::channel::Wish;
+use crate::mesh::gossip::sender::{Parcel, Pending};
+use crate::mesh::gossip::sync::{self, SyncMessage};
+use crate::mesh::{ConnectionId, Gossip, Message, PeerName, Unicast};
+
+/// Whom gossip goes to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Way {
+    /// Some neighbours, drawn at random.
+    Neighbours { except: Option<PeerName> },
+    /// Those who have it from us, of all that `source` tells.
+    Broadcast { source: PeerName },
+}
+
+/// What waits for the routes, merged, with bounds.
+#[derive(Default)]
+pub(super) struct Deferred {
+    waiting: BTreeMap<(Arc<str>, Way), Pending>,
+    bytes: usize,
+}
+
+impl Deferred {
+    /// Ways and channels that wait at most.
+    const MAX_WAITING: usize = 4096;
+    /// Bytes that wait at most, as the channels count them.
+    const MAX_BYTES: usize = 32 << 20;
+
+    /// Returns false if there was no room.
+    fn push(&mut self, channel: Arc<str>, way: Way, content: Pending) -> bool {
+        let full = self.waiting.len() >= Self::MAX_WAITING || self.bytes >= Self::MAX_BYTES;
+        let key = (channel, way);
+        let mut slot = self.waiting.remove(&key);
+        if full && slot.is_none() {
+            return false;
+        }
+        self.bytes -= slot.as_ref().map_or(0, Pending::size);
+        Pending::merge(&mut slot, content);
+        self.bytes += slot.as_ref().map_or(0, Pending::size);
+        slot.into_iter().for_each(|slot| drop(self.waiting.insert(key.clone(), slot)));
+        true
+    }
+}
+
+/// What was encoded for one neighbour and is likely to go to the next one as well.
+#[derive(Default)]
+pub(super) struct Encoded(Vec<(Parcel, Vec<Bytes>)>);
+
+impl Encoded {
+    /// Different things remembered: a few neighbours are served in turn with the same.
+    const MAX: usize = 8;
+
+    fn get(&self, parcel: &Parcel) -> Option<&Vec<Bytes>> {
+        self.0.iter().find(|(known, _)| known.is_same(parcel)).map(|(_, messages)| messages)
+    }
+
+    fn insert(&mut self, parcel: Parcel, messages: Vec<Bytes>) {
+        if self.0.len() >= Self::MAX {
+            self.0.remove(0);
+        }
+        self.0.push((parcel, messages));
+    }
+
+    /// Records may change from here on.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl Mesh {
+    /// Sends on its way, or keeps until the routes are there.
+    pub(super) fn spread(&mut self, channel: Arc<str>, way: Way, content: Pending) {
+        if self.deadlines.routes.is_none() {
+            self.dispatch(&channel, way, &content);
+        } else if !self.deferred.push(channel, way, content) {
+            self.counters.dropped_backlog += 1;
+        }
+    }
+
+    /// The routes are there.
+    pub(super) fn dispatch_deferred(&mut self) {
+        let Deferred { waiting, .. } = std::mem::take(&mut self.deferred);
+        for ((channel, way), content) in waiting {
+            self.dispatch(&channel, way, &content);
+        }
+    }
+
+    fn dispatch(&mut self, channel: &Arc<str>, way: Way, content: &Pending) {
+        let routes = Arc::clone(&self.routes);
+        let (source, hops) = match way {
+            Way::Neighbours { except } => {
+                (None, routes.random_neighbours(except, &mut self.random))
+            }
+            Way::Broadcast { source } => (Some(source), routes.broadcast_all(source).to_vec()),
+        };
+        for hop in hops {
+            if let Some(id) = self.by_peer.get(&hop).copied() {
+                self.enqueue(id, channel, source, content.clone());
+            }
+        }
+    }
+
+    fn enqueue(
+        &mut self,
+        id: ConnectionId,
+        channel: &Arc<str>,
+        broadcast_source: Option<PeerName>,
+        content: Pending,
+    ) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(peered) = connection.peered_mut() else { return };
+        let channel = Arc::clone(channel);
+        if !peered.buckets.push(Parcel { channel, broadcast_source, content }) {
+            self.counters.dropped_backlog += 1;
+        }
+        self.ready.insert(id);
+    }
+
+    /// Encodes what waits for a connection, while that has little else to write.
+    pub(super) fn send_waiting(&mut self, id: ConnectionId) {
+        loop {
+            let Some(connection) = self.connections.get_mut(&id) else { return };
+            if !connection.wants_gossip() {
+                return;
+            }
+            let Some(parcel) = connection.peered_mut().and_then(|peered| peered.buckets.pop())
+            else {
+                return;
+            };
+            let broadcast = parcel.broadcast_source.is_some();
+            for payload in self.encode(parcel) {
+                self.counters.gossip_sent += 1;
+                if broadcast {
+                    self.transmit(id, &Message::Broadcast(&payload));
+                } else {
+                    self.transmit(id, &Message::Gossip(&payload));
+                }
+            }
+        }
+    }
+
+    fn encode(&mut self, parcel: Parcel) -> Vec<Bytes> {
+        if let Some(messages) = self.encoded.get(&parcel) {
+            return messages.clone();
+        }
+        let payloads = match &parcel.content {
+            Pending::Records(names) => self.peers.encode(names),
+            Pending::Data(data) => data.encode(),
+        };
+        let channel = &*parcel.channel;
+        let source = parcel.broadcast_source.unwrap_or(self.config.name);
+        let message = |data: &Bytes| Bytes::from(Gossip { channel, source, data }.encode());
+        let messages: Vec<Bytes> = payloads.iter().map(message).collect();
+        self.encoded.insert(parcel, messages.clone());
+        messages
+    }
+
+    /// Does what a channel wants done.
+    pub(super) fn fulfil(&mut self, channel: &str, out: Outbox) {
+        for wish in out.wishes {
+            match wish {
+                Wish::Unicast(to, payload) => self.send_unicast(channel, to, &payload),
+                Wish::Broadcast(data) => {
+                    let way = Way::Broadcast { source: self.config.name };
+                    self.spread(channel.into(), way, Pending::Data(data));
+                }
+                Wish::Gossip(data) => {
+                    let way = Way::Neighbours { except: None };
+                    self.spread(channel.into(), way, Pending::Data(data));
+                }
+            }
+        }
+    }
+
+    pub(super) fn send_unicast(&mut self, channel: &str, to: PeerName, data: &[u8]) {
+        let source = self.config.name;
+        let payload = Unicast { channel, source, destination: to, data }.encode();
+        self.transmit_unicast(None, to, &payload);
+    }
+
+    /// Passes on a unicast for another peer, as it is.
+    pub(super) fn relay_unicast(&mut self, from: PeerName, to: PeerName, payload: &[u8]) {
+        if self.transmit_unicast(Some(from), to, payload) {
+            self.counters.unicasts_relayed += 1;
+        }
+    }
+
+    fn transmit_unicast(&mut self, from: Option<PeerName>, to: PeerName, payload: &[u8]) -> bool {
+        // Back to where it came from: routes differ at the moment, and it would circle.
+        let hop = self.routes.unicast_all(to).filter(|hop| Some(*hop) != from);
+        let Some(id) = hop.and_then(|hop| self.by_peer.get(&hop).copied()) else {
+            self.counters.unicasts_unroutable += 1;
+            return false;
+        };
+        if !self.connections.get(&id).is_some_and(|c| c.takes_unicast(payload.len())) {
+            self.counters.dropped_backlog += 1;
+            return false;
+        }
+        self.counters.gossip_sent += 1;
+        self.transmit(id, &Message::Unicast(payload));
+        true
+    }
+
+    /// To a new neighbour: all that is known, on every channel.
+    pub(super) fn send_complete_states(&mut self, id: ConnectionId) {
+        if self.connections.get(&id).and_then(Connection::peered).is_some_and(|p| p.digests) {
+            let inventory = self.inventory();
+            self.transmit_sync(id, &SyncMessage::Ask(inventory));
+        } else {
+            let names = Pending::Records(Arc::new(self.peers.names().collect()));
+            self.enqueue(id, &TOPOLOGY.into(), None, names);
+        }
+        for (channel, state) in self.complete_states() {
+            self.enqueue(id, &channel, None, state);
+        }
+    }
+
+    /// To some neighbours, from time to time: all that is known, on every channel.
+    pub(super) fn gossip_complete_states(&mut self) {
+        if self.deadlines.routes.is_some() {
+            self.calculate_routes();
+        }
+        self.gossip_topology();
+        for (channel, state) in self.complete_states() {
+            self.spread(channel, Way::Neighbours { except: None }, state);
+        }
+    }
+
+    /// As the original does, but to those who understand it only the digest.
+    fn gossip_topology(&mut self) {
+        let routes = Arc::clone(&self.routes);
+        let digest = SyncMessage::Digest(self.inventory().digest());
+        let mut names = None;
+        for hop in routes.random_neighbours(None, &mut self.random) {
+            let Some(id) = self.by_peer.get(&hop).copied() else { continue };
+            let peered = self.connections.get(&id).and_then(Connection::peered);
+            if peered.is_some_and(|peered| peered.digests) {
+                self.transmit_sync(id, &digest);
+            } else {
+                let all = names.get_or_insert_with(|| {
+                    Pending::Records(Arc::new(self.peers.names().collect()))
+                });
+                let all = all.clone();
+                self.enqueue(id, &TOPOLOGY.into(), None, all);
+            }
+        }
+    }
+
+    fn complete_states(&mut self) -> Vec<(Arc<str>, Pending)> {
+        let now = self.now;
+        let states = self.channels.iter_mut().filter_map(|(name, channel)| {
+            Some((Arc::clone(name), Pending::Data(channel.complete_state(now)?)))
+        });
+        states.collect()
+    }
+
+    pub(super) fn handle_sync(&mut self, id: ConnectionId, message: SyncMessage) {
+        let (theirs, may_answer) = match message {
+            SyncMessage::Digest(theirs) => {
+                if theirs != self.inventory().digest() {
+                    let inventory = self.inventory();
+                    self.transmit_sync(id, &SyncMessage::Ask(inventory));
+                }
+                return;
+            }
+            SyncMessage::Ask(theirs) => (theirs, true),
+            SyncMessage::Answer(theirs) => (theirs, false),
+        };
+        let difference = self.inventory().compare(&theirs);
+        if !difference.to_send.is_empty() {
+            let names = Pending::Records(Arc::new(difference.to_send));
+            self.enqueue(id, &TOPOLOGY.into(), None, names);
+        }
+        if difference.to_fetch && may_answer {
+            let inventory = self.inventory();
+            self.transmit_sync(id, &SyncMessage::Answer(inventory));
+        }
+    }
+
+    fn transmit_sync(&mut self, id: ConnectionId, message: &SyncMessage) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        // A peer that does not take even this much will be told when it reads again.
+        if connection.takes_unicast(0) {
+            self.counters.gossip_sent += 1;
+            let payload = message.encode();
+            self.transmit(id, &Message::Unknown { tag: sync::TAG, payload: &payload });
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! What is known of the mesh, and what follows from its changes (spec mesh.md, sections 10 to
+//! 14 and 17).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::{Mesh, Way};
+use crate::mesh::engine::messages::TOPOLOGY;
+use crate::mesh::error::ConnectionError;
+use crate::mesh::gossip::Outbox;
+use crate::mesh::gossip::sender::Pending;
+use crate::mesh::gossip::sync::Inventory;
+use crate::mesh::maker::Candidates;
+use crate::mesh::output::{Event, Output};
+use crate::mesh::{Applied, Effects, PeerName, Routes, Uid};
+
+impl Mesh {
+    /// Applies what a neighbour tells about peers.
+    pub(super) fn update_topology(&mut self, payload: &[u8]) -> Result<Applied, ConnectionError> {
+        let applied = self.peers.apply_update(payload, &mut self.random).map_err(|error| {
+            ConnectionError::Gossip { channel: TOPOLOGY.to_owned(), reason: error.to_string() }
+        })?;
+        self.have_effects(applied.effects);
+        if !applied.delta.is_empty() {
+            self.encoded.clear();
+            self.deadlines.routes_soon(self.now);
+            self.deadlines.check_soon(self.now);
+            self.deadlines.collect_soon(self.now);
+        }
+        Ok(applied)
+    }
+
+    pub(super) fn have_effects(&mut self, effects: Effects) {
+        if effects.announce_own {
+            self.own_record_changed(None);
+        }
+        if effects.short_ids_changed {
+            self.outputs.push_back(Output::ShortIdsChanged);
+        }
+        if let Some(short_id) = effects.new_short_id {
+            self.event(Event::ShortIdReassigned { short_id });
+        }
+    }
+
+    /// The own record is another one: routes follow, and the others have to know. So do they of
+    /// a new neighbour, of whom they may not have heard.
+    pub(super) fn own_record_changed(&mut self, neighbour: Option<PeerName>) {
+        self.encoded.clear();
+        self.unannounced.extend(neighbour);
+        self.deadlines.routes_soon(self.now);
+        self.deadlines.announce_soon(self.now);
+    }
+
+    pub(super) fn announce_changes(&mut self) {
+        let mut names = std::mem::take(&mut self.unannounced);
+        names.insert(self.config.name);
+        let content = Pending::Records(Arc::new(names));
+        self.spread(TOPOLOGY.into(), Way::Neighbours { except: None }, content);
+    }
+
+    pub(super) fn calculate_routes(&mut self) {
+        self.deadlines.routes = None;
+        self.counters.route_calculations += 1;
+        let routes = Routes::new(self.peers.graph(), self.config.name);
+        if routes != *self.routes {
+            self.routes = Arc::new(routes);
+            self.outputs.push_back(Output::RoutesChanged(Arc::clone(&self.routes)));
+        }
+        self.dispatch_deferred();
+    }
+
+    /// Forgets peers to which no chain of connections leads.
+    pub(super) fn collect_garbage(&mut self) {
+        self.deadlines.collection = None;
+        let collected = self.peers.collect_garbage(&mut self.random);
+        self.have_effects(collected.effects);
+        if collected.removed.is_empty() {
+            return;
+        }
+        self.encoded.clear();
+        self.deadlines.routes_soon(self.now);
+        let names: Vec<PeerName> = collected.removed.iter().map(|peer| peer.name).collect();
+        for peer in collected.removed {
+            // Placeholders were never more than hearsay.
+            if peer.uid != Uid(0) {
+                self.event(Event::PeerRemoved { peer: peer.name, nickname: peer.nickname });
+            }
+        }
+        let channels: Vec<Arc<str>> = self.channels.keys().cloned().collect();
+        for channel in channels {
+            let mut out = Outbox::default();
+            if let Some(handler) = self.channels.get_mut(&channel) {
+                handler.peers_removed(self.now, &names, &mut out);
+            }
+            self.fulfil(&channel, out);
+        }
+        self.outputs.push_back(Output::PeersRemoved(names));
+    }
+
+    /// The records that are known here, but for placeholders.
+    pub(super) fn inventory(&self) -> Inventory {
+        let known = self.peers.iter().filter(|peer| peer.uid != Uid(0));
+        Inventory(known.map(|peer| (peer.name, peer.edition())).collect())
+    }
+
+    /// Where peers that are not connected may be reached, as others tell.
+    pub(super) fn candidates(&self) -> Candidates {
+        let mut candidates = Candidates::default();
+        let own = self.config.name;
+        let missing: BTreeSet<PeerName> = self
+            .peers
+            .names()
+            .filter(|name| *name != own && !self.by_peer.contains_key(name))
+            .collect();
+        if missing.is_empty() {
+            return candidates;
+        }
+        let port = self.config.port;
+        // Addresses that somebody did reach go before those that are guessed.
+        for outbound in [true, false] {
+            for teller in self.peers.iter().filter(|peer| peer.name != own) {
+                let connections = teller.connections.iter();
+                for connection in connections.filter(|c| c.outbound == outbound) {
+                    if missing.contains(&connection.remote)
+                        && let Some(address) = connection.address.socket()
+                    {
+                        candidates.offer(connection.remote, address, outbound, port);
+                    }
+                }
+            }
+        }
+        candidates
+    }
+
+    /// What people call a peer.
+    pub(super) fn nicknames(&self) -> BTreeMap<PeerName, &str> {
+        self.peers.iter().map(|peer| (peer.name, peer.nickname.as_str())).collect()
+    }
+}

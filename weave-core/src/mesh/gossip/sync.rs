@@ -1,0 +1,234 @@
+//! How two of our own routers compare what they know of the topology, without sending it.
+//!
+//! The original sends the records of all peers to some neighbours every 30 s, and again to each
+//! new neighbour. Between peers that announce the feature [`FEATURE`], a digest or an inventory
+//! takes the place of that:
+//!
+//! ```text
+//!   tag 64:
+//!   | 0 | digest of the inventory: 32 bytes |      "this is what I know"
+//!   | 1 | inventory |                              "I know this: send what I lack, and ask me"
+//!   | 2 | inventory |                              "send what I lack"
+//!
+//!   inventory, ascending by name, of every peer whose record is known:
+//!   | name: 6 | uid: 8 | version: 8 | 1 if it has a short id, else 0: 1 |   ...
+//! ```
+//!
+//! A digest that differs from one's own is answered with 1; 1 is answered with the records the
+//! other side lacks (as ordinary gossip), and with 2 if it has some that are newer; 2 is
+//! answered with the records the other side lacks. So an exchange ends by itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sha2::{Digest, Sha256};
+
+use crate::mesh::{Edition, PeerName, Uid};
+
+/// Key and value in the handshake's feature map of those who understand the tag.
+pub(crate) const FEATURE: (&str, &str) = ("Gossip", "digest");
+/// Far from the tags of the original, which ignores those it does not know.
+pub(crate) const TAG: u8 = 64;
+
+const ENTRY_LEN: usize = 23;
+const DIGEST: u8 = 0;
+const ASK: u8 = 1;
+const ANSWER: u8 = 2;
+
+/// The records a router has.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Inventory(pub(crate) BTreeMap<PeerName, Edition>);
+
+/// What one side lacks of the other's records.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Difference {
+    /// Newer or only here.
+    pub(crate) to_send: BTreeSet<PeerName>,
+    /// Whether there are some newer or only there.
+    pub(crate) to_fetch: bool,
+}
+
+impl Inventory {
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        for (name, edition) in &self.0 {
+            hash.update(entry(*name, *edition));
+        }
+        hash.finalize().into()
+    }
+
+    pub(crate) fn compare(&self, theirs: &Self) -> Difference {
+        let newer = |(name, edition): &(&PeerName, &Edition), than: &Self| {
+            than.0.get(name).is_none_or(|other| *edition > other)
+        };
+        Difference {
+            to_send: self.0.iter().filter(|e| newer(e, theirs)).map(|(name, _)| *name).collect(),
+            to_fetch: theirs.0.iter().any(|e| newer(&e, self)),
+        }
+    }
+}
+
+/// A message of tag [`TAG`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum SyncMessage {
+    Digest([u8; 32]),
+    Ask(Inventory),
+    Answer(Inventory),
+}
+
+/// A message of tag [`TAG`] that makes no sense.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum SyncError {
+    #[error("topology digest of {0} bytes instead of 33")]
+    DigestLength(usize),
+    #[error("topology inventory of {0} bytes, which is no number of whole entries")]
+    InventoryLength(usize),
+    #[error("topology inventory: {0} is out of order")]
+    Order(PeerName),
+    #[error("topology inventory: {0} has flag {1}, which is neither 0 nor 1")]
+    Flag(PeerName, u8),
+}
+
+impl SyncMessage {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let (kind, inventory) = match self {
+            Self::Digest(digest) => return [&[DIGEST], &digest[..]].concat(),
+            Self::Ask(inventory) => (ASK, inventory),
+            Self::Answer(inventory) => (ANSWER, inventory),
+        };
+        let mut bytes = Vec::with_capacity(1 + inventory.0.len() * ENTRY_LEN);
+        bytes.push(kind);
+        for (name, edition) in &inventory.0 {
+            bytes.extend_from_slice(&entry(*name, *edition));
+        }
+        bytes
+    }
+
+    /// `None` for kinds that later routers may come to use.
+    pub(crate) fn decode(payload: &[u8]) -> Result<Option<Self>, SyncError> {
+        let Some((kind, rest)) = payload.split_first() else { return Ok(None) };
+        Ok(match *kind {
+            DIGEST => {
+                let digest = rest.try_into().map_err(|_| SyncError::DigestLength(payload.len()))?;
+                Some(Self::Digest(digest))
+            }
+            ASK => Some(Self::Ask(decode_inventory(rest)?)),
+            ANSWER => Some(Self::Answer(decode_inventory(rest)?)),
+            _ => None,
+        })
+    }
+}
+
+fn entry(name: PeerName, edition: Edition) -> [u8; ENTRY_LEN] {
+    let mut bytes = [0; ENTRY_LEN];
+    bytes[..6].copy_from_slice(&name.to_bytes());
+    bytes[6..14].copy_from_slice(&edition.uid.0.to_be_bytes());
+    bytes[14..22].copy_from_slice(&edition.version.to_be_bytes());
+    bytes[22] = u8::from(edition.has_short_id);
+    bytes
+}
+
+fn decode_inventory(bytes: &[u8]) -> Result<Inventory, SyncError> {
+    let (entries, rest) = bytes.as_chunks::<ENTRY_LEN>();
+    if !rest.is_empty() {
+        return Err(SyncError::InventoryLength(bytes.len()));
+    }
+    let mut inventory = BTreeMap::new();
+    let mut last = PeerName::UNKNOWN;
+    for entry in entries {
+        let [n0, n1, n2, n3, n4, n5, u @ .., flag] = *entry;
+        let [u0, u1, u2, u3, u4, u5, u6, u7, v0, v1, v2, v3, v4, v5, v6, v7] = u;
+        let name = PeerName::from_bytes([n0, n1, n2, n3, n4, n5]);
+        if name <= last {
+            return Err(SyncError::Order(name));
+        }
+        last = name;
+        if flag > 1 {
+            return Err(SyncError::Flag(name, flag));
+        }
+        let edition = Edition {
+            version: u64::from_be_bytes([v0, v1, v2, v3, v4, v5, v6, v7]),
+            uid: Uid(u64::from_be_bytes([u0, u1, u2, u3, u4, u5, u6, u7])),
+            has_short_id: flag == 1,
+        };
+        inventory.insert(name, edition);
+    }
+    Ok(Inventory(inventory))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn name(number: u64) -> PeerName {
+        PeerName::from_u64(number).unwrap()
+    }
+
+    fn edition(version: u64, uid: u64, has_short_id: bool) -> Edition {
+        Edition { version, uid: Uid(uid), has_short_id }
+    }
+
+    fn inventory(entries: &[(u64, Edition)]) -> Inventory {
+        Inventory(entries.iter().map(|(number, edition)| (name(*number), *edition)).collect())
+    }
+
+    fn some_inventory() -> impl Strategy<Value = Inventory> {
+        let entry = (1..50_u64, (0..5_u64, 0..3_u64, any::<bool>()));
+        proptest::collection::vec(entry, 0..30).prop_map(|entries| {
+            let entries = entries.into_iter();
+            Inventory(entries.map(|(n, (v, u, s))| (name(n), edition(v, u, s))).collect())
+        })
+    }
+
+    #[test]
+    fn the_difference_is_what_either_side_lacks() {
+        let ours = inventory(&[(1, edition(3, 1, false)), (2, edition(1, 1, false))]);
+        let theirs = inventory(&[(1, edition(2, 1, false)), (3, edition(1, 1, false))]);
+        let difference = ours.compare(&theirs);
+        assert_eq!(difference.to_send, BTreeSet::from([name(1), name(2)]));
+        assert!(difference.to_fetch);
+        assert_eq!(ours.compare(&ours), Difference::default());
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let good =
+            SyncMessage::Ask(inventory(&[(1, edition(1, 1, false)), (2, edition(1, 1, true))]))
+                .encode();
+        assert!(SyncMessage::decode(&good).unwrap().is_some());
+        assert_eq!(SyncMessage::decode(&good[..30]), Err(SyncError::InventoryLength(29)));
+        let mut twice = good.clone();
+        twice[6 + ENTRY_LEN] = 1;
+        assert_eq!(SyncMessage::decode(&twice), Err(SyncError::Order(name(1))));
+        let mut large = good;
+        large[2 * ENTRY_LEN] = 7;
+        assert_eq!(SyncMessage::decode(&large), Err(SyncError::Flag(name(2), 7)));
+        assert_eq!(SyncMessage::decode(&[0; 5]), Err(SyncError::DigestLength(5)));
+        assert_eq!(SyncMessage::decode(&[]), Ok(None));
+        assert_eq!(SyncMessage::decode(&[9, 9]), Ok(None));
+    }
+
+    proptest! {
+        #[test]
+        fn messages_round_trip(inventory in some_inventory(), digest: [u8; 32], kind in 0..3) {
+            let message = match kind {
+                0 => SyncMessage::Digest(digest),
+                1 => SyncMessage::Ask(inventory),
+                _ => SyncMessage::Answer(inventory),
+            };
+            prop_assert_eq!(SyncMessage::decode(&message.encode()), Ok(Some(message)));
+        }
+
+        #[test]
+        fn digests_differ_when_inventories_do(a in some_inventory(), b in some_inventory()) {
+            prop_assert_eq!(a == b, a.digest() == b.digest());
+        }
+
+        #[test]
+        fn whatever_comes_is_read_or_refused(bytes: Vec<u8>) {
+            if let Ok(Some(message)) = SyncMessage::decode(&bytes) {
+                prop_assert_eq!(message.encode(), bytes);
+            }
+        }
+    }
+}
