@@ -19,6 +19,8 @@
 
 mod event;
 mod report;
+#[cfg(test)]
+mod tests;
 mod wakes;
 
 use std::collections::{BTreeMap, VecDeque};
