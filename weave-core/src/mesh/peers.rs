@@ -115,6 +115,7 @@ pub struct Collected {
 impl Peers {
     /// The table of a router that knows only itself.
     pub fn new(name: PeerName, nickname: String, uid: Uid, short_id: ShortId) -> Self {
+        let nickname = update::cut_nickname(nickname);
         let own = Peer { nickname, uid, short_id: Some(short_id), ..Peer::placeholder(name) };
         let mut peers = Self {
             own: name,
@@ -206,7 +207,7 @@ impl Peers {
         }
         let change = self.insert(
             Peer {
-                nickname: features.nickname.clone(),
+                nickname: update::cut_nickname(features.nickname.clone()),
                 uid: features.uid,
                 short_id: features.short_id,
                 ..Peer::placeholder(features.name)

@@ -184,6 +184,10 @@ impl FrameReceiver {
             return Ok(None);
         }
         let mut message = self.buffer.split_to(LENGTH_LEN + length).split_off(LENGTH_LEN);
+        if self.buffer.is_empty() {
+            // One long message must not keep its memory for the life of the connection.
+            self.buffer = BytesMut::new();
+        }
         if let Some(cipher) = &mut self.cipher {
             let number = cipher.number;
             let broken = SessionError::BrokenSeal { number };
@@ -222,6 +226,15 @@ mod tests {
         theirs.handle_bytes(&[0x00, 0xa0, 0x00, 0x01]);
         let error = SessionError::TooLong { length: MAX_MESSAGE_LEN + 1, limit: MAX_MESSAGE_LEN };
         assert_eq!(theirs.poll_message(), Err(error));
+    }
+
+    #[test]
+    fn a_long_message_leaves_no_memory_behind() {
+        let [mut ours, mut theirs] = pair(None);
+        theirs.handle_bytes(&ours.seal(&Message::Gossip(&[7; 1 << 20])).unwrap());
+        assert!(theirs.receiver.buffer.capacity() > 1 << 20);
+        assert!(theirs.poll_message().unwrap().is_some());
+        assert_eq!(theirs.receiver.buffer.capacity(), 0);
     }
 
     #[test]

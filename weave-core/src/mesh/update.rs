@@ -214,11 +214,9 @@ fn encoder() -> Encoder {
 
 impl Peer {
     fn from_summary(summary: &PeerSummary<'_>, offset: usize) -> Result<Self, UpdateError> {
-        let mut nickname = summary.nickname.to_lossy().into_owned();
-        nickname.truncate(nickname.floor_char_boundary(MAX_NICKNAME_LEN));
         Ok(Self {
             name: name(summary.name, offset)?,
-            nickname,
+            nickname: cut_nickname(summary.nickname.to_lossy().into_owned()),
             uid: Uid(summary.uid),
             version: summary.version,
             short_id: ShortId::new(summary.short_id).filter(|_| summary.has_short_id),
@@ -238,6 +236,12 @@ impl PeerConnection {
             established: summary.established,
         })
     }
+}
+
+/// What is kept of a nickname.
+pub(super) fn cut_nickname(mut nickname: String) -> String {
+    nickname.truncate(nickname.floor_char_boundary(MAX_NICKNAME_LEN));
+    nickname
 }
 
 fn name(bytes: &[u8], offset: usize) -> Result<PeerName, UpdateError> {

@@ -379,7 +379,7 @@ fn what_is_odd_but_harmless_is_put_right() {
     let mut random = Random::new([0; 32]);
     let mut peers = alone(1);
     let odd = Peer {
-        nickname: "n".repeat(update::MAX_NICKNAME_LEN + 1),
+        nickname: "\u{e9}".repeat(update::MAX_NICKNAME_LEN),
         connections: vec![
             PeerConnection { remote: PeerName::UNKNOWN, ..to(3) },
             PeerConnection { address: "a:1".repeat(100).as_str().into(), ..to(3) },
@@ -391,7 +391,7 @@ fn what_is_odd_but_harmless_is_put_right() {
     let applied = peers.apply_update(&payload(&[nobody, odd]), &mut random).unwrap();
     assert_eq!(applied.names, BTreeSet::from([name(2)]));
     let kept = peers.get(name(2)).unwrap();
-    assert_eq!(kept.nickname.len(), update::MAX_NICKNAME_LEN);
+    assert_eq!(kept.nickname, "\u{e9}".repeat(update::MAX_NICKNAME_LEN / 2));
     assert_eq!(kept.connections.len(), 2);
     assert_eq!(kept.connection(name(3)).unwrap().address.to_string(), "");
     let address = &kept.connection(name(4)).unwrap().address;
