@@ -20,6 +20,8 @@ mod dial;
 mod log;
 mod ready;
 mod shell;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::net::SocketAddr;
