@@ -19,7 +19,7 @@ use weave_core::mesh::PeerName;
 use weave_core::mtu::{DEFAULT_FLOOR, MAX_UDP_PAYLOAD, PathMtu, UNKNOWN_MTU};
 use weave_core::switch::{Envelope, Forwarded, Forwarder, LinkEvent, LinkParams, Waker, WorkerId};
 use weave_core::time::Instant;
-use weave_core::wire::{Classified, fragment};
+use weave_core::wire::{Classified, fragment, ipv6};
 
 use crate::aggregate::{Appended, Batch};
 use crate::cipher::{Channel, Cipher, LegacyBox};
@@ -353,14 +353,19 @@ enum Way {
 
 impl Way {
     /// IPv6 is cut by nobody but its sender (RFC 8200, section 5), which hears that a packet is
-    /// too big unless many would answer at once. Weave Net sends all IPv6 like `Fragmentable`;
-    /// the receiver cannot tell.
+    /// too big unless many would answer at once, or the packet is so small that every link has to
+    /// carry it in some way. Weave Net sends all IPv6 like `Fragmentable`; the receiver cannot
+    /// tell.
     fn of(frame: &[u8], too_big: bool, broadcast: bool) -> Self {
         match Classified::of(frame) {
             Classified::Ipv4 { .. } | Classified::Ipv6 { .. } if !too_big => Self::Whole,
             Classified::Ipv4 { packet, .. } if packet.dont_fragment() => Self::TooBig,
             Classified::Ipv4 { .. } => Self::Cut,
-            Classified::Ipv6 { .. } if !broadcast => Self::TooBig,
+            Classified::Ipv6 { packet, .. }
+                if !broadcast && packet.packet().len() > ipv6::MIN_MTU =>
+            {
+                Self::TooBig
+            }
             _ => Self::Fragmentable,
         }
     }
@@ -484,6 +489,13 @@ mod tests {
             }
             assert_eq!(setup.forward(&ipv4(1500, true), true), Forwarded::TooBig { mtu });
             assert!(setup.received().is_empty());
+            // Nobody would be content with less.
+            setup.discover(1300);
+            assert_eq!(setup.forward(&ipv6(1280), false), Forwarded::Taken);
+            assert_eq!(setup.received(), [[ipv6(1280)]]);
+            let small = setup.carrier.mtu().unwrap();
+            assert!(small < 1280);
+            assert_eq!(setup.forward(&ipv6(1281), false), Forwarded::TooBig { mtu: small });
             // Nobody could answer to all who get it.
             assert_eq!(setup.forward(&ipv6(length + 1), true), Forwarded::Taken);
             assert_eq!(setup.received(), [[ipv6(length + 1)]]);

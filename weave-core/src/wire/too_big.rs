@@ -174,7 +174,8 @@ fn put_packet_too_big(packet: &Ipv6<'_>, mtu: usize, out: &mut Vec<u8>) {
     let (source, destination) = (packet.destination(), packet.source());
     ipv6::Header { next_header: PROTOCOL_ICMPV6, source, destination, payload_length: length }
         .put(out);
-    let mtu = u32::try_from(mtu).unwrap_or(u32::MAX).to_be_bytes();
+    // A smaller one would be discarded (RFC 8201, section 4).
+    let mtu = u32::try_from(mtu.max(MIN_MTU)).unwrap_or(u32::MAX).to_be_bytes();
     let types = [PACKET_TOO_BIG, 0];
     let mut checksum =
         Checksum::pseudo_ipv6(source, destination, PROTOCOL_ICMPV6, u32::from(length));
@@ -263,7 +264,7 @@ mod tests {
 
         let small = ipv6_frame(17, &[0x5a; 60]);
         let reply = answer(&small, 80).unwrap();
-        assert_eq!(read_packet_too_big(&reply), (80, small[14..].to_vec()));
+        assert_eq!(read_packet_too_big(&reply), (1280, small[14..].to_vec()), "never below");
     }
 
     #[test]
