@@ -78,12 +78,13 @@ impl Instance {
         writeln!(file, "{}", std::process::id()).map_err(failed)?;
         Ok(Self { file })
     }
-}
 
-impl Drop for Instance {
-    fn drop(&mut self) {
-        // The file stays: removing it would let two processes lock two files of one name.
+    /// Stays the router of this state until the very end of the process, so that `weave stop`
+    /// waits for that.
+    pub(super) fn keep(self) {
+        // The file stays, too: if it were removed, two processes could lock two of one name.
         let _ = self.file.set_len(0);
+        std::mem::forget(self.file);
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) fn run(settings: Settings, readiness: Readiness) -> Result<()> {
         .build()
         .context("cannot start the control threads")?;
     let result = runtime.block_on(serve(settings, readiness));
-    drop(instance);
+    instance.keep();
     result
 }
 

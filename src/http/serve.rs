@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use hyper::rt::{Read, Write};
@@ -96,18 +96,19 @@ fn remove_stale_socket(path: &Path) -> io::Result<()> {
 
 /// Answers until `stop` turns true, then lets the requests that are under way finish.
 pub(crate) async fn serve(listener: Listener, routes: Router, mut stop: watch::Receiver<bool>) {
-    let routes = routes.layer(from_fn(within_time));
+    let routes = routes.layer(from_fn(guarded));
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
-            return;
+        let next = async {
+            let permit = Arc::clone(&permits).acquire_owned().await;
+            Ok::<_, io::Error>((accept(&listener).await?, permit.map_err(io::Error::other)?))
         };
         let accepted = tokio::select! {
             () = stopped(&mut stop) => break,
-            accepted = accept(&listener) => accepted,
+            accepted = next => accepted,
         };
-        let stream = match accepted {
-            Ok(stream) => stream,
+        let (stream, permit) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, mostly: give others the time to close theirs.
                 tracing::warn!(%error, "HTTP connection not accepted");
@@ -171,9 +172,14 @@ async fn answer(
     }
 }
 
-/// Also covers the body: it is read while the answer is made.
-async fn within_time(request: Request, next: Next) -> Response {
+/// The time also covers the body: it is read while the answer is made.
+async fn guarded(request: Request, next: Next) -> Response {
     tracing::debug!("[http] {} {}", request.method(), request.uri());
+    // Only browsers tell where a form comes from, and no page of ours sends any: this one is of
+    // a foreign page that hopes for a router on the machine of its reader.
+    if request.method() == Method::POST && request.headers().contains_key(header::ORIGIN) {
+        return (StatusCode::FORBIDDEN, "not for web pages\n").into_response();
+    }
     match timeout(REQUEST_TIMEOUT, next.run(request)).await {
         Ok(response) => response,
         Err(_) => (StatusCode::REQUEST_TIMEOUT, "request took too long\n").into_response(),

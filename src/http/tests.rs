@@ -145,6 +145,37 @@ async fn a_body_that_is_too_long_changes_nothing() {
 }
 
 #[tokio::test]
+async fn foreign_web_pages_change_nothing() {
+    let (told, _, address, _stop) = server(true, control_routes).await;
+    let answer = raw(
+        address,
+        "POST /forget?peer=host1 HTTP/1.1\r\nHost: x\r\nOrigin: http://example.com\r\n\
+         Connection: close\r\n\r\n",
+    )
+    .await;
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    assert_eq!(told.calls.lock().unwrap().len(), 0);
+}
+
+/// The time of the test jumps ahead whenever nothing else can be done.
+#[tokio::test(start_paused = true)]
+async fn slow_clients_are_cut_off() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let (_, _, address, _stop) = server(true, control_routes).await;
+    let form = "POST /connect HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\
+                Content-Type: application/x-www-form-urlencoded\r\n\r\npeer=";
+    for (sent, answer) in [("", ""), ("GET /status HT", ""), (form, "HTTP/1.1 408 ")] {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let mut received = String::new();
+        stream.read_to_string(&mut received).await.unwrap();
+        let wrong = answer.is_empty() && !received.is_empty();
+        assert!(received.starts_with(answer) && !wrong, "{sent:?} was answered with {received:?}");
+    }
+}
+
+#[tokio::test]
 async fn only_the_control_address_changes_things() {
     let (told, client, _, _stop) = server(true, status_routes).await;
     assert!(client.post("/connect", &[("peer", "host1")]).await.is_err());

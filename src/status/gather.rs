@@ -294,7 +294,7 @@ mod tests {
         let report = gather(&router.report(), &surroundings, now);
         let text = status::status(&report);
         assert!(text.contains("           Name: 7a:9f:eb:b6:0c:6e(host1)\n"), "{text}");
-        assert!(text.contains("       Protocol: weave 1..2\n"), "{text}");
+        assert!(text.contains("       Protocol: weave 2\n"), "{text}");
         assert_eq!(report.router.counters["frames_dropped.no_route"], 0);
     }
 

@@ -1,6 +1,8 @@
 //! The bridge that containers are plugged into, and the port through which the router hears
 //! and speaks (spec router.md, sections 4 and 6).
 
+use std::fs;
+
 use weave_core::wire::MacAddress;
 
 use crate::attach::{HOST_END, required};
@@ -97,7 +99,20 @@ async fn set_up(netlink: &Netlink, config: &BridgeConfig) -> Result<(), HostErro
     sysctl::ignore_router_advertisements(name);
     netlink.change(bridge.index, name, Change::Up).await?;
     sysctl::expire_neighbours_soon(name);
+    tell_of_firewall();
     tell_of_other_mtus(netlink, bridge.index, config.mtu).await
+}
+
+/// Where bridged packets also pass iptables, a host whose policy is to forward nothing, as
+/// Docker sets it, drops what containers say to each other.
+fn tell_of_firewall() {
+    let setting = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+    if fs::read_to_string(setting).is_ok_and(|text| text.trim() != "0") {
+        tracing::info!(
+            "packets between containers pass the FORWARD chain of iptables; if its policy is \
+             DROP, allow them there or set {setting} to 0"
+        );
+    }
 }
 
 /// A container keeps the MTU it was attached with.
