@@ -38,17 +38,6 @@ impl ShortIds {
         self.entries.get(&id)?.claimants.first().copied()
     }
 
-    /// The peers that claim an id which belongs to another one.
-    pub fn others(&self, id: ShortId) -> impl Iterator<Item = PeerName> + '_ {
-        self.entries.get(&id).into_iter().flat_map(|entry| entry.claimants.iter().skip(1).copied())
-    }
-
-    /// Ids that have an owner, ascending.
-    pub fn owned(&self) -> impl Iterator<Item = ShortId> + '_ {
-        let owned = self.entries.iter().filter(|(_, entry)| !entry.claimants.is_empty());
-        owned.map(|(id, _)| *id)
-    }
-
     pub(super) fn register(&mut self, id: ShortId, peer: PeerName) -> Change {
         let fresh = !self.entries.contains_key(&id);
         let entry = self.entries.entry(id).or_default();
@@ -72,6 +61,21 @@ impl ShortIds {
             .collect();
         let at = usize::try_from(random.below(free.len() as u64)).ok()?;
         free.get(at).copied()
+    }
+}
+
+/// For tests: what the index holds.
+#[cfg(test)]
+impl ShortIds {
+    /// The peers that claim an id which belongs to another one.
+    pub(super) fn others(&self, id: ShortId) -> impl Iterator<Item = PeerName> + '_ {
+        self.entries.get(&id).into_iter().flat_map(|entry| entry.claimants.iter().skip(1).copied())
+    }
+
+    /// Ids that have an owner, ascending.
+    pub(super) fn owned(&self) -> impl Iterator<Item = ShortId> + '_ {
+        let owned = self.entries.iter().filter(|(_, entry)| !entry.claimants.is_empty());
+        owned.map(|(id, _)| *id)
     }
 }
 

@@ -135,6 +135,8 @@ pub(super) fn decode(
                 return Err(UpdateError::TooManyLinks { limit: limits.links });
             }
             keep_later_of_each(&mut peer.connections);
+            // It stays as it is until the next version comes.
+            peer.connections.shrink_to_fit();
             update.records.insert(peer.name, peer);
         }
     }

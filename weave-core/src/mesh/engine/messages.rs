@@ -88,11 +88,11 @@ impl Mesh {
             }
             Some(Message::Unicast(payload)) => {
                 self.counters.gossip_received += 1;
-                let unicast = Unicast::decode(payload).map_err(malformed)?;
-                if unicast.destination == self.config.name {
-                    self.handle_unicast(unicast)?;
+                let destination = Unicast::destination(payload).map_err(malformed)?;
+                if destination == self.config.name {
+                    self.handle_unicast(Unicast::decode(payload).map_err(malformed)?)?;
                 } else {
-                    self.relay_unicast(peer, unicast.destination, payload);
+                    self.relay_unicast(peer, destination, payload);
                 }
             }
             Some(Message::Unknown { tag: sync::TAG, payload }) if digests => {
