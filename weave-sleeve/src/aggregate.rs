@@ -16,7 +16,7 @@ use weave_core::mesh::PeerName;
 use weave_core::mtu::MAX_UDP_PAYLOAD;
 
 use crate::cipher::{Channel, Cipher, NoncesExhausted};
-use crate::datagram::Record;
+use crate::datagram::Draft;
 
 /// Frames taken before a datagram is closed even though more would fit.
 const FRAMES_PER_ROUND: usize = 100;
@@ -74,7 +74,7 @@ impl Batch {
         cipher: &Cipher,
         max_payload: usize,
         own: PeerName,
-        record: &Record<'_>,
+        record: &Draft<impl Fn(&mut [u8])>,
     ) -> Result<Appended, NoncesExhausted> {
         let max_payload = max_payload.min(MAX_UDP_PAYLOAD);
         if let Some(open) = &mut self.open {
@@ -131,7 +131,7 @@ impl Batch {
     }
 }
 
-fn emit(record: &Record<'_>, buffer: &mut [u8]) -> usize {
+fn emit(record: &Draft<impl Fn(&mut [u8])>, buffer: &mut [u8]) -> usize {
     record.emit(buffer).expect("a datagram is below 64 KiB and the arena has room for it")
 }
 
@@ -175,7 +175,8 @@ mod tests {
             let frame = vec![u8::try_from(index % 251).unwrap(); *length];
             let (source, destination) =
                 (PeerName::from_bytes([2; 6]), PeerName::from_bytes([4; 6]));
-            let record = Record { source, destination, frame: &frame };
+            let write = |place: &mut [u8]| place.copy_from_slice(&frame);
+            let record = Draft { source, destination, length: frame.len(), write };
             let append = |batch: &mut Batch| batch.append(&cipher, max_payload, own, &record);
             match append(&mut batch).unwrap() {
                 Appended::Taken => {}

@@ -25,8 +25,9 @@ use crate::aggregate::{Appended, Batch};
 use crate::cipher::{Channel, Cipher, LegacyBox};
 use crate::clock::Clock;
 use crate::counters::{Received, Sent};
-use crate::datagram::Record;
+use crate::datagram::{Draft, Record};
 use crate::link::{LinkMachine, Special};
+use crate::offload::Segments;
 use crate::replay::Windows;
 use crate::udp::{Path, UdpSockets, Unsent};
 
@@ -67,8 +68,8 @@ struct Batches {
     unfragmented: Batch,
     /// Made when it is first needed: most traffic is not fragmentable.
     fragmentable: Option<Batch>,
-    /// For a piece of a frame that is cut here.
-    piece: Vec<u8>,
+    /// For a frame that is cut here.
+    whole: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -217,7 +218,7 @@ impl Carrier {
             Box::new(Mutex::new(Batches {
                 unfragmented: Batch::new(Channel::DontFragment),
                 fragmentable: None,
-                piece: Vec::new(),
+                whole: Vec::new(),
             }))
         });
         Some(batches.lock().unwrap_or_else(PoisonError::into_inner))
@@ -229,10 +230,12 @@ impl Carrier {
         path: &Path,
         batch: &mut Batch,
         envelope: &Envelope<'_>,
-        frame: &[u8],
+        length: usize,
+        write: impl Fn(&mut [u8]),
     ) -> bool {
         let max_payload = self.published.max_payload.load(Ordering::Relaxed);
-        let record = Record { source: envelope.source, destination: envelope.destination, frame };
+        let Envelope { source, destination, .. } = *envelope;
+        let record = Draft { source, destination, length, write };
         let append = |batch: &mut Batch| batch.append(&self.cipher, max_payload, self.own, &record);
         let mut appended = append(batch);
         if appended == Ok(Appended::Full) {
@@ -242,7 +245,7 @@ impl Carrier {
         match appended {
             Ok(Appended::Taken) => {
                 self.sent.frames.add(1);
-                self.sent.bytes.add(frame.len());
+                self.sent.bytes.add(length);
                 true
             }
             Ok(Appended::TooLong | Appended::Full) => {
@@ -254,6 +257,29 @@ impl Carrier {
                 false
             }
         }
+    }
+
+    /// Cuts an IP packet into pieces of the path's size and appends them.
+    fn append_pieces(
+        &self,
+        path: &Path,
+        batch: &mut Batch,
+        envelope: &Envelope<'_>,
+        whole: &[u8],
+        mtu: usize,
+    ) -> bool {
+        let Ok(pieces) = fragment(whole, mtu) else {
+            self.sent.oversize.add(1);
+            return false;
+        };
+        let mut taken = true;
+        for piece in pieces {
+            let write = |place: &mut [u8]| {
+                piece.write(place).expect("a place of its length");
+            };
+            taken &= self.append(path, batch, envelope, piece.frame_len(), write);
+        }
+        taken
     }
 
     /// Sends what is in a batch.
@@ -290,36 +316,39 @@ impl Forwarder for Carrier {
             self.sent.no_address.add(1);
             return Forwarded::Refused;
         };
-        let frame = envelope.frame.bytes;
-        if envelope.frame.checksum.is_some() || envelope.frame.segmentation.is_some() {
-            self.sent.unfinished.add(1);
-            return Forwarded::Dropped;
-        }
         let mtu = self.published.mtu.load(Ordering::Relaxed);
-        let way = Way::of(frame, frame.len() > mtu + ETHERNET_HEADER, envelope.broadcast);
-        let Some(mut batches) = self.batches(worker) else { return Forwarded::Refused };
-        let Batches { unfragmented, fragmentable, piece } = &mut *batches;
-        let taken = match way {
-            Way::TooBig => return Forwarded::TooBig { mtu },
-            Way::Whole => self.append(path, unfragmented, &envelope, frame),
-            Way::Cut if !self.stack_fragments() => {
-                let Ok(pieces) = fragment(frame, mtu) else {
-                    self.sent.oversize.add(1);
-                    return Forwarded::Dropped;
-                };
-                let mut taken = true;
-                for part in pieces {
-                    piece.resize(part.frame_len(), 0);
-                    taken &= part.write(piece).is_some()
-                        && self.append(path, unfragmented, &envelope, piece);
-                }
-                taken
-            }
-            Way::Cut | Way::Fragmentable => {
-                let batch = fragmentable.get_or_insert_with(|| Batch::new(Channel::Fragmentable));
-                self.append(path, batch, &envelope, frame)
-            }
+        let Ok(segments) = Segments::new(envelope.frame) else {
+            self.sent.malformed.add(1);
+            return Forwarded::Dropped;
         };
+        let longest = mtu + ETHERNET_HEADER;
+        let segments = segments.limited_to(longest);
+        let too_big = segments.longest() > longest;
+        let way = Way::of(envelope.frame.bytes, too_big, envelope.broadcast);
+        let Some(mut batches) = self.batches(worker) else { return Forwarded::Refused };
+        let Batches { unfragmented, fragmentable, whole } = &mut *batches;
+        let mut taken = true;
+        for index in 0..segments.count() {
+            let length = segments.frame_len(index);
+            let write = |place: &mut [u8]| segments.write(index, place);
+            taken &= match way {
+                Way::TooBig => return Forwarded::TooBig { mtu },
+                Way::Whole => self.append(path, unfragmented, &envelope, length, write),
+                Way::Cut if !self.stack_fragments() => {
+                    whole.resize(length, 0);
+                    write(whole);
+                    self.append_pieces(path, unfragmented, &envelope, whole, mtu)
+                }
+                Way::Cut | Way::Fragmentable => {
+                    let batch =
+                        fragmentable.get_or_insert_with(|| Batch::new(Channel::Fragmentable));
+                    self.append(path, batch, &envelope, length, write)
+                }
+            };
+        }
+        if envelope.frame.segmentation.is_some() {
+            self.sent.super_frames.add(1);
+        }
         if taken { Forwarded::Taken } else { Forwarded::Dropped }
     }
 
@@ -380,8 +409,11 @@ mod tests {
     use weave_core::switch::{ChecksumRequest, Frame};
     use weave_core::wire::Checksum;
 
+    use weave_core::wire::complete_checksum;
+
     use super::*;
     use crate::datagram::Records;
+    use crate::offload::sample::super_frame;
 
     const WORKER: WorkerId = WorkerId::new(0).expect("zero is below the limit");
 
@@ -422,6 +454,12 @@ mod tests {
                 frame: Frame::plain(frame),
                 broadcast,
             };
+            self.carrier.forward(WORKER, envelope)
+        }
+
+        fn forward_marked(&self, frame: Frame<'_>) -> Forwarded {
+            let (source, destination) = (self.carrier.own, self.carrier.remote);
+            let envelope = Envelope { source, destination, frame, broadcast: false };
             self.carrier.forward(WORKER, envelope)
         }
 
@@ -546,17 +584,46 @@ mod tests {
     }
 
     #[test]
-    fn unfinished_frames_are_not_sent_as_they_are() {
+    fn unfinished_checksums_are_finished() {
         let setup = setup(None);
         let bytes = ipv4(100, true);
-        let frame = Frame {
-            checksum: Some(ChecksumRequest { start: 34, offset: 6 }),
-            ..Frame::plain(&bytes)
-        };
-        let (source, destination) = (setup.carrier.own, setup.carrier.remote);
-        let envelope = Envelope { source, destination, frame, broadcast: false };
-        assert_eq!(setup.carrier.forward(WORKER, envelope), Forwarded::Dropped);
-        assert_eq!(setup.carrier.sent.unfinished.get(), 1);
+        let checksum = Some(ChecksumRequest { start: 34, offset: 6 });
+        let frame = Frame { checksum, ..Frame::plain(&bytes) };
+        let mut finished = bytes.clone();
+        complete_checksum(&mut finished, 34, 6).unwrap();
+        assert_eq!(setup.forward_marked(frame), Forwarded::Taken);
+        assert_eq!(setup.received(), [[finished]]);
+
+        let checksum = Some(ChecksumRequest { start: 34, offset: 600 });
+        let frame = Frame { checksum, ..Frame::plain(&bytes) };
+        assert_eq!(setup.forward_marked(frame), Forwarded::Dropped);
+        assert_eq!(setup.carrier.sent.malformed.get(), 1);
+    }
+
+    #[test]
+    fn super_frames_are_cut_to_what_the_path_takes() {
+        for key in [None, Some(SessionKey([1; 32]))] {
+            let setup = setup(key);
+            let whole = super_frame(60_000, 1348);
+            let segments = Segments::new(whole.frame()).unwrap();
+            let expected: Vec<Vec<Vec<u8>>> = (0..segments.count())
+                .map(|index| {
+                    let mut frame = vec![0; segments.frame_len(index)];
+                    segments.write(index, &mut frame);
+                    vec![frame]
+                })
+                .collect();
+            setup.carrier.published.max_payload.store(1472, Ordering::Relaxed);
+            assert_eq!(setup.forward_marked(whole.frame()), Forwarded::Taken);
+            assert_eq!(setup.received(), expected);
+            assert_eq!(setup.carrier.sent.super_frames.get(), 1);
+
+            setup.carrier.published.mtu.store(1000, Ordering::Relaxed);
+            assert_eq!(setup.forward_marked(whole.frame()), Forwarded::Taken);
+            let lengths: Vec<_> = setup.received().concat().iter().map(Vec::len).collect();
+            assert!(lengths.iter().all(|length| *length <= 1014));
+            assert_eq!(lengths.len(), 60_000_usize.div_ceil(1000 - 52));
+        }
     }
 
     #[test]

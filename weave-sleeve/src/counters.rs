@@ -26,8 +26,10 @@ pub(crate) struct Sent {
     pub(crate) datagrams: Counter,
     /// Frames that did not fit an empty datagram, or could not be cut.
     pub(crate) oversize: Counter,
-    /// Frames whose checksum or segmentation is still to be done.
-    pub(crate) unfinished: Counter,
+    /// Super-frames that are not what they are said to be.
+    pub(crate) malformed: Counter,
+    /// Super-frames that were cut into frames.
+    pub(crate) super_frames: Counter,
     /// Datagrams that the path turned out too small for.
     pub(crate) too_big: Counter,
     /// Datagrams that found the queue of the kernel full.
@@ -58,13 +60,14 @@ pub(crate) struct Received {
 }
 
 impl Sent {
-    pub(crate) fn list(&self) -> [(&'static str, u64); 10] {
+    pub(crate) fn list(&self) -> [(&'static str, u64); 11] {
         [
             ("tx_frames", self.frames.get()),
             ("tx_bytes", self.bytes.get()),
             ("tx_datagrams", self.datagrams.get()),
+            ("tx_super_frames", self.super_frames.get()),
             ("tx_dropped_oversize", self.oversize.get()),
-            ("tx_dropped_unfinished", self.unfinished.get()),
+            ("tx_dropped_malformed", self.malformed.get()),
             ("tx_dropped_too_big", self.too_big.get()),
             ("tx_dropped_queue_full", self.queue_full.get()),
             ("tx_dropped_unreachable", self.unreachable.get()),

@@ -49,9 +49,34 @@ impl Record<'_> {
     /// Writes the record to the start of `buffer`; returns its length, or none if it does not fit
     /// or the frame is longer than 65535 bytes.
     pub fn emit(&self, buffer: &mut [u8]) -> Option<usize> {
-        let length = u16::try_from(self.frame.len()).ok()?;
+        let Self { source, destination, frame } = *self;
+        let write = |place: &mut [u8]| place.copy_from_slice(frame);
+        Draft { source, destination, length: frame.len(), write }.emit(buffer)
+    }
+}
+
+/// A record whose frame is made where it is to lie.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Draft<W> {
+    pub(crate) source: PeerName,
+    pub(crate) destination: PeerName,
+    /// Length of the frame.
+    pub(crate) length: usize,
+    /// Makes the frame in a place of that length.
+    pub(crate) write: W,
+}
+
+impl<W: Fn(&mut [u8])> Draft<W> {
+    /// Length on the wire.
+    pub(crate) const fn buffer_len(&self) -> usize {
+        RECORD_HEADER + self.length
+    }
+
+    /// As [`Record::emit`].
+    pub(crate) fn emit(&self, buffer: &mut [u8]) -> Option<usize> {
+        let length = u16::try_from(self.length).ok()?;
         let (header, rest) = buffer.split_first_chunk_mut::<RECORD_HEADER>()?;
-        rest.get_mut(..self.frame.len())?.copy_from_slice(self.frame);
+        (self.write)(rest.get_mut(..self.length)?);
         header[..6].copy_from_slice(&self.source.to_bytes());
         header[6..12].copy_from_slice(&self.destination.to_bytes());
         header[12..].copy_from_slice(&length.to_be_bytes());

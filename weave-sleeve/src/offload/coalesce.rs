@@ -19,7 +19,7 @@
 
 use std::ops::Range;
 
-use weave_core::switch::{ChecksumRequest, Frame, Segmentation};
+use weave_core::switch::{ChecksumRequest, Frame, Segmentation, SegmentationKind};
 use weave_core::wire::Checksum;
 
 use super::layout::{Layout, Network, Transport, field, flag, put_u16, u16_at, u32_at};
@@ -80,6 +80,14 @@ impl<K: Copy + PartialEq> Coalescer<K> {
     pub fn new(joins: Joins) -> Self {
         let slot = |_| Slot { buffer: vec![0; CAPACITY].into(), run: None };
         Self { joins, slots: std::array::from_fn(slot), begun: 0 }
+    }
+
+    /// Makes no more super-frames of this kind. Those that are begun are still handed over.
+    pub fn do_without(&mut self, kind: SegmentationKind) {
+        match kind {
+            SegmentationKind::Tcp4 | SegmentationKind::Tcp6 => self.joins.tcp = false,
+            SegmentationKind::Udp => self.joins.udp = false,
+        }
     }
 
     /// Takes a frame, and hands over what cannot wait for more.

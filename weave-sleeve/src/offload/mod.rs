@@ -14,7 +14,7 @@
 mod coalesce;
 mod layout;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 mod segment;
 
 pub use coalesce::{Coalescer, Joins};

@@ -5,14 +5,14 @@ use weave_core::switch::{ChecksumRequest, Frame, Segmentation, SegmentationKind}
 
 /// A super-frame and its marks.
 #[derive(Clone, Debug)]
-pub(super) struct Super {
-    pub(super) bytes: Vec<u8>,
-    pub(super) checksum: ChecksumRequest,
-    pub(super) segmentation: Segmentation,
+pub(crate) struct Super {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) checksum: ChecksumRequest,
+    pub(crate) segmentation: Segmentation,
 }
 
 impl Super {
-    pub(super) fn frame(&self) -> Frame<'_> {
+    pub(crate) fn frame(&self) -> Frame<'_> {
         let Self { bytes, checksum, segmentation } = self;
         Frame { bytes, checksum: Some(*checksum), segmentation: Some(*segmentation) }
     }
@@ -20,23 +20,23 @@ impl Super {
 
 /// What a super-frame is made of.
 #[derive(Clone, Debug)]
-pub(super) struct Recipe {
-    pub(super) v6: bool,
-    pub(super) udp: bool,
-    pub(super) tags: usize,
-    pub(super) dont_fragment: bool,
-    pub(super) id: u16,
-    pub(super) sequence: u32,
-    pub(super) flags: u8,
+pub(crate) struct Recipe {
+    pub(crate) v6: bool,
+    pub(crate) udp: bool,
+    pub(crate) tags: usize,
+    pub(crate) dont_fragment: bool,
+    pub(crate) id: u16,
+    pub(crate) sequence: u32,
+    pub(crate) flags: u8,
     /// In words of four bytes.
-    pub(super) options: usize,
-    pub(super) port: u16,
-    pub(super) payload: Vec<u8>,
-    pub(super) size: u16,
+    pub(crate) options: usize,
+    pub(crate) port: u16,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) size: u16,
 }
 
 /// Super-frames as kernels make them, with flags that leave them to be joined again.
-pub(super) fn recipe() -> impl Strategy<Value = Recipe> {
+pub(crate) fn recipe() -> impl Strategy<Value = Recipe> {
     let payload = prop_oneof![
         8 => 0_usize..6000,
         1 => 60_000_usize..65_400,
@@ -68,6 +68,25 @@ pub(super) fn recipe() -> impl Strategy<Value = Recipe> {
     )
 }
 
+/// A TCP super-frame.
+pub(crate) fn super_frame(payload: usize, size: u16) -> Super {
+    let payload = bytes(1, payload);
+    Recipe {
+        v6: false,
+        udp: false,
+        tags: 0,
+        dont_fragment: true,
+        id: 7,
+        sequence: 1000,
+        flags: 0x10,
+        options: 3,
+        port: 80,
+        payload,
+        size,
+    }
+    .cook()
+}
+
 /// Bytes that look random; zeros for seed 0, so that checksums of zero occur.
 fn bytes(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed;
@@ -79,7 +98,7 @@ fn bytes(seed: u64, length: usize) -> Vec<u8> {
 }
 
 impl Recipe {
-    pub(super) fn cook(&self) -> Super {
+    pub(crate) fn cook(&self) -> Super {
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
         for tag in 0..self.tags {
             frame.extend([if tag == 0 && self.tags == 2 { 0x88 } else { 0x81 }]);
@@ -140,7 +159,7 @@ impl Recipe {
 }
 
 /// The internet checksum as RFC 1071 defines it, without the complement.
-pub(super) fn slow_sum(bytes: &[u8]) -> u16 {
+pub(crate) fn slow_sum(bytes: &[u8]) -> u16 {
     let mut sum = 0_u32;
     for pair in bytes.chunks(2) {
         sum += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
@@ -151,19 +170,19 @@ pub(super) fn slow_sum(bytes: &[u8]) -> u16 {
 
 /// A frame taken apart in the slow way.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Dissected {
+pub(crate) struct Dissected {
     /// All in front of the IP header.
-    pub(super) link: Vec<u8>,
-    pub(super) id: Option<u16>,
-    pub(super) sequence: Option<u32>,
-    pub(super) flags: Option<u8>,
+    pub(crate) link: Vec<u8>,
+    pub(crate) id: Option<u16>,
+    pub(crate) sequence: Option<u32>,
+    pub(crate) flags: Option<u8>,
     /// The rest of the headers without lengths and checksums.
-    pub(super) rest: Vec<u8>,
-    pub(super) payload: Vec<u8>,
+    pub(crate) rest: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
 }
 
 /// Takes a frame apart that has to be valid: lengths that agree and right checksums.
-pub(super) fn dissect(frame: &[u8]) -> Dissected {
+pub(crate) fn dissect(frame: &[u8]) -> Dissected {
     let mut network = 14;
     while matches!(frame[network - 2..network], [0x81, 0] | [0x88, 0xa8]) {
         network += 4;

@@ -4,9 +4,9 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use weave_core::switch::{Frame, Inject};
+use weave_core::switch::{ChecksumRequest, Frame, Inject, Segmentation};
 
-use super::{Capture, More, Port, PortCounters};
+use super::{Capture, More, Offloads, Port, PortCounters};
 
 /// How often something goes wrong, in frames of a thousand, and the seed of when.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -51,6 +51,10 @@ impl<P: Port> Port for FaultyPort<P> {
         Ok(Box::new(FaultyInjector { inner, spoiler: Spoiler::new(faults) }))
     }
 
+    fn offloads(&self) -> Offloads {
+        self.inner.offloads()
+    }
+
     fn counters(&self) -> Arc<PortCounters> {
         self.inner.counters()
     }
@@ -68,7 +72,7 @@ impl Capture for FaultyCapture {
 
     fn capture(&mut self, each: &mut dyn FnMut(Frame<'_>)) -> io::Result<More> {
         let spoiler = &mut self.spoiler;
-        self.inner.capture(&mut |frame| spoiler.pass(frame.bytes, each))
+        self.inner.capture(&mut |frame| spoiler.pass(frame, each))
     }
 }
 
@@ -80,7 +84,7 @@ struct FaultyInjector {
 impl Inject for FaultyInjector {
     fn inject(&mut self, frame: Frame<'_>) {
         let inner = &mut self.inner;
-        self.spoiler.pass(frame.bytes, &mut |frame| inner.inject(frame));
+        self.spoiler.pass(frame, &mut |frame| inner.inject(frame));
     }
 
     fn flush(&mut self) {
@@ -92,7 +96,20 @@ impl Inject for FaultyInjector {
 struct Spoiler {
     faults: Faults,
     state: u64,
-    held: Option<Vec<u8>>,
+    held: Option<Held>,
+}
+
+/// A copy of a frame.
+struct Held {
+    bytes: Vec<u8>,
+    checksum: Option<ChecksumRequest>,
+    segmentation: Option<Segmentation>,
+}
+
+impl Held {
+    fn frame(&self) -> Frame<'_> {
+        Frame { bytes: &self.bytes, checksum: self.checksum, segmentation: self.segmentation }
+    }
 }
 
 impl Spoiler {
@@ -100,33 +117,34 @@ impl Spoiler {
         Self { faults, state: faults.seed, held: None }
     }
 
-    fn pass(&mut self, frame: &[u8], each: &mut dyn FnMut(Frame<'_>)) {
+    fn pass(&mut self, frame: Frame<'_>, each: &mut dyn FnMut(Frame<'_>)) {
         let Faults { drop, duplicate, reorder, corrupt, truncate, .. } = self.faults;
         if self.happens(drop) {
             return;
         }
-        let mut frame = frame.to_vec();
+        let Frame { bytes, checksum, segmentation } = frame;
+        let mut frame = Held { bytes: bytes.to_vec(), checksum, segmentation };
         if self.happens(corrupt)
             && let Some(byte) = {
-                let place = self.below(frame.len());
-                frame.get_mut(place)
+                let place = self.below(bytes.len());
+                frame.bytes.get_mut(place)
             }
         {
             *byte ^= 0x55;
         }
         if self.happens(truncate) {
-            frame.truncate(self.below(frame.len()));
+            frame.bytes.truncate(self.below(bytes.len()));
         }
         if self.held.is_none() && self.happens(reorder) {
             self.held = Some(frame);
             return;
         }
-        each(Frame::plain(&frame));
+        each(frame.frame());
         if self.happens(duplicate) {
-            each(Frame::plain(&frame));
+            each(frame.frame());
         }
         if let Some(held) = self.held.take() {
-            each(Frame::plain(&held));
+            each(held.frame());
         }
     }
 
@@ -153,7 +171,9 @@ mod tests {
         let mut spoiler = Spoiler::new(faults);
         let mut passed = Vec::new();
         for number in 0..count {
-            spoiler.pass(&number.to_be_bytes(), &mut |frame| passed.push(frame.bytes.to_vec()));
+            let bytes = number.to_be_bytes();
+            let frame = Frame::plain(&bytes);
+            spoiler.pass(frame, &mut |frame| passed.push(frame.bytes.to_vec()));
         }
         passed
     }

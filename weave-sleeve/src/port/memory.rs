@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use weave_core::switch::{Frame, Inject};
 
-use super::{Capture, More, Port, PortCounters, add};
+use super::{Capture, More, Offloads, Port, PortCounters, add};
 use crate::sys::event::Event;
 
 /// Frames per [`Capture::capture`].
@@ -116,6 +116,10 @@ impl Port for MemoryPort {
 
     fn injector(&self) -> io::Result<Box<dyn Inject + Send>> {
         Ok(Box::new(MemoryInjector(self.0.clone())))
+    }
+
+    fn offloads(&self) -> Offloads {
+        Offloads::default()
     }
 
     fn counters(&self) -> Arc<PortCounters> {

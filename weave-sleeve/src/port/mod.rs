@@ -7,12 +7,14 @@
 //!   one that writes them to a pcap file.
 
 mod fault;
+mod joiner;
 mod memory;
 mod packet;
 mod pcap;
 mod tap;
 pub mod virtio;
 
+use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -39,8 +41,32 @@ pub trait Port: Send {
     /// The device is gone, or this process may not use it.
     fn injector(&self) -> io::Result<Box<dyn Inject + Send>>;
 
+    /// What the device leaves to this side, for the status.
+    fn offloads(&self) -> Offloads;
+
     /// What was counted so far.
     fn counters(&self) -> Arc<PortCounters>;
+}
+
+/// What a device hands over undone. What it cannot is done by the kernel before, which costs
+/// only speed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Offloads {
+    /// Transport checksums.
+    pub checksum: bool,
+    /// The segmentation of TCP.
+    pub tcp: bool,
+    /// That of UDP.
+    pub udp: bool,
+}
+
+impl fmt::Display for Offloads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = [("checksum", self.checksum), ("tcp", self.tcp), ("udp", self.udp)];
+        let mut names = all.into_iter().filter_map(|(name, there)| there.then_some(name));
+        f.write_str(names.next().unwrap_or("none"))?;
+        names.try_for_each(|name| write!(f, " {name}"))
+    }
 }
 
 /// Takes frames from the bridge.
@@ -68,27 +94,39 @@ pub enum More {
 #[derive(Debug, Default)]
 pub struct PortCounters {
     captured: AtomicU64,
+    captured_super: AtomicU64,
     injected: AtomicU64,
+    injected_super: AtomicU64,
     overruns: AtomicU64,
     malformed: AtomicU64,
-    unsegmented: AtomicU64,
     capture_errors: AtomicU64,
     inject_errors: AtomicU64,
 }
 
 impl PortCounters {
+    fn count_captured(&self, frame: &Frame<'_>) {
+        add(&self.captured, 1);
+        add(&self.captured_super, usize::from(frame.segmentation.is_some()));
+    }
+
+    fn count_injected(&self, frame: &Frame<'_>) {
+        add(&self.injected, 1);
+        add(&self.injected_super, usize::from(frame.segmentation.is_some()));
+    }
+
     /// By name; the names never change.
-    pub fn list(&self) -> [(&'static str, u64); 7] {
+    pub fn list(&self) -> [(&'static str, u64); 8] {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("captured", read(&self.captured)),
+            // Of these, one for many of the network.
+            ("captured_super_frames", read(&self.captured_super)),
             ("injected", read(&self.injected)),
+            ("injected_super_frames", read(&self.injected_super)),
             // The buffer of the socket was full.
             ("dropped_overrun", read(&self.overruns)),
             // Cut off, or the virtio-net header makes no sense.
             ("dropped_malformed", read(&self.malformed)),
-            // Super-frames of a device that was not asked for them.
-            ("dropped_unsegmented", read(&self.unsegmented)),
             ("capture_errors", read(&self.capture_errors)),
             ("inject_errors", read(&self.inject_errors)),
         ]

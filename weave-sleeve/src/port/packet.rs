@@ -7,9 +7,8 @@
 //! ```
 //!
 //! The kernel takes the VLAN tag out of a frame and tells it separately; it goes back in where
-//! the header was, which has been decoded by then. Frames whose checksum the sender left to its
-//! device are completed here. Super-frames only come if the other end of the pair has
-//! segmentation offload switched on, which it should not have.
+//! the header was, which has been decoded by then. Super-frames and frames with unfinished
+//! checksums come if the sender and the other end of the pair have offloads switched on.
 
 use std::io;
 use std::ops::Range;
@@ -17,10 +16,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use weave_core::switch::{ChecksumRequest, Frame, Inject};
-use weave_core::wire::complete_checksum;
 
-use super::virtio::{self, HEADER_LEN};
-use super::{Capture, More, Port, PortCounters, add};
+use super::joiner::Joiner;
+use super::virtio::{self, HEADER_LEN, Offload};
+use super::{Capture, More, Offloads, Port, PortCounters, add};
 use crate::sys;
 use crate::sys::packet::{Captured, Device};
 
@@ -74,11 +73,19 @@ impl Port for PacketPort {
         let socket = sys::packet::injection_socket(self.device)?;
         sys::set_buffers(socket.as_fd(), 0, self.buffer_size)?;
         Ok(Box::new(PacketInjector {
-            socket,
-            counters: self.counters.clone(),
-            arena: vec![0; INJECT_ARENA].into(),
-            frames: Vec::with_capacity(sys::packet::MAX_BATCH),
+            joiner: Joiner::new(self.counters.clone()),
+            queue: Queue {
+                socket,
+                counters: self.counters.clone(),
+                arena: vec![0; INJECT_ARENA].into(),
+                frames: Vec::with_capacity(sys::packet::MAX_BATCH),
+            },
         }))
+    }
+
+    /// The kernel hands over whatever the sender and the other end of the pair leave undone.
+    fn offloads(&self) -> Offloads {
+        Offloads { checksum: true, tcp: true, udp: true }
     }
 
     fn counters(&self) -> Arc<PortCounters> {
@@ -121,14 +128,12 @@ impl Capture for PacketCapture {
             if captured.outgoing {
                 continue;
             }
-            match finish(slot, captured) {
-                Ok(frame) => {
-                    add(&self.counters.captured, 1);
-                    each(Frame::plain(frame));
-                }
-                Err(Unusable::Malformed) => add(&self.counters.malformed, 1),
-                Err(Unusable::SuperFrame) => add(&self.counters.unsegmented, 1),
-            }
+            let Some(frame) = finish(slot, captured) else {
+                add(&self.counters.malformed, 1);
+                continue;
+            };
+            self.counters.count_captured(&frame);
+            each(frame);
         }
         self.until_statistics = self.until_statistics.saturating_sub(1);
         if count < BATCH {
@@ -143,63 +148,75 @@ impl Capture for PacketCapture {
     }
 }
 
-/// Why a captured frame goes no further.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Unusable {
-    Malformed,
-    SuperFrame,
-}
-
-/// Makes an ordinary frame of what was read into a slot.
-fn finish<'s>(slot: &'s mut [u8], captured: &Captured) -> Result<&'s mut [u8], Unusable> {
-    let read = slot.get_mut(..captured.length).ok_or(Unusable::Malformed)?;
-    let (offload, frame) = virtio::split(read).map_err(|_| Unusable::Malformed)?;
+/// Makes a frame of what was read into a slot; none if it is malformed.
+fn finish<'s>(slot: &'s mut [u8], captured: &Captured) -> Option<Frame<'s>> {
+    let read = slot.get_mut(..captured.length)?;
+    let (Offload { mut checksum, segmentation }, frame) = virtio::split(read).ok()?;
     if captured.truncated || frame.len() < ADDRESSES {
-        return Err(Unusable::Malformed);
+        return None;
     }
-    if offload.segmentation.is_some() {
-        return Err(Unusable::SuperFrame);
-    }
-    let frame = match captured.vlan {
-        None => &mut read[HEADER_LEN..],
-        Some((kind, tag)) => {
-            let start = HEADER_LEN - TAG;
-            read.copy_within(HEADER_LEN..HEADER_LEN + ADDRESSES, start);
-            let frame = &mut read[start..];
-            frame[ADDRESSES..ADDRESSES + 2].copy_from_slice(&kind.to_be_bytes());
-            frame[ADDRESSES + 2..ADDRESSES + TAG].copy_from_slice(&tag.to_be_bytes());
-            frame
-        }
+    let Some((kind, tag)) = captured.vlan else {
+        return Some(Frame { bytes: &read[HEADER_LEN..], checksum, segmentation });
     };
-    if let Some(ChecksumRequest { start, offset }) = offload.checksum {
+    let start = HEADER_LEN - TAG;
+    read.copy_within(HEADER_LEN..HEADER_LEN + ADDRESSES, start);
+    let bytes = &mut read[start..];
+    bytes[ADDRESSES..ADDRESSES + 2].copy_from_slice(&kind.to_be_bytes());
+    bytes[ADDRESSES + 2..ADDRESSES + TAG].copy_from_slice(&tag.to_be_bytes());
+    if let Some(ChecksumRequest { start, .. }) = &mut checksum {
         // The kernel counts without the tag.
-        let start = usize::from(start) + if captured.vlan.is_some() { TAG } else { 0 };
-        complete_checksum(frame, start, offset.into()).map_err(|_| Unusable::Malformed)?;
+        *start = start.checked_add(4)?;
     }
-    Ok(frame)
+    Some(Frame { bytes, checksum, segmentation })
 }
 
 struct PacketInjector {
+    joiner: Joiner,
+    queue: Queue,
+}
+
+impl Inject for PacketInjector {
+    fn inject(&mut self, frame: Frame<'_>) {
+        let Self { joiner, queue } = self;
+        joiner.inject(frame, &mut |frame| queue.push(frame));
+    }
+
+    fn flush(&mut self) {
+        let Self { joiner, queue } = self;
+        joiner.flush(&mut |frame| queue.push(frame));
+        queue.flush();
+    }
+}
+
+/// Ordinary frames wait for each other to be written in one system call.
+struct Queue {
     socket: OwnedFd,
     counters: Arc<PortCounters>,
     arena: Box<[u8]>,
     frames: Vec<Range<usize>>,
 }
 
-impl Inject for PacketInjector {
-    fn inject(&mut self, frame: Frame<'_>) {
+impl Queue {
+    fn push(&mut self, frame: Frame<'_>) -> io::Result<()> {
+        let header = virtio::encode(&frame);
         let length = HEADER_LEN + frame.bytes.len();
+        if frame.segmentation.is_some() || length > self.arena.len() {
+            // Behind what came before. It is worth a system call of its own.
+            self.flush();
+            sys::write_both(self.socket.as_fd(), &header, frame.bytes)?;
+            self.counters.count_injected(&frame);
+            return Ok(());
+        }
         let mut start = self.frames.last().map_or(0, |last| last.end);
         if start + length > self.arena.len() || self.frames.len() == sys::packet::MAX_BATCH {
             self.flush();
             start = 0;
         }
-        let Some(place) = self.arena.get_mut(start..start + length) else {
-            return add(&self.counters.inject_errors, 1);
-        };
-        place[..HEADER_LEN].copy_from_slice(&virtio::encode(&frame));
+        let place = &mut self.arena[start..start + length];
+        place[..HEADER_LEN].copy_from_slice(&header);
         place[HEADER_LEN..].copy_from_slice(frame.bytes);
         self.frames.push(start..start + length);
+        Ok(())
     }
 
     fn flush(&mut self) {
@@ -223,6 +240,8 @@ impl Inject for PacketInjector {
 
 #[cfg(test)]
 mod tests {
+    use weave_core::switch::{Segmentation, SegmentationKind};
+
     use super::*;
 
     fn slot(header: [u8; HEADER_LEN], frame: &[u8]) -> Vec<u8> {
@@ -234,14 +253,14 @@ mod tests {
         let frame: Vec<u8> = (0..60).collect();
         let mut read = slot([0; HEADER_LEN], &frame);
         let captured = Captured { length: 70, vlan: Some((0x8100, 0x2005)), ..Captured::default() };
-        let finished = finish(&mut read, &captured).unwrap();
+        let finished = finish(&mut read, &captured).unwrap().bytes;
         assert_eq!(finished[..12], frame[..12]);
         assert_eq!(finished[12..16], [0x81, 0, 0x20, 5]);
         assert_eq!(finished[16..], frame[12..]);
     }
 
     #[test]
-    fn the_checksum_is_completed_behind_the_tag() {
+    fn the_checksum_is_found_behind_the_tag() {
         let offload = Frame {
             bytes: &[],
             checksum: Some(ChecksumRequest { start: 34, offset: 6 }),
@@ -253,25 +272,35 @@ mod tests {
         let captured = Captured { length: plain.len(), ..Captured::default() };
         let mut tagged = plain.clone();
         let plain = finish(&mut plain, &captured).unwrap();
-        assert_ne!(plain[40..42], frame[40..42]);
+        assert_eq!(plain.checksum, Some(ChecksumRequest { start: 34, offset: 6 }));
         let captured = Captured { vlan: Some((0x8100, 7)), ..captured };
-        assert_eq!(finish(&mut tagged, &captured).unwrap()[16..], plain[12..]);
+        let tagged = finish(&mut tagged, &captured).unwrap();
+        assert_eq!(tagged.checksum, Some(ChecksumRequest { start: 38, offset: 6 }));
+        assert_eq!(tagged.bytes[38..], plain.bytes[34..]);
     }
 
     #[test]
-    fn what_cannot_be_used_is_told_apart() {
-        let super_frame = [1, 1, 0, 0, 0x76, 5, 0, 0, 0, 0];
-        for (header, length, truncated, expected) in [
-            ([0; 10], 9, false, Unusable::Malformed),
-            ([0; 10], 21, false, Unusable::Malformed),
-            ([0; 10], 70, true, Unusable::Malformed),
-            ([0; 10], 71, false, Unusable::Malformed),
-            (super_frame, 70, false, Unusable::SuperFrame),
-            ([1, 0, 0, 0, 0, 0, 60, 60, 0, 0], 70, false, Unusable::Malformed),
+    fn super_frames_keep_their_marks() {
+        let header = [1, 1, 0, 0, 0x76, 5, 34, 0, 16, 0];
+        let mut read = slot(header, &[0; 60]);
+        let captured = Captured { length: 70, ..Captured::default() };
+        let frame = finish(&mut read, &captured).unwrap();
+        let segmentation = Segmentation { kind: SegmentationKind::Tcp4, size: 0x576 };
+        assert_eq!(frame.segmentation, Some(segmentation));
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_noticed() {
+        for (header, length, truncated) in [
+            ([0; 10], 9, false),
+            ([0; 10], 21, false),
+            ([0; 10], 70, true),
+            ([0; 10], 71, false),
+            ([1, 0, 0, 0, 0, 0, 60, 60, 0, 0], 70, false),
         ] {
             let mut read = slot(header, &[0; 60]);
             let captured = Captured { length, truncated, ..Captured::default() };
-            assert_eq!(finish(&mut read, &captured), Err(expected), "{header:?} {length}");
+            assert!(finish(&mut read, &captured).is_none(), "{header:?} {length}");
         }
     }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use weave_core::switch::{Frame, Inject};
 
-use super::{Capture, More, Port, PortCounters};
+use super::{Capture, More, Offloads, Port, PortCounters};
 
 const MAGIC_NANOSECONDS: u32 = 0xa1b2_3c4d;
 const VERSION: [u16; 2] = [2, 4];
@@ -101,6 +101,10 @@ impl<P: Port> Port for RecordedPort<P> {
     fn injector(&self) -> io::Result<Box<dyn Inject + Send>> {
         let (inner, writer) = (self.inner.injector()?, self.writer.clone());
         Ok(Box::new(RecordedInjector { inner, writer }))
+    }
+
+    fn offloads(&self) -> Offloads {
+        self.inner.offloads()
     }
 
     fn counters(&self) -> Arc<PortCounters> {

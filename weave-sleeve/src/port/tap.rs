@@ -1,9 +1,9 @@
 //! A TAP device: a port of the bridge whose other side is this process.
 //!
 //! The device lives as long as the port, unless somebody made it persistent before (`ip tuntap
-//! add`): then it, and its place in the bridge, outlive a restart of the router. It is asked for
-//! no offloads, so that the kernel cuts and checksums frames before they come here; the
-//! virtio-net header is there nevertheless.
+//! add`): then it, and its place in the bridge, outlive a restart of the router. It is
+//! asked for all offloads that the kernel has, so that super-frames come here uncut; frames that
+//! go to the bridge are joined to such.
 //!
 //! A read takes one frame, unlike a packet socket, which takes a batch.
 
@@ -12,11 +12,11 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use weave_core::switch::{ChecksumRequest, Frame, Inject};
-use weave_core::wire::complete_checksum;
+use weave_core::switch::{Frame, Inject};
 
-use super::virtio::{self, HEADER_LEN};
-use super::{Capture, More, Port, PortCounters, add};
+use super::joiner::Joiner;
+use super::virtio::{self, HEADER_LEN, Offload};
+use super::{Capture, More, Offloads, Port, PortCounters, add};
 use crate::sys;
 
 /// Frames per [`Capture::capture`].
@@ -29,6 +29,7 @@ const BUFFER: usize = HEADER_LEN + (1 << 16) + 64;
 #[derive(Debug)]
 pub struct TapPort {
     device: Arc<File>,
+    offloads: Offloads,
     counters: Arc<PortCounters>,
 }
 
@@ -40,7 +41,9 @@ impl TapPort {
     /// There is no TUN driver, the name is taken by another kind of device, or this process may
     /// not make one.
     pub fn open(name: &str) -> io::Result<Self> {
-        Ok(Self { device: Arc::new(sys::tap::open(name)?), counters: Arc::default() })
+        let device = sys::tap::open(name)?;
+        let offloads = ask_for_offloads(&device)?;
+        Ok(Self { device: Arc::new(device), offloads, counters: Arc::default() })
     }
 }
 
@@ -52,12 +55,31 @@ impl Port for TapPort {
 
     fn injector(&self) -> io::Result<Box<dyn Inject + Send>> {
         let (device, counters) = (self.device.clone(), self.counters.clone());
-        Ok(Box::new(TapInjector { device, counters }))
+        let joiner = Joiner::new(counters.clone());
+        Ok(Box::new(TapInjector { device: Tap { device, counters }, joiner }))
+    }
+
+    fn offloads(&self) -> Offloads {
+        self.offloads
     }
 
     fn counters(&self) -> Arc<PortCounters> {
         self.counters.clone()
     }
+}
+
+/// Asks for less and less until the kernel agrees; it knows some offloads only from a version on
+/// (those of UDP since 6.2).
+fn ask_for_offloads(device: &File) -> io::Result<Offloads> {
+    let all = Offloads { checksum: true, tcp: true, udp: true };
+    let less = [all, Offloads { udp: false, ..all }];
+    for offloads in less {
+        if sys::tap::set_offloads(device.as_fd(), offloads).is_ok() {
+            return Ok(offloads);
+        }
+    }
+    sys::tap::set_offloads(device.as_fd(), Offloads::default())?;
+    Ok(Offloads::default())
 }
 
 struct TapCapture {
@@ -79,40 +101,45 @@ impl Capture for TapCapture {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
-            let read = self.buffer.get_mut(..length).unwrap_or_default();
-            let Ok((offload, _)) = virtio::split(read) else {
+            let read = self.buffer.get(..length).unwrap_or_default();
+            let Ok((Offload { checksum, segmentation }, bytes)) = virtio::split(read) else {
                 add(&self.counters.malformed, 1);
                 continue;
             };
-            if offload.segmentation.is_some() {
-                add(&self.counters.unsegmented, 1);
-                continue;
-            }
-            let frame = read.get_mut(HEADER_LEN..).unwrap_or_default();
-            if let Some(ChecksumRequest { start, offset }) = offload.checksum
-                && complete_checksum(frame, start.into(), offset.into()).is_err()
-            {
-                add(&self.counters.malformed, 1);
-                continue;
-            }
-            add(&self.counters.captured, 1);
-            each(Frame::plain(frame));
+            let frame = Frame { bytes, checksum, segmentation };
+            self.counters.count_captured(&frame);
+            each(frame);
         }
         Ok(More::Likely)
     }
 }
 
 struct TapInjector {
-    device: Arc<File>,
-    counters: Arc<PortCounters>,
+    device: Tap,
+    joiner: Joiner,
 }
 
 impl Inject for TapInjector {
     fn inject(&mut self, frame: Frame<'_>) {
-        let header = virtio::encode(&frame);
-        match sys::tap::write(self.device.as_fd(), &header, frame.bytes) {
-            Ok(_) => add(&self.counters.injected, 1),
-            Err(_) => add(&self.counters.inject_errors, 1),
-        }
+        let Self { device, joiner } = self;
+        joiner.inject(frame, &mut |frame| device.write(frame));
+    }
+
+    fn flush(&mut self) {
+        let Self { device, joiner } = self;
+        joiner.flush(&mut |frame| device.write(frame));
+    }
+}
+
+struct Tap {
+    device: Arc<File>,
+    counters: Arc<PortCounters>,
+}
+
+impl Tap {
+    fn write(&self, frame: Frame<'_>) -> io::Result<()> {
+        sys::write_both(self.device.as_fd(), &virtio::encode(&frame), frame.bytes)?;
+        self.counters.count_injected(&frame);
+        Ok(())
     }
 }

@@ -78,3 +78,11 @@ pub(crate) fn set_buffers(fd: BorrowedFd<'_>, receive: usize, send: usize) -> io
     }
     Ok(())
 }
+
+/// Writes a header and a frame as one.
+pub(crate) fn write_both(fd: BorrowedFd<'_>, header: &[u8], frame: &[u8]) -> io::Result<usize> {
+    let vectors = [header, frame]
+        .map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() });
+    // SAFETY: the vectors describe the two slices, which the kernel only reads.
+    check_len(unsafe { libc::writev(fd.as_raw_fd(), vectors.as_ptr(), 2) })
+}

@@ -7,7 +7,8 @@ use std::mem::zeroed;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
-use super::{check, check_len};
+use super::check;
+use crate::port::Offloads;
 
 /// Opens the TAP device of this name, and makes it if there is none. Frames are preceded by a
 /// virtio-net header of ten bytes.
@@ -31,15 +32,19 @@ pub(crate) fn open(name: &str) -> io::Result<File> {
         (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
     // SAFETY: the request takes a pointer to an ifreq, which it reads and writes.
     check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })?;
-    // SAFETY: the request takes flags by value.
-    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETOFFLOAD, 0) })?;
     Ok(file)
 }
 
-/// Writes a header and a frame as one.
-pub(crate) fn write(fd: BorrowedFd<'_>, header: &[u8], frame: &[u8]) -> io::Result<usize> {
-    let vectors = [header, frame]
-        .map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() });
-    // SAFETY: the vectors describe the two slices, which the kernel only reads.
-    check_len(unsafe { libc::writev(fd.as_raw_fd(), vectors.as_ptr(), 2) })
+/// Says what the kernel may leave to this side.
+pub(crate) fn set_offloads(fd: BorrowedFd<'_>, offloads: Offloads) -> io::Result<()> {
+    let Offloads { checksum, tcp, udp } = offloads;
+    let flags = [
+        (checksum, libc::TUN_F_CSUM),
+        (tcp, libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN),
+        (udp, libc::TUN_F_USO4 | libc::TUN_F_USO6),
+    ];
+    let flags = flags.iter().filter(|(wanted, _)| *wanted).fold(0, |all, (_, flag)| all | flag);
+    // SAFETY: the request takes flags by value.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(flags)) })?;
+    Ok(())
 }

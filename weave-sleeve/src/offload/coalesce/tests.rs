@@ -1,5 +1,4 @@
 use proptest::prelude::*;
-use weave_core::switch::SegmentationKind;
 
 use super::*;
 use crate::offload::Segments;
