@@ -2,7 +2,7 @@
 //! sockets.
 //!
 //! ```text
-//!  passive ──confirm──▶ beating every 500 ms ──message 1──▶ established, beating every 10 s
+//!  passive ──confirm──▶ beating, 20 to 500 ms ──message 1──▶ established, every 10 s
 //!                               │                                    │
 //!                               └────── 60 s without a heartbeat ────┴──▶ failed
 //! ```
@@ -31,12 +31,18 @@ use weave_core::time::Instant;
 
 use crate::cipher::Channel;
 
-/// Between heartbeats until the neighbour says that it receives them.
+/// Between the first heartbeat and the second. The first one is lost if the neighbour has not
+/// confirmed the link yet; Weave Net then waits for [`FAST_HEARTBEAT`] at once.
+const FIRST_HEARTBEAT: Duration = Duration::from_millis(20);
+/// What the time between heartbeats grows to, doubling, until the neighbour says that it
+/// receives them.
 const FAST_HEARTBEAT: Duration = Duration::from_millis(500);
 /// Between heartbeats from then on.
 const SLOW_HEARTBEAT: Duration = Duration::from_secs(10);
 /// The link fails after as long without a heartbeat of the neighbour.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often it is worth a line in the log that the neighbour has another address.
+const MOVE_LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// How often it is tested whether the path carries IP fragments.
 const FRAGMENTATION_TEST_INTERVAL: Duration = Duration::from_secs(300);
 
@@ -113,6 +119,8 @@ pub struct LinkMachine {
     heartbeat_at: Option<Instant>,
     timeout_at: Option<Instant>,
     fragmentation_test_at: Option<Instant>,
+    /// When a change of [`Self::remote`] was logged.
+    moved_at: Option<Instant>,
     acked: bool,
     established: bool,
     stack_fragments: bool,
@@ -135,10 +143,11 @@ impl LinkMachine {
             uid,
             remote,
             life: Life::Passive,
-            interval: FAST_HEARTBEAT,
+            interval: FIRST_HEARTBEAT,
             heartbeat_at: None,
             timeout_at: None,
             fragmentation_test_at: None,
+            moved_at: None,
             acked: false,
             established: false,
             stack_fragments: false,
@@ -271,7 +280,11 @@ impl LinkMachine {
         match self.remote.replace(from) {
             None => self.send_heartbeat(now),
             Some(before) if before != from => {
-                tracing::info!("the UDP address of the neighbour changed");
+                // Without encryption anybody who sees the UID can make this happen all the time.
+                if self.moved_at.is_none_or(|at| now >= at + MOVE_LOG_INTERVAL) {
+                    self.moved_at = Some(now);
+                    tracing::info!("the UDP address of the neighbour changed");
+                }
                 tracing::debug!(%before, %from, "new UDP address");
             }
             Some(_) => {}
@@ -300,7 +313,11 @@ impl LinkMachine {
     fn send_heartbeat(&mut self, now: Instant) {
         self.heartbeat_at = self.remote.map(|_| {
             self.transmits.push_back(Special::Heartbeat(self.uid));
-            now + self.interval
+            let next = now + self.interval;
+            if !self.established {
+                self.interval = (self.interval * 2).min(FAST_HEARTBEAT);
+            }
+            next
         });
     }
 
@@ -451,17 +468,21 @@ mod tests {
         assert_eq!(link.poll_timeout(), None);
         link.confirm(at(0));
         assert_eq!(sent(&mut link), [Special::Heartbeat(UID)]);
-        assert_eq!(link.poll_timeout(), Some(at(500)));
-        link.handle_timeout(at(500));
-        assert_eq!(sent(&mut link), [Special::Heartbeat(UID)]);
-        link.handle_control(at(600), 1, &[]);
+        let mut now = 0;
+        for pause in [20, 40, 80, 160, 320, 500, 500] {
+            now += pause;
+            assert_eq!(link.poll_timeout(), Some(at(now)));
+            link.handle_timeout(at(now));
+            assert_eq!(sent(&mut link), [Special::Heartbeat(UID)]);
+        }
+        link.handle_control(at(2000), 1, &[]);
         assert_eq!(events(&mut link), [LinkEvent::Established]);
         assert_eq!(sent(&mut link), [Special::FragmentationTest, Special::Mtu(Probe::Discovery)]);
-        assert_eq!(link.poll_timeout(), Some(at(10_600)));
+        assert_eq!(link.poll_timeout(), Some(at(12_000)));
 
-        link.handle_control(at(700), 1, &[]);
+        link.handle_control(at(2100), 1, &[]);
         assert_eq!(events(&mut link), [], "established once");
-        assert_eq!(link.poll_timeout(), Some(at(10_600)), "and the timer stays");
+        assert_eq!(link.poll_timeout(), Some(at(12_000)), "and the timer stays");
     }
 
     #[test]

@@ -183,3 +183,92 @@ impl Drop for SleeveLink {
         self.carrier.close();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::UdpSocket;
+
+    use weave_core::mesh::{ConnectionId, ConnectionUid, ShortId};
+    use weave_core::switch::Waker;
+
+    use super::*;
+
+    fn sleeve() -> Sleeve {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Sleeve::bind(any, Clock::new(|| Instant::ORIGIN)).unwrap()
+    }
+
+    fn params(sleeve: &Sleeve, remote_address: SocketAddr) -> LinkParams {
+        LinkParams {
+            connection: ConnectionId(1),
+            own: PeerName::from_u64(0xa1).unwrap(),
+            remote: PeerName::from_u64(0xa2).unwrap(),
+            connection_uid: ConnectionUid(7),
+            outbound: true,
+            local_address: sleeve.local_address(),
+            remote_address,
+            own_short_id: ShortId::new(1).unwrap(),
+            remote_short_id: None,
+            session_key: None,
+            remote_features: BTreeMap::new(),
+            waker: Waker::new(|| {}),
+        }
+    }
+
+    #[test]
+    fn the_last_confirmed_link_of_a_neighbour_receives() {
+        let mut sleeve = sleeve();
+        let neighbour = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut prepare = || {
+            let params = params(&sleeve, neighbour.local_addr().unwrap());
+            sleeve.prepare(Instant::ORIGIN, params).unwrap()
+        };
+        let (mut first, mut second, third) = (prepare(), prepare(), prepare());
+        let mut receiver = sleeve.receiver();
+        let frame = [[0, 0, 0, 0, 0, 0xa2], [0, 0, 0, 0, 0, 0xa2], [0, 0, 0, 0, 0, 0xa1]];
+        let datagram = [frame.as_flattened(), &[0, 14], &[5; 14]].concat();
+        let mut receives = || {
+            neighbour.send_to(&datagram, sleeve.local_address()).unwrap();
+            let mut count = 0;
+            receiver.receive(|_, _| count += 1);
+            count == 1
+        };
+        assert!(!receives(), "passive links take nothing in");
+        first.confirm(Instant::ORIGIN);
+        assert!(receives());
+        second.confirm(Instant::ORIGIN);
+        drop(first);
+        drop(third);
+        assert!(receives(), "the other links of the neighbour took nothing with them");
+        let count = |name| {
+            let counters = second.status().counters;
+            counters.into_iter().find(|(other, _)| *other == name).unwrap().1
+        };
+        assert_eq!(count("rx_frames"), 1);
+        drop(second);
+        assert!(!receives());
+        assert!(sleeve.counters().list().contains(&("rx_dropped_unknown_sender", 2)));
+    }
+
+    #[test]
+    fn counters_have_one_name_each() {
+        let mut sleeve = sleeve();
+        let params = params(&sleeve, SocketAddr::from(([127, 0, 0, 1], 9)));
+        let link = sleeve.prepare(Instant::ORIGIN, params).unwrap();
+        let mut names: Vec<_> = link.status().counters.into_iter().map(|(name, _)| name).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn other_families_are_left_to_other_transports() {
+        let mut sleeve = sleeve();
+        let params = params(&sleeve, "[::1]:6783".parse().unwrap());
+        assert!(sleeve.prepare(Instant::ORIGIN, params).is_err());
+        let any = "[::1]:0".parse().unwrap();
+        assert!(Sleeve::bind(any, Clock::new(|| Instant::ORIGIN)).is_err());
+    }
+}

@@ -26,9 +26,18 @@ fn isolated(test: impl FnOnce() + Send) {
     });
 }
 
-fn ip(line: &str) {
+fn ip(line: &str) -> String {
     let output = Command::new("ip").args(line.split_whitespace()).output().unwrap();
     assert!(output.status.success(), "ip {line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Until the kernel took note that a device is up, it drops what is sent there.
+fn wait_until_up(name: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while !ip(&format!("link show {name}")).contains("state UP") {
+        assert!(Instant::now() < deadline, "{name} does not come up");
+    }
 }
 
 /// Two ends of a veth pair that carry nothing but what the tests send.
@@ -39,6 +48,8 @@ fn veth_pair() {
         std::fs::write(quiet, "1").unwrap();
         ip(&format!("link set {end} up"));
     }
+    wait_until_up("near");
+    wait_until_up("far");
 }
 
 fn packet_port(name: &str) -> PacketPort {
@@ -160,6 +171,8 @@ fn packet_sockets_survive_a_device_that_goes_down_and_tell_of_one_that_is_gone()
         assert_eq!(next(&mut *capture, Duration::ZERO, |_| true).unwrap(), None);
         inject(&mut *injector, &frame([0x88, 0xb5], &[1; 60]));
         ip("link set far up");
+        wait_until_up("near");
+        wait_until_up("far");
         assert_eq!(next(&mut *capture, Duration::ZERO, |_| true).unwrap(), None);
         let bytes = frame([0x88, 0xb5], &[2; 60]);
         inject(&mut *injector, &bytes);

@@ -215,8 +215,7 @@ impl Pair {
 
     /// Confirms both links, and waits until they are established and the tests are over.
     pub fn confirm(&mut self) {
-        // The accepting side first: a heartbeat that comes before is dropped, and the next one is
-        // half a second away.
+        // The accepting side first: a heartbeat that comes before is dropped.
         for (router, link) in self.routers.iter().zip(&mut self.links).rev() {
             link.confirm(router.now());
         }
