@@ -31,6 +31,8 @@ impl Reset {
             Err(error) => Err(error.into()),
         };
         self.step(stopped)?;
+        let claim = weave_host::BridgeClaim::acquire(&self.weave_bridge);
+        self.step(claim.map(drop).map_err(Failure::from))?;
         let removed = weave_host::reset(&self.weave_bridge).map_err(Failure::from);
         self.step(removed.map(|names| {
             if !names.is_empty() {

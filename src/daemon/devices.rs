@@ -10,8 +10,8 @@ use weave_core::mesh::PeerName;
 use weave_core::switch::{Frame, Inject, Switch, Worker};
 use weave_core::wire::MacAddress;
 use weave_host::{
-    BridgeConfig, CAPTURE_ROUTER_END, Origin, TAP_NAME, automatic_mtu, join, prepare_bridge,
-    prepare_capture_pair, remove_capture_pair,
+    BridgeClaim, BridgeConfig, CAPTURE_ROUTER_END, Origin, TAP_NAME, automatic_mtu, join,
+    prepare_bridge, prepare_capture_pair, remove_capture_pair,
 };
 use weave_sleeve::port::{PacketPort, Port, PortCounters, TapPort};
 use weave_sleeve::{Clock, DataThread, Sleeve};
@@ -21,6 +21,7 @@ use super::settings::{Capture, Settings};
 
 /// The data plane of a router. Dropping it stops the threads; the bridge stays.
 pub(super) struct Devices {
+    _claim: Option<BridgeClaim>,
     _threads: Vec<DataThread>,
     report: PortReport,
 }
@@ -70,9 +71,10 @@ impl Devices {
             .context("cannot start a data thread")?;
             let interface = "no overlay bridge".to_owned();
             let report = PortReport { interface, counters: None };
-            return Ok(Self { _threads: vec![receive], report });
+            return Ok(Self { _claim: None, _threads: vec![receive], report });
         }
 
+        let claim = BridgeClaim::acquire(&settings.weave_bridge)?;
         prepare(settings, name)?;
         let (mut port, interface) = open_port(settings)?;
         tracing::info!("Sniffing traffic on {interface}");
@@ -94,7 +96,7 @@ impl Devices {
         );
         let threads = [receive, capture].into_iter().collect::<io::Result<_>>();
         let _threads = threads.context("cannot start a data thread")?;
-        Ok(Self { _threads, report: PortReport { interface, counters } })
+        Ok(Self { _claim: Some(claim), _threads, report: PortReport { interface, counters } })
     }
 
     /// For the report.

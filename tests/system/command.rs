@@ -165,6 +165,29 @@ fn a_killed_router_is_replaced_without_loss() -> Result<()> {
 }
 
 #[test]
+fn a_second_router_leaves_the_first_alone() -> Result<()> {
+    let lab = Lab::new(BINARY)?;
+    let host = lab.host("h1")?;
+    succeed(&host, "launch --name 00:00:00:00:00:a1")?;
+    let other = lab.directory().join("other");
+    let line = format!("router --db-prefix {} --name 00:00:00:00:00:a2", other.display());
+    let complaint = fail(&host, &line, 1)?;
+    assert!(complaint.contains("cannot listen for HTTP control on 127.0.0.1:6784"), "{complaint}");
+    let line = format!("{line} --http-addr= --status-addr=");
+    let complaint = fail(&host, &line, 1)?;
+    assert!(complaint.contains("cannot listen on UDP 0.0.0.0:6783"), "{complaint}");
+    let complaint = fail(&host, &format!("{line} --port 7000"), 1)?;
+    assert!(complaint.contains("another router is running on bridge weave"), "{complaint}");
+    let line = format!("reset --db-prefix {}", other.display());
+    let complaint = fail(&host, &line, 1)?;
+    assert!(complaint.contains("another router is running on bridge weave"), "{complaint}");
+    assert!(host.namespace.ip("-o link show dev weave")?.contains("00:00:00:00:00:a1"));
+    succeed(&host, "status")?;
+    succeed(&host, "stop")?;
+    lab.finish()
+}
+
+#[test]
 fn reset_leaves_nothing() -> Result<()> {
     let lab = Lab::new(BINARY)?;
     let host = lab.host("h1")?;

@@ -48,6 +48,12 @@ pub enum HostError {
         /// What it is.
         found: String,
     },
+    /// Another router uses the bridge.
+    #[error("another router is running on bridge {bridge}")]
+    Claimed {
+        /// The bridge.
+        bridge: String,
+    },
     /// There is no such interface.
     #[error("there is no interface {name}{hint}")]
     NoInterface {

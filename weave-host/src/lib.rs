@@ -22,6 +22,7 @@ mod address;
 mod announce;
 mod attach;
 mod bridge;
+mod claim;
 mod detach;
 mod error;
 mod layout;
@@ -40,6 +41,7 @@ pub use bridge::{
     BRIDGE_NAME, BridgeConfig, CAPTURE_BRIDGE_END, CAPTURE_ROUTER_END, Origin, TAP_NAME, join,
     prepare_bridge, prepare_capture_pair, remove_capture_pair,
 };
+pub use claim::BridgeClaim;
 pub use detach::{Detached, detach};
 pub use error::HostError;
 pub use layout::{Layout, detect_layout};

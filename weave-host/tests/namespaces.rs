@@ -14,9 +14,10 @@ use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::Value;
 use weave_core::wire::MacAddress;
 use weave_host::{
-    Attachment, BRIDGE_NAME, BridgeConfig, CAPTURE_BRIDGE_END, CAPTURE_ROUTER_END, Checksums, Cidr,
-    HostError, Layout, Namespace, Origin, TAP_NAME, attach, automatic_mtu, detach, detect_layout,
-    interface_peer_name, join, prepare_bridge, prepare_capture_pair, remove_capture_pair, reset,
+    Attachment, BRIDGE_NAME, BridgeClaim, BridgeConfig, CAPTURE_BRIDGE_END, CAPTURE_ROUTER_END,
+    Checksums, Cidr, HostError, Layout, Namespace, Origin, TAP_NAME, attach, automatic_mtu, detach,
+    detect_layout, interface_peer_name, join, prepare_bridge, prepare_capture_pair,
+    remove_capture_pair, reset,
 };
 
 const MAC: MacAddress = MacAddress([0x7a, 0x9f, 0xeb, 0xb6, 0x0c, 0x6e]);
@@ -45,6 +46,19 @@ fn the_bridge_is_made_once_and_then_adopted() {
             interface_peer_name(BRIDGE_NAME).unwrap().map(|name| name.to_string()),
             Some(MAC.to_string())
         );
+    });
+}
+
+#[test]
+fn a_bridge_has_one_router() {
+    isolated(|| {
+        let claim = BridgeClaim::acquire(BRIDGE_NAME).unwrap();
+        let error = BridgeClaim::acquire(BRIDGE_NAME).unwrap_err();
+        assert!(matches!(error, HostError::Claimed { .. }), "{error}");
+        BridgeClaim::acquire("other").unwrap();
+        isolated(|| drop(BridgeClaim::acquire(BRIDGE_NAME).unwrap()));
+        drop(claim);
+        BridgeClaim::acquire(BRIDGE_NAME).unwrap();
     });
 }
 

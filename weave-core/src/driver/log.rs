@@ -30,7 +30,7 @@ pub(super) fn event(event: &Event) {
 }
 
 fn mesh_event(event: &mesh::Event) {
-    use mesh::Event;
+    use mesh::{ConnectionError, Event};
     match event {
         Event::ConnectionAdded { peer, nickname, address, .. } => {
             tracing::info!(%peer, "->[{address}|{peer}({nickname})]: connection added");
@@ -44,6 +44,11 @@ fn mesh_event(event: &mesh::Event) {
                 "->[{address}|{peer}]: connection shutting down due to error: {error}"
             );
             tracing::info!(%peer, "->[{address}|{peer}]: connection deleted");
+        }
+        Event::ConnectionEnded {
+            peer: None, address, error: ConnectionError::Dial(error), ..
+        } => {
+            tracing::info!("->[{address}] error during connection attempt: {error}");
         }
         Event::ConnectionEnded { peer: None, address, error, .. } => {
             tracing::info!(
