@@ -89,6 +89,12 @@ impl Graph {
         &self.names
     }
 
+    /// Whether all searches have the same results in both.
+    pub(super) fn has_the_links_of(&self, other: &Self) -> bool {
+        let Self { names, listed, claimed: _, mutual } = self;
+        (names, listed, mutual) == (&other.names, &other.listed, &other.mutual)
+    }
+
     /// The number of a peer.
     pub(super) fn index(&self, peer: PeerName) -> Option<usize> {
         self.names.binary_search(&peer).ok()

@@ -188,9 +188,9 @@ impl fmt::Debug for Routes {
 }
 
 impl PartialEq for Routes {
-    /// Whether both give the same answers: the same peer in the same topology.
+    /// Whether both give the same answers: the same peer among the same links.
     fn eq(&self, other: &Self) -> bool {
-        self.own == other.own && self.graph == other.graph
+        self.own == other.own && self.graph.has_the_links_of(&other.graph)
     }
 }
 

@@ -78,6 +78,18 @@ fn unknown_peers_have_no_routes() {
 }
 
 #[test]
+fn routes_are_equal_until_a_link_changes() {
+    let routes = |ours: bool, theirs: bool| {
+        let lists = [(name(1), [(name(2), ours)]), (name(2), [(name(1), theirs)])];
+        Routes::new(Arc::new(Graph::new(lists)), name(1))
+    };
+    assert_eq!(routes(false, false), routes(true, false), "one end is not enough");
+    assert_eq!(routes(true, false).unicast(name(2)), None);
+    assert_ne!(routes(true, false), routes(true, true));
+    assert_eq!(routes(true, true).unicast(name(2)), Some(name(2)));
+}
+
+#[test]
 fn gossip_goes_to_twice_the_logarithm_of_neighbours() {
     let star: Vec<_> = (2..=40).map(|leaf| (1, leaf, true)).collect();
     let routes = Routes::new(mesh(40, &star), name(1));
