@@ -65,7 +65,8 @@ impl Port for PacketPort {
             counters: self.counters.clone(),
             buffer: vec![0; SLOT * BATCH].into(),
             captured: Box::new([Captured::default(); BATCH]),
-            until_statistics: STATISTICS_INTERVAL,
+            batches: 0,
+            was_full: false,
         }))
     }
 
@@ -93,8 +94,8 @@ impl Port for PacketPort {
     }
 }
 
-/// Full batches between two looks at the drop counter of the kernel, which then also is looked at
-/// whenever a batch is not full after a full one.
+/// Batches between two looks at the drop counter of the kernel. It is looked at, too, whenever a
+/// batch is not full after a full one: when the rush is over.
 const STATISTICS_INTERVAL: u32 = 1024;
 
 struct PacketCapture {
@@ -103,7 +104,9 @@ struct PacketCapture {
     counters: Arc<PortCounters>,
     buffer: Box<[u8]>,
     captured: Box<[Captured; BATCH]>,
-    until_statistics: u32,
+    /// Since the drop counter of the kernel was looked at.
+    batches: u32,
+    was_full: bool,
 }
 
 impl Capture for PacketCapture {
@@ -135,16 +138,15 @@ impl Capture for PacketCapture {
             self.counters.count_captured(&frame);
             each(frame);
         }
-        self.until_statistics = self.until_statistics.saturating_sub(1);
-        if count < BATCH {
-            if self.until_statistics == 0 {
-                self.until_statistics = STATISTICS_INTERVAL;
-                let overruns = sys::packet::take_overruns(self.socket.as_fd()).unwrap_or(0);
-                add(&self.counters.overruns, usize::try_from(overruns).unwrap_or(0));
-            }
-            return Ok(More::No);
+        let full = count == BATCH;
+        self.batches += 1;
+        if self.batches == STATISTICS_INTERVAL || (self.was_full && !full) {
+            self.batches = 0;
+            let overruns = sys::packet::take_overruns(self.socket.as_fd()).unwrap_or(0);
+            add(&self.counters.overruns, usize::try_from(overruns).unwrap_or(0));
         }
-        Ok(More::Likely)
+        self.was_full = full;
+        Ok(if full { More::Likely } else { More::No })
     }
 }
 
