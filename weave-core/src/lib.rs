@@ -8,25 +8,25 @@
 //! # How a frame travels
 //!
 //! ```text
-//!   container           this host                                          other hosts
-//!  ┌─────────┐   ┌──────────────────────────────────────────────────┐
-//!  │  ethwe  │──▶│ bridge ─▶ port ─▶ Pass ─▶ decision ─▶ Forwarder ──┼──▶ neighbour ─▶ ...
-//!  └─────────┘   │   ▲                ▲         ▲            (link)  │
-//!       ▲        │   │                │         │ reads              │
-//!       └────────┼───┴─── inject ◀────┤     ┌───┴────────┬─────────┐ │
-//!                │                    │     │ Forwarding │   MAC   │ │
-//!                │      Forwarder ────┼─────│   Table    │  Table  │ │
-//!   neighbour ───┼──▶   (receives) ───┘     └───▲────────┴─────────┘ │     data plane
-//!  ══════════════╪══════════════════════════════╪════════════════════╪═══ (threads) ═══════════
-//!                │                      publishes whole              │     control plane
-//!                │   TCP, timers ─▶ Router ──────┘                    │     (one task)
-//!                │   ┌──────────────┴──────────────────────┐         │
-//!                │   │ Mesh: handshake, topology, gossip,  │         │
-//!                │   │       routes, whom to dial          │◀────────┼──▶ neighbours (TCP)
-//!                │   │ Selector: which transport of each   │         │
-//!                │   │       connection is in use          │         │
-//!                │   └─────────────────────────────────────┘         │
-//!                └──────────────────────────────────────────────────┘
+//!  container         this host
+//! ┌─────────┐   ┌────────────────────────────────────────────────────────┐
+//! │  ethwe  │──▶│ bridge ──▶ port ──▶ ┌──────┐ asks  ┌──────────┐        │
+//! │         │◀──│ bridge ◀── port ◀── │ Pass │──────▶│ decision │        │     data plane:
+//! └─────────┘   │                     │      │       └────┬─────┘        │     threads
+//!  neighbour ──▶│ link ─────────────▶ │      │            │ reads        │
+//!  neighbour ◀──│ link ◀───────────── └──────┘            ▼              │
+//!               │                           ForwardingTable, MacTable    │
+//!               │                                  ▲                     │
+//! ══════════════╪══════════════════════════════════╪═════════════════════╪══════════════════
+//!  neighbour ◀─▶│ TCP ────┐                        │ publishes whole     │     control plane:
+//!               │ timers ─┴─────────────────────▶ Router                 │     one task
+//!               │        ┌────────────────────────┴────────────────┐     │
+//!               │        │ Mesh: handshake, topology, gossip,      │     │
+//!               │        │       routes, whom to dial              │     │
+//!               │        │ Selector: which transport of each       │     │
+//!               │        │       connection is in use              │     │
+//!               │        └─────────────────────────────────────────┘     │
+//!               └────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! A data thread takes a batch of frames from a port or a socket, starts a [`Pass`], and hands it
@@ -52,7 +52,6 @@
 //! tests that take no time. Without the feature `tokio` the crate builds for targets that have no
 //! I/O at all.
 //!
-//! [`driver`]: crate::driver
 //! [`ForwardingTable`]: switch::ForwardingTable
 //! [`Forwarder`]: switch::Forwarder
 //! [`Link`]: switch::Link
@@ -60,6 +59,8 @@
 //! [`Overlay`]: switch::Overlay
 //! [`Pass`]: switch::Pass
 //! [`Router`]: router::Router
+#![cfg_attr(feature = "tokio", doc = "[`driver`]: crate::driver")]
+#![cfg_attr(not(feature = "tokio"), doc = "[`driver`]: self")]
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "tokio")]
