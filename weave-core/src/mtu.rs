@@ -16,8 +16,9 @@
 //! 2.x. What is new happens once it settled, with the same frames, so that an old neighbour
 //! takes part without knowing:
 //!
-//! * Every [`CHECK_INTERVAL`] a test frame of the current size is sent. If eight in a row stay
-//!   unanswered, the path drops datagrams that it used to carry, and the search goes down.
+//! * Every [`CHECK_INTERVAL`] a test frame of the current size is sent. If three rounds of eight
+//!   stay unanswered, the path drops datagrams that it used to carry, and the search goes down.
+//!   (One round, two and a half seconds, may just as well be a busy machine.)
 //! * Every [`LOOK_UP_INTERVAL`], and [`LOOK_UP_AFTER_SHRINK`] after the size went down, the
 //!   kernel is asked for its estimate again, by sending a frame that no path takes. If the
 //!   estimate is above the size in use, the search goes up; the size in use stays until a larger
@@ -55,6 +56,9 @@ pub const DISCOVERY_FRAME_LEN: usize = 60_000;
 
 /// How often a test frame is sent before its size counts as bad.
 const ATTEMPTS: u32 = 8;
+
+/// How many more rounds of attempts the size in use gets before it is doubted.
+const CHECK_PATIENCE: u32 = 2;
 
 /// The time allowed for the first answer; each further attempt doubles it.
 const FIRST_TIMEOUT: Duration = Duration::from_millis(10);
@@ -111,8 +115,10 @@ struct Search {
     bad: usize,
     /// The size being tested.
     candidate: usize,
-    /// How often it was sent.
+    /// How often it was sent in this round.
     attempts: u32,
+    /// Further rounds before the size counts as bad.
+    patience: u32,
     /// When to lose patience.
     due: Instant,
 }
@@ -170,9 +176,9 @@ impl PathMtu {
             self.mtu = estimate;
             self.max_payload = self.payload_for(estimate);
             self.look_up_at = Some(now + LOOK_UP_AFTER_SHRINK);
-            self.test_anew(now);
+            self.test_anew(now, 0);
         } else if estimate == self.mtu {
-            self.test_anew(now);
+            self.test_anew(now, CHECK_PATIENCE);
         } else {
             self.test(now, self.mtu, estimate + 1, estimate);
         }
@@ -195,13 +201,18 @@ impl PathMtu {
             }
             if search.attempts < ATTEMPTS {
                 self.send_test(now, search);
+            } else if search.patience > 0 {
+                self.send_test(
+                    now,
+                    Search { attempts: 0, patience: search.patience - 1, ..search },
+                );
             } else {
                 self.bisect(now, search.good, search.candidate);
             }
         } else if self.look_up_at.is_some_and(|at| at <= now) {
             self.look_up(now);
         } else if self.check_at.is_some_and(|at| at <= now) {
-            self.test_anew(now);
+            self.test_anew(now, CHECK_PATIENCE);
         }
     }
 
@@ -226,8 +237,9 @@ impl PathMtu {
     }
 
     /// Tests the size in use; without an answer the search goes on below it.
-    fn test_anew(&mut self, now: Instant) {
-        self.test(now, self.floor.min(self.mtu), self.mtu + 1, self.mtu);
+    fn test_anew(&mut self, now: Instant, patience: u32) {
+        let (good, bad, candidate) = (self.floor.min(self.mtu), self.mtu + 1, self.mtu);
+        self.send_test(now, Search { good, bad, candidate, attempts: 0, patience, due: now });
     }
 
     fn bisect(&mut self, now: Instant, good: usize, bad: usize) {
@@ -246,7 +258,7 @@ impl PathMtu {
     }
 
     fn test(&mut self, now: Instant, good: usize, bad: usize, candidate: usize) {
-        self.send_test(now, Search { good, bad, candidate, attempts: 0, due: now });
+        self.send_test(now, Search { good, bad, candidate, attempts: 0, patience: 0, due: now });
     }
 
     fn send_test(&mut self, now: Instant, search: Search) {
@@ -415,6 +427,17 @@ mod tests {
         machine.handle_ack(Instant::ORIGIN, 1437);
         machine.handle_ack(Instant::ORIGIN, 65_535);
         assert_eq!(machine.bisection(), Some((1438, 552, 1439)));
+    }
+
+    #[test]
+    fn a_busy_moment_is_no_black_hole() {
+        let (mut machine, mut now) = settled(&Path { kernel: 1500, real: 1500 });
+        let nothing = Path { kernel: 1500, real: 0 };
+        run(&mut machine, &mut now, Instant::since_origin(Duration::from_secs(36)), &nothing);
+        assert_eq!(machine.bisection(), Some((1438, 552, 1439)));
+        machine.handle_ack(now, 1438);
+        assert_eq!(machine.bisection(), None);
+        assert_eq!(machine.mtu(), 1438);
     }
 
     #[test]
