@@ -53,6 +53,9 @@ impl Cipher {
     ///
     /// # Errors
     /// When the link has used up all its nonces.
+    ///
+    /// # Panics
+    /// If the datagram is shorter than [`Self::header_len`].
     pub fn seal(
         &self,
         own: PeerName,
