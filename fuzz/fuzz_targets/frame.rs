@@ -25,9 +25,7 @@ fuzz_target!(|frame: &[u8]| {
         let network = ethernet.network();
         assert_eq!(frame.get(network.offset..), Some(network.payload));
         if let (EtherType::ARP, Ok(arp)) = (network.ethertype, Arp::parse(network.payload)) {
-            let mut again = Vec::new();
-            arp.put_frame(&mut again);
-            assert_eq!(again.get(14..), network.payload.get(..Arp::LEN));
+            assert_eq!(arp.to_frame().get(14..), network.payload.get(..Arp::LEN));
         }
     }
     if let Some(([start, offset], frame)) = frame.split_first_chunk() {

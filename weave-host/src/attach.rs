@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::announce::arp_announcement;
+use weave_core::wire::Arp;
+
 use crate::bridge::TAP_NAME;
 use crate::error::HostError;
 use crate::lock::HostLock;
@@ -163,7 +164,7 @@ async fn announce(
     let interface = required(netlink, CONTAINER_INTERFACE).await?;
     for cidr in added {
         if let IpAddr::V4(address) = cidr.address() {
-            let frame = arp_announcement(interface.mac, address);
+            let frame = Arp::announcement(interface.mac, address).to_frame();
             if let Err(error) = sys::packet::send_frame(interface.index, &frame) {
                 tracing::warn!(%address, %error, "address not announced");
             }

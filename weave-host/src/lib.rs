@@ -19,7 +19,6 @@
 //! is adopted, so all of them can be repeated.
 
 mod address;
-mod announce;
 mod attach;
 mod bridge;
 mod claim;

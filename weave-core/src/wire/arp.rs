@@ -107,20 +107,21 @@ impl Arp {
         }
     }
 
-    /// Appends the whole frame: to everyone if it is a request, else to the target.
-    pub fn put_frame(&self, out: &mut Vec<u8>) {
+    /// The whole frame: to everyone if it is a request, else to the target.
+    pub fn to_frame(&self) -> Vec<u8> {
         let destination = match self.operation {
             Operation::Request => MacAddress::BROADCAST,
             Operation::Reply | Operation::Unknown(_) => self.target_mac,
         };
-        out.reserve(HEADER_LEN + Self::LEN);
-        put_header(destination, self.sender_mac, EtherType::ARP, out);
+        let mut out = Vec::with_capacity(HEADER_LEN + Self::LEN);
+        put_header(destination, self.sender_mac, EtherType::ARP, &mut out);
         out.extend_from_slice(&ETHERNET_IPV4);
         out.extend_from_slice(&self.operation.to_u16().to_be_bytes());
         out.extend_from_slice(&self.sender_mac.0);
         out.extend_from_slice(&self.sender_ip.octets());
         out.extend_from_slice(&self.target_mac.0);
         out.extend_from_slice(&self.target_ip.octets());
+        out
     }
 }
 
@@ -137,8 +138,7 @@ mod tests {
         let reply = Arp { operation: Operation::Reply, target_mac: other, ..announcement };
         let unknown = Arp { operation: Operation::Unknown(8), ..reply };
         for (arp, to) in [(announcement, MacAddress::BROADCAST), (reply, other), (unknown, other)] {
-            let mut bytes = Vec::new();
-            arp.put_frame(&mut bytes);
+            let bytes = arp.to_frame();
             let frame = Ethernet::new(&bytes).unwrap();
             assert_eq!((frame.destination(), frame.source()), (to, mac));
             assert_eq!(frame.outer_type(), EtherType::ARP);
@@ -150,8 +150,7 @@ mod tests {
     #[test]
     fn what_it_looks_like() {
         let arp = Arp::announcement(MacAddress([2, 0, 0, 0, 0, 1]), Ipv4Addr::new(10, 32, 0, 1));
-        let mut bytes = Vec::new();
-        arp.put_frame(&mut bytes);
+        let bytes = arp.to_frame();
         let expected = "ffffffffffff020000000001080600010800060400010200000000010a200001\
                         0000000000000a200001";
         assert_eq!(hex::encode(bytes), expected);

@@ -1,4 +1,4 @@
-//! What a frame is to the forwarding decision (Weave Net 2.x wire format, sleeve.md, section 9).
+//! What a frame is to the forwarding decision (spec sleeve.md, section 9).
 
 use super::{EtherType, Ethernet, Ipv4, Ipv6, MacAddress};
 
@@ -65,5 +65,35 @@ impl<'a> Classified<'a> {
             Self::Ipv6 { .. } => true,
             Self::Short | Self::Special | Self::Other => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn special_is_all_zero_and_untagged() {
+        let zeros = [0; 60];
+        assert!(matches!(Classified::of(&zeros), Classified::Special));
+        for place in 0..14 {
+            let mut frame = zeros;
+            frame[place] = 1;
+            assert!(matches!(Classified::of(&frame), Classified::Other), "{place}");
+        }
+        let mut tagged = zeros;
+        tagged[12..14].copy_from_slice(&[0x81, 0]);
+        assert!(matches!(Classified::of(&tagged), Classified::Other));
+    }
+
+    #[test]
+    fn routers_must_not_cut_ipv6() {
+        let mut frame = [0; 14 + 40];
+        frame[12..15].copy_from_slice(&[0x86, 0xdd, 0x60]);
+        let classified = Classified::of(&frame);
+        assert!(matches!(classified, Classified::Ipv6 { offset: 14, .. }));
+        assert!(classified.dont_fragment());
+        frame[14] = 0x50;
+        assert!(!Classified::of(&frame).dont_fragment());
     }
 }

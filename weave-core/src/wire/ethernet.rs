@@ -11,7 +11,7 @@
 //! +-----------+-----------+------+------+------+-
 //! ```
 
-use super::vlan::{self, Tag};
+use super::vlan::{self, TAG_LEN};
 use super::{MacAddress, Reader, UnexpectedEnd};
 
 /// Length of the two addresses and the type.
@@ -109,11 +109,10 @@ impl<'a> Ethernet<'a> {
         let mut network =
             Network { ethertype: self.outer_type, offset: HEADER_LEN, payload: self.payload };
         for _ in 0..vlan::MAX_TAGS {
-            let Some((_, ethertype, payload)) = Tag::split(network.ethertype, network.payload)
-            else {
+            let Some((ethertype, payload)) = vlan::strip(network.ethertype, network.payload) else {
                 break;
             };
-            network = Network { ethertype, offset: network.offset + Tag::LEN, payload };
+            network = Network { ethertype, offset: network.offset + TAG_LEN, payload };
         }
         network
     }

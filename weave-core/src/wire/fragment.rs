@@ -1,5 +1,5 @@
 //! Cutting an IPv4 packet that is larger than the overlay carries (RFC 791, section 2.3;
-//! Weave Net 2.x wire format, sleeve.md, section 8.2).
+//! spec sleeve.md, section 8.2).
 //!
 //! ```text
 //! frame:  Ethernet | IP header            | payload                        | padding
@@ -10,10 +10,10 @@
 
 use super::ethernet::{self, MIN_LEN};
 use super::ipv4::{self, MAX_HEADER_LEN};
-use super::vlan::{MAX_TAGS, Tag};
+use super::vlan::{MAX_TAGS, TAG_LEN};
 use super::{Classified, Ipv4};
 
-const MAX_LINK_LEN: usize = ethernet::HEADER_LEN + MAX_TAGS * Tag::LEN;
+const MAX_LINK_LEN: usize = ethernet::HEADER_LEN + MAX_TAGS * TAG_LEN;
 const MAX_PIECE_HEADER: usize = MAX_LINK_LEN + MAX_HEADER_LEN;
 
 /// Fragment offsets count units of this many bytes.

@@ -27,7 +27,7 @@ const OFFSET: u16 = 0x1fff;
 
 /// A view of a packet with a valid header. The packet itself may be cut off.
 ///
-/// Valid is what Weave Net takes for valid (Weave Net 2.x wire format, sleeve.md, section 9):
+/// Valid is what Weave Net takes for valid (spec sleeve.md, section 9):
 /// the version and the checksum do not matter.
 #[derive(Clone, Copy, Debug)]
 pub struct Ipv4<'a> {

@@ -1,5 +1,5 @@
 //! Telling the sender of a packet that it was too big (RFC 1191, section 4; RFC 4443, section
-//! 3.2; Weave Net 2.x wire format, sleeve.md, section 8.1).
+//! 3.2; spec sleeve.md, section 8.1).
 //!
 //! ```text
 //!  0    1    2       4       6      8
@@ -14,7 +14,6 @@
 
 use std::net::Ipv4Addr;
 
-use super::ethernet::MIN_LEN;
 use super::ipv4::{self, PROTOCOL_ICMP};
 use super::ipv6::{self, MIN_MTU, PROTOCOL_ICMPV6};
 use super::{Checksum, Classified, Ethernet, Ipv4, Ipv6, ethernet};
@@ -69,9 +68,6 @@ pub fn too_big(frame: &[u8], mtu: usize, out: &mut Vec<u8>) -> Result<(), NoAnsw
             put_packet_too_big(&packet, mtu_below_tags(mtu, offset), out);
         }
         Classified::Short | Classified::Special | Classified::Other => return Err(NoAnswer::NotIp),
-    }
-    if out.len() < MIN_LEN {
-        out.resize(MIN_LEN, 0);
     }
     Ok(())
 }
@@ -191,6 +187,8 @@ fn put_packet_too_big(packet: &Ipv6<'_>, mtu: usize, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv6Addr;
+
+    use proptest::prelude::*;
 
     use super::*;
     use crate::wire::ethernet::put_header;
@@ -374,6 +372,59 @@ mod tests {
         put_header(STATION_B, STATION_A, EtherType::ARP, &mut arp);
         for frame in [&[][..], &[0; 13], &[0; 60], &arp] {
             assert_eq!(answer(frame, 50), Err(NoAnswer::NotIp));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn answers_are_valid_and_not_answered(
+            is_ipv6: bool,
+            protocol: u8,
+            payload in prop::collection::vec(any::<u8>(), 0..1500),
+            trailer in 0_usize..30,
+            tags in 0_usize..=2,
+            mtu in 68_usize..3000,
+        ) {
+            let mut frame = if is_ipv6 {
+                ipv6_frame(protocol, &payload)
+            } else {
+                ipv4_frame(protocol, &payload)
+            };
+            frame.extend(vec![0xee; trailer]);
+            for _ in 0..tags {
+                frame.splice(12..12, [0x81, 0, 0, 9]);
+            }
+            let Ok(reply) = answer(&frame, mtu) else { return Ok(()) };
+            prop_assert!(reply.len() >= ethernet::MIN_LEN);
+            let link_len = 14 + 4 * tags;
+            prop_assert_eq!(&reply[12..link_len], &frame[12..link_len]);
+            let told = match Classified::of(&reply) {
+                Classified::Ipv4 { packet, .. } => {
+                    prop_assert_eq!(packet.total_length(), reply.len() - link_len);
+                    prop_assert_eq!(Checksum::of(packet.header()), 0);
+                    prop_assert_eq!(Checksum::of(packet.payload()), 0);
+                    usize::from(u16::from_be_bytes(packet.payload()[6..8].try_into().unwrap()))
+                }
+                Classified::Ipv6 { packet, .. } => {
+                    prop_assert_eq!(packet.packet().len(), reply.len() - link_len);
+                    let (told, quoted) = read_packet_too_big(&reply);
+                    prop_assert!(frame[link_len..].starts_with(&quoted));
+                    usize::try_from(told).unwrap()
+                }
+                other => return Err(TestCaseError::fail(format!("{other:?}"))),
+            };
+            let expected = mtu - 4 * tags;
+            prop_assert_eq!(told, if is_ipv6 { expected.max(MIN_MTU) } else { expected });
+            prop_assert_eq!(answer(&reply, mtu), Err(NoAnswer::IcmpError));
+        }
+
+        #[test]
+        fn any_bytes_do_no_harm(mut frame: Vec<u8>, ethertype in 0_usize..3, mtu: usize) {
+            let types = [[8, 0], [0x86, 0xdd], [0x81, 0]];
+            if let Some(place) = frame.get_mut(12..14) {
+                place.copy_from_slice(&types[ethertype]);
+            }
+            let _ = answer(&frame, mtu);
         }
     }
 }

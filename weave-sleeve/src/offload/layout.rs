@@ -11,7 +11,7 @@
 
 use weave_core::switch::SegmentationKind;
 use weave_core::wire::ipv6::HEADER_LEN as IPV6_HEADER_LEN;
-use weave_core::wire::{Checksum, EtherType, Ipv4, Ipv6, ethernet, ipv4, vlan};
+use weave_core::wire::{self, Checksum, EtherType, Ethernet, Ipv4, Ipv6, ipv4};
 
 /// The network header; both kinds have a length field and only one a checksum.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,16 +68,9 @@ const UDP_HEADER_LEN: usize = 8;
 impl Layout {
     /// Finds the headers. None if the frame is anything else, or padded.
     pub(super) fn of(frame: &[u8]) -> Option<Self> {
-        let mut network = ethernet::HEADER_LEN;
-        let mut ether_type = EtherType(u16_at(frame, network - 2)?);
-        for _ in 0..vlan::MAX_TAGS {
-            if matches!(ether_type, EtherType::VLAN | EtherType::SERVICE_VLAN) {
-                network += vlan::Tag::LEN;
-                ether_type = EtherType(u16_at(frame, network - 2)?);
-            }
-        }
-        let packet = frame.get(network..)?;
-        let (network_kind, protocol, transport) = match ether_type {
+        let wire::Network { ethertype, offset: network, payload: packet } =
+            Ethernet::new(frame).ok()?.network();
+        let (network_kind, protocol, transport) = match ethertype {
             EtherType::IPV4 => ipv4_header(packet)?,
             EtherType::IPV6 => ipv6_header(packet)?,
             _ => return None,

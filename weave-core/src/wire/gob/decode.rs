@@ -8,8 +8,8 @@ use super::plan::{Plan, Step};
 use super::shape::{Gob, Shape};
 use crate::wire::{Reader, UnexpectedEnd};
 
-/// No sender makes longer messages: this is what the framing below delivers at most (Weave Net
-/// 2.x wire format, mesh.md, section 4.3).
+/// No sender makes longer messages: this is what the framing below delivers at most (spec
+/// gob.md, section 8).
 const MAX_MESSAGE: u64 = 10 << 20;
 
 /// A type that can be decoded, possibly borrowing from the input.

@@ -1,4 +1,4 @@
-//! Go's `encoding/gob`, the part that Weave Net speaks (Weave Net 2.x wire format, gob.md).
+//! Go's `encoding/gob`, the part that Weave Net speaks (spec gob.md).
 //!
 //! A gob stream describes itself: before the first value of a type comes its definition, and
 //! the receiver matches struct fields by name.

@@ -248,8 +248,8 @@ fn entries<'de, K: Decode<'de> + Ord, V: Decode<'de>>(
     let (key_plan, value_plan) = plan.entry();
     let mut entries = BTreeMap::new();
     for _ in 0..count {
-        reader.expect_element()?;
         let key = K::decode(reader, key_plan)?;
+        // Makes sure of the key as well: if it is missing, so is this.
         reader.expect_element()?;
         entries.insert(key, V::decode(reader, value_plan)?);
     }

@@ -224,6 +224,57 @@ fn counts_beyond_the_message_are_refused_at_once() {
     assert_eq!(error, ErrorKind::LengthBeyondMessage { what: "a map", length: 2, left: 3 });
 }
 
+gob_struct! {
+    #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+    struct One as "one" {
+        x: u64 = "X",
+    }
+}
+
+#[test]
+fn every_element_has_a_byte() {
+    // A struct may lack its last byte at the end of a message, but not all of it.
+    let value = |kind_and_parts: &[u8], value: &[u8]| {
+        let composed = [&[0xff, 0x83][..], kind_and_parts].concat();
+        let value = [&[0xff, 0x84, 0], value].concat();
+        [struct_definition(65, &[("X", 3)]), message(&composed), message(&value)].concat()
+    };
+    let end = ErrorKind::Truncated { what: "an element", needed: 1, left: 0 };
+
+    let slice = |bytes| value(&[2, 1, 0, 1, 0xff, 0x82, 0, 0], bytes);
+    assert_eq!(Decoder::new(&slice(&[1, 1, 5])).value(), Ok(vec![One { x: 5 }]));
+    assert_eq!(kind(Decoder::new(&slice(&[3, 1, 5, 0])).value::<Vec<One>>()), end);
+
+    let map = |bytes| value(&[4, 1, 0, 1, 6, 1, 0xff, 0x82, 0, 0], bytes);
+    let one = BTreeMap::from([(0x80_u64, One { x: 5 })]);
+    assert_eq!(Decoder::new(&map(&[1, 0xff, 0x80, 1, 5])).value(), Ok(one));
+    assert_eq!(kind(Decoder::new(&map(&[1, 0xff, 0x80])).value::<BTreeMap<u64, One>>()), end);
+
+    let keys = |bytes| value(&[4, 1, 0, 1, 0xff, 0x82, 1, 6, 0, 0], bytes);
+    let one = BTreeMap::from([(One { x: 5 }, 7_u64)]);
+    assert_eq!(Decoder::new(&keys(&[1, 1, 5, 0, 7])).value(), Ok(one));
+    assert_eq!(kind(Decoder::new(&keys(&[2, 1, 5, 0, 7])).value::<BTreeMap<One, u64>>()), end);
+}
+
+#[test]
+fn undefined_types() {
+    for (id, expected) in [
+        (64, ErrorKind::Undefined(64)),
+        (1 << 40, ErrorKind::Undefined(1 << 40)),
+        (
+            0,
+            ErrorKind::TypeMismatch { expected: "a uint", found: "an undefined type", field: None },
+        ),
+    ] {
+        let mut body = Vec::new();
+        encode::put_int(id, &mut body);
+        body.extend_from_slice(&[0, 5]);
+        assert_eq!(kind(Decoder::new(&message(&body)).value::<u64>()), expected);
+    }
+    let field = [struct_definition(65, &[("X", 70)]), message(&[0xff, 0x82, 0])].concat();
+    assert_eq!(kind(Decoder::new(&field).value::<One>()), ErrorKind::Undefined(70));
+}
+
 #[test]
 fn a_caller_can_limit_counts() {
     let three = encode(&[1_u64, 2, 3][..]);
@@ -250,7 +301,11 @@ fn elements_one_by_one() {
     });
     assert_eq!((more, names), (Ok(true), vec![&[6; 6][..], &[7; 6]]));
     let none = decoder.next_elements(|_: ConnectionSummary| Ok::<_, Error>(()));
-    assert_eq!(none, Ok(false));
+    assert_eq!((none, decoder.skip_value()), (Ok(false), Ok(false)));
+
+    let mut decoder = Decoder::new(&stream);
+    assert_eq!(decoder.skip_value(), Ok(true));
+    assert_eq!(decoder.value::<Vec<ConnectionSummary>>().unwrap().len(), 2);
 
     let mut decoder = Decoder::new(&stream);
     decoder.value::<PeerSummary>().unwrap();

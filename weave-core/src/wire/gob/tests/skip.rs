@@ -96,6 +96,8 @@ fn interfaces() {
     let slice = format!("01 73 {SLICE_OF_INT} 03 ff84 04 00 02 02 04");
     assert_eq!(decode(8, &[], &slice), Ok(7));
     assert_eq!(decode(8, &[SLICE_OF_INT], &slice), Err(ErrorKind::Redefined(66)));
+    // Zero defines nothing: the length of the value follows.
+    assert_eq!(decode(8, &[], "01 73 00 02 aaaa"), Ok(7));
     // i64::MIN has no positive counterpart.
     let minimum = "01 73 f8 ffffffffffffffff 00";
     assert_eq!(decode(8, &[], minimum), Err(ErrorKind::Redefined(i64::MIN)));
@@ -130,6 +132,15 @@ fn elements_are_never_empty() {
     assert_eq!(with_elements(&[2, 0, 0]), Ok(Known::default()));
     let length = ErrorKind::LengthBeyondMessage { what: "a slice", length: 2, left: 1 };
     assert_eq!(with_elements(&[2, 0]), Err(length));
+
+    // The first element, a struct with a number in it, takes what the count left for both.
+    let mut stream = definition(67);
+    for definition in ["ff85 02 01 02 ff86 00 01 ff84 00 00", STRUCT_WITH_ITSELF] {
+        stream.extend_from_slice(&message(&hex::decode(definition.replace(' ', "")).unwrap()));
+    }
+    stream.extend_from_slice(&message(&[0xff, 0x82, 1, 2, 2, 8, 0]));
+    let error = Decoder::new(&stream).value::<Known>().unwrap_err().kind;
+    assert_eq!(error, ErrorKind::Truncated { what: "an element", needed: 1, left: 0 });
 }
 
 #[test]
