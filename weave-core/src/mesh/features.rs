@@ -17,7 +17,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{ConnectionUid, PeerName, PeerNameError, ShortId, Uid};
+use super::peer::clean_nickname;
+use super::{ConnectionUid, PeerName, ShortId, Uid};
 use crate::wire::gob::{self, AtMost, Decoder, Encoder};
 
 /// More entries than any router sends.
@@ -75,9 +76,6 @@ pub enum FeaturesError {
     /// The peer counts peers by something else than MAC addresses.
     #[error("the peer uses peer names of flavour {0:?}, this router of flavour {MAC_FLAVOUR:?}")]
     Flavour(String),
-    /// The name is not one.
-    #[error("feature {NAME}: {0}")]
-    Name(#[from] PeerNameError),
     /// The name is the one that stands for "unknown".
     #[error("feature {NAME}: no peer has the name {}", PeerName::UNKNOWN)]
     UnknownName,
@@ -86,7 +84,7 @@ pub enum FeaturesError {
     Value {
         /// The key.
         key: &'static str,
-        /// The value.
+        /// The value, or its beginning.
         value: String,
         /// What it must be.
         expected: &'static str,
@@ -122,14 +120,15 @@ impl Features {
         let mut required = |key| map.remove(key).ok_or(FeaturesError::Missing(key));
         let flavour = required(FLAVOUR)?;
         let name = required(NAME)?;
-        let nickname = required(NICKNAME)?;
+        let nickname = clean_nickname(&required(NICKNAME)?);
         let uid = required(UID)?;
         let connection_id = required(CONNECTION_ID)?;
 
         if flavour != MAC_FLAVOUR {
-            return Err(FeaturesError::Flavour(flavour));
+            return Err(FeaturesError::Flavour(beginning(flavour)));
         }
-        let name: PeerName = name.parse()?;
+        let name: PeerName =
+            name.parse().map_err(|_| wrong_value(NAME, name, "a name like 7a:9f:eb:b6:0c:6e"))?;
         if name == PeerName::UNKNOWN {
             return Err(FeaturesError::UnknownName);
         }
@@ -170,13 +169,13 @@ impl Features {
 
 /// Decimal digits and nothing else.
 fn number(key: &'static str, value: String) -> Result<u64, FeaturesError> {
-    parse_digits(&value).ok_or(FeaturesError::Value { key, value, expected: "a 64-bit number" })
+    parse_digits(&value).ok_or_else(|| wrong_value(key, value, "a 64-bit number"))
 }
 
 fn short_id(value: String) -> Result<ShortId, FeaturesError> {
     let number = parse_digits(&value).and_then(|number| u16::try_from(number).ok());
-    let expected = "a number up to 4095";
-    number.and_then(ShortId::new).ok_or(FeaturesError::Value { key: SHORT_ID, value, expected })
+    let id = number.and_then(ShortId::new);
+    id.ok_or_else(|| wrong_value(SHORT_ID, value, "a number up to 4095"))
 }
 
 fn parse_digits(value: &str) -> Option<u64> {
@@ -189,8 +188,18 @@ fn boolean(value: String) -> Result<bool, FeaturesError> {
     match value.as_str() {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
-        _ => Err(FeaturesError::Value { key: TRUSTED, value, expected: "true or false" }),
+        _ => Err(wrong_value(TRUSTED, value, "true or false")),
     }
+}
+
+fn wrong_value(key: &'static str, value: String, expected: &'static str) -> FeaturesError {
+    FeaturesError::Value { key, value: beginning(value), expected }
+}
+
+/// What an error shows of a text: it ends up in the log, and anybody can send it.
+fn beginning(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(64));
+    text
 }
 
 #[cfg(test)]
@@ -275,8 +284,10 @@ mod tests {
         );
         assert_eq!(
             with("Name", "::"),
-            "feature Name: \"::\" is not a peer name: six hexadecimal groups joined by ':', like 7a:9f:eb:b6:0c:6e"
+            "feature Name is \"::\", which is not a name like 7a:9f:eb:b6:0c:6e"
         );
+        let long = with("Name", &"\u{e9}\n".repeat(1000));
+        assert!(long.len() < 200 && !long.contains('\n'), "{long}");
         assert_eq!(with("Name", "0::0"), "feature Name: no peer has the name 00:00:00:00:00:00");
         let mut map = complete();
         map.remove("UID");
@@ -302,7 +313,7 @@ mod tests {
         let overlays = proptest::option::of(proptest::collection::vec("[a-z]{1,8}", 0..4));
         let further = proptest::collection::btree_map("[A-Z][a-z]{0,3}[0-9]", ".{0,20}", 0..5);
         let ids = (1u64..1 << 48, any::<u64>(), any::<u64>(), proptest::option::of(0u16..4096));
-        (ids, ".{0,30}", any::<bool>(), overlays, further).prop_map(
+        (ids, "\\PC{0,30}", any::<bool>(), overlays, further).prop_map(
             |((name, uid, connection_id, short_id), nickname, trusted, overlays, further)| {
                 Features {
                     name: PeerName::from_u64(name).unwrap(),

@@ -30,7 +30,6 @@ const PLAIN: u8 = 0;
 const ENCRYPTED: u8 = 1;
 
 /// What one side brings into a handshake.
-#[derive(Debug)]
 pub struct HandshakeParams {
     /// Whether this side dialled.
     pub outbound: bool,

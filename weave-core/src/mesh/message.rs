@@ -115,7 +115,7 @@ pub enum GossipMessageError {
     #[error("gossip message: {0}")]
     Malformed(#[from] gob::Error),
     /// The name of the channel is no text.
-    #[error("gossip message: channel {0:?} is not UTF-8")]
+    #[error("gossip message: channel \"{}\" is not UTF-8", .0.escape_ascii())]
     ChannelNotText(Vec<u8>),
     /// The name of the channel is longer than any is.
     #[error(

@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 
 use super::{PeerName, ShortId, Uid};
 
+/// Bytes of a nickname that are kept; host names have at most 253.
+pub(super) const MAX_NICKNAME_LEN: usize = 1024;
+
 /// The record that a peer keeps of itself and everybody else copies.
 ///
 /// Of two copies the one with the greater [`Peer::edition`] is the newer one.
@@ -56,6 +59,16 @@ pub struct Edition {
     pub uid: Uid,
     /// Whether the short id is known: the first copy may come by a peer that cannot tell.
     pub has_short_id: bool,
+}
+
+/// What is kept of a nickname: its beginning, with replacement characters for what could take
+/// hold of the terminal or the log it is shown on.
+pub(super) fn clean_nickname(nickname: &str) -> String {
+    let shown =
+        nickname.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c });
+    let mut nickname: String = shown.collect();
+    nickname.truncate(nickname.floor_char_boundary(MAX_NICKNAME_LEN));
+    nickname
 }
 
 impl Peer {

@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::features::Features;
 use super::graph::{Graph, View};
-use super::peer::{Peer, PeerAddress, PeerConnection};
+use super::peer::{Peer, PeerAddress, PeerConnection, clean_nickname};
 use super::short_ids::{Change, ShortIds};
 use super::update::{self, Limits, UpdateError};
 use super::{PeerName, Random, ShortId, Uid};
@@ -115,7 +115,7 @@ pub struct Collected {
 impl Peers {
     /// The table of a router that knows only itself.
     pub fn new(name: PeerName, nickname: String, uid: Uid, short_id: ShortId) -> Self {
-        let nickname = update::cut_nickname(nickname);
+        let nickname = clean_nickname(&nickname);
         let own = Peer { nickname, uid, short_id: Some(short_id), ..Peer::placeholder(name) };
         let mut peers = Self {
             own: name,
@@ -207,7 +207,7 @@ impl Peers {
         }
         let change = self.insert(
             Peer {
-                nickname: update::cut_nickname(features.nickname.clone()),
+                nickname: features.nickname.clone(),
                 uid: features.uid,
                 short_id: features.short_id,
                 ..Peer::placeholder(features.name)

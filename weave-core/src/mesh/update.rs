@@ -16,15 +16,13 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 
-use super::peer::{Peer, PeerAddress, PeerConnection};
+use super::peer::{Peer, PeerAddress, PeerConnection, clean_nickname};
 use super::{PeerName, ShortId, Uid};
 use crate::gob_struct;
 use crate::wire::gob::{self, Decoder, Encoder, Text};
 
 /// Connections of one peer. The limit routers set themselves is 200 by default.
 pub const MAX_CONNECTIONS: usize = 4096;
-/// Bytes of a nickname that are kept; host names have at most 253.
-pub const MAX_NICKNAME_LEN: usize = 1024;
 /// Bytes of an address that are kept; the longest are below 100.
 pub const MAX_ADDRESS_LEN: usize = 256;
 
@@ -98,8 +96,8 @@ pub(super) struct Update {
 /// want is passed over, however long. So an outdated record does not leave placeholders either,
 /// which the original makes and collects a second later.
 ///
-/// Short ids above 4095 count as none, nicknames are cut at [`MAX_NICKNAME_LEN`], addresses
-/// longer than [`MAX_ADDRESS_LEN`] are emptied; a peer with the name zero, which means "unknown",
+/// Short ids above 4095 count as none, nicknames are cleaned ([`clean_nickname`]), addresses longer
+/// than [`MAX_ADDRESS_LEN`] or with control characters are emptied; a peer with the name zero, which means "unknown",
 /// and connections to it are left out. Of two connections to one peer the later one counts. A
 /// record whose list of connections is missing at the end is dropped.
 pub(super) fn decode(
@@ -218,7 +216,7 @@ impl Peer {
     fn from_summary(summary: &PeerSummary<'_>, offset: usize) -> Result<Self, UpdateError> {
         Ok(Self {
             name: name(summary.name, offset)?,
-            nickname: cut_nickname(summary.nickname.to_lossy().into_owned()),
+            nickname: clean_nickname(&summary.nickname.to_lossy()),
             uid: Uid(summary.uid),
             version: summary.version,
             short_id: ShortId::new(summary.short_id).filter(|_| summary.has_short_id),
@@ -230,7 +228,8 @@ impl Peer {
 impl PeerConnection {
     fn from_summary(summary: &ConnectionSummary<'_>, offset: usize) -> Result<Self, UpdateError> {
         let address = summary.address.to_lossy();
-        let address = if address.len() > MAX_ADDRESS_LEN { "" } else { &*address };
+        let odd = address.len() > MAX_ADDRESS_LEN || address.contains(char::is_control);
+        let address = if odd { "" } else { &*address };
         Ok(Self {
             remote: name(summary.name, offset)?,
             address: PeerAddress::from(address),
@@ -238,12 +237,6 @@ impl PeerConnection {
             established: summary.established,
         })
     }
-}
-
-/// What is kept of a nickname.
-pub(super) fn cut_nickname(mut nickname: String) -> String {
-    nickname.truncate(nickname.floor_char_boundary(MAX_NICKNAME_LEN));
-    nickname
 }
 
 fn name(bytes: &[u8], offset: usize) -> Result<PeerName, UpdateError> {

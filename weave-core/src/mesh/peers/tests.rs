@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
+use crate::mesh::peer::MAX_NICKNAME_LEN;
 
 fn vectors() -> Value {
     serde_json::from_str(include_str!("../../../../tests/vectors/topology.json")).unwrap()
@@ -379,7 +380,7 @@ fn what_is_odd_but_harmless_is_put_right() {
     let mut random = Random::new([0; 32]);
     let mut peers = alone(1);
     let odd = Peer {
-        nickname: "\u{e9}".repeat(update::MAX_NICKNAME_LEN),
+        nickname: "\u{e9}".repeat(MAX_NICKNAME_LEN),
         connections: vec![
             PeerConnection { remote: PeerName::UNKNOWN, ..to(3) },
             PeerConnection { address: "a:1".repeat(100).as_str().into(), ..to(3) },
@@ -387,16 +388,18 @@ fn what_is_odd_but_harmless_is_put_right() {
         ],
         ..hub(2, 0..0)
     };
+    let red = Peer { nickname: "\u{1b}[31mred\n".into(), ..hub(9, 0..0) };
     let nobody = Peer { name: PeerName::UNKNOWN, ..hub(2, 5..6) };
-    let applied = peers.apply_update(&payload(&[nobody, odd]), &mut random).unwrap();
-    assert_eq!(applied.names, BTreeSet::from([name(2)]));
+    let applied = peers.apply_update(&payload(&[nobody, odd, red]), &mut random).unwrap();
+    assert_eq!(applied.names, BTreeSet::from([name(2), name(9)]));
+    assert_eq!(peers.get(name(9)).unwrap().nickname, "\u{fffd}[31mred\u{fffd}");
     let kept = peers.get(name(2)).unwrap();
-    assert_eq!(kept.nickname, "\u{e9}".repeat(update::MAX_NICKNAME_LEN / 2));
+    assert_eq!(kept.nickname, "\u{e9}".repeat(MAX_NICKNAME_LEN / 2));
     assert_eq!(kept.connections.len(), 2);
     assert_eq!(kept.connection(name(3)).unwrap().address.to_string(), "");
     let address = &kept.connection(name(4)).unwrap().address;
     assert_eq!((address.to_string().as_str(), address.socket()), ("host:6783", None));
-    assert_eq!(peers.names().map(PeerName::to_u64).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert_eq!(peers.names().map(PeerName::to_u64).collect::<Vec<_>>(), [1, 2, 3, 4, 9]);
 }
 
 #[test]
