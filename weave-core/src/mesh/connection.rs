@@ -25,6 +25,9 @@ pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// A peer that takes nothing of what waits for it for this long hangs.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Closing resets the connection, and a reset can overtake what was sent: so much time is left
+/// to the peer to read it.
+const PARTING_TIME: Duration = Duration::from_secs(1);
 /// How often the peer hears from us at least.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(30);
 
@@ -57,8 +60,13 @@ pub(super) struct Connection {
 
 pub(super) enum Phase {
     Dialling,
-    Handshaking { handshake: Box<Handshake>, past_header: bool },
+    Handshaking {
+        handshake: Box<Handshake>,
+        past_header: bool,
+    },
     Peered(Box<Peered>),
+    /// It will end for this reason, but not before the peer has had time to read why.
+    Parting(Box<ConnectionError>),
 }
 
 /// A connection whose other end is known.
@@ -128,14 +136,28 @@ impl Connection {
     pub(super) fn peered(&self) -> Option<&Peered> {
         match &self.phase {
             Phase::Peered(peered) => Some(peered),
-            Phase::Dialling | Phase::Handshaking { .. } => None,
+            Phase::Dialling | Phase::Handshaking { .. } | Phase::Parting(_) => None,
         }
     }
 
     pub(super) fn peered_mut(&mut self) -> Option<&mut Peered> {
         match &mut self.phase {
             Phase::Peered(peered) => Some(peered),
-            Phase::Dialling | Phase::Handshaking { .. } => None,
+            Phase::Dialling | Phase::Handshaking { .. } | Phase::Parting(_) => None,
+        }
+    }
+
+    /// From here on it only waits for its end.
+    pub(super) fn part(&mut self, now: Instant, error: ConnectionError) {
+        self.phase = Phase::Parting(Box::new(error));
+        self.read_deadline = now + PARTING_TIME;
+    }
+
+    /// Why it ends if TCP is lost now.
+    pub(super) fn lost(&self, reason: String) -> ConnectionError {
+        match &self.phase {
+            Phase::Parting(error) => (**error).clone(),
+            _ => ConnectionError::Lost(reason),
         }
     }
 
@@ -204,6 +226,7 @@ impl Connection {
                     ConnectionError::HandshakeTimeout(HEADER_TIMEOUT)
                 }
                 Phase::Handshaking { .. } => ConnectionError::HandshakeTimeout(READ_TIMEOUT),
+                Phase::Parting(error) => (**error).clone(),
                 Phase::Peered(peered) if peered.stage == Stage::Preparing => {
                     ConnectionError::Link("not made in time".to_owned())
                 }

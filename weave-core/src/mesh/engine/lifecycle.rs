@@ -109,7 +109,11 @@ impl Mesh {
         if remote.name == self.config.name {
             let error = self.own_name_error(address, remote.uid);
             self.tell_collision(address, remote);
-            return self.end(id, error, TcpSide::Open);
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.part(self.now, error);
+                self.deadlines.arm(id, connection);
+            }
+            return;
         }
         // "For outbound connections to a discovered address the peer must be known already."
         let accept_unknown = !outbound || self.maker.is_direct(id);

@@ -25,7 +25,7 @@ impl Mesh {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let early = connection.takes_early(bytes.len());
         match &mut connection.phase {
-            Phase::Dialling => {}
+            Phase::Dialling | Phase::Parting(_) => {}
             Phase::Handshaking { .. } => self.continue_handshake(id, bytes),
             Phase::Peered(peered) if peered.stage != Stage::Preparing => {
                 peered.session.handle_bytes(bytes);

@@ -14,6 +14,7 @@ mod lifecycle;
 mod messages;
 mod report;
 mod spread;
+mod sync;
 mod topology;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -25,6 +26,7 @@ use bytes::Bytes;
 
 use self::deadlines::Deadlines;
 use self::spread::{Deferred, Encoded, Way};
+use self::sync::{Announced, Asked};
 use super::accept::AcceptLimit;
 use super::config::Config;
 use super::connection::Connection;
@@ -69,6 +71,9 @@ pub struct Mesh {
     /// Gossip that waits for the routes.
     deferred: Deferred,
     encoded: Encoded,
+    announced: Announced,
+    /// Records that neighbours were asked for.
+    asked: BTreeMap<PeerName, Asked>,
     /// Connections for which there may be something to encode.
     ready: BTreeSet<ConnectionId>,
     /// Connections that must end, once the present input has been dealt with.
@@ -88,13 +93,15 @@ impl Mesh {
     pub fn new(config: Config, seed: [u8; 32], now: Instant) -> Self {
         let mut random = Random::new(seed);
         let short_id = config.short_id.unwrap_or_else(|| draw_short_id(&mut random));
+        let peers = Peers::new(config.name, config.nickname.clone(), config.uid, short_id);
         Self {
             now,
             accept_limit: AcceptLimit::new(now),
             ids: Ids::default(),
             connections: BTreeMap::new(),
             by_peer: BTreeMap::new(),
-            peers: Peers::new(config.name, config.nickname.clone(), config.uid, short_id),
+            announced: Announced::new(&peers),
+            peers,
             routes: Arc::new(Routes::alone(config.name)),
             unannounced: BTreeSet::new(),
             maker: Maker::new(config.name, config.port, config.connection_limit),
@@ -102,6 +109,7 @@ impl Mesh {
             surrogates: 0,
             deferred: Deferred::default(),
             encoded: Encoded::default(),
+            asked: BTreeMap::new(),
             ready: BTreeSet::new(),
             doomed: VecDeque::new(),
             deadlines: Deadlines::new(now + GOSSIP_INTERVAL),
@@ -193,7 +201,9 @@ impl Mesh {
     /// TCP ended: why.
     pub fn handle_closed(&mut self, now: Instant, id: ConnectionId, reason: String) {
         self.advance(now);
-        self.end(id, ConnectionError::Lost(reason), TcpSide::Gone);
+        if let Some(error) = self.connections.get(&id).map(|connection| connection.lost(reason)) {
+            self.end(id, error, TcpSide::Gone);
+        }
         self.settle();
     }
 

@@ -14,7 +14,7 @@ use crate::mesh::connection::Connection;
 use crate::mesh::gossip::Outbox;
 use crate::mesh::gossip::channel::Wish;
 use crate::mesh::gossip::sender::{Parcel, Pending};
-use crate::mesh::gossip::sync::{self, SyncMessage};
+use crate::mesh::gossip::sync::SyncMessage;
 use crate::mesh::{ConnectionId, Gossip, Message, PeerName, Unicast};
 
 /// Whom gossip goes to.
@@ -108,12 +108,30 @@ impl Mesh {
         };
         for hop in hops {
             if let Some(id) = self.by_peer.get(&hop).copied() {
-                self.enqueue(id, channel, source, content.clone());
+                self.enqueue_or_offer(id, channel, source, content);
             }
         }
     }
 
-    fn enqueue(
+    /// Records are offered to neighbours who know how to ask for them, and sent to others.
+    fn enqueue_or_offer(
+        &mut self,
+        id: ConnectionId,
+        channel: &Arc<str>,
+        source: Option<PeerName>,
+        content: &Pending,
+    ) {
+        let peered = self.connections.get_mut(&id).and_then(Connection::peered_mut);
+        match (peered, content) {
+            (Some(peered), Pending::Records(names)) if peered.digests => {
+                peered.buckets.offer(names);
+                self.ready.insert(id);
+            }
+            _ => self.enqueue(id, channel, source, content.clone()),
+        }
+    }
+
+    pub(super) fn enqueue(
         &mut self,
         id: ConnectionId,
         channel: &Arc<str>,
@@ -136,10 +154,13 @@ impl Mesh {
             if !connection.wants_gossip() {
                 return;
             }
-            let Some(parcel) = connection.peered_mut().and_then(|peered| peered.buckets.pop())
-            else {
-                return;
-            };
+            let Some(peered) = connection.peered_mut() else { return };
+            if let Some(names) = peered.buckets.pop_offers() {
+                let offer = self.offer(&names);
+                self.transmit_sync(id, &offer);
+                continue;
+            }
+            let Some(parcel) = peered.buckets.pop() else { return };
             let broadcast = parcel.broadcast_source.is_some();
             for payload in self.encode(parcel) {
                 self.counters.gossip_sent += 1;
@@ -265,38 +286,5 @@ impl Mesh {
             Some((Arc::clone(name), Pending::Data(channel.complete_state(now)?)))
         });
         states.collect()
-    }
-
-    pub(super) fn handle_sync(&mut self, id: ConnectionId, message: SyncMessage) {
-        let (theirs, may_answer) = match message {
-            SyncMessage::Digest(theirs) => {
-                if theirs != self.inventory().digest() {
-                    let inventory = self.inventory();
-                    self.transmit_sync(id, &SyncMessage::Ask(inventory));
-                }
-                return;
-            }
-            SyncMessage::Ask(theirs) => (theirs, true),
-            SyncMessage::Answer(theirs) => (theirs, false),
-        };
-        let difference = self.inventory().compare(&theirs);
-        if !difference.to_send.is_empty() {
-            let names = Pending::Records(Arc::new(difference.to_send));
-            self.enqueue(id, &TOPOLOGY.into(), None, names);
-        }
-        if difference.to_fetch && may_answer {
-            let inventory = self.inventory();
-            self.transmit_sync(id, &SyncMessage::Answer(inventory));
-        }
-    }
-
-    fn transmit_sync(&mut self, id: ConnectionId, message: &SyncMessage) {
-        let Some(connection) = self.connections.get(&id) else { return };
-        // A peer that does not take even this much will be told when it reads again.
-        if connection.takes_unicast(0) {
-            self.counters.gossip_sent += 1;
-            let payload = message.encode();
-            self.transmit(id, &Message::Unknown { tag: sync::TAG, payload: &payload });
-        }
     }
 }

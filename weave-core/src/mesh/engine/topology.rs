@@ -1,15 +1,15 @@
 //! What is known of the mesh, and what follows from its changes (spec mesh.md, sections 10 to
 //! 14 and 17).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::sync::Announced;
 use super::{Mesh, Way};
 use crate::mesh::engine::messages::TOPOLOGY;
 use crate::mesh::error::ConnectionError;
 use crate::mesh::gossip::Outbox;
 use crate::mesh::gossip::sender::Pending;
-use crate::mesh::gossip::sync::Inventory;
 use crate::mesh::maker::Candidates;
 use crate::mesh::output::{Event, Output};
 use crate::mesh::{Applied, Effects, PeerName, Routes, Uid};
@@ -21,6 +21,7 @@ impl Mesh {
             ConnectionError::Gossip { channel: TOPOLOGY.to_owned(), reason: error.to_string() }
         })?;
         self.have_effects(applied.effects);
+        self.stop_asking(&applied.names);
         if !applied.delta.is_empty() {
             self.encoded.clear();
             self.deadlines.routes_soon(self.now);
@@ -54,6 +55,7 @@ impl Mesh {
     pub(super) fn announce_changes(&mut self) {
         let mut names = std::mem::take(&mut self.unannounced);
         names.insert(self.config.name);
+        self.announced = Announced::new(&self.peers);
         let content = Pending::Records(Arc::new(names));
         self.spread(TOPOLOGY.into(), Way::Neighbours { except: None }, content);
     }
@@ -97,17 +99,11 @@ impl Mesh {
         self.outputs.push_back(Output::PeersRemoved(names));
     }
 
-    /// The records that are known here, but for placeholders.
-    pub(super) fn inventory(&self) -> Inventory {
-        let known = self.peers.iter().filter(|peer| peer.uid != Uid(0));
-        Inventory(known.map(|peer| (peer.name, peer.edition())).collect())
-    }
-
     /// Where peers that are not connected may be reached, as others tell.
     pub(super) fn candidates(&self) -> Candidates {
         let mut candidates = Candidates::default();
         let own = self.config.name;
-        let missing: BTreeSet<PeerName> = self
+        let missing: Vec<PeerName> = self
             .peers
             .names()
             .filter(|name| *name != own && !self.by_peer.contains_key(name))
@@ -119,9 +115,12 @@ impl Mesh {
         // Addresses that somebody did reach go before those that are guessed.
         for outbound in [true, false] {
             for teller in self.peers.iter().filter(|peer| peer.name != own) {
-                let connections = teller.connections.iter();
-                for connection in connections.filter(|c| c.outbound == outbound) {
-                    if missing.contains(&connection.remote)
+                // Both lists ascend.
+                let mut missing = missing.iter().peekable();
+                for connection in &teller.connections {
+                    while missing.next_if(|name| **name < connection.remote).is_some() {}
+                    if connection.outbound == outbound
+                        && missing.peek().is_some_and(|name| **name == connection.remote)
                         && let Some(address) = connection.address.socket()
                     {
                         candidates.offer(connection.remote, address, outbound, port);

@@ -52,6 +52,8 @@ impl Pending {
 #[derive(Default)]
 pub(crate) struct Buckets {
     channels: BTreeMap<Arc<str>, Bucket>,
+    /// Peers whose records are offered to a neighbour that understands it.
+    offers: Option<Arc<BTreeSet<PeerName>>>,
     /// The channel that was served last: the next one is served next.
     served: Option<Arc<str>>,
     bytes: usize,
@@ -108,6 +110,20 @@ impl Buckets {
             (_, slot) => bucket.gossip = slot,
         }
         true
+    }
+
+    /// Adds to the records that are offered.
+    pub(crate) fn offer(&mut self, names: &Arc<BTreeSet<PeerName>>) {
+        let mut offers = self.offers.take().map(Pending::Records);
+        Pending::merge(&mut offers, Pending::Records(Arc::clone(names)));
+        if let Some(Pending::Records(names)) = offers {
+            self.offers = Some(names);
+        }
+    }
+
+    /// Takes what is offered.
+    pub(crate) fn pop_offers(&mut self) -> Option<Arc<BTreeSet<PeerName>>> {
+        self.offers.take()
     }
 
     /// Takes what is to be sent next: of each channel in turn gossip first, then any broadcast.

@@ -1,14 +1,18 @@
 //! How two of our own routers compare what they know of the topology, without sending it.
 //!
-//! The original sends the records of all peers to some neighbours every 30 s, and again to each
-//! new neighbour. Between peers that announce the feature [`FEATURE`], a digest or an inventory
-//! takes the place of that:
+//! The original sends each changed record to about twice as many neighbours as its number has
+//! digits in binary, who do the same, so that it reaches every peer of a full mesh of 100 some 13
+//! times; and the records of all peers every 30 s, and again to each new neighbour. Between peers
+//! that announce the feature [`FEATURE`] an offer takes the place of a record, and a digest or
+//! an inventory that of all records:
 //!
 //! ```text
 //!   tag 64:
 //!   | 0 | digest of the inventory: 32 bytes |      "this is what I know"
 //!   | 1 | inventory |                              "I know this: send what I lack, and ask me"
 //!   | 2 | inventory |                              "send what I lack"
+//!   | 3 | inventory of some peers |                "I can send these"
+//!   | 4 | name: 6 |   ...                          "send these"
 //!
 //!   inventory, ascending by name, of every peer whose record is known:
 //!   | name: 6 | uid: 8 | version: 8 | 1 if it has a short id, else 0: 1 |   ...
@@ -16,7 +20,9 @@
 //!
 //! A digest that differs from one's own is answered with 1; 1 is answered with the records the
 //! other side lacks (as ordinary gossip), and with 2 if it has some that are newer; 2 is
-//! answered with the records the other side lacks. So an exchange ends by itself.
+//! answered with the records the other side lacks. So an exchange ends by itself. An offer is
+//! answered with 4 if it has something new that was not asked of another neighbour just before,
+//! and 4 with the records.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,6 +39,9 @@ const ENTRY_LEN: usize = 23;
 const DIGEST: u8 = 0;
 const ASK: u8 = 1;
 const ANSWER: u8 = 2;
+const OFFER: u8 = 3;
+const WANT: u8 = 4;
+const NAME_LEN: usize = 6;
 
 /// The records a router has.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -73,6 +82,8 @@ pub(crate) enum SyncMessage {
     Digest([u8; 32]),
     Ask(Inventory),
     Answer(Inventory),
+    Offer(Inventory),
+    Want(BTreeSet<PeerName>),
 }
 
 /// A message of tag [`TAG`] that makes no sense.
@@ -82,6 +93,8 @@ pub(crate) enum SyncError {
     DigestLength(usize),
     #[error("topology inventory of {0} bytes, which is no number of whole entries")]
     InventoryLength(usize),
+    #[error("{0} bytes of wanted topology records, which is no number of whole names")]
+    NamesLength(usize),
     #[error("topology inventory: {0} is out of order")]
     Order(PeerName),
     #[error("topology inventory: {0} has flag {1}, which is neither 0 nor 1")]
@@ -94,6 +107,13 @@ impl SyncMessage {
             Self::Digest(digest) => return [&[DIGEST], &digest[..]].concat(),
             Self::Ask(inventory) => (ASK, inventory),
             Self::Answer(inventory) => (ANSWER, inventory),
+            Self::Offer(inventory) => (OFFER, inventory),
+            Self::Want(names) => {
+                let mut bytes = Vec::with_capacity(1 + names.len() * NAME_LEN);
+                bytes.push(WANT);
+                names.iter().for_each(|name| bytes.extend_from_slice(&name.to_bytes()));
+                return bytes;
+            }
         };
         let mut bytes = Vec::with_capacity(1 + inventory.0.len() * ENTRY_LEN);
         bytes.push(kind);
@@ -113,6 +133,8 @@ impl SyncMessage {
             }
             ASK => Some(Self::Ask(decode_inventory(rest)?)),
             ANSWER => Some(Self::Answer(decode_inventory(rest)?)),
+            OFFER => Some(Self::Offer(decode_inventory(rest)?)),
+            WANT => Some(Self::Want(decode_names(rest)?)),
             _ => None,
         })
     }
@@ -125,6 +147,18 @@ fn entry(name: PeerName, edition: Edition) -> [u8; ENTRY_LEN] {
     bytes[14..22].copy_from_slice(&edition.version.to_be_bytes());
     bytes[22] = u8::from(edition.has_short_id);
     bytes
+}
+
+fn decode_names(bytes: &[u8]) -> Result<BTreeSet<PeerName>, SyncError> {
+    let (names, rest) = bytes.as_chunks::<NAME_LEN>();
+    if !rest.is_empty() {
+        return Err(SyncError::NamesLength(bytes.len()));
+    }
+    let names: Vec<PeerName> = names.iter().map(|name| PeerName::from_bytes(*name)).collect();
+    match names.windows(2).find(|pair| pair[0] >= pair[1]) {
+        Some(pair) => Err(SyncError::Order(pair[1])),
+        None => Ok(names.into_iter().collect()),
+    }
 }
 
 fn decode_inventory(bytes: &[u8]) -> Result<Inventory, SyncError> {
@@ -204,17 +238,22 @@ mod tests {
         large[2 * ENTRY_LEN] = 7;
         assert_eq!(SyncMessage::decode(&large), Err(SyncError::Flag(name(2), 7)));
         assert_eq!(SyncMessage::decode(&[0; 5]), Err(SyncError::DigestLength(5)));
+        assert_eq!(SyncMessage::decode(&[WANT, 1]), Err(SyncError::NamesLength(1)));
+        let twice = [&[WANT][..], &[1; 12]].concat();
+        assert!(matches!(SyncMessage::decode(&twice), Err(SyncError::Order(_))));
         assert_eq!(SyncMessage::decode(&[]), Ok(None));
         assert_eq!(SyncMessage::decode(&[9, 9]), Ok(None));
     }
 
     proptest! {
         #[test]
-        fn messages_round_trip(inventory in some_inventory(), digest: [u8; 32], kind in 0..3) {
+        fn messages_round_trip(inventory in some_inventory(), digest: [u8; 32], kind in 0..5) {
             let message = match kind {
                 0 => SyncMessage::Digest(digest),
                 1 => SyncMessage::Ask(inventory),
-                _ => SyncMessage::Answer(inventory),
+                2 => SyncMessage::Answer(inventory),
+                3 => SyncMessage::Offer(inventory),
+                _ => SyncMessage::Want(inventory.0.into_keys().collect()),
             };
             prop_assert_eq!(SyncMessage::decode(&message.encode()), Ok(Some(message)));
         }

@@ -1,0 +1,158 @@
+//! Comparing the topology with neighbours that understand digests, and fetching what is new.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Mesh;
+use super::messages::TOPOLOGY;
+use crate::mesh::gossip::sender::Pending;
+use crate::mesh::gossip::sync::{self, Inventory, SyncMessage};
+use crate::mesh::{ConnectionId, Edition, Gossip, Message, Peer, PeerName, Peers, Uid};
+use crate::time::Instant;
+
+/// A record that was asked for and has not come after this time is asked of the next neighbour
+/// that offers it.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Records that are asked for at one time: as many as there can be peers.
+const MAX_ASKED: usize = crate::mesh::MAX_PEERS;
+
+/// A record that a neighbour was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    edition: Edition,
+    at: Instant,
+}
+
+/// The own record as others were last told of it.
+///
+/// While a mesh forms the own record changes many times a second. If everybody who asks got the
+/// latest one, each would have another one to pass on; so between announcements all get the same.
+pub(super) struct Announced {
+    edition: Edition,
+    payloads: Vec<Bytes>,
+}
+
+impl Announced {
+    pub(super) fn new(peers: &Peers) -> Self {
+        let own = peers.own();
+        Self { edition: own.edition(), payloads: peers.encode(&BTreeSet::from([own.name])) }
+    }
+}
+
+impl Mesh {
+    pub(super) fn handle_sync(&mut self, id: ConnectionId, message: SyncMessage) {
+        match message {
+            SyncMessage::Digest(theirs) => {
+                if theirs != self.inventory().digest() {
+                    let inventory = self.inventory();
+                    self.transmit_sync(id, &SyncMessage::Ask(inventory));
+                }
+            }
+            SyncMessage::Ask(theirs) => self.compare(id, &theirs, true),
+            SyncMessage::Answer(theirs) => self.compare(id, &theirs, false),
+            SyncMessage::Offer(theirs) => self.handle_offer(id, &theirs),
+            SyncMessage::Want(names) => self.send_records(id, names),
+        }
+    }
+
+    /// Sends what the neighbour lacks, and lets it send what we lack.
+    fn compare(&mut self, id: ConnectionId, theirs: &Inventory, may_answer: bool) {
+        let ours = self.inventory();
+        let difference = ours.compare(theirs);
+        if !difference.to_send.is_empty() {
+            self.send_records(id, difference.to_send);
+        }
+        if difference.to_fetch && may_answer {
+            self.transmit_sync(id, &SyncMessage::Answer(ours));
+        }
+    }
+
+    fn handle_offer(&mut self, id: ConnectionId, theirs: &Inventory) {
+        let now = self.now;
+        let mut wanted = BTreeSet::new();
+        for (name, edition) in &theirs.0 {
+            if self.peers.get(*name).is_some_and(|peer| peer.edition() >= *edition) {
+                continue;
+            }
+            let under_way = |asked: &Asked| {
+                asked.edition >= *edition && now.saturating_since(asked.at) < PATIENCE
+            };
+            if !self.asked.get(name).is_some_and(under_way) {
+                wanted.insert(*name);
+                self.asked.insert(*name, Asked { edition: *edition, at: now });
+            }
+        }
+        if self.asked.len() > MAX_ASKED {
+            self.asked.clear();
+        }
+        if !wanted.is_empty() {
+            self.transmit_sync(id, &SyncMessage::Want(wanted));
+        }
+    }
+
+    /// Records came: they need not be asked for any more.
+    pub(super) fn stop_asking(&mut self, names: &BTreeSet<PeerName>) {
+        for name in names {
+            self.asked.remove(name);
+        }
+    }
+
+    fn send_records(&mut self, id: ConnectionId, mut names: BTreeSet<PeerName>) {
+        if names.remove(&self.config.name) {
+            self.send_own_record(id);
+        }
+        if names.is_empty() {
+            return;
+        }
+        self.enqueue(id, &TOPOLOGY.into(), None, Pending::Records(Arc::new(names)));
+    }
+
+    fn send_own_record(&mut self, id: ConnectionId) {
+        let source = self.config.name;
+        let payloads = self.announced.payloads.clone();
+        for data in payloads {
+            let payload = Gossip { channel: TOPOLOGY, source, data: &data }.encode();
+            if self.connections.get(&id).is_some_and(|c| c.takes_unicast(payload.len())) {
+                self.counters.gossip_sent += 1;
+                self.transmit(id, &Message::Gossip(&payload));
+            } else {
+                self.counters.dropped_backlog += 1;
+            }
+        }
+    }
+
+    /// The offer of these records, as they are now.
+    pub(super) fn offer(&self, names: &BTreeSet<PeerName>) -> SyncMessage {
+        let records = names.iter().filter_map(|name| self.peers.get(*name));
+        SyncMessage::Offer(self.inventory_of(records))
+    }
+
+    /// The records that are known here, but for placeholders.
+    pub(super) fn inventory(&self) -> Inventory {
+        self.inventory_of(self.peers.iter())
+    }
+
+    fn inventory_of<'a>(&self, records: impl Iterator<Item = &'a Peer>) -> Inventory {
+        let known = records.filter(|peer| peer.uid != Uid(0));
+        let editions = known.map(|peer| {
+            let own = peer.name == self.config.name;
+            (peer.name, if own { self.announced.edition } else { peer.edition() })
+        });
+        Inventory(editions.collect())
+    }
+
+    pub(super) fn transmit_sync(&mut self, id: ConnectionId, message: &SyncMessage) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        let payload = message.encode();
+        // A peer that does not take even this much will be told when it reads again.
+        if connection.takes_unicast(payload.len()) {
+            self.counters.gossip_sent += 1;
+            self.transmit(id, &Message::Unknown { tag: sync::TAG, payload: &payload });
+        } else {
+            self.counters.dropped_backlog += 1;
+        }
+    }
+}
