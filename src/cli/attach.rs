@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use weave_host::{Attachment, Checksums, Cidr, Namespace};
+use weave_host::{Attachment, Cidr, Namespace};
 
 use super::failure::Failure;
 use super::output;
@@ -19,17 +19,17 @@ pub(super) struct Attach {
     /// Leave multicast to other interfaces of the container.
     #[arg(long)]
     no_multicast_route: bool,
-    /// Let devices further on compute checksums, though the capture device may not be able to.
-    #[arg(long)]
-    keep_tx_on: bool,
+    /// Accepted: offloads are always kept.
+    #[arg(long = "keep-tx-on", hide = true)]
+    _keep_tx_on: bool,
     #[arg(long, default_value = weave_host::BRIDGE_NAME, value_name = "NAME")]
     weave_bridge: String,
     /// Where the process tree of the host is mounted.
     #[arg(long, default_value = "/proc", value_name = "PATH")]
     proc_path: PathBuf,
     /// Accepted: there is no DNS in this version.
-    #[arg(long, hide = true)]
-    without_dns: bool,
+    #[arg(long = "without-dns", hide = true)]
+    _without_dns: bool,
     /// Not in this version.
     #[arg(long, hide = true)]
     rewrite_hosts: bool,
@@ -57,7 +57,6 @@ impl Attach {
             bridge: self.weave_bridge,
             addresses,
             multicast_route: !self.no_multicast_route,
-            checksums: if self.keep_tx_on { Checksums::Offloaded } else { Checksums::Automatic },
         };
         weave_host::attach(&container, &attachment)?;
         let shown: Vec<_> =

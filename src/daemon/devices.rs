@@ -150,7 +150,7 @@ fn open_tap(settings: &Settings) -> Result<(Box<dyn Port>, String)> {
         anyhow!("cannot make the TAP device {TAP_NAME}: {error} ({advice})")
     })?;
     join(&settings.weave_bridge, TAP_NAME)?;
-    remove_capture_pair(&settings.weave_bridge)?;
+    remove_capture_pair()?;
     Ok((Box::new(port), format!("{TAP_NAME} (via tap)")))
 }
 

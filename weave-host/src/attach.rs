@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use weave_core::wire::Arp;
 
-use crate::bridge::TAP_NAME;
 use crate::error::HostError;
 use crate::lock::HostLock;
 use crate::namespace::{Namespace, run_here};
@@ -28,20 +27,6 @@ pub struct Attachment {
     pub addresses: Vec<Cidr>,
     /// Whether multicast leaves through this interface.
     pub multicast_route: bool,
-    /// Whether the container computes transport checksums itself.
-    pub checksums: Checksums,
-}
-
-/// Who computes the transport checksums of what a container sends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Checksums {
-    /// Whoever the capture port needs: a TAP takes unfinished checksums and frames that are
-    /// still to be segmented, a packet socket would pass them on broken.
-    Automatic,
-    /// The last device on the way, as the kernel does by default.
-    Offloaded,
-    /// The container.
-    Software,
 }
 
 /// What attaching changed.
@@ -72,7 +57,9 @@ pub fn attach(container: &Namespace, attachment: &Attachment) -> Result<Attached
     Ok(Attached { created, added })
 }
 
-/// Makes the pair of interfaces and moves one into the container.
+/// Makes the pair of interfaces and moves one into the container. Offloads stay as they are: the
+/// original switched transmit checksums off where it captured in user space, but our ports take
+/// unfinished ones, and frames that are still to be segmented.
 fn plug(container: &Namespace, attachment: &Attachment) -> Result<(), HostError> {
     let host_end = format!("{HOST_END}{}", container.id());
     let guest_end = format!("{GUEST_END}{}", container.id());
@@ -83,7 +70,7 @@ fn plug(container: &Namespace, attachment: &Attachment) -> Result<(), HostError>
             netlink.delete(stale.index, &host_end).await?;
         }
         netlink.create_veth(&host_end, &guest_end).await?;
-        wire(netlink, container, attachment, &bridge, &host_end, &guest_end).await
+        wire(netlink, container, &bridge, &host_end, &guest_end).await
     })
     .and_then(|()| {
         container.run(async |netlink| {
@@ -108,7 +95,6 @@ fn plug(container: &Namespace, attachment: &Attachment) -> Result<(), HostError>
 async fn wire(
     netlink: &Netlink,
     container: &Namespace,
-    attachment: &Attachment,
     bridge: &Interface,
     host_end: &str,
     guest_end: &str,
@@ -122,17 +108,6 @@ async fn wire(
     }
     netlink.change(host.index, host_end, Change::Controller(bridge.index)).await?;
     sysctl::ignore_router_advertisements(host_end);
-    let software = match attachment.checksums {
-        Checksums::Software => true,
-        Checksums::Offloaded => false,
-        Checksums::Automatic => netlink.find(TAP_NAME).await?.is_none(),
-    };
-    if software {
-        sys::ethtool::set_tx_checksum(guest_end, false).map_err(|error| {
-            let action = format!("switch off checksum offload of {guest_end}");
-            HostError::kernel(action, "ETHTOOL_STXCSUM", error)
-        })?;
-    }
     netlink.change(guest.index, guest_end, Change::Namespace(container.as_fd())).await?;
     netlink.change(host.index, host_end, Change::Up).await
 }

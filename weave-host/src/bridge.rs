@@ -11,7 +11,7 @@ use crate::layout::{DATAPATH_NAME, Layout, layout_of};
 use crate::lock::HostLock;
 use crate::namespace::run_here;
 use crate::netlink::{Change, Interface, Netlink};
-use crate::{reset, sys, sysctl};
+use crate::{reset, sysctl};
 
 /// The bridge, unless another name is wanted.
 pub const BRIDGE_NAME: &str = "weave";
@@ -153,8 +153,7 @@ async fn plug(netlink: &Netlink, bridge: &Interface, port: &Interface) -> Result
     netlink.change(port.index, &port.name, Change::Up).await
 }
 
-/// Makes or adopts the veth pair for capture with packet sockets, and lets the host finish the
-/// checksums of what it sends through the bridge.
+/// Makes or adopts the veth pair for capture with packet sockets.
 ///
 /// # Errors
 /// If the bridge is not there, or the kernel refuses.
@@ -174,11 +173,7 @@ pub fn prepare_capture_pair(bridge: &str) -> Result<(), HostError> {
         netlink.change(router_end.index, CAPTURE_ROUTER_END, Change::Mtu(LARGEST_PACKET)).await?;
         sysctl::ignore_router_advertisements(CAPTURE_ROUTER_END);
         netlink.change(router_end.index, CAPTURE_ROUTER_END, Change::Up).await?;
-        plug(netlink, &bridge, &required(netlink, CAPTURE_BRIDGE_END).await?).await?;
-        sys::ethtool::set_tx_checksum(&bridge.name, false).map_err(|error| {
-            let action = format!("switch off checksum offload of {}", bridge.name);
-            HostError::kernel(action, "ETHTOOL_STXCSUM", error)
-        })
+        plug(netlink, &bridge, &required(netlink, CAPTURE_BRIDGE_END).await?).await
     })
 }
 
@@ -187,7 +182,7 @@ pub fn prepare_capture_pair(bridge: &str) -> Result<(), HostError> {
 ///
 /// # Errors
 /// If the kernel refuses.
-pub fn remove_capture_pair(bridge: &str) -> Result<(), HostError> {
+pub fn remove_capture_pair() -> Result<(), HostError> {
     let _lock = HostLock::acquire()?;
     run_here(async |netlink| {
         let Some(pair) = netlink.find(CAPTURE_BRIDGE_END).await? else {
@@ -196,11 +191,6 @@ pub fn remove_capture_pair(bridge: &str) -> Result<(), HostError> {
         if pair.kind != "veth" {
             return Err(HostError::Inconsistent { name: pair.name, found: pair.kind });
         }
-        netlink.delete(pair.index, CAPTURE_BRIDGE_END).await?;
-        // It was switched off for the pair; a TAP takes what is left undone.
-        if let Err(error) = sys::ethtool::set_tx_checksum(bridge, true) {
-            tracing::debug!(%bridge, %error, "checksum offload stays off");
-        }
-        Ok(())
+        netlink.delete(pair.index, CAPTURE_BRIDGE_END).await
     })
 }

@@ -35,7 +35,7 @@ mod sysctl;
 mod underlay;
 
 pub use address::{Cidr, CidrError};
-pub use attach::{Attached, Attachment, Checksums, attach};
+pub use attach::{Attached, Attachment, attach};
 pub use bridge::{
     BRIDGE_NAME, BridgeConfig, CAPTURE_BRIDGE_END, CAPTURE_ROUTER_END, Origin, TAP_NAME, join,
     prepare_bridge, prepare_capture_pair, remove_capture_pair,
