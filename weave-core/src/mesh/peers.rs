@@ -21,9 +21,9 @@ use super::{PeerName, Random, ShortId, Uid};
 
 /// Peers in the table: as many as there are short ids. A hostile peer cannot invent more.
 pub const MAX_PEERS: usize = 4096;
-/// Connections in the table, counted at both ends: a full mesh of 1,400 peers. At some 50 bytes
-/// each that is 100 MB, before which a mesh has other troubles.
-pub const MAX_LINKS: usize = 2_000_000;
+/// Connections in the table, counted at both ends: a full mesh of 1,024 peers. With their encoded
+/// form that is 100 MB, and 250 MB if somebody makes them as long as possible.
+pub const MAX_LINKS: usize = 1 << 20;
 
 /// Longest payload made of several records. Receivers take 10 MiB; in smaller pieces other
 /// messages get their turn in between.

@@ -8,8 +8,8 @@
 //!
 //! Routers pass on the records of others, so what the original lets pass must not break a
 //! connection here: the peer at its other end may only have passed it on. What is odd but
-//! harmless is put right ([`decode`]); an error is what the original refuses as well, or what
-//! would cost more memory than a mesh can need.
+//! harmless is put right ([`decode`]); an error is what the original refuses or never passes on,
+//! or what would cost more memory than a mesh can need.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
@@ -23,8 +23,8 @@ use crate::wire::gob::{self, Decoder, Encoder, Text};
 
 /// Connections of one peer. The limit routers set themselves is 200 by default.
 pub const MAX_CONNECTIONS: usize = 4096;
-/// Bytes of an address that are kept; the longest are below 100.
-pub const MAX_ADDRESS_LEN: usize = 256;
+/// Bytes of an address that are kept: an IPv6 address with the name of an interface has up to 70.
+const MAX_ADDRESS_LEN: usize = 80;
 
 gob_struct! {
     #[derive(Clone, PartialEq, Debug, Default)]
@@ -96,10 +96,10 @@ pub(super) struct Update {
 /// want is passed over, however long. So an outdated record does not leave placeholders either,
 /// which the original makes and collects a second later.
 ///
-/// Short ids above 4095 count as none, nicknames are cleaned ([`clean_nickname`]), addresses longer
-/// than [`MAX_ADDRESS_LEN`] or with control characters are emptied; a peer with the name zero, which means "unknown",
-/// and connections to it are left out. Of two connections to one peer the later one counts. A
-/// record whose list of connections is missing at the end is dropped.
+/// Short ids above 4095 count as none; nicknames are cleaned ([`clean_nickname`]); addresses that
+/// are longer than [`MAX_ADDRESS_LEN`] or have control characters are emptied; a peer with the name
+/// zero, which means "unknown", and connections to it are left out. Of two connections to one peer
+/// the later one counts. A record whose list of connections is missing at the end is dropped.
 pub(super) fn decode(
     payload: &[u8],
     limits: Limits,
