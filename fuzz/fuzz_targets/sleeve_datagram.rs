@@ -11,7 +11,7 @@ use weave_sleeve::replay::Windows;
 fuzz_target!(|input: &[u8]| {
     let Some((how, input)) = input.split_first() else { return };
     let mut datagram = input.to_vec();
-    let legacy = |outbound| Cipher::Legacy(LegacyBox::new(SessionKey([0xa0; 32]), outbound));
+    let legacy = |outbound| Cipher::Legacy(LegacyBox::new(&SessionKey([0xa0; 32]), outbound));
     let mut windows = Windows::default();
     match how % 3 {
         0 => check(&Cipher::Plain, &mut windows, &mut datagram),

@@ -29,7 +29,7 @@ pub(super) struct Devices {
 /// What the report tells of the port.
 #[derive(Clone)]
 pub(super) struct PortReport {
-    /// E.g. `vethwe-tap (via tap)`.
+    /// E.g. `vethwe-tap (via tap, offloads: checksum tcp udp)`.
     pub(super) interface: String,
     counters: Option<Arc<PortCounters>>,
 }
@@ -151,7 +151,8 @@ fn open_tap(settings: &Settings) -> Result<(Box<dyn Port>, String)> {
     })?;
     join(&settings.weave_bridge, TAP_NAME)?;
     remove_capture_pair()?;
-    Ok((Box::new(port), format!("{TAP_NAME} (via tap)")))
+    let interface = format!("{TAP_NAME} (via tap, offloads: {})", port.offloads());
+    Ok((Box::new(port), interface))
 }
 
 fn open_pair(settings: &Settings) -> Result<(Box<dyn Port>, String)> {

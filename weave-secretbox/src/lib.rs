@@ -18,6 +18,8 @@ mod salsa20;
 
 pub use salsa20::{Backend, hsalsa20};
 
+use std::fmt;
+
 use salsa20::Salsa20;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -99,6 +101,12 @@ impl PrefixKey {
         let mut first = Zeroizing::new([0; 32]);
         stream.apply(&mut *first);
         (stream, first)
+    }
+}
+
+impl fmt::Debug for PrefixKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrefixKey(..)")
     }
 }
 

@@ -14,7 +14,7 @@ const MAX_PAYLOAD: usize = 1472;
 
 fn cipher(sealed: bool, outbound: bool) -> Cipher {
     if sealed {
-        Cipher::Legacy(LegacyBox::new(SessionKey([7; 32]), outbound))
+        Cipher::Legacy(LegacyBox::new(&SessionKey([7; 32]), outbound))
     } else {
         Cipher::Plain
     }

@@ -148,7 +148,7 @@ mod tests {
 
     fn cipher(encrypted: bool, outbound: bool) -> Cipher {
         if encrypted {
-            Cipher::Legacy(LegacyBox::new(SessionKey([9; 32]), outbound))
+            Cipher::Legacy(LegacyBox::new(&SessionKey([9; 32]), outbound))
         } else {
             Cipher::Plain
         }

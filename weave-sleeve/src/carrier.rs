@@ -83,7 +83,7 @@ impl Carrier {
     pub(crate) fn new(params: &LinkParams, sockets: Arc<UdpSockets>, clock: Clock) -> Self {
         let cipher = match &params.session_key {
             None => Cipher::Plain,
-            Some(key) => Cipher::Legacy(LegacyBox::new(key.clone(), params.outbound)),
+            Some(key) => Cipher::Legacy(LegacyBox::new(key, params.outbound)),
         };
         let path_mtu = PathMtu::new(cipher.overhead(), DEFAULT_FLOOR);
         // The accepting side would only know the port of the TCP connection.
@@ -222,6 +222,17 @@ impl Carrier {
             }))
         });
         Some(batches.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the kernel does for this link, for the status: cut trains of datagrams, put them
+    /// together again.
+    pub(crate) fn offload(&self) -> &'static str {
+        match self.sockets.trains() {
+            (true, true) => "gso gro",
+            (true, false) => "gso",
+            (false, true) => "gro",
+            (false, false) => "none",
+        }
     }
 
     /// Appends a frame to a batch, and sends the batch if that makes room.
@@ -472,7 +483,9 @@ mod tests {
                 let mut windows = Windows::default();
                 let cipher = match &self.carrier.cipher {
                     Cipher::Plain => Cipher::Plain,
-                    Cipher::Legacy(_) => Cipher::Legacy(LegacyBox::new(SessionKey([1; 32]), false)),
+                    Cipher::Legacy(_) => {
+                        Cipher::Legacy(LegacyBox::new(&SessionKey([1; 32]), false))
+                    }
                 };
                 let records = cipher.open(&mut windows, &mut buffer[..length]).unwrap();
                 let frames = Records::new(records).map(|r| r.unwrap().frame.to_vec());

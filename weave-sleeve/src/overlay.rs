@@ -168,6 +168,7 @@ impl Link for SleeveLink {
             "fragmentation",
             if carrier.stack_fragments() { "outer" } else { "inner" }.to_owned(),
         ));
+        attributes.push(("offload", carrier.offload().to_owned()));
         LinkStatus {
             mtu: carrier.mtu(),
             encrypted: carrier.cipher.name().is_some(),

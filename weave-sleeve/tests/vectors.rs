@@ -100,8 +100,8 @@ fn packets() {
             let key = key(&case["session_key"]);
             let outbound = case["sender_is_outbound"].as_bool().unwrap();
             (
-                Cipher::Legacy(LegacyBox::new(key.clone(), outbound)),
-                Cipher::Legacy(LegacyBox::new(key, !outbound)),
+                Cipher::Legacy(LegacyBox::new(&key, outbound)),
+                Cipher::Legacy(LegacyBox::new(&key, !outbound)),
             )
         } else {
             (Cipher::Plain, Cipher::Plain)
@@ -146,7 +146,7 @@ fn malformed() {
         let context = case["name"].as_str().unwrap();
         let mut datagram = bytes(&case["packet_hex"]);
         let cipher = if case["encrypted"].as_bool().unwrap() {
-            Cipher::Legacy(LegacyBox::new(key.clone(), false))
+            Cipher::Legacy(LegacyBox::new(&key, false))
         } else {
             Cipher::Plain
         };
@@ -176,7 +176,7 @@ fn overhead() {
     let vectors = sleeve();
     for (name, cipher) in [
         ("plain", Cipher::Plain),
-        ("encrypted", Cipher::Legacy(LegacyBox::new(SessionKey([0; 32]), true))),
+        ("encrypted", Cipher::Legacy(LegacyBox::new(&SessionKey([0; 32]), true))),
     ] {
         let expected = &vectors["overhead"][name];
         assert_eq!(cipher.header_len(), number(&expected["packet"]), "{name}");

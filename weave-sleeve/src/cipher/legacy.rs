@@ -15,7 +15,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use weave_core::mesh::SessionKey;
-use weave_core::secretbox::{self, NONCE_LEN, TAG_LEN};
+use weave_core::secretbox::{PREFIX_LEN, PrefixKey, TAG_LEN};
 
 use super::{Channel, NoncesExhausted, OpenError};
 use crate::datagram::NAME_LEN;
@@ -29,8 +29,8 @@ const DONT_FRAGMENT: u64 = 1 << 63;
 /// Several threads may seal at once: each takes its own number.
 #[derive(Debug)]
 pub struct LegacyBox {
-    key: SessionKey,
-    outbound: bool,
+    sealing: PrefixKey,
+    opening: PrefixKey,
     next_unfragmented: AtomicU64,
     next_fragmentable: AtomicU64,
 }
@@ -40,21 +40,20 @@ impl LegacyBox {
     pub const HEADER_LEN: usize = NAME_LEN + WORD_LEN + TAG_LEN;
 
     /// A fresh session; `outbound` if this side dialled.
-    pub const fn new(key: SessionKey, outbound: bool) -> Self {
-        Self {
-            key,
-            outbound,
-            next_unfragmented: AtomicU64::new(0),
-            next_fragmentable: AtomicU64::new(0),
-        }
+    pub fn new(key: &SessionKey, outbound: bool) -> Self {
+        Self::from_number(key, outbound, 0)
     }
 
     /// The same, at a later point of the session.
     #[cfg(test)]
-    pub(crate) const fn starting_at(key: SessionKey, outbound: bool, sequence: u64) -> Self {
+    pub(crate) fn starting_at(key: &SessionKey, outbound: bool, sequence: u64) -> Self {
+        Self::from_number(key, outbound, sequence)
+    }
+
+    fn from_number(key: &SessionKey, outbound: bool, sequence: u64) -> Self {
         Self {
-            key,
-            outbound,
+            sealing: PrefixKey::new(&key.0, &nonce_prefix(outbound)),
+            opening: PrefixKey::new(&key.0, &nonce_prefix(!outbound)),
             next_unfragmented: AtomicU64::new(sequence),
             next_fragmentable: AtomicU64::new(sequence),
         }
@@ -76,7 +75,7 @@ impl LegacyBox {
         let word = (sequence | flag).to_be_bytes();
         let (header, records) =
             rest.split_first_chunk_mut::<{ WORD_LEN + TAG_LEN }>().expect("made with room for it");
-        let tag = secretbox::seal_in_place(&self.key.0, &nonce(self.outbound, word), records);
+        let tag = self.sealing.seal_in_place(&word, records);
         header[..WORD_LEN].copy_from_slice(&word);
         header[WORD_LEN..].copy_from_slice(&tag);
         Ok(())
@@ -95,8 +94,7 @@ impl LegacyBox {
         let Some((tag, records)) = rest.split_first_chunk_mut::<TAG_LEN>() else {
             return Err(OpenError::Forged);
         };
-        secretbox::open_in_place(&self.key.0, &nonce(!self.outbound, *word), tag, records)
-            .map_err(|_| OpenError::Forged)?;
+        self.opening.open_in_place(word, tag, records).map_err(|_| OpenError::Forged)?;
         let word = u64::from_be_bytes(*word);
         let window = if word & DONT_FRAGMENT == 0 {
             &mut windows.fragmentable
@@ -107,11 +105,11 @@ impl LegacyBox {
     }
 }
 
-fn nonce(sender_dialled: bool, word: [u8; WORD_LEN]) -> [u8; NONCE_LEN] {
-    let mut nonce = [0; NONCE_LEN];
-    nonce[0] = if sender_dialled { 0x80 } else { 0 };
-    nonce[16..].copy_from_slice(&word);
-    nonce
+/// What all nonces of a direction begin with.
+fn nonce_prefix(sender_dialled: bool) -> [u8; PREFIX_LEN] {
+    let mut prefix = [0; PREFIX_LEN];
+    prefix[0] = if sender_dialled { 0x80 } else { 0 };
+    prefix
 }
 
 #[cfg(test)]
@@ -124,8 +122,8 @@ mod tests {
     #[test]
     fn the_last_number_is_used_once() {
         let key = SessionKey([7; 32]);
-        let sealer = Cipher::Legacy(LegacyBox::starting_at(key.clone(), true, (1 << 63) - 1));
-        let opener = Cipher::Legacy(LegacyBox::new(key, false));
+        let sealer = Cipher::Legacy(LegacyBox::starting_at(&key, true, (1 << 63) - 1));
+        let opener = Cipher::Legacy(LegacyBox::new(&key, false));
         let own = PeerName::from_bytes([1; 6]);
         for channel in [Channel::DontFragment, Channel::Fragmentable] {
             let mut datagram = [0; LegacyBox::HEADER_LEN];
@@ -139,7 +137,7 @@ mod tests {
 
     #[test]
     fn what_was_sent_back_is_not_believed() {
-        let side = Cipher::Legacy(LegacyBox::new(SessionKey([7; 32]), true));
+        let side = Cipher::Legacy(LegacyBox::new(&SessionKey([7; 32]), true));
         let mut datagram = [0; LegacyBox::HEADER_LEN + 20];
         side.seal(PeerName::from_bytes([1; 6]), Channel::DontFragment, &mut datagram).unwrap();
         assert_eq!(side.open(&mut Windows::default(), &mut datagram), Err(OpenError::Forged));
@@ -147,7 +145,7 @@ mod tests {
 
     #[test]
     fn threads_never_share_a_number() {
-        let side = LegacyBox::new(SessionKey([7; 32]), true);
+        let side = LegacyBox::new(&SessionKey([7; 32]), true);
         let mut words: Vec<[u8; 8]> = std::thread::scope(|scope| {
             let take = || {
                 let mut taken = Vec::new();

@@ -60,6 +60,12 @@ proptest! {
         }
     }
 
+}
+
+proptest! {
+    // Each case makes and takes apart up to a megabyte.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     /// Many flows at once, some frames lost, doubled, swapped or damaged: what comes out is cut
     /// into the very frames that went in, those of one flow in the same order.
     #[test]

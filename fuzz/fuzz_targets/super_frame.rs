@@ -1,0 +1,40 @@
+//! A super-frame as a device hands it over, preceded by what happens to its segments on the way:
+//! a number of steps, then two bytes a step. However the segments are joined, cutting gives back
+//! what arrived.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use weave_core::switch::Frame;
+use weave_fuzz::{cut, join, sorted_without_ids};
+use weave_sleeve::offload::Segments;
+use weave_sleeve::port::virtio::{Offload, split};
+
+fuzz_target!(|input: &[u8]| {
+    let Some((count, input)) = input.split_first() else { return };
+    let Some((steps, read)) = input.split_at_checked(usize::from(*count) % 16 * 2) else { return };
+    let Ok((Offload { checksum, segmentation }, bytes)) = split(read) else { return };
+    let frame = Frame { bytes, checksum, segmentation };
+    let Ok(segments) = Segments::new(frame) else { return };
+    assert!(segments.limited_to(600).longest() <= segments.longest());
+    let mut frames = cut(frame);
+    assert!(frames.iter().all(|frame| frame.len() <= segments.longest()));
+    let joined = join(&frames);
+    assert_eq!(joined, frames, "nothing happened on the way");
+
+    for step in steps.chunks_exact(2) {
+        let at = usize::from(step[1]) % frames.len().max(1);
+        match step[0] % 4 {
+            _ if frames.is_empty() => {}
+            0 => drop(frames.remove(at)),
+            1 => frames.insert(at, frames[at].clone()),
+            2 => frames.swap(0, at),
+            _ => {
+                let place = usize::from(step[0] >> 2);
+                if let Some(byte) = frames[at].get_mut(place) {
+                    *byte ^= 0x10;
+                }
+            }
+        }
+    }
+    assert_eq!(sorted_without_ids(&join(&frames)), sorted_without_ids(&frames));
+});
