@@ -131,15 +131,44 @@ fn ratios(measured: &Measured) -> String {
     )
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn measure(count: usize, rest: Option<Duration>) -> Result<Measured, Box<dyn Error>> {
+/// Starts the routers on as many threads as there are processors, each with a runtime of its own.
+fn measure(count: usize, rest: Option<Duration>) -> Result<Measured, Box<dyn Error>> {
     let started = Instant::now();
-    let routers = (0..count).map(start).collect::<Result<Vec<_>, _>>()?;
-    for router in &routers[1..] {
+    let threads = std::thread::available_parallelism()?.get();
+    let runtimes = (0..threads)
+        .map(|_| tokio::runtime::Builder::new_current_thread().enable_all().build())
+        .collect::<Result<Vec<_>, _>>()?;
+    let routers = (0..count)
+        .map(|index| {
+            let _entered = runtimes[index % threads].enter();
+            start(index)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let [first, others @ ..] = &runtimes[..] else { return Err("no processors".into()) };
+    std::thread::scope(|scope| {
+        let (running, stopped) = tokio::sync::watch::channel(());
+        for runtime in others {
+            let mut stopped = stopped.clone();
+            // Nothing is ever sent: what is waited for is that the sender is dropped.
+            scope.spawn(move || runtime.block_on(async move { stopped.changed().await.is_err() }));
+        }
+        let measured = first.block_on(watch(&routers, started, rest));
+        drop(running);
+        measured
+    })
+}
+
+async fn watch(
+    routers: &[Handle],
+    started: Instant,
+    rest: Option<Duration>,
+) -> Result<Measured, Box<dyn Error>> {
+    let count = routers.len();
+    for router in routers.iter().skip(1) {
         let target = address(0).to_string();
         router.connect(vec![target], false).await?.map_err(|errors| format!("{errors:?}"))?;
     }
-    for router in &routers {
+    for router in routers {
         while !has_converged(&router.report().await?, count) {
             if started.elapsed() > PATIENCE {
                 let mesh = router.report().await?.mesh;
@@ -156,11 +185,11 @@ async fn measure(count: usize, rest: Option<Duration>) -> Result<Measured, Box<d
     }
     let (seconds, processor) = (started.elapsed().as_secs_f64(), processor_seconds()?);
     let mut sent = 0;
-    for router in &routers {
+    for router in routers {
         sent += router.with(|router, _| router.mesh().report().counters.bytes_sent).await?;
     }
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-    let gossip = sent as f64 / 1e6;
+    let gossip = Some(sent as f64 / 1e6);
     let mut at_rest = None;
     if let Some(rest) = rest {
         let before = processor_seconds()?;
@@ -168,7 +197,6 @@ async fn measure(count: usize, rest: Option<Duration>) -> Result<Measured, Box<d
         at_rest = Some((processor_seconds()? - before) / rest.as_secs_f64());
     }
     let megabytes = status_kilobytes("VmHWM:")? / 1024.0;
-    let gossip = Some(gossip);
     Ok(Measured { routers: count, seconds, processor, megabytes, gossip, rest: at_rest })
 }
 
