@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::ready::Ticket;
@@ -44,21 +46,17 @@ impl Connection {
         self.waker.wake_by_ref();
     }
 
-    pub(super) fn read(&self, buffer: &mut [u8]) -> Progress {
+    /// Reads once, as much as there is room for.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Progress {
         let mut context = Context::from_waker(&self.waker);
-        loop {
-            match self.stream.poll_read_ready(&mut context) {
-                Poll::Pending => return Progress::Later,
-                Poll::Ready(Err(error)) => return Progress::Ended(error.to_string()),
-                Poll::Ready(Ok(())) => {}
-            }
-            match self.stream.try_read(buffer) {
-                Ok(0) => return Progress::Ended("closed by the other side".to_owned()),
-                Ok(length) => return Progress::Done(length),
-                // The readiness was stale; ask again.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Progress::Ended(error.to_string()),
-            }
+        let mut buffer = ReadBuf::new(buffer);
+        match Pin::new(&mut self.stream).poll_read(&mut context, &mut buffer) {
+            Poll::Pending => Progress::Later,
+            Poll::Ready(Err(error)) => Progress::Ended(error.to_string()),
+            Poll::Ready(Ok(())) => match buffer.filled().len() {
+                0 => Progress::Ended("closed by the other side".to_owned()),
+                length => Progress::Done(length),
+            },
         }
     }
 
@@ -75,26 +73,20 @@ impl Connection {
             self.unsent.shrink_to(PIECES);
             return Progress::Later;
         }
+        let mut pieces = [IoSlice::new(&[]); PIECES];
+        let mut count = 0;
+        for (piece, bytes) in pieces.iter_mut().zip(&self.unsent) {
+            *piece = IoSlice::new(bytes);
+            count += 1;
+        }
+        let pieces = pieces.get(..count).unwrap_or_default();
         let mut context = Context::from_waker(&self.waker);
-        loop {
-            match self.stream.poll_write_ready(&mut context) {
-                Poll::Pending => return Progress::Later,
-                Poll::Ready(Err(error)) => return Progress::Ended(error.to_string()),
-                Poll::Ready(Ok(())) => {}
-            }
-            let mut pieces = [IoSlice::new(&[]); PIECES];
-            let mut count = 0;
-            for (piece, bytes) in pieces.iter_mut().zip(&self.unsent) {
-                *piece = IoSlice::new(bytes);
-                count += 1;
-            }
-            match self.stream.try_write_vectored(&pieces[..count]) {
-                Ok(length) => {
-                    self.advance(length);
-                    return Progress::Done(length);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Progress::Ended(error.to_string()),
+        match Pin::new(&mut self.stream).poll_write_vectored(&mut context, pieces) {
+            Poll::Pending => Progress::Later,
+            Poll::Ready(Err(error)) => Progress::Ended(error.to_string()),
+            Poll::Ready(Ok(length)) => {
+                self.advance(length);
+                Progress::Done(length)
             }
         }
     }

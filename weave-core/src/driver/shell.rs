@@ -130,7 +130,7 @@ impl Shell {
 
     fn read(&mut self, id: ConnectionId) {
         for _ in 0..READS_PER_TURN {
-            let Some(connection) = self.connections.get(&id) else { return };
+            let Some(connection) = self.connections.get_mut(&id) else { return };
             match connection.read(&mut self.buffer) {
                 Progress::Done(length) => {
                     let bytes = self.buffer.get(..length).unwrap_or_default();

@@ -33,7 +33,7 @@ use bytes::Bytes;
 pub use event::Event;
 pub use report::{LinkReport, Report};
 
-use crate::mesh::{self, ConnectionId, LinkRequest, Mesh, Routes, TargetError};
+use crate::mesh::{self, ConnectionId, LinkRequest, Mesh, PeerName, Routes, TargetError};
 use crate::switch::{
     ForwardingTable, NeighbourLinks, Overlay, SWEEP_INTERVAL, Selector, SelectorEvent, Switch,
     Waker,
@@ -44,6 +44,9 @@ use wakes::Wakes;
 /// Moves and conflicts of stations are told at most this often: a single one at once, a storm of
 /// them as a number.
 const STATION_NEWS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Room for so many outputs is kept while there are none.
+const OUTPUTS_KEPT: usize = 64;
 
 /// The state machine of one router.
 ///
@@ -100,7 +103,10 @@ pub enum Output {
 
 /// The transports of a connection whose handshake is done.
 struct Connection {
-    request: Box<LinkRequest>,
+    peer: PeerName,
+    nickname: String,
+    /// There is a key to seal frames with.
+    encrypted: bool,
     selector: Selector,
     /// It is the registered connection to that neighbour: frames may use it.
     confirmed: bool,
@@ -297,8 +303,8 @@ impl Router {
                 .map(|(&id, connection)| {
                     let selector = &connection.selector;
                     let link = LinkReport {
-                        peer: connection.request.remote,
-                        encrypted: connection.request.session_key.is_some(),
+                        peer: connection.peer,
+                        encrypted: connection.encrypted,
                         in_use: selector.in_use(),
                         overlays: selector.report(),
                     };
@@ -315,8 +321,12 @@ impl Router {
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<Output> {
         let output = self.outputs.pop_front();
-        if output.is_none() && std::mem::take(&mut self.table_is_stale) {
-            self.publish();
+        if output.is_none() {
+            // A rush leaves no memory behind.
+            self.outputs.shrink_to(OUTPUTS_KEPT);
+            if std::mem::take(&mut self.table_is_stale) {
+                self.publish();
+            }
         }
         output
     }
@@ -344,7 +354,7 @@ impl Router {
                 }
                 mesh::Output::Close { id } => self.outputs.push_back(Output::Close { id }),
                 mesh::Output::Event(event) => self.tell(Event::Mesh(event)),
-                mesh::Output::Prepare(request) => self.prepare(now, request),
+                mesh::Output::Prepare(request) => self.prepare(now, &request),
                 mesh::Output::Confirm { id } => {
                     if let Some(connection) = self.connections.get_mut(&id) {
                         connection.confirmed = true;
@@ -379,13 +389,19 @@ impl Router {
         }
     }
 
-    fn prepare(&mut self, now: Instant, request: Box<LinkRequest>) {
+    fn prepare(&mut self, now: Instant, request: &LinkRequest) {
         let id = request.id;
         let wakes = Arc::clone(&self.wakes);
         let waker = Waker::new(move || wakes.link(id));
-        match Selector::prepare(now, &mut self.overlays, &request, &waker) {
+        match Selector::prepare(now, &mut self.overlays, request, &waker) {
             Ok(selector) => {
-                let connection = Connection { request, selector, confirmed: false };
+                let connection = Connection {
+                    peer: request.remote,
+                    nickname: nickname(request),
+                    encrypted: request.session_key.is_some(),
+                    selector,
+                    confirmed: false,
+                };
                 self.connections.insert(id, connection);
                 self.mesh.link_prepared(now, id);
                 self.handle_selector(now, id);
@@ -396,7 +412,8 @@ impl Router {
 
     /// Passes on what the transports of a connection have to say.
     fn handle_selector(&mut self, now: Instant, id: ConnectionId) {
-        let Some(Connection { request, selector, confirmed }) = self.connections.get_mut(&id)
+        let Some(Connection { peer, nickname, selector, confirmed, .. }) =
+            self.connections.get_mut(&id)
         else {
             return;
         };
@@ -407,15 +424,13 @@ impl Router {
                 SelectorEvent::Failed(reason) => self.mesh.link_failed(now, id, reason),
                 SelectorEvent::InUse { from, to, reason } => {
                     self.table_is_stale |= *confirmed;
-                    let peer = request.remote;
-                    let nickname = nickname(request);
+                    let (peer, nickname) = (*peer, nickname.clone());
                     let event = Event::OverlayInUse { id, peer, nickname, from, to, reason };
                     self.outputs.push_back(Output::Event(event));
                 }
                 SelectorEvent::Lost { name, reason } => {
                     self.table_is_stale |= *confirmed;
-                    let peer = request.remote;
-                    let nickname = nickname(request);
+                    let (peer, nickname) = (*peer, nickname.clone());
                     let event = Event::OverlayLost { id, peer, nickname, name, reason };
                     self.outputs.push_back(Output::Event(event));
                 }
@@ -429,7 +444,7 @@ impl Router {
             .values()
             .filter(|connection| connection.confirmed)
             .map(|connection| NeighbourLinks {
-                name: connection.request.remote,
+                name: connection.peer,
                 forwarders: connection.selector.forwarders(),
             })
             .collect();
