@@ -30,6 +30,18 @@ pub fn key() -> SessionKey {
     SessionKey([0x5a; 32])
 }
 
+/// Whether something that data threads do comes true.
+pub fn eventually(done: impl Fn() -> bool) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+    true
+}
+
 /// An Ethernet frame of a type that nobody looks into.
 pub fn frame(source: u8, destination: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, destination, 2, 0, 0, 0, 0, source, 0x88, 0xb5];
