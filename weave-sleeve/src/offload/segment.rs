@@ -111,7 +111,8 @@ impl<'f> Segments<'f> {
             && let Some(room @ 1..) = frame_len.checked_sub(cut.layout.payload)
             && room < cut.size
         {
-            let count = cut.payload_len(self.frame).div_ceil(room);
+            // One without a payload is a frame all the same.
+            let count = cut.payload_len(self.frame).div_ceil(room).max(1);
             if count <= MAX_SEGMENTS {
                 (cut.size, cut.count) = (room, count);
             }

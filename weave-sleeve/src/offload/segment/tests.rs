@@ -118,6 +118,27 @@ proptest! {
 }
 
 #[test]
+fn a_mark_without_a_payload_makes_one_frame() {
+    let recipe = Recipe {
+        v6: false,
+        udp: false,
+        tags: 0,
+        dont_fragment: true,
+        id: 0,
+        sequence: 0,
+        flags: 0x10,
+        options: 0,
+        port: 80,
+        payload: Vec::new(),
+        size: 1640,
+    };
+    let cooked = recipe.cook();
+    let limited = Segments::new(cooked.frame()).unwrap().limited_to(cooked.bytes.len() + 64);
+    assert_eq!(limited.count(), 1);
+    check(&recipe, 64, &write_all(&limited));
+}
+
+#[test]
 fn marks_that_do_not_fit_are_refused() {
     let recipe = Recipe {
         v6: false,
