@@ -169,17 +169,19 @@ impl Peers {
     /// changed since the last call is not computed again.
     pub fn graph(&mut self) -> Arc<Graph> {
         let changed = std::mem::take(&mut self.changed);
-        let entries = &self.entries;
-        let graph = self.graph.get_or_insert_with(|| {
-            let records = entries.values().map(|entry| (entry.peer.name, entry.peer.links()));
-            Arc::new(Graph::new(records))
-        });
-        for name in changed {
-            if let Some(entry) = entries.get(&name) {
-                Arc::make_mut(graph).replace(name, entry.peer.links());
+        let graph = match self.graph.take() {
+            Some(mut graph) => {
+                for name in changed {
+                    if let Some(entry) = self.entries.get(&name) {
+                        Arc::make_mut(&mut graph).replace(name, entry.peer.links());
+                    }
+                }
+                graph
             }
-        }
-        Arc::clone(graph)
+            None => Arc::new(Graph::new(self.iter().map(|peer| (peer.name, peer.links())))),
+        };
+        self.graph = Some(Arc::clone(&graph));
+        graph
     }
 
     /// A connection passed the handshake: makes sure of a record of the peer at its other end,
