@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use tokio::sync::mpsc;
@@ -10,8 +11,8 @@ use weave_core::mesh::PeerName;
 use weave_core::switch::{Frame, Inject, Switch, Worker};
 use weave_core::wire::MacAddress;
 use weave_host::{
-    BridgeClaim, BridgeConfig, CAPTURE_ROUTER_END, Origin, TAP_NAME, automatic_mtu, join,
-    prepare_bridge, prepare_capture_pair, remove_capture_pair,
+    BridgeClaim, BridgeConfig, CAPTURE_BRIDGE_END, CAPTURE_ROUTER_END, HostError, Origin, TAP_NAME,
+    automatic_mtu, is_in_order, join, prepare_bridge, prepare_capture_pair, remove_capture_pair,
 };
 use weave_sleeve::port::{PacketPort, Port, PortCounters, TapPort};
 use weave_sleeve::{Clock, DataThread, Sleeve};
@@ -24,7 +25,18 @@ pub(super) struct Devices {
     _claim: Option<BridgeClaim>,
     _threads: Vec<DataThread>,
     report: PortReport,
+    plugged: Option<Plugged>,
 }
+
+/// A bridge with our port on it.
+#[derive(Clone)]
+struct Plugged {
+    bridge: BridgeConfig,
+    port: &'static str,
+}
+
+/// How often to look whether somebody took the bridge away.
+const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What the report tells of the port.
 #[derive(Clone)]
@@ -71,12 +83,14 @@ impl Devices {
             .context("cannot start a data thread")?;
             let interface = "no overlay bridge".to_owned();
             let report = PortReport { interface, counters: None };
-            return Ok(Self { _claim: None, _threads: vec![receive], report });
+            let _threads = vec![receive];
+            return Ok(Self { _claim: None, _threads, report, plugged: None });
         }
 
         let claim = BridgeClaim::acquire(&settings.weave_bridge)?;
-        prepare(settings, name)?;
-        let (mut port, interface) = open_port(settings)?;
+        let bridge = prepare(settings, name)?;
+        let (mut port, device, kind) = open_port(settings)?;
+        let interface = format!("{device} (via {kind})");
         tracing::info!("Sniffing traffic on {interface}");
         let counters = Some(port.counters());
         let open = || format!("cannot open {interface}");
@@ -96,7 +110,29 @@ impl Devices {
         );
         let threads = [receive, capture].into_iter().collect::<io::Result<_>>();
         let _threads = threads.context("cannot start a data thread")?;
-        Ok(Self { _claim: Some(claim), _threads, report: PortReport { interface, counters } })
+        // What hears on a veth pair is not what is plugged in.
+        let port = if device == CAPTURE_ROUTER_END { CAPTURE_BRIDGE_END } else { device };
+        let plugged = Some(Plugged { bridge, port });
+        let report = PortReport { interface, counters };
+        Ok(Self { _claim: Some(claim), _threads, report, plugged })
+    }
+
+    /// Mends bridge and port whenever somebody damaged them; never ends.
+    pub(super) fn watch(&self) -> impl Future<Output = ()> + Send + use<> {
+        let plugged = self.plugged.clone();
+        async move {
+            let Some(plugged) = plugged else { return };
+            let mut interval = tokio::time::interval(WATCH_INTERVAL);
+            loop {
+                interval.tick().await;
+                let plugged = plugged.clone();
+                match tokio::task::spawn_blocking(move || plugged.mend()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::error!("the bridge is damaged: {error}"),
+                    Err(error) => tracing::error!(%error, "cannot look after the bridge"),
+                }
+            }
+        }
     }
 
     /// For the report.
@@ -105,7 +141,19 @@ impl Devices {
     }
 }
 
-fn prepare(settings: &Settings, name: PeerName) -> Result<()> {
+impl Plugged {
+    fn mend(&self) -> Result<(), HostError> {
+        if is_in_order(&self.bridge, self.port)? {
+            return Ok(());
+        }
+        prepare_bridge(&self.bridge)?;
+        join(&self.bridge.name, self.port)?;
+        tracing::warn!("somebody changed bridge {}: it is mended", self.bridge.name);
+        Ok(())
+    }
+}
+
+fn prepare(settings: &Settings, name: PeerName) -> Result<BridgeConfig> {
     let bridge = &settings.weave_bridge;
     let mtu = match settings.mtu {
         Some(mtu) => mtu,
@@ -119,11 +167,14 @@ fn prepare(settings: &Settings, name: PeerName) -> Result<()> {
         Origin::Created => tracing::info!(mtu, "made bridge {bridge}"),
         Origin::Adopted => tracing::info!(mtu, "adopted bridge {bridge}"),
     }
-    Ok(())
+    Ok(config)
 }
 
-/// The port that was asked for, with its name and kind; automatically a TAP where there is one.
-fn open_port(settings: &Settings) -> Result<(Box<dyn Port>, String)> {
+/// A port, the name of its device, and what kind it is.
+type OpenPort = (Box<dyn Port>, &'static str, String);
+
+/// The port that was asked for; automatically a TAP where there is one.
+fn open_port(settings: &Settings) -> Result<OpenPort> {
     match settings.capture {
         Capture::Tap => open_tap(settings),
         Capture::Pcap => open_pair(settings),
@@ -137,7 +188,7 @@ fn open_port(settings: &Settings) -> Result<(Box<dyn Port>, String)> {
     }
 }
 
-fn open_tap(settings: &Settings) -> Result<(Box<dyn Port>, String)> {
+fn open_tap(settings: &Settings) -> Result<OpenPort> {
     let port = TapPort::open(TAP_NAME).map_err(|error| {
         let advice = match error.raw_os_error() {
             Some(libc::EBUSY) => "another router uses it",
@@ -151,15 +202,15 @@ fn open_tap(settings: &Settings) -> Result<(Box<dyn Port>, String)> {
     })?;
     join(&settings.weave_bridge, TAP_NAME)?;
     remove_capture_pair()?;
-    let interface = format!("{TAP_NAME} (via tap, offloads: {})", port.offloads());
-    Ok((Box::new(port), interface))
+    let kind = format!("tap, offloads: {}", port.offloads());
+    Ok((Box::new(port), TAP_NAME, kind))
 }
 
-fn open_pair(settings: &Settings) -> Result<(Box<dyn Port>, String)> {
+fn open_pair(settings: &Settings) -> Result<OpenPort> {
     prepare_capture_pair(&settings.weave_bridge)?;
     let port = PacketPort::open(CAPTURE_ROUTER_END, settings.capture_buffer)
         .with_context(|| format!("cannot capture on {CAPTURE_ROUTER_END}"))?;
-    Ok((Box::new(port), format!("{CAPTURE_ROUTER_END} (via pcap)")))
+    Ok((Box::new(port), CAPTURE_ROUTER_END, "pcap".to_owned()))
 }
 
 /// For a router without a bridge: frames for local stations end here.

@@ -97,6 +97,7 @@ async fn serve(settings: Settings, readiness: Readiness) -> Result<()> {
     for (listener, routes) in listeners.routes(&control) {
         servers.spawn(http::serve(listener, routes, stopped.clone()));
     }
+    let watch = tokio::spawn(devices.watch());
     readiness.ready();
 
     let result = loop {
@@ -113,6 +114,7 @@ async fn serve(settings: Settings, readiness: Readiness) -> Result<()> {
         }
     };
     readiness.stopping();
+    watch.abort();
     // It is the process that ends; servers hear of it and finish their answers.
     let _ = stop.send(true);
     while servers.join_next().await.is_some() {}

@@ -73,7 +73,10 @@ pub fn prepare_bridge(config: &BridgeConfig) -> Result<Origin, HostError> {
             netlink.create_bridge(&config.name).await?;
         }
         match set_up(netlink, config).await {
-            Ok(()) => Ok(origin),
+            Ok(()) => {
+                tell_of_firewall();
+                Ok(origin)
+            }
             Err(error) => {
                 // The first error says more than one from here.
                 if let (Origin::Created, Ok(Some(bridge))) =
@@ -99,8 +102,20 @@ async fn set_up(netlink: &Netlink, config: &BridgeConfig) -> Result<(), HostErro
     sysctl::ignore_router_advertisements(name);
     netlink.change(bridge.index, name, Change::Up).await?;
     sysctl::expire_neighbours_soon(name);
-    tell_of_firewall();
+    plug_in_orphans(netlink, bridge.index).await?;
     tell_of_other_mtus(netlink, bridge.index, config.mtu).await
+}
+
+/// Containers whose bridge was removed by somebody.
+async fn plug_in_orphans(netlink: &Netlink, bridge: u32) -> Result<(), HostError> {
+    for port in netlink.interfaces().await? {
+        let ours = port.kind == "veth" && port.name.starts_with(HOST_END);
+        if ours && port.controller.is_none() {
+            netlink.change(port.index, &port.name, Change::Controller(bridge)).await?;
+            tracing::info!(port = %port.name, "a container without a bridge is back on it");
+        }
+    }
+    Ok(())
 }
 
 /// Where bridged packets also pass iptables, a host whose policy is to forward nothing, as
@@ -127,6 +142,21 @@ async fn tell_of_other_mtus(netlink: &Netlink, bridge: u32, mtu: u32) -> Result<
         }
     }
     Ok(())
+}
+
+/// Whether the bridge is up, has its address, and `port` is a port of it.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn is_in_order(config: &BridgeConfig, port: &str) -> Result<bool, HostError> {
+    run_here(async |netlink| {
+        let Some(bridge) = netlink.find(&config.name).await? else {
+            return Ok(false);
+        };
+        let port = netlink.find(port).await?;
+        let plugged = port.is_some_and(|port| port.up && port.controller == Some(bridge.index));
+        Ok(plugged && bridge.up && bridge.mac == config.mac)
+    })
 }
 
 /// Makes `port` a port of the bridge, up, and wide enough for any frame: a bridge drops what is

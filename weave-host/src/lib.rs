@@ -37,8 +37,8 @@ mod underlay;
 pub use address::{Cidr, CidrError};
 pub use attach::{Attached, Attachment, attach};
 pub use bridge::{
-    BRIDGE_NAME, BridgeConfig, CAPTURE_BRIDGE_END, CAPTURE_ROUTER_END, Origin, TAP_NAME, join,
-    prepare_bridge, prepare_capture_pair, remove_capture_pair,
+    BRIDGE_NAME, BridgeConfig, CAPTURE_BRIDGE_END, CAPTURE_ROUTER_END, Origin, TAP_NAME,
+    is_in_order, join, prepare_bridge, prepare_capture_pair, remove_capture_pair,
 };
 pub use claim::BridgeClaim;
 pub use detach::{Detached, detach};

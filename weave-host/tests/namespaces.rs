@@ -16,7 +16,7 @@ use weave_core::wire::MacAddress;
 use weave_host::{
     Attachment, BRIDGE_NAME, BridgeClaim, BridgeConfig, CAPTURE_BRIDGE_END, CAPTURE_ROUTER_END,
     Cidr, HostError, Layout, Namespace, Origin, TAP_NAME, attach, automatic_mtu, detach,
-    detect_layout, interface_peer_name, join, prepare_bridge, prepare_capture_pair,
+    detect_layout, interface_peer_name, is_in_order, join, prepare_bridge, prepare_capture_pair,
     remove_capture_pair, reset,
 };
 
@@ -199,6 +199,39 @@ fn detaching_takes_the_interface_with_the_last_address() {
 
         let nothing = detach(&namespace, &[]).unwrap();
         assert_eq!((nothing.removed.len(), nothing.unplugged), (0, false));
+    });
+}
+
+#[test]
+fn a_bridge_that_somebody_removed_is_made_again() {
+    isolated(|| {
+        let config = config(1376);
+        let make = || {
+            prepare_bridge(&config).unwrap();
+            join(BRIDGE_NAME, TAP_NAME).unwrap();
+        };
+        let in_order = || is_in_order(&config, TAP_NAME).unwrap();
+        ip(&["tuntap", "add", "dev", TAP_NAME, "mode", "tap"]);
+        assert!(!in_order());
+        make();
+        let container = Container::new();
+        attach(&container.namespace(), &attachment(&["10.32.0.1/24"])).unwrap();
+        assert!(in_order());
+
+        for damage in [
+            &["link", "del", BRIDGE_NAME][..],
+            &["link", "set", BRIDGE_NAME, "down"],
+            &["link", "set", BRIDGE_NAME, "address", "02:00:00:00:00:01"],
+            &["link", "set", TAP_NAME, "nomaster"],
+        ] {
+            ip(damage);
+            assert!(!in_order(), "{damage:?}");
+            make();
+            assert!(in_order(), "{damage:?}");
+            for port in veths() {
+                assert_eq!(link(&port).unwrap()["master"], BRIDGE_NAME, "{damage:?}");
+            }
+        }
     });
 }
 
