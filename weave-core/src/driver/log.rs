@@ -1,6 +1,8 @@
 //! Events as log lines, in the shapes that people search for (spec cli-http.md, section 9).
 
-use crate::mesh;
+use std::fmt::{self, Write};
+
+use crate::mesh::{self, PeerName};
 use crate::router::Event;
 
 pub(super) fn event(event: &Event) {
@@ -10,11 +12,13 @@ pub(super) fn event(event: &Event) {
             let before = from.unwrap_or("none");
             tracing::info!(
                 %peer,
-                "overlay_switch ->[{peer}({nickname})] using {to} (before: {before}; {reason})"
+                "overlay_switch ->[{}] using {to} (before: {before}; {reason})",
+                Named(*peer, nickname)
             );
         }
         Event::OverlayLost { peer, nickname, name, reason, .. } => {
-            tracing::info!(%peer, "overlay_switch ->[{peer}({nickname})] {name} {reason}");
+            let remote = Named(*peer, nickname);
+            tracing::info!(%peer, "overlay_switch ->[{remote}] {name} {reason}");
         }
         Event::StationsMoved { count, mac, from, to } => {
             tracing::info!(count, "MAC addresses moved, {mac} for one from {from} to {to}");
@@ -32,18 +36,25 @@ pub(super) fn event(event: &Event) {
 fn mesh_event(event: &mesh::Event) {
     use mesh::{ConnectionError, Event};
     match event {
-        Event::ConnectionAdded { peer, nickname, address, .. } => {
-            tracing::info!(%peer, "->[{address}|{peer}({nickname})]: connection added");
-        }
-        Event::ConnectionEstablished { peer, nickname, address, .. } => {
-            tracing::info!(%peer, "->[{address}|{peer}({nickname})]: connection fully established");
-        }
-        Event::ConnectionEnded { peer: Some(peer), address, error, .. } => {
+        Event::ConnectionAdded { peer, nickname, address, version, .. } => {
+            let remote = Named(*peer, nickname);
             tracing::info!(
                 %peer,
-                "->[{address}|{peer}]: connection shutting down due to error: {error}"
+                "->[{address}|{remote}]: connection ready; using protocol version {version}"
             );
-            tracing::info!(%peer, "->[{address}|{peer}]: connection deleted");
+            tracing::info!(%peer, "->[{address}|{remote}]: connection added");
+        }
+        Event::ConnectionEstablished { peer, nickname, address, .. } => {
+            let remote = Named(*peer, nickname);
+            tracing::info!(%peer, "->[{address}|{remote}]: connection fully established");
+        }
+        Event::ConnectionEnded { peer: Some(peer), nickname, address, error, .. } => {
+            let remote = Named(*peer, nickname);
+            tracing::info!(
+                %peer,
+                "->[{address}|{remote}]: connection shutting down due to error: {error}"
+            );
+            tracing::info!(%peer, "->[{address}|{remote}]: connection deleted");
         }
         Event::ConnectionEnded {
             peer: None, address, error: ConnectionError::Dial(error), ..
@@ -60,16 +71,47 @@ fn mesh_event(event: &mesh::Event) {
         }
         Event::NameCollision { name, address, nickname, uid } => {
             tracing::error!(
-                "->[{address}|{name}] name collision: {nickname} (incarnation {}) has the name of \
-                 another peer; give one of the two machines another one with --name",
+                "->[{address}|{}] name collision: another peer has this name too (incarnation {}); \
+                 give one of the two machines another one with --name",
+                Named(*name, nickname),
                 uid.0
             );
         }
         Event::PeerRemoved { peer, nickname } => {
-            tracing::info!(%peer, "Removed unreachable peer {peer}({nickname})");
+            tracing::info!(%peer, "Removed unreachable peer {}", Named(*peer, nickname));
         }
         Event::ShortIdReassigned { short_id } => {
             tracing::info!("short id is {} now: the former one was taken", short_id.get());
         }
+    }
+}
+
+/// A peer the way log lines show it, `name(nickname)`. A nickname comes from outside, so what is
+/// not printable in it is escaped: it could forge lines.
+struct Named<'a>(PeerName, &'a str);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}(", self.0)?;
+        for character in self.1.chars() {
+            if character.is_control() {
+                write!(f, "{}", character.escape_default())?;
+            } else {
+                f.write_char(character)?;
+            }
+        }
+        f.write_char(')')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nicknames_cannot_forge_lines() {
+        let peer = PeerName::from_bytes([2, 0, 0, 0, 0, 1]);
+        let shown = Named(peer, "höst\nINFO: all is well\u{1b}[2J").to_string();
+        assert_eq!(shown, "02:00:00:00:00:01(höst\\nINFO: all is well\\u{1b}[2J)");
     }
 }

@@ -135,6 +135,8 @@ pub enum Event {
         address: SocketAddr,
         /// Whether this side dialled.
         outbound: bool,
+        /// The protocol version in use.
+        version: u8,
     },
     /// Its transport carries frames.
     ConnectionEstablished {
@@ -153,6 +155,8 @@ pub enum Event {
         id: ConnectionId,
         /// The neighbour, if it got as far as telling its name.
         peer: Option<PeerName>,
+        /// What people call it; empty as long as it has no name.
+        nickname: String,
         /// The other end.
         address: SocketAddr,
         /// Whether this side dialled.

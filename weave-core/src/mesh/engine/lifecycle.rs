@@ -207,6 +207,7 @@ impl Mesh {
         peered.since = self.now;
         peered.heartbeat_at = self.now + HEARTBEAT;
         let (nickname, restarted) = (peered.nickname.clone(), peered.restarted);
+        let version = peered.version;
         connection.read_deadline = self.now + READ_TIMEOUT;
         self.deadlines.arm(id, connection);
 
@@ -219,7 +220,7 @@ impl Mesh {
         self.maker.added(id, peer, address, outbound);
         self.deadlines.check_soon(self.now);
         self.outputs.push_back(Output::Confirm { id });
-        self.event(Event::ConnectionAdded { id, peer, nickname, address, outbound });
+        self.event(Event::ConnectionAdded { id, peer, nickname, address, outbound, version });
         // What came while the link was being made.
         self.read_messages(id);
     }
@@ -309,9 +310,10 @@ impl Mesh {
         if tcp == TcpSide::Open {
             self.outputs.push_back(Output::Close { id });
         }
-        let mut peer = None;
+        let (mut peer, mut nickname) = (None, String::new());
         if let Some(peered) = connection.peered() {
             peer = Some(peered.peer);
+            nickname.clone_from(&peered.nickname);
             self.outputs.push_back(Output::Stop { id });
             self.peers.release(peered.peer);
             if peered.is_registered() {
@@ -327,7 +329,7 @@ impl Mesh {
         }
         let next = self.maker.ended(self.now, id, &error, &mut self.random, &mut self.ids);
         let (address, outbound) = (connection.remote, connection.outbound);
-        self.event(Event::ConnectionEnded { id, peer, address, outbound, error });
+        self.event(Event::ConnectionEnded { id, peer, nickname, address, outbound, error });
         next.into_iter().for_each(|action| self.act(action));
         self.deadlines.check_soon(self.now);
     }
