@@ -51,7 +51,7 @@ pub enum ErrorKind {
     /// The message of a value that is no struct must go on with a zero byte.
     #[error("a value that is no struct starts with field distance {0} instead of 0")]
     NonzeroSingleton(u64),
-    /// Fewer ids than this belong to built-in types, and each can be defined once.
+    /// Ids below 64 belong to built-in types, and each of the others can be defined once.
     #[error("type {0} is reserved or defined twice")]
     Redefined(i64),
     /// A definition does not have the form of one.
