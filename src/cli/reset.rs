@@ -8,7 +8,7 @@ use clap::Args;
 use super::failure::Failure;
 use super::output;
 use super::state_args::StateArgs;
-use crate::daemon::{InstanceError, stop_running};
+use crate::daemon::{InstanceError, log_file, pid_file, stop_running};
 use crate::state::data_file;
 
 /// Arguments of `weave reset`.
@@ -39,13 +39,16 @@ impl Reset {
                 output::print(&format!("removed {}\n", names.join(", ")));
             }
         }))?;
-        let path = data_file(&self.state.db_prefix);
-        self.step(match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(Failure::failed(format!("cannot remove {}: {error}", path.display())))
-            }
-            _ => Ok(()),
-        })
+        let prefix = &self.state.db_prefix;
+        for path in [data_file(prefix), log_file(prefix), pid_file(prefix)] {
+            self.step(match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(Failure::failed(format!("cannot remove {}: {error}", path.display())))
+                }
+                _ => Ok(()),
+            })?;
+        }
+        Ok(())
     }
 
     fn step(&self, result: Result<(), Failure>) -> Result<(), Failure> {

@@ -52,7 +52,8 @@ pub(crate) fn log_file(prefix: &Path) -> PathBuf {
     with_suffix(prefix, ".log")
 }
 
-fn pid_file(prefix: &Path) -> PathBuf {
+/// The locked file with the process id.
+pub(crate) fn pid_file(prefix: &Path) -> PathBuf {
     with_suffix(prefix, ".pid")
 }
 

@@ -29,7 +29,7 @@ use weave_core::router::Router;
 use weave_core::switch::{Overlay, Switch};
 use weave_sleeve::Sleeve;
 
-pub(crate) use instance::{Instance, InstanceError, log_file, stop_running};
+pub(crate) use instance::{Instance, InstanceError, log_file, pid_file, stop_running};
 pub(crate) use notify::{READY_LINE, Readiness};
 pub(crate) use settings::{Capture, Peers, Settings};
 

@@ -184,7 +184,10 @@ impl Shell {
                     }
                 }
                 Output::Close { id } => {
-                    self.connections.remove(&id);
+                    if let Some(mut connection) = self.connections.remove(&id) {
+                        // What was said last may be what tells the neighbour why this is the end.
+                        while let Progress::Done(_) = connection.write() {}
+                    }
                     if let Some(task) = self.dialling.remove(&id) {
                         task.abort();
                     }
