@@ -1,6 +1,6 @@
 //! What crosses a device, as tcpdump and tshark see it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::namespace::path_text;
 use crate::wait::{eventually, try_until};
 use crate::{Lab, Namespace, run};
 
@@ -84,7 +85,7 @@ impl Captured {
     /// One line of tab-separated `fields` for each packet for which tshark's `display_filter` holds.
     pub fn fields(&self, display_filter: &str, fields: &[&str]) -> Result<Vec<String>> {
         ensure!(!fields.is_empty(), "no field");
-        let path = text(&self.file)?;
+        let path = path_text(&self.file)?;
         let mut arguments = vec!["-n", "-r", path, "-Y", display_filter, "-T", "fields"];
         fields.iter().for_each(|field| arguments.extend(["-e", field]));
         Ok(run("tshark", &arguments)?.lines().map(str::to_owned).collect())
@@ -94,8 +95,4 @@ impl Captured {
     pub fn count(&self, display_filter: &str) -> Result<usize> {
         Ok(self.fields(display_filter, &["frame.number"])?.len())
     }
-}
-
-fn text(path: &Path) -> Result<&str> {
-    path.to_str().context("a path that is no text")
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::namespace::{self, Namespace, run};
+use crate::namespace::{self, Namespace, finish, path_text, run};
 use crate::{Container, Router, RouterOptions};
 
 /// First letters of every name we make.
@@ -233,6 +233,11 @@ impl Host {
         &self.directory
     }
 
+    /// Beginning of the paths of its router's files.
+    pub fn database(&self) -> PathBuf {
+        self.directory.join("weave")
+    }
+
     /// Starts the router and waits until it answers.
     pub fn router(&self, options: RouterOptions) -> Result<Router<'_>> {
         let router = self.start(options)?;
@@ -251,7 +256,9 @@ impl Host {
 
     /// Runs the `weave` command on the host and returns what it printed.
     pub fn weave(&self, line: &str) -> Result<String> {
-        self.namespace.exec(&format!("{} {line}", self.binary.display()))
+        let mut command = self.namespace.command(path_text(&self.binary)?);
+        command.env("WEAVE_DB_PREFIX", self.database());
+        finish(&format!("weave {line}"), command.args(line.split_whitespace()).output())
     }
 
     /// A container that `weave attach` has plugged into the router's bridge.

@@ -1,6 +1,7 @@
 //! One network namespace: made, entered, removed.
 
 use std::fs::File;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
@@ -145,7 +146,7 @@ pub fn run(program: &str, arguments: &[&str]) -> Result<String> {
     finish(&line, Command::new(program).args(arguments).stdin(Stdio::null()).output())
 }
 
-fn finish(line: &str, output: std::io::Result<Output>) -> Result<String> {
+pub(crate) fn finish(line: &str, output: std::io::Result<Output>) -> Result<String> {
     let output = output.with_context(|| format!("cannot start `{line}`"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
@@ -153,4 +154,9 @@ fn finish(line: &str, output: std::io::Result<Output>) -> Result<String> {
         bail!("`{line}`: {}\n{}{}", output.status, text, error.trim_end());
     }
     Ok(text)
+}
+
+/// A path as an argument of a command line.
+pub(crate) fn path_text(path: &Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("{} is no text", path.display()))
 }

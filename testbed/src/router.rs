@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::namespace::path_text;
 use crate::wait::{eventually, try_until};
 use crate::{Host, Response, http};
 
@@ -87,16 +88,14 @@ impl<'host> Router<'host> {
         options: RouterOptions,
     ) -> Result<Self> {
         let program = options.program.as_deref().unwrap_or(binary);
-        let path = program.to_str().context("the path of the binary is no text")?;
-        let mut command = host.namespace.command(path);
+        let mut command = host.namespace.command(path_text(program)?);
         if options.program.is_none() {
             command.arg("router");
         }
         command.args(["--nickname", host.name()]);
         // All hosts have the same machine id, so they would all get the same name.
         command.args(["--name", options.name.as_deref().unwrap_or(host.peer_name())]);
-        let database = host.directory().join("weave");
-        command.arg(format!("--db-prefix={}", database.display()));
+        command.arg(format!("--db-prefix={}", host.database().display()));
         command.arg(format!("--http-addr={HTTP}")).arg(format!("--status-addr={STATUS}"));
         command.args(&options.arguments).args(&options.peers);
         command.envs(options.environment).current_dir(host.directory());

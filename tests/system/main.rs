@@ -1,5 +1,31 @@
 //! Whole-system tests: the real binary on hosts that are network namespaces. They need root and run with
 //! `cargo nextest run -p weave --profile system --cargo-profile system`.
+//!
+//! One file for each topology or theme; what it looks like is drawn at the top.
 
+mod alone;
+mod cleanup;
 mod command;
+mod frames;
+mod identity;
+mod line;
+mod passwords;
+mod restart;
+mod ring;
+mod secrecy;
 mod testbed;
+mod two_hosts;
+mod underlay;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use weave_testbed::Lab;
+
+/// Longer than anything takes that does not wait for a timer of minutes.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A lab whose routers run the binary under test.
+fn lab() -> Result<Lab> {
+    Lab::new(env!("CARGO_BIN_EXE_weave"))
+}

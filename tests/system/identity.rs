@@ -1,0 +1,62 @@
+//! Names.
+//!
+//! ```text
+//!  h1 ===== h2 ===== h3
+//! ```
+
+use anyhow::Result;
+use weave_testbed::RouterOptions;
+
+use crate::{SOON, lab};
+
+const NAME: &str = "02:00:00:00:00:77";
+
+#[test]
+fn two_neighbours_of_one_name_refuse_each_other() -> Result<()> {
+    let lab = lab()?;
+    let [h1, h2] = lab.hosts()?;
+    let wire = lab.wire(&h1, &h2, 1500)?;
+    let mut r1 = h1.router(RouterOptions::new().name(NAME))?;
+    let mut r2 = h2.router(RouterOptions::new().name(NAME).peer(wire.a()))?;
+    r2.wait_log("collision", SOON)?;
+    r1.wait_log("collision", SOON)?;
+    assert!(r1.is_running() && r2.is_running());
+    r1.wait_established(0, SOON)?;
+    lab.finish()
+}
+
+#[test]
+fn one_name_at_both_ends_of_a_line_does_not_break_the_middle() -> Result<()> {
+    let lab = lab()?;
+    let [h1, h2, h3] = lab.hosts()?;
+    let left = lab.wire(&h1, &h2, 1500)?;
+    let right = lab.wire(&h2, &h3, 1500)?;
+    let mut r1 = h1.router(RouterOptions::new().name(NAME).no_discovery())?;
+    let options = RouterOptions::new().no_discovery().peer(left.a()).peer(right.b());
+    let mut r2 = h2.router(options)?;
+    r1.wait_established(1, SOON)?;
+    let mut r3 = h3.router(RouterOptions::new().name(NAME).no_discovery())?;
+    r3.wait_established(1, SOON)?;
+    for router in [&mut r1, &mut r2, &mut r3] {
+        assert!(router.is_running());
+    }
+    // When one of them is gone, the other is a peer like any.
+    r3.kill()?;
+    let c1 = h1.container("c1", "10.32.0.1/12")?;
+    let _c2 = h2.container("c2", "10.32.0.2/12")?;
+    c1.wait_ping("10.32.0.2", SOON)?;
+    lab.finish()
+}
+
+#[test]
+fn a_name_is_kept_over_a_restart() -> Result<()> {
+    let lab = lab()?;
+    let host = lab.host("h1")?;
+    let router = host.router(RouterOptions::new())?;
+    let (name, uid) = (router.name()?, router.report()?["Router"]["Peers"][0]["UID"].clone());
+    router.stop()?;
+    let router = host.router(RouterOptions::new())?;
+    assert_eq!(router.name()?, name);
+    assert_ne!(router.report()?["Router"]["Peers"][0]["UID"], uid, "an incarnation of its own");
+    lab.finish()
+}
