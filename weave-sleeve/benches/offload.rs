@@ -2,9 +2,11 @@
 //! bytes.
 
 use std::hint::black_box;
+use std::net::Ipv4Addr;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use weave_core::switch::{ChecksumRequest, Frame, Segmentation, SegmentationKind};
+use weave_core::wire::Checksum;
 use weave_sleeve::offload::{Coalescer, Joins, Segments};
 
 /// Ethernet, IPv4, TCP with time stamps.
@@ -15,7 +17,10 @@ fn super_frame() -> Vec<u8> {
     let mut frame = vec![2; 12];
     frame.extend([8, 0, 0x45, 0, 0xff, 0xff, 0, 1, 0x40, 0, 64, 6, 0, 0]);
     frame.extend([10, 32, 0, 1, 10, 32, 0, 2]);
-    frame.extend([0x9c, 0x40, 0x14, 0x51, 0, 0, 0, 1, 0, 0, 0, 2, 0x80, 0x10, 2, 0, 0, 0, 0, 0]);
+    let [from, to] = [[10, 32, 0, 1], [10, 32, 0, 2]].map(Ipv4Addr::from);
+    let [high, low] = Checksum::pseudo_ipv4(from, to, 6, u16::MAX - 20).sum().to_be_bytes();
+    frame.extend([0x9c, 0x40, 0x14, 0x51, 0, 0, 0, 1, 0, 0, 0, 2]);
+    frame.extend([0x80, 0x10, 2, 0, high, low, 0, 0]);
     frame.extend([1, 1, 8, 10, 0, 0, 0, 3, 0, 0, 0, 4]);
     assert_eq!(frame.len(), HEADERS);
     frame.extend((0..PAYLOAD).map(|i| i.to_le_bytes()[0]));
