@@ -15,6 +15,7 @@
 mod checks;
 mod host;
 mod net;
+pub mod ops;
 mod overlay;
 mod quality;
 mod tcp;

@@ -322,6 +322,9 @@ impl Mesh {
                     self.own_record_changed(None);
                 }
                 self.collect_garbage();
+            } else {
+                // Nobody may have heard of that peer but us, from itself.
+                self.deadlines.collect_soon(self.now);
             }
         }
         if error != ConnectionError::ConnectedToSelf {

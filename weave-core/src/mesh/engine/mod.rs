@@ -15,6 +15,8 @@ mod messages;
 mod report;
 mod spread;
 mod sync;
+#[cfg(test)]
+mod tests;
 mod topology;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -1,0 +1,300 @@
+//! Peers that mean harm, or behave as if they did. Each may lose its own connection; nobody
+//! else's, and no memory.
+
+use super::*;
+
+/// Somebody who does nothing wrong, and must not notice any of it.
+fn bystander(bench: &mut Bench) -> Remote {
+    bench.meet(features(7))
+}
+
+#[track_caller]
+fn unharmed(bench: &Bench, bystander: &Remote) {
+    assert!(!bench.is_closed(bystander));
+    assert!(bench.neighbours().contains(&7));
+}
+
+#[test]
+fn a_header_that_comes_byte_by_byte_has_ten_seconds() {
+    let mut bench = Bench::new();
+    let id = bench.accept();
+    for byte in b"weave\x01" {
+        bench.input(id, &[*byte]);
+        bench.pass(2 * SECOND);
+    }
+    assert!(bench.closed.contains(&id));
+    assert_eq!(bench.end_of(id), Some(&ConnectionError::HandshakeTimeout(10 * SECOND)));
+}
+
+#[test]
+fn features_that_come_byte_by_byte_have_a_minute() {
+    let mut bench = Bench::new();
+    let id = bench.accept();
+    bench.input(id, b"weave\x01\x02\x00\x00\x00\x10\x00");
+    for _ in 0..59 {
+        bench.pass(SECOND);
+        bench.input(id, b"x");
+    }
+    assert!(!bench.closed.contains(&id));
+    bench.pass(SECOND);
+    assert_eq!(bench.end_of(id), Some(&ConnectionError::HandshakeTimeout(60 * SECOND)));
+}
+
+#[test]
+fn a_message_that_comes_byte_by_byte_has_a_minute() {
+    let mut bench = Bench::new();
+    let remote = bench.meet(features(2));
+    bench.input(remote.id, &[0, 0, 1, 0]);
+    for _ in 0..59 {
+        bench.pass(SECOND);
+        bench.input(remote.id, b"x");
+    }
+    assert!(!bench.is_closed(&remote));
+    bench.pass(2 * SECOND);
+    assert_eq!(bench.end_of(remote.id), Some(&ConnectionError::ReadTimeout(60 * SECOND)));
+}
+
+#[test]
+fn lengths_beyond_the_limit_end_the_connection_before_anything_comes() {
+    let mut bench = Bench::new();
+    let by = bystander(&mut bench);
+    let id = bench.accept();
+    bench.input(id, b"weave\x01\x02\x00\xff\xff\xff\xff");
+    assert!(matches!(bench.end_of(id), Some(ConnectionError::Handshake(_))));
+    let remote = bench.meet(features(2));
+    bench.input(remote.id, &[0xff; 4]);
+    assert!(matches!(bench.end_of(remote.id), Some(ConnectionError::Malformed(_))));
+    unharmed(&bench, &by);
+}
+
+#[test]
+fn garbage_ends_the_connection_and_says_what_was_wrong() {
+    let mut bench = Bench::new();
+    let by = bystander(&mut bench);
+    for message in [
+        Message::Gossip(b"\xff\xff\xff"),
+        Message::Unicast(b""),
+        Message::Broadcast(b"\x00\x01"),
+        Message::Unknown { tag: 64, payload: &[1, 2, 3] },
+    ] {
+        let mut remote = bench.meet(features(2));
+        bench.say(&mut remote, &message);
+        let Some(ConnectionError::Malformed(reason)) = bench.end_of(remote.id) else {
+            panic!("{message:?}: {:?}", bench.end_of(remote.id))
+        };
+        assert!(!reason.is_empty());
+    }
+    let mut remote = bench.meet(features(2));
+    bench.say(&mut remote, &Message::Gossip(&gossip("topology", 2, b"\x05hello")));
+    assert!(matches!(bench.end_of(remote.id), Some(ConnectionError::Gossip { .. })));
+    unharmed(&bench, &by);
+}
+
+#[test]
+fn a_topology_sent_to_one_peer_alone_is_refused() {
+    let mut bench = Bench::new();
+    let mut remote = bench.meet(features(2));
+    let payload =
+        Unicast { channel: "topology", source: name(2), destination: name(1), data: b"" }.encode();
+    bench.say(&mut remote, &Message::Unicast(&payload));
+    assert!(matches!(bench.end_of(remote.id), Some(ConnectionError::Gossip { .. })));
+}
+
+#[test]
+fn a_replayed_message_ends_the_connection() {
+    let mut bench = Bench::with(|config| config.password = Password::new(PASSWORD));
+    let id = bench.accept();
+    let mut remote = bench.shake(id, features(2), Some(PASSWORD), true).unwrap();
+    let frame = remote.session.seal(&Message::Heartbeat).unwrap();
+    bench.input(id, &frame);
+    assert!(!bench.is_closed(&remote));
+    bench.input(id, &frame);
+    assert!(matches!(bench.end_of(id), Some(ConnectionError::Malformed(_))));
+}
+
+#[test]
+fn another_password_is_called_by_its_name() {
+    let mut bench = Bench::with(|config| config.password = Password::new(PASSWORD));
+    let id = bench.accept();
+    assert!(bench.shake(id, features(2), Some("guess"), true).is_none());
+    let error = bench.end_of(id).unwrap().to_string();
+    assert!(error.contains("is the password the same"), "{error}");
+    assert!(!error.contains(PASSWORD));
+}
+
+#[test]
+fn a_thousand_half_open_connections_keep_nobody_out() {
+    let mut bench = Bench::new();
+    for _ in 0..1000 {
+        bench.accept();
+    }
+    assert!(bench.closed.len() >= 1000 - 256);
+    let by = bystander(&mut bench);
+    unharmed(&bench, &by);
+    bench.pass(11 * SECOND);
+    assert_eq!(bench.mesh.connections.len(), 1, "all others have run out of time");
+}
+
+#[test]
+fn connections_beyond_the_limit_are_refused() {
+    let mut bench = Bench::with(|config| config.connection_limit = Some(2));
+    let by = bystander(&mut bench);
+    bench.meet(features(2));
+    let third = bench.meet(features(3));
+    assert_eq!(bench.end_of(third.id), Some(&ConnectionError::Limit(2)));
+    unharmed(&bench, &by);
+}
+
+#[test]
+fn a_peer_that_does_not_read_is_given_up_after_a_minute() {
+    let mut bench = Bench::new();
+    let remote = bench.meet(features(2));
+    bench.written = false;
+    for _ in 0..6 {
+        bench.pass(10 * SECOND);
+        // It does talk.
+        bench.input(remote.id, &[0, 0, 0, 1, 0]);
+    }
+    // The first that had to wait is the announcement of the new connection, after a second.
+    assert_eq!(bench.end_of(remote.id), None);
+    bench.pass(2 * SECOND);
+    assert_eq!(bench.end_of(remote.id), Some(&ConnectionError::WriteStall(60 * SECOND)));
+}
+
+#[test]
+fn unicasts_for_a_slow_neighbour_are_dropped_not_kept() {
+    let mut bench = Bench::new();
+    let mut fast = bench.meet(features(2));
+    let slow = bench.meet(features(3));
+    bench.pass(SECOND);
+    bench.written = false;
+    let data = vec![0; 100 << 10];
+    let payload =
+        Unicast { channel: "x", source: name(2), destination: name(3), data: &data }.encode();
+    for _ in 0..100 {
+        bench.say(&mut fast, &Message::Unicast(&payload));
+    }
+    let report = bench.mesh.report();
+    let unsent = report.connections.iter().find(|c| c.peer == name(3)).unwrap().unsent;
+    assert!(unsent <= (1 << 20) + (64 << 10), "{unsent}");
+    assert!(report.counters.dropped_backlog >= 80);
+    assert!(!bench.is_closed(&slow));
+}
+
+#[test]
+fn channels_out_of_thin_air_are_bounded() {
+    let mut bench = Bench::new();
+    let mut remote = bench.meet(features(2));
+    for number in 0..1000 {
+        let payload = gossip(&format!("channel{number}"), 2, b"x");
+        bench.say(&mut remote, &Message::Gossip(&payload));
+    }
+    assert!(bench.mesh.channels.len() <= 64);
+    assert!(!bench.is_closed(&remote));
+}
+
+#[test]
+fn broadcasts_of_many_sources_to_a_slow_neighbour_are_bounded() {
+    let mut bench = Bench::new();
+    let mut loud = bench.meet(features(2));
+    let everybody: Vec<u64> = (10..1500).collect();
+    bench.say(&mut loud, &Message::Gossip(&gossip("topology", 2, &record(2, &everybody))));
+    let _slow = bench.meet(features(3));
+    bench.pass(SECOND);
+    bench.written = false;
+    let data = vec![0; 64 << 10];
+    for round in 0..3_u8 {
+        for source in &everybody {
+            let payload = gossip("x", *source, &[&data[..], &[round]].concat());
+            bench.say(&mut loud, &Message::Broadcast(&payload));
+        }
+    }
+    let id = bench.mesh.by_peer[&name(3)];
+    let connection = &bench.mesh.connections[&id];
+    assert!(connection.unsent() < 1 << 20);
+}
+
+#[test]
+fn more_peers_than_can_be_are_refused_and_the_table_stays() {
+    let mut bench = Bench::new();
+    let by = bystander(&mut bench);
+    let mut remote = bench.meet(features(2));
+    for start in [10_u64, 4000] {
+        let many: Vec<u64> = (start..start + 3990).collect();
+        let payload = gossip("topology", 2, &record(start, &many));
+        bench.say(&mut remote, &Message::Gossip(&payload));
+    }
+    assert!(matches!(bench.end_of(remote.id), Some(ConnectionError::Gossip { .. })));
+    bench.pass(5 * SECOND);
+    assert_eq!(bench.mesh.peers().count(), 2, "what it invented is collected");
+    unharmed(&bench, &by);
+}
+
+#[test]
+fn offers_of_everything_are_asked_for_once() {
+    let mut bench = Bench::new();
+    let mut remote = bench.meet(features(2));
+    bench.heard(&mut remote);
+    let entry = |number: u64| {
+        let mut entry = vec![0; 23];
+        entry[..6].copy_from_slice(&name(number).to_bytes());
+        entry[21] = 9;
+        entry
+    };
+    let offer: Vec<u8> = std::iter::once(3).chain((10..3000).flat_map(entry)).collect();
+    for _ in 0..10 {
+        bench.say(&mut remote, &Message::Unknown { tag: 64, payload: &offer });
+    }
+    let wants = bench.heard(&mut remote);
+    assert_eq!(wants.len(), 1);
+    assert!(bench.mesh.asked.len() <= crate::mesh::MAX_PEERS);
+    assert!(!bench.is_closed(&remote));
+}
+
+#[test]
+fn our_own_name_is_refused_and_both_ends_have_time_to_learn_why() {
+    let mut bench = Bench::new();
+    let version = bench.mesh.peers().own().version;
+    let clone = bench.meet(features(1));
+    assert!(!bench.is_closed(&clone), "a reset now could overtake our features");
+    bench.pass(2 * SECOND);
+    assert!(matches!(bench.end_of(clone.id), Some(ConnectionError::NameCollision { .. })));
+    let told = bench.events.iter().filter(|e| matches!(e, Event::NameCollision { .. })).count();
+    bench.meet(features(1));
+    bench.pass(2 * SECOND);
+    let again = bench.events.iter().filter(|e| matches!(e, Event::NameCollision { .. })).count();
+    assert_eq!((told, again), (1, 1), "told once");
+    assert_eq!(bench.mesh.peers().own().version, version);
+}
+
+#[test]
+fn an_incarnation_that_comes_back_has_a_twin() {
+    let mut bench = Bench::new();
+    let incarnation = |uid| Features { uid: Uid(uid), ..features(2) };
+    let first = bench.meet(incarnation(10));
+    let second = bench.meet(incarnation(20));
+    assert_eq!(bench.end_of(first.id), Some(&ConnectionError::Replaced(name(2))));
+    let third = bench.meet(incarnation(10));
+    assert_eq!(bench.end_of(third.id), Some(&ConnectionError::Duplicate(name(2))));
+    assert!(!bench.is_closed(&second));
+    assert!(bench.events.iter().any(|event| {
+        matches!(event, Event::NameCollision { name: of, uid: Uid(10), .. } if *of == name(2))
+    }));
+}
+
+#[test]
+fn calls_about_connections_that_never_were_are_ignored() {
+    let mut bench = Bench::new();
+    let (id, now) = (ConnectionId(4711), bench.now);
+    bench.mesh.handle_bytes(now, id, b"x");
+    bench.mesh.handle_written(now, id, usize::MAX);
+    bench.mesh.handle_closed(now, id, String::new());
+    bench.mesh.handle_dial_failed(now, id, String::new());
+    bench.mesh.link_prepared(now, id);
+    bench.mesh.link_established(now, id);
+    bench.mesh.link_failed(now, id, String::new());
+    bench.mesh.send_control(now, id, Control::Switched(Bytes::new()));
+    bench.mesh.handle_resolved(now, "nobody", Ok(Vec::new()));
+    bench.drain();
+    assert!(bench.events.is_empty());
+}
