@@ -32,7 +32,7 @@ use failure::Failure;
 /// A virtual Ethernet switch stretched over many hosts.
 #[derive(Debug, Parser)]
 #[command(name = "weave", version, disable_help_subcommand = false, args_override_self = true)]
-#[command(after_help = "Times, counters and names of all this are in `weave report`.")]
+#[command(after_help = "`weave help COMMAND` tells what a command takes.")]
 struct Cli {
     /// Accepted for scripts of Weave Net 2.x, which ran in a container without it.
     #[arg(long, global = true, hide = true)]

@@ -8,9 +8,18 @@ use crate::http::{Address, Client, ClientError};
 /// The router that is meant.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Remote {
-    /// Control address of the router: HOST:PORT, or the absolute path of a Unix socket.
-    #[arg(long, env = "WEAVE_HTTP_ADDR", default_value = "127.0.0.1:6784", value_name = "ADDRESS")]
-    http_addr: Address,
+    /// Control address of the router: HOST:PORT, or the absolute path of a Unix socket. By
+    /// default what WEAVE_HTTP_ADDR says, or 127.0.0.1:6784.
+    #[arg(long, value_name = "ADDRESS")]
+    http_addr: Option<Address>,
+}
+
+/// The control address if none is given. A variable that is set to nothing says nothing.
+pub(super) fn default_address() -> Result<Address, Failure> {
+    const VARIABLE: &str = "WEAVE_HTTP_ADDR";
+    let text = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
+    let text = text.as_deref().unwrap_or("127.0.0.1:6784");
+    text.parse().map_err(|error| Failure::usage(format!("{VARIABLE}: {error}")))
 }
 
 impl Remote {
@@ -23,7 +32,8 @@ impl Remote {
             .enable_all()
             .build()
             .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
-        let client = Client::new(self.http_addr.clone());
+        let address = self.http_addr.clone().map_or_else(default_address, Ok)?;
+        let client = Client::new(address);
         runtime.block_on(question(client)).map_err(Failure::from)
     }
 }

@@ -15,6 +15,7 @@ use super::bool_flag;
 use super::failure::Failure;
 use super::later::LaterFlags;
 use super::output;
+use super::remote;
 use super::state_args::StateArgs;
 use crate::daemon::{self, Capture, Peers, Readiness, Settings, VERSION};
 use crate::http::Address;
@@ -32,8 +33,7 @@ pub(super) struct Router {
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
     host: IpAddr,
     /// TCP and UDP port of the mesh.
-    #[arg(long, env = "WEAVE_PORT", default_value_t = DEFAULT_PORT)]
-    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, env = "WEAVE_PORT", default_value_t = DEFAULT_PORT, value_parser = port)]
     port: u16,
     /// Name of this peer, like 7a:9f:eb:b6:0c:6e; made from the machine's ids by default.
     #[arg(long)]
@@ -76,6 +76,7 @@ pub(super) struct Router {
     bufsz: u16,
     /// Largest packet of containers, in bytes; 0 to go by the network below.
     #[arg(long, value_name = "BYTES", env = "WEAVE_MTU", default_value_t = 0)]
+    #[arg(value_parser = mtu)]
     mtu: u32,
     /// Name of the bridge.
     #[arg(long, value_name = "NAME", default_value = weave_host::BRIDGE_NAME)]
@@ -83,10 +84,10 @@ pub(super) struct Router {
     /// How frames get from the bridge to the router.
     #[arg(long, value_enum, default_value_t = Capture::Auto)]
     capture: Capture,
-    /// Address for control: HOST:PORT, or the absolute path of a Unix socket; empty for none.
-    #[arg(long, value_name = "ADDRESS", env = "WEAVE_HTTP_ADDR")]
-    #[arg(default_value = "127.0.0.1:6784", value_parser = optional_address)]
-    http_addr: OptionalAddress,
+    /// Address for control: HOST:PORT, or the absolute path of a Unix socket; empty for none. By
+    /// default what WEAVE_HTTP_ADDR says, or 127.0.0.1:6784.
+    #[arg(long, value_name = "ADDRESS", value_parser = optional_address)]
+    http_addr: Option<OptionalAddress>,
     /// Address for status and metrics.
     #[arg(long, value_name = "ADDRESS", env = "WEAVE_STATUS_ADDR")]
     #[arg(default_value = "127.0.0.1:6782", value_parser = optional_address)]
@@ -124,6 +125,26 @@ fn subnets(text: &str) -> Result<Subnets, String> {
     let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
     let subnets = texts.map(|text| text.parse::<Subnet>().map_err(|error| error.to_string()));
     Ok(Subnets(subnets.collect::<Result<_, _>>()?))
+}
+
+/// A variable of the environment that is set to nothing says nothing.
+fn port(text: &str) -> Result<u16, String> {
+    match text {
+        "" => Ok(DEFAULT_PORT),
+        "0" => Err("not from 1 to 65535".to_owned()),
+        text => text.parse().map_err(|_| "not from 1 to 65535".to_owned()),
+    }
+}
+
+/// The same; zero means automatic.
+fn mtu(text: &str) -> Result<u32, String> {
+    match text {
+        "" => Ok(0),
+        text => match text.parse().map_err(|_| "no number".to_owned())? {
+            mtu @ (0 | 552..=65_535) => Ok(mtu),
+            _ => Err("not from 552 to 65535".to_owned()),
+        },
+    }
 }
 
 /// An option that clap takes for one value.
@@ -194,9 +215,6 @@ impl Router {
                 "--name {name}: not a name that a machine can have"
             )));
         }
-        if self.mtu != 0 && !(552..=65_535).contains(&self.mtu) {
-            return Err(Failure::usage(format!("--mtu {}: not from 552 to 65535", self.mtu)));
-        }
         if self.weave_bridge.is_empty() || self.weave_bridge.len() > 15 {
             return Err(Failure::usage("--weave-bridge: a name has 1 to 15 characters"));
         }
@@ -214,7 +232,10 @@ impl Router {
             mtu: (self.mtu != 0).then_some(self.mtu),
             capture: self.capture,
             capture_buffer: usize::from(self.bufsz) << 20,
-            http_address: self.http_addr.0,
+            http_address: match self.http_addr {
+                Some(OptionalAddress(address)) => address,
+                None => Some(remote::default_address()?),
+            },
             status_address: self.status_addr.0,
             metrics_address: self.metrics_addr.0,
             db_prefix: self.state.db_prefix,

@@ -44,6 +44,7 @@ fn lines_of_launch_scripts() {
         "-port 6783",
         "--mtu 8916 --bufsz 16 --min-protocol-version 2 --log-level=debug",
         "--resume",
+        "--port= --mtu=",
     ] {
         assert_eq!(router(line), Ok(()), "{line}");
     }
