@@ -316,6 +316,31 @@ mod tests {
     }
 
     #[test]
+    fn without_trains_datagrams_go_one_by_one() {
+        let (a, b) = (loopback(), loopback());
+        let path = Path { local: a.address().ip(), remote: b.address() };
+        let SocketAddr::V4(to) = path.remote else { panic!("bound to IPv4") };
+        let datagrams: Vec<_> = (0..10).map(|i| i * 100..(i + 1) * 100).collect();
+        let bytes = vec![7; 1000];
+        // As if the first train had been refused.
+        let mut lost = |unsent| panic!("{unsent:?}");
+        a.send_one_by_one(path.source(), to, &bytes, &datagrams, &mut lost);
+        assert!(!a.trains().0);
+        a.send(Channel::DontFragment, &path, &bytes, &datagrams, lost);
+        let mut received = [Arrived::default(); 32];
+        let mut buffer = vec![0; 32 * 2000];
+        let count = b.receive(&mut buffer, &mut received).unwrap();
+        let arrived: usize = received[..count].iter().map(|arrived| arrived.length / 100).sum();
+        assert_eq!(arrived, 20);
+
+        // A path that is gone says nothing about trains.
+        let (a, nobody) = (loopback(), SocketAddrV4::new(Ipv4Addr::BROADCAST, 9));
+        let mut lost = 0;
+        a.send_one_by_one(None, nobody, &bytes, &datagrams, &mut |_| lost += 1);
+        assert_eq!((lost, a.trains().0), (10, true));
+    }
+
+    #[test]
     fn coupling_keeps_the_rules_of_the_kernel() {
         let coupled = |datagrams: &[Range<usize>], longest| {
             let mut trains = vec![Train::default(); 8];
