@@ -1,7 +1,8 @@
 //! The task that owns a router.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +39,6 @@ pub(super) struct Shell {
     clock: Clock,
     listener: TcpListener,
     accept_at: Instant,
-    requests: mpsc::Receiver<Request>,
     ready: Arc<Ready>,
     connections: BTreeMap<ConnectionId, Connection>,
     /// Those with something new to write.
@@ -46,6 +46,8 @@ pub(super) struct Shell {
     dialling: BTreeMap<ConnectionId, AbortHandle>,
     tasks: JoinSet<Found>,
     buffer: Box<[u8]>,
+    /// Dropped last: then whoever waits for the end knows that all the rest is gone.
+    requests: mpsc::Receiver<Request>,
 }
 
 impl Shell {
@@ -209,9 +211,8 @@ impl Shell {
 
     fn handle_accepted(&mut self, stream: TcpStream) {
         let now = self.clock.now();
-        let addresses = (stream.local_addr(), stream.peer_addr());
         // A connection that is gone already is none.
-        let (Ok(local), Ok(remote)) = addresses else { return };
+        let Ok((local, remote)) = addresses(&stream) else { return };
         tracing::info!("->[{remote}] connection accepted");
         let id = self.router.handle_accepted(now, local, remote);
         self.accept_at = self.router.accept_allowed_at(now);
@@ -229,8 +230,7 @@ impl Shell {
                     return;
                 }
                 let opened = result.and_then(|stream| {
-                    let local = stream.local_addr().map_err(|error| error.to_string())?;
-                    let remote = stream.peer_addr().map_err(|error| error.to_string())?;
+                    let (local, remote) = addresses(&stream).map_err(|error| error.to_string())?;
                     Ok((stream, local, remote))
                 });
                 match opened {
@@ -253,4 +253,11 @@ impl Shell {
             Err(error) => self.router.handle_closed(self.clock.now(), id, error.to_string()),
         }
     }
+}
+
+/// Both ends. A socket that listens on IPv6 takes IPv4 too, and shows it in an IPv6 disguise that
+/// peers would not understand.
+fn addresses(stream: &TcpStream) -> io::Result<(SocketAddr, SocketAddr)> {
+    let plain = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+    Ok((plain(stream.local_addr()?), plain(stream.peer_addr()?)))
 }

@@ -115,6 +115,19 @@ async fn a_name_that_does_not_exist_is_told() {
 }
 
 #[tokio::test]
+async fn a_neighbour_on_ipv4_is_shown_so_by_a_router_on_ipv6() {
+    let clock = Clock::start();
+    let settings = Settings { listen: "[::]:0".parse().unwrap(), ..Settings::default() };
+    let one = start(router(1, clock), settings, clock).unwrap();
+    let two = node(2);
+    let target = format!("127.0.0.1:{}", one.address().port());
+    two.connect(vec![target], false).await.unwrap().unwrap();
+    until(&one, |report| established(report) == 1).await;
+    let address = one.report().await.unwrap().mesh.connections[0].address;
+    assert_eq!(address.ip(), std::net::Ipv4Addr::LOCALHOST);
+}
+
+#[tokio::test]
 async fn bad_targets_are_refused_and_good_ones_used() {
     let one = node(1);
     let targets = vec!["127.0.0.1:1".to_owned(), "not a host:x:y".to_owned()];

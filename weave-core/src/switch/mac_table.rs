@@ -24,8 +24,8 @@
 //!
 //! # Bounds
 //!
-//! 65,536 places, 1.5 MiB when all shards are in use. With up to about 20,000 stations practically
-//! no bucket is full. In a full bucket a newcomer takes the place of the longest silent station of
+//! 65,536 places, 1.5 MiB when all shards are in use. Among 10,000 stations hardly ever nine share
+//! a bucket (once in twenty such tables). In a full bucket a newcomer takes the place of the longest silent station of
 //! the peer that holds most places there: a host that invents addresses displaces its own first.
 //!
 //! # Who wins
