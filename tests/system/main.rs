@@ -22,8 +22,9 @@ use std::time::Duration;
 use anyhow::Result;
 use weave_testbed::Lab;
 
-/// Longer than anything takes that does not wait for a timer of minutes.
-const SOON: Duration = Duration::from_secs(20);
+/// Longer than anything takes that does not wait for a timer of minutes: an update that was lost while a mesh
+/// forms comes again with the gossip of every 30 s.
+const SOON: Duration = Duration::from_secs(45);
 
 /// A lab whose routers run the binary under test.
 fn lab() -> Result<Lab> {

@@ -10,7 +10,8 @@ use weave_testbed::{Container, Host, Lab, Router, RouterOptions, clean_up_on_sig
 
 use crate::tools::{cargo, install_packages, root, run};
 
-const SOON: Duration = Duration::from_secs(20);
+/// An update that was lost while the mesh forms comes again with the gossip of every 30 s.
+const SOON: Duration = Duration::from_secs(45);
 const TRANSFER: Duration = Duration::from_secs(5);
 
 const PICTURE: &str = "
