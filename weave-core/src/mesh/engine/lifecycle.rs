@@ -125,6 +125,7 @@ impl Mesh {
 
         let session_key = established.overlay_key().cloned();
         let Established { session, version, remote, connection_uid, trusted, .. } = established;
+        let remote_features = remote.to_map();
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let (key, value) = sync::FEATURE;
         let digests = remote.further.get(key).is_some_and(|text| text == value);
@@ -157,7 +158,7 @@ impl Mesh {
             remote_short_id: remote.short_id,
             session_key,
             overlays: remote.overlays,
-            remote_features: remote.further,
+            remote_features,
         };
         self.outputs.push_back(Output::Prepare(Box::new(request)));
     }

@@ -183,6 +183,17 @@ fn trust_takes_both_sides_and_passwords_give_keys() {
 }
 
 #[test]
+fn links_are_told_all_that_the_neighbour_announced() {
+    let mut bench = Bench::new();
+    let mut features = features(2);
+    features.further.insert("Cipher".to_owned(), "aead".to_owned());
+    bench.meet(features);
+    let told = &bench.requests[0].remote_features;
+    assert_eq!(told.get("NickName").map(String::as_str), Some("peer2"));
+    assert_eq!(told.get("Cipher").map(String::as_str), Some("aead"));
+}
+
+#[test]
 fn a_discovered_address_must_lead_to_a_peer_that_is_known() {
     let mut bench = Bench::with(|config| config.discovery = true);
     let mut teller = bench.meet(legacy_features(2));
