@@ -1,7 +1,7 @@
 //! The definitions that a sender owes its receiver.
 
 use super::definitions::{BOOL, BYTES, INT, TEXT, TypeId, UINT};
-use super::encode::{put_bytes, put_int, put_uint};
+use super::primitives::{put_bytes, put_int, put_uint};
 use super::shape::{Field, Shape};
 
 /// Accepted by every Go release.

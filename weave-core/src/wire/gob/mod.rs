@@ -52,6 +52,7 @@ mod definitions;
 mod encode;
 mod error;
 mod plan;
+mod primitives;
 mod shape;
 mod structs;
 mod text;

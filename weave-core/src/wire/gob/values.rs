@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::decode::{Decode, DecodeField, ValueReader};
 use super::definitions::MAX_PREALLOCATION;
-use super::encode::{Encode, EncodeField, FieldWriter, put_bytes, put_int, put_uint};
+use super::encode::{Encode, EncodeField, FieldWriter};
 use super::error::{Error, ErrorKind};
 use super::plan::Plan;
+use super::primitives::{put_bytes, put_int, put_uint};
 use super::shape::{Gob, Nillable, Shape};
 use super::text::Text;
 use crate::mesh::PeerName;

@@ -12,21 +12,21 @@ fn kind<T: std::fmt::Debug>(result: Result<T, Error>) -> ErrorKind {
 
 fn message(body: &[u8]) -> Vec<u8> {
     let mut message = Vec::new();
-    encode::put_bytes(body, &mut message);
+    primitives::put_bytes(body, &mut message);
     message
 }
 
 /// A message that defines type `id` as a struct with the fields `(name, type)`.
 fn struct_definition(id: i64, fields: &[(&str, i64)]) -> Vec<u8> {
     let mut body = Vec::new();
-    encode::put_int(-id, &mut body);
+    primitives::put_int(-id, &mut body);
     body.extend_from_slice(&[3, 1, 0, 1]);
-    encode::put_uint(fields.len() as u64, &mut body);
+    primitives::put_uint(fields.len() as u64, &mut body);
     for (name, field) in fields {
         body.push(1);
-        encode::put_bytes(name.as_bytes(), &mut body);
+        primitives::put_bytes(name.as_bytes(), &mut body);
         body.push(1);
-        encode::put_int(*field, &mut body);
+        primitives::put_int(*field, &mut body);
         body.push(0);
     }
     body.extend_from_slice(&[0, 0]);
@@ -198,7 +198,7 @@ fn limits_on_definitions() {
 
 fn number(number: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
-    encode::put_uint(number as u64, &mut bytes);
+    primitives::put_uint(number as u64, &mut bytes);
     bytes
 }
 
@@ -267,7 +267,7 @@ fn undefined_types() {
         ),
     ] {
         let mut body = Vec::new();
-        encode::put_int(id, &mut body);
+        primitives::put_int(id, &mut body);
         body.extend_from_slice(&[0, 5]);
         assert_eq!(kind(Decoder::new(&message(&body)).value::<u64>()), expected);
     }

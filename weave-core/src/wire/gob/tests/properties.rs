@@ -142,7 +142,7 @@ proptest! {
     fn integers_are_as_short_as_possible(number: u64, shift in 0..64) {
         let number = number >> shift;
         let mut bytes = Vec::new();
-        encode::put_uint(number, &mut bytes);
+        primitives::put_uint(number, &mut bytes);
         let significant = usize::try_from(64 - number.leading_zeros()).unwrap().div_ceil(8);
         prop_assert_eq!(bytes.len(), if number < 128 { 1 } else { 1 + significant });
         let stream = encode(&number);

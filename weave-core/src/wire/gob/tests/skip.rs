@@ -13,7 +13,7 @@ gob_struct! {
 fn definition(id: i64) -> Vec<u8> {
     let mut body =
         hex::decode("ff81 03 01 02 ff82 00 01 02 01 03 4f6464 01".replace(' ', "")).unwrap();
-    encode::put_int(id, &mut body);
+    primitives::put_int(id, &mut body);
     body.extend_from_slice(
         &hex::decode("00 01 04 4c617374 01 06 00 00 00".replace(' ', "")).unwrap(),
     );
@@ -22,7 +22,7 @@ fn definition(id: i64) -> Vec<u8> {
 
 fn message(body: &[u8]) -> Vec<u8> {
     let mut message = Vec::new();
-    encode::put_bytes(body, &mut message);
+    primitives::put_bytes(body, &mut message);
     message
 }
 
