@@ -3,7 +3,29 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::decision::DropCause;
-use super::shared::SwitchReport;
+
+/// What a switch has done so far, for reports.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SwitchReport {
+    /// Frames captured on the local bridge.
+    pub captured: u64,
+    /// Frames received from neighbours.
+    pub received: u64,
+    /// Frames given to the local bridge.
+    pub injected: u64,
+    /// Copies handed to links.
+    pub forwarded: u64,
+    /// Frames that went nowhere, by cause.
+    pub dropped: DropCounts,
+    /// Answers that told a sender that its packet was too big.
+    pub too_big_answers: u64,
+    /// Stations that are known.
+    pub stations: usize,
+    /// Times a station changed its peer.
+    pub moves: u64,
+    /// Stations forgotten for want of room.
+    pub evictions: u64,
+}
 
 /// How many frames went nowhere, by cause.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

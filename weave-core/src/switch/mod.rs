@@ -19,7 +19,7 @@ mod selector;
 mod shared;
 mod table;
 
-pub use counters::DropCounts;
+pub use counters::{DropCounts, SwitchReport};
 pub use decision::{Addresses, Arrival, Decision, DropCause, Onward};
 pub use frame::{ChecksumRequest, Frame, Segmentation, SegmentationKind};
 pub use mac_table::{Conflict, Learned, MAX_AGE, MacEntry, MacTable, QUIET, SWEEP_INTERVAL};
@@ -30,5 +30,5 @@ pub use overlay::{
 };
 pub use pass::{Inject, Pass, Worker};
 pub use selector::{MemberReport, MemberState, Selector, SelectorEvent};
-pub use shared::{Noted, Switch, SwitchReport, TooManyWorkers};
+pub use shared::{Noted, Switch, TooManyWorkers};
 pub use table::{ForwardingTable, Hops, Neighbour, NeighbourLinks, Topology};

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
 
-use super::counters::{DropCounts, WorkerCounters};
+use super::counters::{SwitchReport, WorkerCounters};
 use super::decision::{self, Addresses, Arrival, Decision, DropCause};
 use super::mac_table::{Learned, MacTable};
 use super::table::ForwardingTable;
@@ -38,29 +38,6 @@ pub struct Noted {
     pub moved: Option<(crate::wire::MacAddress, PeerName, PeerName)>,
     /// A captured frame whose source was just heard behind another peer.
     pub conflict: Option<(crate::wire::MacAddress, PeerName)>,
-}
-
-/// What a switch has done so far, for reports.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct SwitchReport {
-    /// Frames captured on the local bridge.
-    pub captured: u64,
-    /// Frames received from neighbours.
-    pub received: u64,
-    /// Frames given to the local bridge.
-    pub injected: u64,
-    /// Copies handed to links.
-    pub forwarded: u64,
-    /// Frames that went nowhere, by cause.
-    pub dropped: DropCounts,
-    /// Answers that told a sender that its packet was too big.
-    pub too_big_answers: u64,
-    /// Stations that are known.
-    pub stations: usize,
-    /// Times a station changed its peer.
-    pub moves: u64,
-    /// Stations forgotten for want of room.
-    pub evictions: u64,
 }
 
 /// There are [`WorkerId::MAX`] workers already.
