@@ -27,6 +27,7 @@
 use std::time::Duration;
 
 use crate::time::Instant;
+use crate::wire::ethernet::HEADER_LEN as ETHERNET_HEADER;
 
 /// The overlay MTU before anything is known.
 pub const UNKNOWN_MTU: usize = 65_535;
@@ -65,8 +66,6 @@ const FIRST_TIMEOUT: Duration = Duration::from_millis(10);
 
 /// Outer IPv4 and UDP header.
 const OUTER_HEADERS: usize = 28;
-
-const ETHERNET_HEADER: usize = 14;
 
 /// A frame to be sent with "don't fragment" set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -150,7 +149,7 @@ impl PathMtu {
     }
 
     /// Whether [`Self::mtu`] says anything. It stays unknown on a path that takes everything.
-    pub const fn is_known(&self) -> bool {
+    const fn is_known(&self) -> bool {
         self.mtu != UNKNOWN_MTU
     }
 

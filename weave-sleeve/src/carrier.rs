@@ -19,6 +19,7 @@ use weave_core::mesh::PeerName;
 use weave_core::mtu::{DEFAULT_FLOOR, MAX_UDP_PAYLOAD, PathMtu, UNKNOWN_MTU};
 use weave_core::switch::{Envelope, Forwarded, Forwarder, LinkEvent, LinkParams, Waker, WorkerId};
 use weave_core::time::Instant;
+use weave_core::wire::ethernet::HEADER_LEN as ETHERNET_HEADER;
 use weave_core::wire::{Classified, fragment, ipv6};
 
 use crate::aggregate::{Appended, Batch};
@@ -30,8 +31,6 @@ use crate::link::{LinkMachine, Special};
 use crate::offload::Segments;
 use crate::replay::Windows;
 use crate::udp::{Path, UdpSockets, Unsent};
-
-const ETHERNET_HEADER: usize = 14;
 
 /// A link, as data threads see it.
 #[derive(Debug)]

@@ -28,6 +28,7 @@ use weave_core::mesh::ConnectionUid;
 use weave_core::mtu::{PathMtu, Probe};
 use weave_core::switch::LinkEvent;
 use weave_core::time::Instant;
+use weave_core::wire::ethernet::HEADER_LEN as ETHERNET_HEADER;
 
 use crate::cipher::Channel;
 
@@ -46,7 +47,6 @@ const MOVE_LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// How often it is tested whether the path carries IP fragments.
 const FRAGMENTATION_TEST_INTERVAL: Duration = Duration::from_secs(300);
 
-const ETHERNET_HEADER: usize = 14;
 const HEARTBEAT_LEN: usize = ETHERNET_HEADER + 8;
 const FRAGMENTATION_TEST_LEN: usize = 60_001;
 

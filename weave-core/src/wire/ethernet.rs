@@ -35,11 +35,6 @@ impl EtherType {
     pub const VLAN: Self = Self(0x8100);
     /// A service tag follows (802.1ad).
     pub const SERVICE_VLAN: Self = Self(0x88a8);
-
-    /// Whether it is the length of an 802.3 frame and no type at all.
-    pub const fn is_length(self) -> bool {
-        self.0 < 0x0600
-    }
 }
 
 impl std::fmt::Debug for EtherType {
@@ -154,12 +149,6 @@ mod tests {
     fn shorter_than_a_header() {
         let error = Ethernet::new(&[0; 13]).unwrap_err();
         assert_eq!(error.to_string(), "the type at offset 12 needs 2 bytes, but 1 are left");
-    }
-
-    #[test]
-    fn types_start_at_1536() {
-        assert!(EtherType(0x05ff).is_length());
-        assert!(!EtherType(0x0600).is_length());
     }
 
     #[test]
