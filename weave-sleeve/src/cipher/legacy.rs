@@ -41,16 +41,11 @@ impl LegacyBox {
 
     /// A fresh session; `outbound` if this side dialled.
     pub fn new(key: &SessionKey, outbound: bool) -> Self {
-        Self::from_number(key, outbound, 0)
+        Self::starting_at(key, outbound, 0)
     }
 
     /// The same, at a later point of the session.
-    #[cfg(test)]
-    pub(crate) fn starting_at(key: &SessionKey, outbound: bool, sequence: u64) -> Self {
-        Self::from_number(key, outbound, sequence)
-    }
-
-    fn from_number(key: &SessionKey, outbound: bool, sequence: u64) -> Self {
+    fn starting_at(key: &SessionKey, outbound: bool, sequence: u64) -> Self {
         Self {
             sealing: PrefixKey::new(&key.0, &nonce_prefix(outbound)),
             opening: PrefixKey::new(&key.0, &nonce_prefix(!outbound)),
