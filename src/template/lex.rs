@@ -1,6 +1,6 @@
 //! A template as a row of pieces: text, and the tokens of each action.
 
-use super::parse::ParseError;
+use super::error::ParseError;
 
 /// Between actions, or in one.
 #[derive(Clone, PartialEq, Debug)]

@@ -9,6 +9,7 @@
 //! A template comes from whoever can ask for a report, so that its length, its nesting, the
 //! steps it takes and what it prints are bounded.
 
+mod error;
 mod lex;
 mod parse;
 mod printf;
@@ -16,8 +17,7 @@ mod run;
 
 use serde_json::Value;
 
-pub(crate) use parse::ParseError;
-pub(crate) use run::RunError;
+pub(crate) use error::{ParseError, RunError};
 
 use parse::Node;
 

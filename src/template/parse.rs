@@ -2,26 +2,13 @@
 
 use serde_json::{Number, Value};
 
+use super::error::ParseError;
 use super::lex::{Piece, Token, lex};
 
 /// The longest template, in bytes.
 const MAX_LENGTH: usize = 64 * 1024;
 /// How deep actions and parentheses nest.
 const MAX_DEPTH: usize = 64;
-
-/// A template makes no sense.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("line {line}: {text}")]
-pub(crate) struct ParseError {
-    line: usize,
-    text: String,
-}
-
-impl ParseError {
-    pub(super) fn new(line: usize, text: impl Into<String>) -> Self {
-        Self { line, text: text.into() }
-    }
-}
 
 /// A part of a template.
 #[derive(Clone, PartialEq, Debug)]

@@ -5,7 +5,7 @@ use std::str::Chars;
 
 use serde_json::Value;
 
-use super::run::RunError;
+use super::error::RunError;
 use crate::status::compact;
 
 /// The widest field and the most digits after the point.

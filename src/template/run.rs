@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::error::RunError;
 use super::parse::{Block, Command, Function, Node, Operand, Pipeline, same_number};
 use super::printf::{printf, shown};
 use crate::status::compact;
@@ -10,11 +11,6 @@ use crate::status::compact;
 const MAX_OUTPUT: usize = 16 << 20;
 /// How many nodes are visited at most.
 const MAX_STEPS: usize = 1_000_000;
-
-/// A template cannot be applied to this report.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct RunError(pub(super) String);
 
 pub(super) fn run(nodes: &[Node], root: &Value) -> Result<String, RunError> {
     let mut run = Run { root, output: String::new(), steps: 0 };
