@@ -1,6 +1,5 @@
 //! The running router, as the HTTP interface uses it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -78,6 +77,3 @@ impl http::Control for Control {
 fn stopped(_: Stopped) -> Unavailable {
     Unavailable("the router is stopping".to_owned())
 }
-
-/// By name.
-pub(super) type Counters = BTreeMap<String, u64>;

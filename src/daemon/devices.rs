@@ -1,5 +1,6 @@
 //! The bridge, the port on it, and the threads that move frames.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +18,6 @@ use weave_host::{
 use weave_sleeve::port::{PacketPort, Port, PortCounters, TapPort};
 use weave_sleeve::{Clock, DataThread, Sleeve};
 
-use super::control::Counters;
 use super::settings::{Capture, Settings};
 
 /// The data plane of a router. Dropping it stops the threads; the bridge stays.
@@ -47,8 +47,8 @@ pub(super) struct PortReport {
 }
 
 impl PortReport {
-    /// What the port counts.
-    pub(super) fn counters(&self) -> Counters {
+    /// What the port counts, by name.
+    pub(super) fn counters(&self) -> BTreeMap<String, u64> {
         let list = self.counters.iter().flat_map(|counters| counters.list());
         list.map(|(name, n)| (name.to_owned(), n)).collect()
     }
