@@ -14,6 +14,9 @@ use super::{ConnectError, Control};
 /// Name and value of each field, in order.
 type Fields = Vec<(String, String)>;
 
+/// Why the fields cannot be read.
+type Refusal = (StatusCode, String);
+
 pub(super) fn routes<C: Control>() -> Router<Arc<C>> {
     Router::new().route("/connect", post(connect::<C>)).route("/forget", post(forget::<C>))
 }
@@ -22,42 +25,33 @@ async fn connect<C: Control>(
     State(control): State<Arc<C>>,
     Query(query): Query<Fields>,
     form: Result<Form<Fields>, FormRejection>,
-) -> Response {
-    let fields = match fields(query, form) {
-        Ok(fields) => fields,
-        Err(refusal) => return refusal.into_response(),
-    };
+) -> Result<Response, Refusal> {
+    let fields = fields(query, form)?;
     let replace = fields.iter().any(|(name, value)| name == "replace" && value == "true");
-    match control.connect(peers(fields), replace).await {
+    Ok(match control.connect(peers(fields), replace).await {
         Ok(()) => StatusCode::OK.into_response(),
         Err(ConnectError::Unavailable(error)) => error.into_response(),
         Err(ConnectError::Targets(errors)) => {
             let lines: String = errors.iter().map(|error| format!("{error}\n")).collect();
             (StatusCode::BAD_REQUEST, lines).into_response()
         }
-    }
+    })
 }
 
 async fn forget<C: Control>(
     State(control): State<Arc<C>>,
     Query(query): Query<Fields>,
     form: Result<Form<Fields>, FormRejection>,
-) -> Response {
-    let fields = match fields(query, form) {
-        Ok(fields) => fields,
-        Err(refusal) => return refusal.into_response(),
-    };
-    match control.forget(peers(fields)).await {
+) -> Result<Response, Refusal> {
+    let fields = fields(query, form)?;
+    Ok(match control.forget(peers(fields)).await {
         Ok(()) => StatusCode::OK.into_response(),
         Err(error) => error.into_response(),
-    }
+    })
 }
 
 /// The fields of the address and of the body, which may be missing altogether.
-fn fields(
-    query: Fields,
-    form: Result<Form<Fields>, FormRejection>,
-) -> Result<Fields, (StatusCode, String)> {
+fn fields(query: Fields, form: Result<Form<Fields>, FormRejection>) -> Result<Fields, Refusal> {
     match form {
         Ok(Form(form)) => Ok([form, query].concat()),
         Err(FormRejection::InvalidFormContentType(_)) => Ok(query),
