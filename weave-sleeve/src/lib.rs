@@ -28,6 +28,7 @@ mod counters;
 mod overlay;
 mod pump;
 mod receiver;
+mod registry;
 mod sys;
 mod udp;
 

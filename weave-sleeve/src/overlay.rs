@@ -2,10 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use arc_swap::{ArcSwap, Guard};
-use weave_core::mesh::PeerName;
 use weave_core::switch::{
     Forwarder, Link, LinkEvent, LinkParams, LinkStatus, Overlay, PrepareError,
 };
@@ -14,6 +12,7 @@ use weave_core::time::Instant;
 use crate::carrier::Carrier;
 use crate::clock::Clock;
 use crate::receiver::{Receiver, ReceiverCounters};
+use crate::registry::Registry;
 use crate::udp::UdpSockets;
 
 /// The UDP encapsulation: one for each router.
@@ -72,53 +71,6 @@ impl Overlay for Sleeve {
         }
         let carrier = Carrier::new(&params, self.sockets.clone(), self.clock.clone());
         Ok(Box::new(SleeveLink { carrier: Arc::new(carrier), registry: self.registry.clone() }))
-    }
-}
-
-/// The links that may receive, by neighbour.
-#[derive(Debug, Default)]
-pub(crate) struct Registry {
-    /// Replaced whole, so that the receiving thread never waits.
-    links: ArcSwap<Links>,
-    changing: Mutex<()>,
-}
-
-/// Sorted by the name of the neighbour; one for each.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Links(Vec<Arc<Carrier>>);
-
-impl Links {
-    /// The link of this neighbour.
-    pub(crate) fn of(&self, neighbour: PeerName) -> Option<&Arc<Carrier>> {
-        let place = self.0.binary_search_by_key(&neighbour, |carrier| carrier.remote).ok()?;
-        self.0.get(place)
-    }
-}
-
-impl Registry {
-    pub(crate) fn links(&self) -> Guard<Arc<Links>> {
-        self.links.load()
-    }
-
-    /// Makes this the link of its neighbour.
-    fn insert(&self, carrier: Arc<Carrier>) {
-        self.change(|links| {
-            links.retain(|other| other.remote != carrier.remote);
-            let place = links.partition_point(|other| other.remote < carrier.remote);
-            links.insert(place, carrier);
-        });
-    }
-
-    /// Removes this link, but not another of the same neighbour.
-    fn remove(&self, carrier: &Arc<Carrier>) {
-        self.change(|links| links.retain(|other| !Arc::ptr_eq(other, carrier)));
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Vec<Arc<Carrier>>)) {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut links = self.links.load().as_ref().clone();
-        change(&mut links.0);
-        self.links.store(Arc::new(links));
     }
 }
 
@@ -190,7 +142,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::net::UdpSocket;
 
-    use weave_core::mesh::{ConnectionId, ConnectionUid, ShortId};
+    use weave_core::mesh::{ConnectionId, ConnectionUid, PeerName, ShortId};
     use weave_core::switch::Waker;
 
     use super::*;

@@ -13,8 +13,8 @@ use crate::clock::Clock;
 use crate::counters::Counter;
 use crate::datagram::{self, Record, Records};
 use crate::link::is_special;
-use crate::overlay::Registry;
 use crate::port::More;
+use crate::registry::Registry;
 use crate::sys::udp::Arrived;
 use crate::udp::UdpSockets;
 
