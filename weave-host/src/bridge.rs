@@ -7,20 +7,12 @@ use weave_core::wire::MacAddress;
 
 use crate::attach::{HOST_END, required};
 use crate::error::HostError;
-use crate::layout::{DATAPATH_NAME, Layout, layout_of};
+use crate::layout::{Layout, layout_of};
 use crate::lock::HostLock;
+use crate::names::{CAPTURE_BRIDGE_END, CAPTURE_ROUTER_END, DATAPATH_NAME};
 use crate::namespace::run_here;
 use crate::netlink::{Change, Interface, Netlink};
 use crate::{reset, sysctl};
-
-/// The bridge, unless another name is wanted.
-pub const BRIDGE_NAME: &str = "weave";
-/// The TAP device through which the router hears and speaks.
-pub const TAP_NAME: &str = "vethwe-tap";
-/// Without TUN support in the kernel: the end of a veth pair that is a port of the bridge.
-pub const CAPTURE_BRIDGE_END: &str = "vethwe-bridge";
-/// And the end that the router reads and writes with packet sockets.
-pub const CAPTURE_ROUTER_END: &str = "vethwe-pcap";
 
 /// No IP packet is longer (RFC 791, section 3.1).
 const LARGEST_PACKET: u32 = 65_535;

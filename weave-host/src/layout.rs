@@ -1,14 +1,10 @@
 //! Which devices of ours, or of the original, are on the host (spec router.md, section 6).
 
-use crate::bridge::CAPTURE_BRIDGE_END;
 use crate::error::HostError;
+use crate::names::{CAPTURE_BRIDGE_END, DATAPATH_END, DATAPATH_NAME};
 use crate::namespace::run_here;
 use crate::netlink::Interface;
 
-/// The datapath of the original's default layout.
-pub(crate) const DATAPATH_NAME: &str = "datapath";
-/// The end of the pair that joins bridge and datapath in that layout.
-pub(crate) const DATAPATH_END: &str = "vethwe-datapath";
 const DATAPATH_KIND: &str = "openvswitch";
 
 /// How the switch is connected to the host.

@@ -26,6 +26,7 @@ mod detach;
 mod error;
 mod layout;
 mod lock;
+mod names;
 mod namespace;
 mod netlink;
 mod peer_name;
@@ -37,14 +38,15 @@ mod underlay;
 pub use address::{Cidr, CidrError};
 pub use attach::{Attached, Attachment, attach};
 pub use bridge::{
-    BRIDGE_NAME, BridgeConfig, CAPTURE_BRIDGE_END, CAPTURE_ROUTER_END, Origin, TAP_NAME,
-    is_in_order, join, prepare_bridge, prepare_capture_pair, remove_capture_pair,
+    BridgeConfig, Origin, is_in_order, join, prepare_bridge, prepare_capture_pair,
+    remove_capture_pair,
 };
 pub use claim::BridgeClaim;
 pub use detach::{Detached, detach};
 pub use error::HostError;
 pub use layout::{Layout, detect_layout};
 pub use lock::HostLock;
+pub use names::{BRIDGE_NAME, CAPTURE_BRIDGE_END, CAPTURE_ROUTER_END, TAP_NAME};
 pub use namespace::Namespace;
 pub use peer_name::{derive_peer_name, interface_peer_name};
 pub use reset::reset;

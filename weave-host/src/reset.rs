@@ -1,10 +1,9 @@
 //! Removing what we, or an interrupted predecessor, left on the host.
 
 use crate::attach::{GUEST_END, HOST_END};
-use crate::bridge::{CAPTURE_BRIDGE_END, CAPTURE_ROUTER_END, TAP_NAME};
 use crate::error::HostError;
-use crate::layout::{DATAPATH_END, DATAPATH_NAME};
 use crate::lock::HostLock;
+use crate::names::{CAPTURE_BRIDGE_END, CAPTURE_ROUTER_END, DATAPATH_END, DATAPATH_NAME, TAP_NAME};
 use crate::namespace::run_here;
 use crate::netlink::{Interface, Netlink};
 
