@@ -12,6 +12,8 @@ use std::process::Command;
 /// The variable that holds the password.
 pub(crate) const PASSWORD_VARIABLE: &str = "WEAVE_PASSWORD";
 
+const PASSWORD_FILE: &[u8] = b"--password-file";
+
 /// Starts this program over without the password among its arguments; returns only if there is
 /// none, or with the reason why that failed.
 pub(crate) fn hide_password(arguments: &[OsString]) -> Result<(), std::io::Error> {
@@ -26,8 +28,8 @@ pub(crate) fn hide_password(arguments: &[OsString]) -> Result<(), std::io::Error
     Err(command.env(PASSWORD_VARIABLE, password).exec())
 }
 
-/// The last password among the arguments, and the arguments without any. An option without its
-/// value stays, for the parser to complain about.
+/// The last password among the arguments, and the arguments without any. An option without a
+/// value stays, and so does one beside `--password-file`, for the parser to complain about.
 fn take_password(arguments: &[OsString]) -> Option<(OsString, Vec<OsString>)> {
     let mut password = None;
     let mut others = Vec::new();
@@ -53,7 +55,9 @@ fn take_password(arguments: &[OsString]) -> Option<(OsString, Vec<OsString>)> {
             _ => others.push(argument.clone()),
         }
     }
-    password.map(|password| (password, others))
+    let contradicted = others.iter().any(|other| other.as_bytes().starts_with(PASSWORD_FILE));
+    let password = password.filter(|password| !password.is_empty() && !contradicted)?;
+    Some((password, others))
 }
 
 fn looks_like_option(value: &OsStr) -> bool {
@@ -79,7 +83,6 @@ mod tests {
             ("weave launch --password=x=y host", "x=y", "weave launch host"),
             ("weave launch -password x", "x", "weave launch"),
             ("weave router --password a --port 1 --password=b", "b", "weave router --port 1"),
-            ("weave router --password= a", "", "weave router a"),
             ("weave router --password -x- a", "-x-", "weave router a"),
         ] {
             assert_eq!(taken(line), Some((password.to_owned(), others.to_owned())), "{line}");
@@ -93,6 +96,8 @@ mod tests {
             "weave router --password-file /secret",
             "weave router --password",
             "weave router --password --port 1",
+            "weave router --password= a",
+            "weave router --password x --password-file y",
             "weave router -- --password x",
         ] {
             assert_eq!(taken(line), None, "{line}");

@@ -14,7 +14,7 @@ use super::output;
 pub(super) struct Attach {
     /// Addresses with prefix length, like 10.32.0.1/12, and last the container: a process id,
     /// a name known to `ip netns`, or the path of a network namespace.
-    #[arg(value_name = "ADDRESS]... [CONTAINER", required = true)]
+    #[arg(value_name = "ADDRESS... CONTAINER", required = true)]
     arguments: Vec<String>,
     /// Leave multicast to other interfaces of the container.
     #[arg(long)]

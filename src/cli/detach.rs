@@ -14,7 +14,7 @@ use super::output;
 pub(super) struct Detach {
     /// The addresses to take away, all if none are given, and last the container: a process
     /// id, a name known to `ip netns`, or the path of a network namespace.
-    #[arg(value_name = "ADDRESS]... [CONTAINER", required = true)]
+    #[arg(value_name = "ADDRESS... CONTAINER", required = true)]
     arguments: Vec<String>,
     /// Where the process tree of the host is mounted.
     #[arg(long, default_value = "/proc", value_name = "PATH")]

@@ -27,7 +27,7 @@ pub(super) struct Reset {
 impl Reset {
     pub(super) fn run(self) -> Result<(), Failure> {
         let stopped = match stop_running(&self.state.db_prefix) {
-            Ok(()) | Err(InstanceError::NotRunning) => Ok(()),
+            Ok(()) | Err(InstanceError::NotRunning(_)) => Ok(()),
             Err(error) => Err(error.into()),
         };
         self.step(stopped)?;

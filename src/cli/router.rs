@@ -6,6 +6,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args};
 use weave_core::mesh::{Config, DEFAULT_PORT, Mesh, Password, PeerName, Subnet, Uid};
 use weave_core::time::Instant;
@@ -43,7 +44,7 @@ pub(super) struct Router {
     nickname: Option<String>,
     /// Encrypt, with this password, the same for all peers; better in the environment variable
     /// WEAVE_PASSWORD or a file.
-    #[arg(long, conflicts_with = "password_file")]
+    #[arg(long, conflicts_with = "password_file", value_parser = NonEmptyStringValueParser::new())]
     password: Option<String>,
     /// Read the password from the first line of this file.
     #[arg(long, value_name = "FILE")]

@@ -18,6 +18,8 @@ use crate::state::{StateError, make_directory, with_suffix};
 
 /// How long a router may take to stop in good order.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the kernel may take to clear away a router that was killed: its devices and sockets.
+const DYING_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Being the router of a state.
@@ -31,8 +33,12 @@ pub(crate) struct Instance {
 pub(crate) enum InstanceError {
     #[error("a router is running already{}; `weave stop` stops it", running(*.0))]
     Running(Option<i32>),
-    #[error("no router is running")]
-    NotRunning,
+    #[error(
+        "no router is running with its state at {}; for one started with another --db-prefix, \
+         give that",
+        .0.display()
+    )]
+    NotRunning(PathBuf),
     #[error(transparent)]
     State(#[from] StateError),
     #[error("cannot use {}: {source}", path.display())]
@@ -70,10 +76,19 @@ impl Instance {
             .truncate(false)
             .open(&path)
             .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(InstanceError::Running(pid(&mut file))),
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        let deadline = Instant::now() + DYING_TIMEOUT;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) => {
+                    let holder = pid(&mut file);
+                    if Instant::now() > deadline || !holder.is_some_and(is_dying) {
+                        return Err(InstanceError::Running(holder));
+                    }
+                    sleep(POLL_INTERVAL);
+                }
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            }
         }
         file.set_len(0).map_err(failed)?;
         writeln!(file, "{}", std::process::id()).map_err(failed)?;
@@ -96,6 +111,20 @@ fn pid(file: &mut File) -> Option<i32> {
     text.trim().parse().ok()
 }
 
+/// Whether a process has been killed but still holds what it had open: SIGKILL is pending, or its
+/// memory is gone already, and with it the name of its program (proc(5): `exe`).
+fn is_dying(pid: i32) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
+        return true;
+    };
+    let sigkill = 1_u64 << (Signal::SIGKILL as u32 - 1);
+    let pending = |mask: &str| u64::from_str_radix(mask.trim(), 16).unwrap_or(0) & sigkill != 0;
+    let masks = status
+        .lines()
+        .filter_map(|line| line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:")));
+    masks.into_iter().any(pending) || !status.contains("VmSize:")
+}
+
 /// Stops the router of this state in good order and waits until it has ended.
 pub(crate) fn stop_running(prefix: &Path) -> Result<(), InstanceError> {
     let path = pid_file(prefix);
@@ -103,7 +132,7 @@ pub(crate) fn stop_running(prefix: &Path) -> Result<(), InstanceError> {
     let mut file = match File::open(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(InstanceError::NotRunning);
+            return Err(InstanceError::NotRunning(prefix.to_owned()));
         }
         Err(error) => return Err(failed(error)),
     };
@@ -112,7 +141,7 @@ pub(crate) fn stop_running(prefix: &Path) -> Result<(), InstanceError> {
     loop {
         match file.try_lock() {
             Ok(()) if signalled.is_some() => return Ok(()),
-            Ok(()) => return Err(InstanceError::NotRunning),
+            Ok(()) => return Err(InstanceError::NotRunning(prefix.to_owned())),
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
@@ -157,9 +186,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let prefix = directory.path().join("weave");
         std::fs::write(pid_file(&prefix), "1\n").unwrap();
-        assert!(matches!(stop_running(&prefix), Err(InstanceError::NotRunning)));
+        assert!(matches!(stop_running(&prefix), Err(InstanceError::NotRunning(_))));
         Instance::acquire(&prefix).unwrap();
         let nothing = directory.path().join("nothing");
-        assert!(matches!(stop_running(&nothing), Err(InstanceError::NotRunning)));
+        assert!(matches!(stop_running(&nothing), Err(InstanceError::NotRunning(_))));
     }
 }

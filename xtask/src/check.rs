@@ -41,6 +41,8 @@ pub fn all() -> Result<bool> {
     steps.run("weave-core without default features: no I/O", no_io::prove);
     for (package, example) in examples()? {
         steps.run(&format!("example {example}"), || {
+            // Building it takes as long as it takes.
+            run(&mut cargo(&format!("build --quiet -p {package} --example {example}")))?;
             let line = format!("run --quiet -p {package} --example {example}");
             run_for(&mut cargo(&line), EXAMPLE_LIMIT)
         });
