@@ -1,8 +1,8 @@
-//! Messages after the handshake, and the gossip in them.
+//! Messages after the handshake, and the gossip and notices in them.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use weave_core::mesh::{Gossip, Message, Unicast};
+use weave_core::mesh::{Gossip, Message, Notice, Unicast};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some(message) = Message::decode(bytes) else { return };
@@ -19,6 +19,11 @@ fuzz_target!(|bytes: &[u8]| {
             if let Ok(unicast) = Unicast::decode(payload) {
                 assert_eq!(Unicast::destination(payload), Ok(unicast.destination));
                 assert_eq!(Unicast::decode(&unicast.encode()), Ok(unicast));
+            }
+        }
+        Message::Unknown { tag: Notice::TAG, .. } => {
+            if let Some(notice) = Notice::decode(payload) {
+                assert_eq!(Notice::decode(&notice.encode()), Some(notice));
             }
         }
         _ => assert_eq!(payload, &bytes[1..]),

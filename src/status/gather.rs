@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
-use weave_core::mesh::{self, PeerName, TargetReport, TargetState};
+use weave_core::mesh::{self, NameClash, PeerName, TargetReport, TargetState};
 use weave_core::router::{self, LinkReport};
 use weave_core::switch::{MacEntry, MemberState};
 use weave_core::time::Instant;
@@ -56,6 +56,7 @@ pub(crate) fn gather(report: &router::Report, surroundings: &Surroundings, now: 
 
     let connections = mesh.connections.iter().map(|c| connection(c, report));
     let targets = mesh.targets.iter().filter_map(|target| attempt(target, now));
+    let clashes = mesh.clashes.iter().map(clash);
     let router = RouterStatus {
         protocol: "weave".to_owned(),
         protocol_min_version: mesh.protocol_versions.0,
@@ -79,7 +80,7 @@ pub(crate) fn gather(report: &router::Report, surroundings: &Surroundings, now: 
                 via: via.iter().map(PeerName::to_string).collect(),
             })
             .collect(),
-        connections: connections.chain(targets).collect(),
+        connections: connections.chain(targets).chain(clashes).collect(),
         termination_count: mesh.counters.connections_ended,
         targets: mesh.direct_peers.clone(),
         overlay_diagnostics: overlay_diagnostics(report),
@@ -188,6 +189,18 @@ fn attempt(target: &TargetReport, now: Now) -> Option<Connection> {
         attrs: None,
         counters: BTreeMap::new(),
     })
+}
+
+/// A router that is refused since another one has its name.
+fn clash(clash: &NameClash) -> Connection {
+    Connection {
+        address: clash.refused.address.map(|address| address.to_string()).unwrap_or_default(),
+        outbound: false,
+        state: "failed".to_owned(),
+        info: clash.to_string(),
+        attrs: None,
+        counters: BTreeMap::new(),
+    }
 }
 
 /// How each transport of each connection does. The original has what the kernel datapath knows
@@ -330,6 +343,26 @@ mod tests {
         ] {
             assert_eq!(shown(state, error), (expected.0.to_owned(), expected.1));
         }
+    }
+
+    #[test]
+    fn a_name_clash_is_one_line_among_the_connections() {
+        let claimant = |nickname: &str, uid, address: Option<&str>| mesh::Claimant {
+            nickname: nickname.to_owned(),
+            uid: Uid(uid),
+            address: address.map(|address| address.parse().unwrap()),
+        };
+        let shown = clash(&NameClash {
+            name: "7a:9f:eb:b6:0c:6e".parse().unwrap(),
+            kept: claimant("host1", 1, Some("192.0.2.1:6783")),
+            refused: claimant("host2", 2, Some("192.0.2.2:40000")),
+        });
+        let mut report = Report::default();
+        report.router.connections.push(shown);
+        let text = status::connections(&report);
+        let start = "<- 192.0.2.2:40000       failed      name clash: two routers say they are ";
+        assert!(text.starts_with(start), "{text}");
+        assert!(text.contains("host1 (UID 1, at 192.0.2.1:6783) keeps the name"), "{text}");
     }
 
     #[test]

@@ -48,6 +48,16 @@ fn mesh_event(event: &mesh::Event) {
             let remote = Named(*peer, nickname);
             tracing::info!(%peer, "->[{address}|{remote}]: connection fully established");
         }
+        Event::ConnectionEnded {
+            peer: Some(peer),
+            nickname,
+            address,
+            error: ConnectionError::Refused(refusal),
+            ..
+        } => {
+            let remote = Named(*peer, nickname);
+            tracing::warn!(%peer, "->[{address}|{remote}]: refused by the peer: {refusal}");
+        }
         Event::ConnectionEnded { peer: Some(peer), nickname, address, error, .. } => {
             let remote = Named(*peer, nickname);
             tracing::info!(
@@ -69,14 +79,7 @@ fn mesh_event(event: &mesh::Event) {
         Event::ResolveFailed { target, error } => {
             tracing::warn!("->[{target}] error during connection attempt: {error}");
         }
-        Event::NameCollision { name, address, nickname, uid } => {
-            tracing::error!(
-                "->[{address}|{}] name collision: another peer has this name too (incarnation {}); \
-                 give one of the two machines another one with --name",
-                Named(*name, nickname),
-                uid.0
-            );
-        }
+        Event::NameCollision(clash) => tracing::warn!(peer = %clash.name, "{clash}"),
         Event::PeerRemoved { peer, nickname } => {
             tracing::info!(%peer, "Removed unreachable peer {}", Named(*peer, nickname));
         }

@@ -48,6 +48,8 @@ pub(super) struct Connection {
     pub(super) remote: SocketAddr,
     pub(super) outbound: bool,
     pub(super) phase: Phase,
+    /// When the peer last said anything.
+    pub(super) heard_at: Instant,
     /// When the peer must have done what the phase waits for.
     pub(super) read_deadline: Instant,
     /// Bytes sent and not yet written.
@@ -66,7 +68,14 @@ pub(super) enum Phase {
     },
     Peered(Box<Peered>),
     /// It will end for this reason, but not before the peer has had time to read why.
-    Parting(Box<ConnectionError>),
+    Parting(Box<Parting>),
+}
+
+/// A connection that is not wanted.
+pub(super) struct Parting {
+    pub(super) error: ConnectionError,
+    /// Name and nickname of the peer, if it was met.
+    pub(super) peer: Option<(PeerName, String)>,
 }
 
 /// A connection whose other end is known.
@@ -83,6 +92,8 @@ pub(super) struct Peered {
     pub(super) switched: bool,
     /// Understands topology digests.
     pub(super) digests: bool,
+    /// Understands notices.
+    pub(super) notices: bool,
     /// The known record was of another incarnation, so the peer knows nothing of before.
     pub(super) restarted: bool,
     pub(super) since: Instant,
@@ -95,6 +106,8 @@ pub(super) struct Peered {
 pub(super) enum Stage {
     /// The link is being made.
     Preparing,
+    /// The link is made, but another connection to the peer may have to stay.
+    Contending,
     /// In the own record.
     Registered { established: bool },
 }
@@ -106,6 +119,7 @@ impl Connection {
             remote,
             outbound: true,
             phase: Phase::Dialling,
+            heard_at: now,
             read_deadline: now + DIAL_TIMEOUT,
             unsent: 0,
             progress_at: now,
@@ -126,6 +140,7 @@ impl Connection {
             remote,
             outbound,
             phase: Phase::Handshaking { handshake: Box::new(handshake), past_header: false },
+            heard_at: now,
             read_deadline: now + HEADER_TIMEOUT,
             unsent: 0,
             progress_at: now,
@@ -148,15 +163,20 @@ impl Connection {
     }
 
     /// From here on it only waits for its end.
-    pub(super) fn part(&mut self, now: Instant, error: ConnectionError) {
-        self.phase = Phase::Parting(Box::new(error));
+    pub(super) fn part(
+        &mut self,
+        now: Instant,
+        error: ConnectionError,
+        peer: Option<(PeerName, String)>,
+    ) {
+        self.phase = Phase::Parting(Box::new(Parting { error, peer }));
         self.read_deadline = now + PARTING_TIME;
     }
 
     /// Why it ends if TCP is lost now.
     pub(super) fn lost(&self, reason: String) -> ConnectionError {
         match &self.phase {
-            Phase::Parting(error) => (**error).clone(),
+            Phase::Parting(parting) => parting.error.clone(),
             _ => ConnectionError::Lost(reason),
         }
     }
@@ -226,7 +246,7 @@ impl Connection {
                     ConnectionError::HandshakeTimeout(HEADER_TIMEOUT)
                 }
                 Phase::Handshaking { .. } => ConnectionError::HandshakeTimeout(READ_TIMEOUT),
-                Phase::Parting(error) => (**error).clone(),
+                Phase::Parting(parting) => parting.error.clone(),
                 Phase::Peered(peered) if peered.stage == Stage::Preparing => {
                     ConnectionError::Link("not made in time".to_owned())
                 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::clash::NameClash;
+use super::notice::Refusal;
 use super::{HandshakeError, PeerName, RegisterError, Uid};
 
 /// Why a connection, or the attempt to make one, ended. Only the first reason counts.
@@ -59,6 +61,12 @@ pub enum ConnectionError {
         /// The other one's.
         theirs: Uid,
     },
+    /// Another peer of this name is connected and answers. Give one of them another name.
+    #[error("{0}")]
+    NameTaken(Box<NameClash>),
+    /// The peer does not want this connection, and says why.
+    #[error("refused by the peer: {0}")]
+    Refused(Refusal),
     /// The address is one of our own.
     #[error("connected to self")]
     ConnectedToSelf,
@@ -68,6 +76,9 @@ pub enum ConnectionError {
     /// A newer connection to the same peer took over.
     #[error("multiple connections to {0}: replaced by another one")]
     Replaced(PeerName),
+    /// A newer connection to the same peer took over, since this one did not answer.
+    #[error("multiple connections to {0}: this one does not answer, and another one replaces it")]
+    Superseded(PeerName),
     /// There are as many connections as are allowed.
     #[error("connection limit of {0} reached")]
     Limit(usize),

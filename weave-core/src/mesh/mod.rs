@@ -1,6 +1,7 @@
 //! The control plane: who the peers are, how they connect, what they gossip.
 
 mod accept;
+mod clash;
 mod config;
 mod connection;
 mod engine;
@@ -14,6 +15,7 @@ mod identity;
 mod key_exchange;
 mod maker;
 mod message;
+mod notice;
 mod output;
 mod password;
 mod peer;
@@ -26,6 +28,7 @@ mod short_ids;
 mod subnet;
 mod update;
 
+pub use clash::{Claimant, NameClash};
 pub use config::{Config, DEFAULT_CONNECTION_LIMIT, DEFAULT_PORT};
 pub use engine::Mesh;
 pub use error::{ConnectionError, TargetError};
@@ -38,6 +41,7 @@ pub use identity::{
 };
 pub use key_exchange::LowOrderKey;
 pub use message::{Gossip, GossipMessageError, LegacyControl, Message, Unicast};
+pub use notice::{Notice, Refusal, RefusalCause};
 pub use output::{Control, Event, LinkRequest, Output};
 pub use password::Password;
 pub use peer::{Edition, Peer, PeerAddress, PeerConnection};

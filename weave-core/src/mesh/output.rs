@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::clash::NameClash;
 use super::error::ConnectionError;
-use super::{ConnectionId, ConnectionUid, PeerName, Routes, SessionKey, ShortId, Uid};
+use super::{ConnectionId, ConnectionUid, PeerName, Routes, SessionKey, ShortId};
 
 /// Something to do, in the order given.
 #[derive(Clone, Debug)]
@@ -172,17 +173,9 @@ pub enum Event {
         error: String,
     },
     /// Two machines use one name, ours or that of a neighbour: give one of them another name.
-    /// Told once for each incarnation that comes too late.
-    NameCollision {
-        /// The name both have.
-        name: PeerName,
-        /// Where the one that came later is.
-        address: SocketAddr,
-        /// Its nickname.
-        nickname: String,
-        /// Its incarnation.
-        uid: Uid,
-    },
+    /// Told once for each incarnation that comes too late, and while that lasts every ten
+    /// minutes.
+    NameCollision(Box<NameClash>),
     /// A peer left the mesh: no chain of connections leads to it any more.
     PeerRemoved {
         /// The peer.

@@ -64,11 +64,15 @@ pub struct Edition {
 /// What is kept of a nickname: its beginning, with replacement characters for what could take
 /// hold of the terminal or the log it is shown on.
 pub(super) fn clean_nickname(nickname: &str) -> String {
-    let shown =
-        nickname.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c });
-    let mut nickname: String = shown.collect();
-    nickname.truncate(nickname.floor_char_boundary(MAX_NICKNAME_LEN));
-    nickname
+    clean_text(nickname, MAX_NICKNAME_LEN)
+}
+
+/// The same for any text of a peer.
+pub(super) fn clean_text(text: &str, max_len: usize) -> String {
+    let shown = text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c });
+    let mut text: String = shown.collect();
+    text.truncate(text.floor_char_boundary(max_len));
+    text
 }
 
 impl Peer {

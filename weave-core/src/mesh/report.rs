@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::clash::NameClash;
 use super::{ConnectionId, PeerName, ShortId, Subnet, Uid};
 use crate::time::Instant;
 
@@ -36,6 +37,8 @@ pub struct Report {
     pub targets: Vec<TargetReport>,
     /// The targets given by the user, as given.
     pub direct_peers: Vec<String>,
+    /// Routers that were refused of late since another one has their name.
+    pub clashes: Vec<NameClash>,
     /// Networks that are trusted.
     pub trusted_subnets: Vec<Subnet>,
     /// What has been counted since the start.

@@ -541,8 +541,9 @@ impl Net {
     // Datagrams.
 
     fn send_datagram(&mut self, from: HostId, datagram: Datagram) {
-        let to = self.hosts.iter().find(|host| host.name == datagram.to).map(|host| host.id);
-        let Some(to) = to else { return };
+        // A name may have moved to another host, or be that of two.
+        let to = self.hosts.iter().find(|host| host.name == datagram.to && host.running.is_some());
+        let Some(to) = to.map(|host| host.id) else { return };
         for delay in self.path(from, to).delays(&mut self.random) {
             self.schedule(delay, Happening::Datagram(from, to, datagram.clone()));
         }

@@ -121,6 +121,7 @@ impl Mesh {
             Some(deadlines.gossip),
             deadlines.check,
             self.maker.poll_timeout(),
+            self.next_contest_deadline(),
         ]
         .into_iter()
         .flatten()

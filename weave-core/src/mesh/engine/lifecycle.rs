@@ -5,24 +5,23 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
+use super::contest::Verdict;
 use super::{Mesh, TcpSide};
+use crate::mesh::clash::{Claimant, NameClash};
 use crate::mesh::connection::{Connection, HEARTBEAT, Peered, Phase, READ_TIMEOUT, Stage};
 use crate::mesh::error::ConnectionError;
 use crate::mesh::gossip::sender::Buckets;
 use crate::mesh::gossip::sync;
+use crate::mesh::notice;
 use crate::mesh::output::{Event, LinkRequest, Output};
 use crate::mesh::{
-    ConnectionId, Established, Features, Handshake, HandshakeParams, Message, PeerConnection,
-    PeerName, Progress, Uid,
+    ConnectionId, Established, Features, Handshake, HandshakeParams, PeerConnection, PeerName,
+    Progress, Uid,
 };
 
 /// Inbound connections in the middle of their handshake. Honest ones need a few round trips;
 /// when there are more, the oldest make room.
 const MAX_HALF_OPEN: usize = 256;
-/// Incarnations with a name that is taken, remembered so that each is told of once.
-const MAX_COLLISIONS: usize = 64;
-/// Peers whose former incarnation is remembered.
-const MAX_REPLACED: usize = 256;
 
 impl Mesh {
     pub(super) fn insert(&mut self, id: ConnectionId, mut connection: Connection) {
@@ -58,8 +57,9 @@ impl Mesh {
     ) {
         let trusted = self.config.trusted_subnets.iter().any(|net| net.contains(remote.ip()));
         let mut further = self.config.extra_features.clone();
-        let (key, value) = sync::FEATURE;
-        further.insert(key.to_owned(), value.to_owned());
+        for (key, value) in [sync::FEATURE, notice::FEATURE] {
+            further.insert(key.to_owned(), value.to_owned());
+        }
         let mut handshake = Handshake::new(HandshakeParams {
             outbound,
             password: self.config.password.clone(),
@@ -110,7 +110,7 @@ impl Mesh {
             let error = self.own_name_error(address, remote.uid);
             self.tell_collision(address, remote);
             if let Some(connection) = self.connections.get_mut(&id) {
-                connection.part(self.now, error);
+                connection.part(self.now, error, None);
                 self.deadlines.arm(id, connection);
             }
             return;
@@ -127,8 +127,8 @@ impl Mesh {
         let Established { session, version, remote, connection_uid, trusted, .. } = established;
         let remote_features = remote.to_map();
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        let (key, value) = sync::FEATURE;
-        let digests = remote.further.get(key).is_some_and(|text| text == value);
+        let announces = |(key, value)| remote.further.get(key).is_some_and(|text| text == value);
+        let (digests, notices) = (announces(sync::FEATURE), announces(notice::FEATURE));
         connection.read_deadline = self.now + READ_TIMEOUT;
         connection.phase = Phase::Peered(Box::new(Peered {
             session,
@@ -140,6 +140,7 @@ impl Mesh {
             trusted,
             switched: remote.overlays.is_some(),
             digests,
+            notices,
             restarted: registered.restarted,
             since: self.now,
             stage: Stage::Preparing,
@@ -173,15 +174,14 @@ impl Mesh {
     }
 
     fn tell_collision(&mut self, address: SocketAddr, remote: &Features) {
-        if remote.uid == self.config.uid || self.collisions.contains(&remote.uid) {
+        if remote.uid == self.config.uid {
             return;
         }
-        if self.collisions.len() >= MAX_COLLISIONS {
-            self.collisions.pop_first();
-        }
-        self.collisions.insert(remote.uid);
-        let (nickname, uid) = (remote.nickname.clone(), remote.uid);
-        self.event(Event::NameCollision { name: remote.name, address, nickname, uid });
+        let nickname = self.config.nickname.clone();
+        let kept = Claimant { nickname, uid: self.config.uid, address: None };
+        let nickname = remote.nickname.clone();
+        let refused = Claimant { nickname, uid: remote.uid, address: Some(address) };
+        self.tell_clash(&NameClash { name: remote.name, kept, refused });
     }
 
     /// The link is made: the connection enters the own record, unless another one to the same
@@ -192,13 +192,15 @@ impl Mesh {
             return;
         };
         let peer = peered.peer;
-        if let Err(error) = self.settle_duplicate(id, peer) {
-            return self.end(id, error, TcpSide::Open);
+        match self.settle_duplicate(id, peer) {
+            Verdict::Registers => {}
+            Verdict::Waits => return,
+            Verdict::Goes(error) => return self.end(id, error, TcpSide::Open),
         }
         if let Some(limit) = self.config.connection_limit
             && self.by_peer.len() >= limit
         {
-            return self.end(id, ConnectionError::Limit(limit), TcpSide::Open);
+            return self.refuse(id, ConnectionError::Limit(limit));
         }
         let known = self.routes.unicast(peer).is_some();
         let Some(connection) = self.connections.get_mut(&id) else { return };
@@ -224,67 +226,6 @@ impl Mesh {
         self.event(Event::ConnectionAdded { id, peer, nickname, address, outbound, version });
         // What came while the link was being made.
         self.read_messages(id);
-    }
-
-    /// Decides between a new connection and one that exists to the same peer, if any. Both ends
-    /// come to the same decision.
-    fn settle_duplicate(
-        &mut self,
-        id: ConnectionId,
-        peer: PeerName,
-    ) -> Result<(), ConnectionError> {
-        let Some(other) = self.by_peer.get(&peer).copied() else { return Ok(()) };
-        let peered = |id| self.connections.get(&id).and_then(Connection::peered);
-        let (Some(new), Some(old)) = (peered(id), peered(other)) else { return Ok(()) };
-        if new.uid != old.uid {
-            return self.settle_restart(id, other, peer);
-        }
-        match new.connection_uid.cmp(&old.connection_uid) {
-            std::cmp::Ordering::Less => {
-                self.end(other, ConnectionError::Replaced(peer), TcpSide::Open);
-                Ok(())
-            }
-            std::cmp::Ordering::Greater => {
-                // If the other one is dead and we do not know it yet, this finds out.
-                self.transmit(other, &Message::Heartbeat);
-                Err(ConnectionError::Duplicate(peer))
-            }
-            std::cmp::Ordering::Equal => {
-                self.end(other, ConnectionError::Duplicate(peer), TcpSide::Open);
-                Err(ConnectionError::Duplicate(peer))
-            }
-        }
-    }
-
-    /// The new connection is from another incarnation of the peer, which knows nothing of the
-    /// old connection: that one is dead, whatever the numbers say. But an incarnation that comes
-    /// back has never been away: then two machines have one name.
-    fn settle_restart(
-        &mut self,
-        id: ConnectionId,
-        other: ConnectionId,
-        peer: PeerName,
-    ) -> Result<(), ConnectionError> {
-        let peered = |id| self.connections.get(&id).and_then(Connection::peered);
-        let (Some(new), Some(old)) = (peered(id), peered(other)) else { return Ok(()) };
-        let (new_uid, old_uid) = (new.uid, old.uid);
-        if self.replaced.get(&peer) == Some(&new_uid) {
-            let nickname = new.nickname.clone();
-            let address = self.connections.get(&id).map(|connection| connection.remote);
-            if let Some(address) = address
-                && !self.collisions.contains(&new_uid)
-            {
-                self.collisions.insert(new_uid);
-                self.event(Event::NameCollision { name: peer, address, nickname, uid: new_uid });
-            }
-            return Err(ConnectionError::Duplicate(peer));
-        }
-        if self.replaced.len() >= MAX_REPLACED {
-            self.replaced.pop_first();
-        }
-        self.replaced.insert(peer, old_uid);
-        self.end(other, ConnectionError::Replaced(peer), TcpSide::Open);
-        Ok(())
     }
 
     /// Frames get through.
@@ -316,17 +257,22 @@ impl Mesh {
             peer = Some(peered.peer);
             nickname.clone_from(&peered.nickname);
             self.outputs.push_back(Output::Stop { id });
-            self.peers.release(peered.peer);
+            self.leave_contest(id, peered.peer);
             if peered.is_registered() {
+                self.peers.release(peered.peer);
                 self.by_peer.remove(&peered.peer);
                 if self.peers.remove_connection(peered.peer) {
                     self.own_record_changed(None);
                 }
                 self.collect_garbage();
             } else {
-                // Nobody may have heard of that peer but us, from itself.
-                self.deadlines.collect_soon(self.now);
+                self.release_unregistered(peered.peer);
             }
+        } else if let Phase::Parting(parting) = &connection.phase
+            && let Some((name, called)) = &parting.peer
+        {
+            peer = Some(*name);
+            nickname.clone_from(called);
         }
         if error != ConnectionError::ConnectedToSelf {
             self.counters.connections_ended += 1;
@@ -336,6 +282,13 @@ impl Mesh {
         self.event(Event::ConnectionEnded { id, peer, nickname, address, outbound, error });
         next.into_iter().for_each(|action| self.act(action));
         self.deadlines.check_soon(self.now);
+    }
+
+    /// The peer at the other end of a connection that does not enter the own record.
+    pub(super) fn release_unregistered(&mut self, peer: PeerName) {
+        self.peers.release(peer);
+        // Nobody may have heard of that peer but us, from itself.
+        self.deadlines.collect_soon(self.now);
     }
 
     /// Hands bytes to the driver, and counts them until they are written.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Mesh, TcpSide, Way};
-use crate::mesh::connection::{Connection, Phase, READ_TIMEOUT, Stage};
+use crate::mesh::connection::{Connection, Phase, READ_TIMEOUT};
 use crate::mesh::error::ConnectionError;
 use crate::mesh::gossip::sender::Pending;
 use crate::mesh::gossip::surrogate::Surrogate;
 use crate::mesh::gossip::sync::{self, SyncMessage};
 use crate::mesh::gossip::{Channel, GossipError, Outbox};
+use crate::mesh::notice::Notice;
 use crate::mesh::output::{Control, Output};
 use crate::mesh::{ConnectionId, Gossip, LegacyControl, Message, PeerName, Unicast};
 
@@ -22,12 +23,13 @@ const MAX_SURROGATES: usize = 64;
 
 impl Mesh {
     pub(super) fn receive(&mut self, id: ConnectionId, bytes: &[u8]) {
+        self.heard(id);
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let early = connection.takes_early(bytes.len());
         match &mut connection.phase {
             Phase::Dialling | Phase::Parting(_) => {}
             Phase::Handshaking { .. } => self.continue_handshake(id, bytes),
-            Phase::Peered(peered) if peered.stage != Stage::Preparing => {
+            Phase::Peered(peered) if peered.is_registered() => {
                 peered.session.handle_bytes(bytes);
                 self.read_messages(id);
             }
@@ -68,6 +70,7 @@ impl Mesh {
             return Ok(());
         };
         let (peer, switched, digests) = (peered.peer, peered.switched, peered.digests);
+        let notices = peered.notices;
         let mut control = |control| self.outputs.push_back(Output::Control { id, control });
         match Message::decode(bytes) {
             Some(Message::Heartbeat) => {}
@@ -98,6 +101,15 @@ impl Mesh {
             Some(Message::Unknown { tag: sync::TAG, payload }) if digests => {
                 let message = SyncMessage::decode(payload).map_err(malformed)?;
                 message.into_iter().for_each(|message| self.handle_sync(id, message));
+            }
+            Some(Message::Unknown { tag: Notice::TAG, payload }) if notices => {
+                match Notice::decode(payload) {
+                    Some(Notice::Probe) => self.transmit_notice(id, &Notice::Answer),
+                    Some(Notice::Refusal(refusal)) => {
+                        return Err(ConnectionError::Refused(refusal));
+                    }
+                    Some(Notice::Answer) | None => {}
+                }
             }
             _ => self.counters.messages_ignored += 1,
         }
@@ -151,6 +163,10 @@ impl Mesh {
 
     fn handle_unicast(&mut self, unicast: Unicast<'_>) -> Result<(), ConnectionError> {
         let Unicast { channel, source, data, .. } = unicast;
+        if channel == TOPOLOGY && source == self.config.name {
+            // The answer to a probe of ours.
+            return Ok(());
+        }
         if channel == TOPOLOGY {
             let reason = "the topology is never sent to one peer alone".to_owned();
             return Err(ConnectionError::Gossip { channel: channel.to_owned(), reason });

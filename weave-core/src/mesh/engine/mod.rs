@@ -9,6 +9,7 @@
 //!   deadlines: what time brings ----------+            gossip encoded and sent
 //! ```
 
+mod contest;
 mod deadlines;
 mod lifecycle;
 mod messages;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::contest::{Clashes, Contest};
 use self::deadlines::Deadlines;
 use self::spread::{Deferred, Encoded, Way};
 use self::sync::{Announced, Asked};
@@ -39,7 +41,7 @@ use super::maker::{Action, Candidates, Ids, Maker};
 use super::output::{Control, Event, Output};
 use super::random::Random;
 use super::report::{Counters, Report};
-use super::{ConnectionId, PeerName, Peers, Routes, ShortId, Uid};
+use super::{ConnectionId, PeerName, Peers, Routes, ShortId};
 use crate::time::Instant;
 
 /// How often the complete state of each channel goes to some neighbours.
@@ -81,10 +83,11 @@ pub struct Mesh {
     /// Connections that must end, once the present input has been dealt with.
     doomed: VecDeque<(ConnectionId, ConnectionError)>,
     deadlines: Deadlines,
-    /// Incarnations with a name that is taken, of which an operator has been told.
-    collisions: BTreeSet<Uid>,
-    /// The incarnation of a peer before the one that is connected.
-    replaced: BTreeMap<PeerName, Uid>,
+    /// Connections that have to show that they work, by their peer.
+    contests: BTreeMap<PeerName, Contest>,
+    /// Connections that waited for the end of another one, which has come.
+    unopposed: VecDeque<ConnectionId>,
+    clashes: Clashes,
     outputs: VecDeque<Output>,
     counters: Counters,
 }
@@ -115,8 +118,9 @@ impl Mesh {
             ready: BTreeSet::new(),
             doomed: VecDeque::new(),
             deadlines: Deadlines::new(now + GOSSIP_INTERVAL),
-            collisions: BTreeSet::new(),
-            replaced: BTreeMap::new(),
+            contests: BTreeMap::new(),
+            unopposed: VecDeque::new(),
+            clashes: Clashes::default(),
             outputs: VecDeque::new(),
             counters: Counters::default(),
             random,
@@ -213,6 +217,7 @@ impl Mesh {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.advance(now);
         self.expire_connections();
+        self.expire_contests();
         self.run_deadlines();
         self.settle();
     }
@@ -342,6 +347,8 @@ impl Mesh {
         loop {
             if let Some((id, error)) = self.doomed.pop_front() {
                 self.end(id, error, TcpSide::Open);
+            } else if let Some(id) = self.unopposed.pop_front() {
+                self.register_unopposed(id);
             } else if self.deadlines.take_check(self.now) {
                 self.check_targets();
             } else if let Some(id) = self.ready.pop_first() {

@@ -26,6 +26,7 @@ impl Mesh {
             connections: self.connections_report(),
             targets: self.maker.report().collect(),
             direct_peers: self.maker.direct_peers().map(str::to_owned).collect(),
+            clashes: self.clashes.recent(self.now).cloned().collect(),
             trusted_subnets: self.config.trusted_subnets.clone(),
             counters: self.counters,
         }

@@ -126,11 +126,41 @@ fn a_machine_with_the_name_of_another_is_told_of() {
     net.run_for(600 * SECOND);
     for host in [a, clone] {
         let told = net.events(host).iter().filter(|event| {
-            matches!(event, Event::Mesh(mesh::Event::NameCollision { name: of, .. }) if *of == name)
+            matches!(event, Event::Mesh(mesh::Event::NameCollision(clash)) if clash.name == name)
         });
         assert_eq!(told.count(), 1);
         assert_eq!(net.router(host).unwrap().mesh().peers().count(), 1);
     }
+}
+
+#[test]
+fn a_clone_does_not_push_out_the_router_whose_name_it_has() {
+    let (mut net, hosts) = full_mesh(12, 4);
+    net.run_for(30 * SECOND);
+    let name = net.name(hosts[1]);
+    let before = net.reports();
+    let clone = net.add_host_with(move |config| config.name = name);
+    net.connect(clone, hosts[0]);
+    net.connect(hosts[2], clone);
+    net.run_for(300 * SECOND);
+    let after = net.reports();
+    for host in &hosts {
+        let connections = |reports: &std::collections::BTreeMap<HostId, mesh::Report>| {
+            reports[host].connections.iter().map(|c| (c.peer, c.since)).collect::<Vec<_>>()
+        };
+        assert_eq!(connections(&before), connections(&after), "{host:?} kept what it had");
+    }
+    let told = |host: &HostId| {
+        net.events(*host).iter().any(|event| {
+            matches!(event, Event::Mesh(mesh::Event::NameCollision(clash)) if clash.name == name)
+        })
+    };
+    assert!(told(&hosts[0]) && told(&hosts[2]));
+    let clash = &after[&hosts[0]].clashes[0];
+    assert_eq!((&*clash.kept.nickname, &*clash.refused.nickname), ("host1", "host4"));
+    let target = after[&clone].targets.iter().find(|target| target.direct);
+    let error = target.and_then(|target| target.last_error.clone()).unwrap_or_default();
+    assert!(error.contains("name clash: two routers say they are"), "{error:?}");
 }
 
 #[test]

@@ -140,8 +140,13 @@ fn connections_beyond_the_limit_are_refused() {
     let mut bench = Bench::with(|config| config.connection_limit = Some(2));
     let by = bystander(&mut bench);
     bench.meet(features(2));
-    let third = bench.meet(features(3));
+    let mut third = bench.meet(features(3));
+    let told = bench.heard(&mut third);
+    assert_eq!(told[0].as_ref(), b"\x41\x02\x02connection limit of 2 reached");
+    bench.pass(2 * SECOND);
     assert_eq!(bench.end_of(third.id), Some(&ConnectionError::Limit(2)));
+    let legacy = bench.meet(legacy_features(4));
+    assert!(bench.is_closed(&legacy), "closed at once, as the original does");
     unharmed(&bench, &by);
 }
 
@@ -259,27 +264,116 @@ fn our_own_name_is_refused_and_both_ends_have_time_to_learn_why() {
     assert!(!bench.is_closed(&clone), "a reset now could overtake our features");
     bench.pass(2 * SECOND);
     assert!(matches!(bench.end_of(clone.id), Some(ConnectionError::NameCollision { .. })));
-    let told = bench.events.iter().filter(|e| matches!(e, Event::NameCollision { .. })).count();
+    let told = bench.events.iter().filter(|e| matches!(e, Event::NameCollision(_))).count();
     bench.meet(features(1));
     bench.pass(2 * SECOND);
-    let again = bench.events.iter().filter(|e| matches!(e, Event::NameCollision { .. })).count();
+    let again = bench.events.iter().filter(|e| matches!(e, Event::NameCollision(_))).count();
     assert_eq!((told, again), (1, 1), "told once");
     assert_eq!(bench.mesh.peers().own().version, version);
 }
 
 #[test]
-fn an_incarnation_that_comes_back_has_a_twin() {
+fn a_name_stays_with_the_router_that_answers() {
+    for notices in [true, false] {
+        let mut bench = Bench::new();
+        let incarnation = |uid| Features {
+            uid: Uid(uid),
+            nickname: format!("incarnation{uid}"),
+            further: if notices { features(2).further } else { BTreeMap::new() },
+            ..features(2)
+        };
+        let mut first = bench.meet(incarnation(10));
+        bench.pass(2 * SECOND);
+        bench.heard(&mut first);
+        let mut second = bench.meet(incarnation(20));
+        let heard = bench.heard(&mut first);
+        assert_eq!(heard.len(), 1, "it is asked whether it is there");
+        if notices {
+            assert_eq!(heard[0].as_ref(), [65, 0]);
+            bench.say(&mut first, &Message::Unknown { tag: 65, payload: &[1] });
+        } else {
+            // The original passes a unicast on to where it is for.
+            let message = Message::decode(&heard[0]).unwrap();
+            let Message::Unicast(payload) = message else { panic!("{message:?}") };
+            assert_eq!(Unicast::destination(payload), Ok(name(1)));
+            bench.say(&mut first, &message);
+        }
+        let reasons: Vec<_> = bench.heard(&mut second).iter().map(|m| m[..3].to_vec()).collect();
+        assert_eq!(reasons, if notices { vec![vec![65, 2, 1]] } else { Vec::new() });
+        bench.pass(2 * SECOND);
+        assert!(matches!(bench.end_of(second.id), Some(ConnectionError::NameTaken(_))));
+        assert!(!bench.is_closed(&first));
+        let clashes = bench.mesh.report().clashes;
+        assert_eq!((clashes[0].kept.uid, clashes[0].refused.uid), (Uid(10), Uid(20)));
+        let line = clashes[0].to_string();
+        assert!(line.contains("incarnation10 (UID 10, at 10.0.0.2:1025) keeps"), "{line}");
+        assert!(line.contains("incarnation20 (UID 20, at 10.0.0.2:1026) is refused"), "{line}");
+        bench.meet(incarnation(20));
+        bench.say(&mut first, &Message::Heartbeat);
+        let told = bench.events.iter().filter(|e| matches!(e, Event::NameCollision(_)));
+        assert_eq!(told.count(), 1, "told once");
+        bench.pass(2 * SECOND);
+        assert_eq!(bench.mesh.peers().references(name(2)), 1);
+        unharmed_link(&bench, &first);
+    }
+}
+
+fn unharmed_link(bench: &Bench, remote: &Remote) {
+    assert_eq!(bench.mesh.report().connections[0].id, remote.id);
+    assert!(bench.mesh.contests.is_empty());
+}
+
+#[test]
+fn a_name_goes_to_the_newcomer_if_the_other_one_is_silent() {
+    let mut bench = Bench::new();
+    let incarnation = |uid| Features { uid: Uid(uid), ..features(2) };
+    let first = bench.meet(incarnation(10));
+    bench.pass(30 * SECOND);
+    let second = bench.meet(incarnation(20));
+    let third = bench.meet(incarnation(20));
+    bench.pass(3 * SECOND);
+    assert_eq!(bench.end_of(first.id), Some(&ConnectionError::Superseded(name(2))));
+    assert!(bench.is_closed(&second) != bench.is_closed(&third), "one of its two");
+    assert_eq!(bench.neighbours(), [2]);
+    assert!(bench.mesh.report().clashes.is_empty());
+}
+
+#[test]
+fn a_name_goes_to_the_newcomer_at_once_if_the_other_one_turns_out_to_be_gone() {
     let mut bench = Bench::new();
     let incarnation = |uid| Features { uid: Uid(uid), ..features(2) };
     let first = bench.meet(incarnation(10));
     let second = bench.meet(incarnation(20));
-    assert_eq!(bench.end_of(first.id), Some(&ConnectionError::Replaced(name(2))));
-    let third = bench.meet(incarnation(10));
-    assert_eq!(bench.end_of(third.id), Some(&ConnectionError::Duplicate(name(2))));
-    assert!(!bench.is_closed(&second));
-    assert!(bench.events.iter().any(|event| {
-        matches!(event, Event::NameCollision { name: of, uid: Uid(10), .. } if *of == name(2))
-    }));
+    // The kernel of the restarted machine knows nothing of the first connection.
+    bench.mesh.handle_closed(bench.now, first.id, "connection reset by peer".to_owned());
+    bench.drain();
+    unharmed_link(&bench, &second);
+}
+
+#[test]
+fn a_duplicate_that_would_lose_wins_over_a_silent_one() {
+    let mut waited = 0;
+    for number in 0..20 {
+        let mut bench = Bench::new();
+        let first = bench.meet(Features { connection_id: number << 60, ..features(2) });
+        bench.pass(20 * SECOND);
+        let second = bench.meet(Features { connection_id: 5 << 60, ..features(2) });
+        waited += usize::from(!bench.is_closed(&first));
+        bench.pass(3 * SECOND);
+        assert!(bench.is_closed(&first) && !bench.is_closed(&second));
+        unharmed_link(&bench, &second);
+    }
+    assert!((1..20).contains(&waited), "both cases occur");
+}
+
+#[test]
+fn a_refusal_is_believed() {
+    let mut bench = Bench::new();
+    let mut remote = bench.meet(features(2));
+    let payload = b"\x02\x01name clash: somebody else is peer1";
+    bench.say(&mut remote, &Message::Unknown { tag: 65, payload });
+    let error = bench.end_of(remote.id).unwrap().to_string();
+    assert_eq!(error, "refused by the peer: name clash: somebody else is peer1");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::mesh::{
     Features, Gossip, Handshake, HandshakeParams, LinkRequest, Message, Password, PeerConnection,
-    Progress, Session, Unicast,
+    Progress, Session, Uid, Unicast,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -53,7 +53,9 @@ fn features(number: u64) -> Features {
         short_id: ShortId::new(100 + u16::try_from(number % 1000).unwrap()),
         trusted: false,
         overlays: Some(vec!["sim".to_owned()]),
-        further: BTreeMap::from([("Gossip".to_owned(), "digest".to_owned())]),
+        further: [("Gossip", "digest"), ("Notice", "1")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into(),
     }
 }
 
