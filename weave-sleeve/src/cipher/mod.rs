@@ -1,5 +1,7 @@
 //! How a datagram is protected.
 
+pub mod native;
+
 mod legacy;
 
 pub use legacy::LegacyBox;

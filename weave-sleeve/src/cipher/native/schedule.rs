@@ -1,0 +1,138 @@
+//! From the session key of a connection to the keys of its epochs (RFC 5869).
+//!
+//! ```text
+//!   secret 0   = Expand(Extract(no salt, session key), "weave native 1 SUITE from SIDE", 32)
+//!   key n      = Expand(secret n, "weave native 1 key", 16 or 32)
+//!   IV n       = Expand(secret n, "weave native 1 iv", 12)
+//!   secret n+1 = Expand(secret n, "weave native 1 next", 32)
+//! ```
+//!
+//! SUITE is the name in the handshake, SIDE is `dialler` or `acceptor`: who seals.
+
+use std::fmt;
+use std::hint::black_box;
+
+use ring::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
+use weave_core::mesh::SessionKey;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::{Suite, TAG_LEN};
+
+const SECRET_LEN: usize = 32;
+/// Of the longest key.
+const MAX_KEY_LEN: usize = 32;
+
+/// Makes the keys of one direction of a connection, one epoch after the other. What it has made
+/// cannot be made again.
+pub(super) struct Ratchet {
+    suite: Suite,
+    secret: Zeroizing<[u8; SECRET_LEN]>,
+}
+
+impl Ratchet {
+    /// At the first epoch; `dialler` if the side that dialled is the one that seals.
+    pub(super) fn new(key: &SessionKey, dialler: bool, suite: Suite) -> Self {
+        let root = Salt::new(HKDF_SHA256, &[]).extract(&key.0);
+        let side = if dialler { "dialler" } else { "acceptor" };
+        let mut secret = Zeroizing::new([0; SECRET_LEN]);
+        expand(&root, &["weave native 1 ", suite.name(), " from ", side], &mut *secret);
+        Self { suite, secret }
+    }
+
+    /// The key of the next epoch.
+    pub(super) fn advance(&mut self) -> EpochKey {
+        let prk = Prk::new_less_safe(HKDF_SHA256, &*self.secret);
+        let mut key = Zeroizing::new([0; MAX_KEY_LEN]);
+        let key = &mut key[..self.suite.algorithm().key_len()];
+        let mut iv = [0; NONCE_LEN];
+        expand(&prk, &["weave native 1 key"], key);
+        expand(&prk, &["weave native 1 iv"], &mut iv);
+        // Over the old one, which is gone with this.
+        expand(&prk, &["weave native 1 next"], &mut *self.secret);
+        EpochKey::new(self.suite, key, iv)
+    }
+}
+
+impl fmt::Debug for Ratchet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ratchet({}, ..)", self.suite.name())
+    }
+}
+
+fn expand(prk: &Prk, info: &[&str], out: &mut [u8]) {
+    struct Length(usize);
+    impl KeyType for Length {
+        fn len(&self) -> usize {
+            self.0
+        }
+    }
+    let info: [&[u8]; 4] = std::array::from_fn(|n| info.get(n).map_or(&[][..], |s| s.as_bytes()));
+    prk.expand(&info, Length(out.len()))
+        .and_then(|okm| okm.fill(out))
+        .expect("below 255 blocks, and into a place of that length");
+}
+
+/// The key of one epoch and one direction.
+pub(super) struct EpochKey {
+    key: LessSafeKey,
+    iv: [u8; NONCE_LEN],
+}
+
+impl EpochKey {
+    pub(super) fn new(suite: Suite, key: &[u8], iv: [u8; NONCE_LEN]) -> Self {
+        let key = UnboundKey::new(suite.algorithm(), key).expect("a key of the suite's length");
+        Self { key: LessSafeKey::new(key), iv }
+    }
+
+    /// Encrypts where it lies; what is returned goes behind it. The caller sees to it that a
+    /// counter comes once.
+    pub(super) fn seal(&self, counter: u32, header: &[u8], text: &mut [u8]) -> [u8; TAG_LEN] {
+        let tag = self
+            .key
+            .seal_in_place_separate_tag(self.nonce(counter), Aad::from(header), text)
+            .expect("datagrams are far below the 64 GiB of the suites");
+        tag.as_ref().try_into().expect("all suites have tags of 16 bytes")
+    }
+
+    /// Checks the tag behind the ciphertext and decrypts it where it lies. After an error what is
+    /// there is meaningless.
+    pub(super) fn open(
+        &self,
+        counter: u32,
+        header: &[u8],
+        sealed: &mut [u8],
+    ) -> Result<(), Forged> {
+        let opened = self.key.open_in_place(self.nonce(counter), Aad::from(header), sealed);
+        opened.map(drop).map_err(|_| Forged)
+    }
+
+    fn nonce(&self, counter: u32) -> Nonce {
+        let mut nonce = self.iv;
+        for (place, byte) in nonce[NONCE_LEN - 4..].iter_mut().zip(counter.to_be_bytes()) {
+            *place ^= byte;
+        }
+        Nonce::assume_unique_for_key(nonce)
+    }
+}
+
+/// The tag is not the one of this text under this key.
+pub(super) struct Forged;
+
+impl Drop for EpochKey {
+    /// The library does not wipe its keys: another one is written over them, where they lie.
+    fn drop(&mut self) {
+        let algorithm = self.key.algorithm();
+        let zeros = &[0; MAX_KEY_LEN][..algorithm.key_len()];
+        self.key = LessSafeKey::new(UnboundKey::new(algorithm, zeros).expect("of that length"));
+        // Somebody might look: the compiler must not leave it out.
+        black_box(&self.key);
+        self.iv.zeroize();
+    }
+}
+
+impl fmt::Debug for EpochKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EpochKey(..)")
+    }
+}
