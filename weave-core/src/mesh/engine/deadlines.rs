@@ -27,6 +27,8 @@ pub(super) struct Deadlines {
     pub(super) routes: Option<Instant>,
     pub(super) announcement: Option<Instant>,
     pub(super) collection: Option<Instant>,
+    pub(super) gaps: Option<Instant>,
+    pub(super) comparison: Option<Instant>,
     gossip: Instant,
     check: Option<Instant>,
     last_check: Option<Instant>,
@@ -39,6 +41,8 @@ impl Deadlines {
             routes: None,
             announcement: None,
             collection: None,
+            gaps: None,
+            comparison: None,
             gossip,
             check: None,
             last_check: None,
@@ -118,6 +122,8 @@ impl Mesh {
             deadlines.routes,
             deadlines.announcement,
             deadlines.collection,
+            deadlines.gaps,
+            deadlines.comparison,
             Some(deadlines.gossip),
             deadlines.check,
             self.maker.poll_timeout(),
@@ -155,6 +161,12 @@ impl Mesh {
         }
         if take_due(&mut self.deadlines.routes, now) {
             self.calculate_routes();
+        }
+        if take_due(&mut self.deadlines.comparison, now) {
+            self.compare_with_one();
+        }
+        if take_due(&mut self.deadlines.gaps, now) {
+            self.ask_for_gaps();
         }
         if take_due(&mut self.deadlines.announcement, now) {
             self.announce_changes();

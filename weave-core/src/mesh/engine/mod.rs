@@ -11,6 +11,7 @@
 
 mod contest;
 mod deadlines;
+mod gaps;
 mod lifecycle;
 mod messages;
 mod report;
@@ -78,6 +79,8 @@ pub struct Mesh {
     announced: Announced,
     /// Records that neighbours were asked for.
     asked: BTreeMap<PeerName, Asked>,
+    /// From one time that neighbours are asked for missing records to the next.
+    gap_interval: Duration,
     /// Connections for which there may be something to encode.
     ready: BTreeSet<ConnectionId>,
     /// Connections that must end, once the present input has been dealt with.
@@ -115,6 +118,7 @@ impl Mesh {
             deferred: Deferred::default(),
             encoded: Encoded::default(),
             asked: BTreeMap::new(),
+            gap_interval: Duration::ZERO,
             ready: BTreeSet::new(),
             doomed: VecDeque::new(),
             deadlines: Deadlines::new(now + GOSSIP_INTERVAL),

@@ -27,6 +27,8 @@ impl Mesh {
             self.deadlines.routes_soon(self.now);
             self.deadlines.check_soon(self.now);
             self.deadlines.collect_soon(self.now);
+            self.watch_gaps();
+            self.compare_soon();
         }
         Ok(applied)
     }

@@ -1,6 +1,7 @@
 //! A mesh comes about.
 
 use super::*;
+use crate::mesh::Random;
 
 #[test]
 fn two_routers_meet() {
@@ -174,4 +175,29 @@ fn beyond_the_connection_limit_a_mesh_is_not_full_but_whole() {
     converge(&mut net, 60 * SECOND);
     let reports = net.reports();
     assert!(reports.values().all(|report| report.connections.len() <= 4));
+}
+
+#[test]
+fn a_line_that_starts_at_once_knows_itself_within_seconds() {
+    // Records overtake those of the peers that lead to them, each time in another order.
+    for seed in 40..110_u8 {
+        let mut random = Random::new([seed; 32]);
+        let mut net = Net::new(u64::from(seed));
+        let discovery = seed % 4 == 0;
+        let hosts: Vec<_> =
+            (0..5).map(|_| net.add_host_with(move |config| config.discovery = discovery)).collect();
+        for (at, a) in hosts.iter().enumerate() {
+            for b in &hosts[at + 1..] {
+                let latency = Duration::from_millis(random.below(400));
+                net.set_path(*a, *b, Quality { latency, ..Quality::default() });
+            }
+        }
+        for pair in hosts.windows(2) {
+            net.run_for(Duration::from_millis(random.below(1500)));
+            let turn = usize::from(random.below(2) == 0);
+            net.connect(pair[turn], pair[1 - turn]);
+        }
+        let time = converge(&mut net, 60 * SECOND);
+        assert!(time < 12 * SECOND, "seed {seed}: {time:?}");
+    }
 }

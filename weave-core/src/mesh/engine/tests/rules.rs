@@ -255,3 +255,45 @@ fn gossip_for_a_slow_neighbour_is_merged_and_sent_when_it_reads() {
     bench.drain();
     assert_eq!(bench.tags(&mut slow), [4], "all of it as one message");
 }
+
+#[test]
+fn a_neighbour_is_asked_for_records_that_are_missing_less_and_less_often() {
+    let mut bench = Bench::new();
+    let mut remote = bench.meet(features(2));
+    bench.say(&mut remote, &Message::Gossip(&gossip("topology", 2, &record(2, &[1, 5]))));
+    let mut asked = Vec::new();
+    bench.heard(&mut remote);
+    for second in 1..=50_u32 {
+        bench.pass(SECOND);
+        bench.say(&mut remote, &Message::Heartbeat);
+        if bench.heard(&mut remote).iter().any(|message| message.starts_with(&[64, 1])) {
+            asked.push(second);
+        }
+    }
+    assert_eq!(asked, [1, 3, 7, 15, 31]);
+    bench.say(&mut remote, &Message::Gossip(&gossip("topology", 2, &record(5, &[2]))));
+    bench.pass(60 * SECOND);
+    assert_eq!(bench.mesh.deadlines.gaps, None, "nothing is missing any more");
+}
+
+#[test]
+fn after_a_change_one_neighbour_is_asked_whether_anything_was_missed() {
+    let mut bench = Bench::new();
+    let mut from = bench.meet(features(2));
+    let mut remotes = [bench.meet(features(3)), bench.meet(features(4))];
+    bench.pass(10 * SECOND);
+    for remote in remotes.iter_mut().chain([&mut from]) {
+        bench.heard(remote);
+    }
+    bench.say(&mut from, &Message::Gossip(&gossip("topology", 2, &record(2, &[1]))));
+    bench.pass(4 * SECOND);
+    let digests: usize = remotes
+        .iter_mut()
+        .chain([&mut from])
+        .map(|remote| {
+            let heard = bench.heard(remote);
+            heard.iter().filter(|message| message.starts_with(&[64, 0])).count()
+        })
+        .sum();
+    assert_eq!(digests, 1);
+}
