@@ -10,9 +10,12 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::Container;
 
+/// Any: a namespace has all ports for itself.
 const PORT: u16 = 5000;
+/// Several super-frames at a time, so that the sender is not what limits the transfer.
 const CHUNK: usize = 128 * 1024;
-/// No byte for so long ends the transfer with an error.
+/// No byte for so long ends the transfer with an error: longer than the overlay takes to find
+/// another path, or a smaller MTU.
 const STALL: Duration = Duration::from_secs(60);
 
 /// What a transfer achieved.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+/// Short beside what is waited for, and long enough to leave the processor to that.
 const INTERVAL: Duration = Duration::from_millis(50);
 
 /// Waits until `condition` holds; an error names `what` after `limit`.
