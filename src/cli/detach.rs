@@ -16,6 +16,9 @@ pub(super) struct Detach {
     /// id, a name known to `ip netns`, or the path of a network namespace.
     #[arg(value_name = "ADDRESS... CONTAINER", required = true)]
     arguments: Vec<String>,
+    /// The bridge it is on.
+    #[arg(long, default_value = weave_host::BRIDGE_NAME, value_name = "NAME")]
+    weave_bridge: String,
     /// Where the process tree of the host is mounted.
     #[arg(long, default_value = "/proc", value_name = "PATH")]
     proc_path: PathBuf,
@@ -25,7 +28,7 @@ impl Detach {
     pub(super) fn run(self) -> Result<(), Failure> {
         let (addresses, container) = split(&self.arguments)?;
         let container = Namespace::find(container, &self.proc_path)?;
-        let detached = weave_host::detach(&container, &addresses)?;
+        let detached = weave_host::detach(&container, &self.weave_bridge, &addresses)?;
         let shown: Vec<_> =
             detached.removed.iter().map(|cidr| cidr.address().to_string()).collect();
         if !shown.is_empty() {

@@ -8,7 +8,7 @@ use weave_core::driver::{Clock, Handle, Stopped};
 use weave_core::mesh::TargetError;
 
 use super::VERSION;
-use super::devices::{Devices, PortReport};
+use super::devices::PortReport;
 use crate::http::{self, ConnectError, Unavailable};
 use crate::state::State;
 use crate::status::{Now, Report, Surroundings, gather};
@@ -24,8 +24,8 @@ pub(super) struct Control {
 }
 
 impl Control {
-    pub(super) fn new(handle: Handle, state: Arc<State>, clock: Clock, devices: &Devices) -> Self {
-        Self { handle, state, clock, port: devices.report(), storing: Mutex::default() }
+    pub(super) fn new(handle: Handle, state: Arc<State>, clock: Clock, port: PortReport) -> Self {
+        Self { handle, state, clock, port, storing: Mutex::default() }
     }
 
     /// Stores the targets there are now.
@@ -50,7 +50,7 @@ impl http::Control for Control {
         let now = Now { router: self.clock.now(), wall: SystemTime::now() };
         let surroundings = Surroundings {
             version: VERSION.to_owned(),
-            interface: self.port.interface.clone(),
+            interface: self.port.interface(),
             capture: self.port.counters(),
         };
         Ok(gather(&report, &surroundings, now))

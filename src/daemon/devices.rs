@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, anyhow};
 use tokio::sync::mpsc;
@@ -12,126 +11,149 @@ use weave_core::mesh::PeerName;
 use weave_core::switch::{Frame, Inject, Switch, Worker};
 use weave_core::wire::MacAddress;
 use weave_host::{
-    BridgeClaim, BridgeConfig, CAPTURE_BRIDGE_END, CAPTURE_ROUTER_END, HostError, Origin, TAP_NAME,
-    automatic_mtu, is_in_order, join, prepare_bridge, prepare_capture_pair, remove_capture_pair,
+    BridgeClaim, BridgeConfig, Condition, Origin, PortNames, automatic_mtu, condition, join,
+    prepare_bridge, prepare_capture_pair, remove_bridge, remove_capture_pair,
 };
 use weave_sleeve::port::{PacketPort, Port, PortCounters, TapPort};
 use weave_sleeve::{Clock, DataThread, Sleeve};
 
 use super::settings::{Capture, Settings};
 
-/// The data plane of a router. Dropping it stops the threads; the bridge stays.
+/// The data plane of a router. Dropping it stops the threads; the bridge stays if the router was
+/// ready once.
 pub(super) struct Devices {
-    _claim: Option<BridgeClaim>,
-    _threads: Vec<DataThread>,
+    // Threads end before the devices go that they use.
+    threads: Vec<DataThread>,
+    losses: mpsc::Receiver<Loss>,
+    /// Also keeps the channel open while no thread runs.
+    tell: mpsc::Sender<Loss>,
+    switch: Arc<Switch>,
+    sleeve: Sleeve,
+    clock: Clock,
     report: PortReport,
     plugged: Option<Plugged>,
+    /// What is removed again unless the router gets ready; none once it is.
+    made: Option<Vec<Made>>,
+    _claim: Option<BridgeClaim>,
+}
+
+/// What a thread lost, and ended for.
+#[derive(Debug)]
+pub(super) enum Loss {
+    /// The device on the bridge; another one can be made.
+    Port(io::Error),
+    /// The UDP socket, without which there is no router.
+    Socket(io::Error),
 }
 
 /// A bridge with our port on it.
-#[derive(Clone)]
 struct Plugged {
     bridge: BridgeConfig,
-    port: &'static str,
+    how: Capture,
+    /// Of the packet socket, in bytes.
+    buffer: usize,
+    /// The device that is plugged in.
+    device: String,
+    /// Why the port has to be made anew.
+    lost: Option<String>,
 }
 
-/// How often to look whether somebody took the bridge away.
-const WATCH_INTERVAL: Duration = Duration::from_secs(5);
+/// A device that this process made, and that would outlive it.
+enum Made {
+    Bridge(String),
+    /// The veth pair for capture of the bridge of this name.
+    CapturePair(String),
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        let removed = match self {
+            Self::Bridge(name) => remove_bridge(name),
+            Self::CapturePair(bridge) => remove_capture_pair(bridge),
+        };
+        if let Err(error) = removed {
+            tracing::warn!("what was made is not removed: {error}");
+        }
+    }
+}
 
 /// What the report tells of the port.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct PortReport {
-    /// E.g. `vethwe-tap (via tap, offloads: checksum tcp udp)`.
-    pub(super) interface: String,
+    interface: Arc<Mutex<String>>,
     counters: Option<Arc<PortCounters>>,
 }
 
 impl PortReport {
+    /// E.g. `vethwe-tap (via tap, offloads: checksum tcp udp)`.
+    pub(super) fn interface(&self) -> String {
+        self.lock().clone()
+    }
+
     /// What the port counts, by name.
     pub(super) fn counters(&self) -> BTreeMap<String, u64> {
         let list = self.counters.iter().flat_map(|counters| counters.list());
         list.map(|(name, n)| (name.to_owned(), n)).collect()
     }
+
+    fn lock(&self) -> MutexGuard<'_, String> {
+        self.interface.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Devices {
-    /// Sets everything up. `failures` hears of what goes wrong later.
+    /// Sets everything up.
     pub(super) fn set_up(
         settings: &Settings,
         name: PeerName,
         switch: &Arc<Switch>,
         sleeve: &Sleeve,
         clock: &Clock,
-        failures: mpsc::Sender<anyhow::Error>,
     ) -> Result<Self> {
-        let worker = || Worker::new(Arc::clone(switch)).context("cannot start a data thread");
-        let gone = |what: &'static str| {
-            let failures = failures.clone();
-            move |error: io::Error| {
-                // The first failure ends the process; a full channel knows of one.
-                let _ = failures.try_send(anyhow!("{what} failed: {error}"));
-            }
+        let (tell, losses) = mpsc::channel(4);
+        let mut devices = Self {
+            threads: Vec::new(),
+            losses,
+            tell,
+            switch: Arc::clone(switch),
+            sleeve: sleeve.clone(),
+            clock: clock.clone(),
+            report: PortReport::default(),
+            plugged: None,
+            made: Some(Vec::new()),
+            _claim: None,
         };
         if settings.capture == Capture::None {
-            let receive = DataThread::receiving(
-                worker()?,
-                sleeve.receiver(),
-                Box::new(Nowhere),
-                clock.clone(),
-                gone("the UDP socket"),
-            )
-            .context("cannot start a data thread")?;
-            let interface = "no overlay bridge".to_owned();
-            let report = PortReport { interface, counters: None };
-            let _threads = vec![receive];
-            return Ok(Self { _claim: None, _threads, report, plugged: None });
+            "no overlay bridge".clone_into(&mut devices.report.lock());
+            devices.threads = vec![devices.receiving(Box::new(Nowhere))?];
+            return Ok(devices);
         }
-
-        let claim = BridgeClaim::acquire(&settings.weave_bridge)?;
-        let bridge = prepare(settings, name)?;
-        let (mut port, device, kind) = open_port(settings)?;
-        let interface = format!("{device} (via {kind})");
-        tracing::info!("Sniffing traffic on {interface}");
-        let counters = Some(port.counters());
-        let open = || format!("cannot open {interface}");
-        let receive = DataThread::receiving(
-            worker()?,
-            sleeve.receiver(),
-            port.injector().with_context(open)?,
-            clock.clone(),
-            gone("the UDP socket"),
-        );
-        let capture = DataThread::capturing(
-            worker()?,
-            port.capture().with_context(open)?,
-            port.injector().with_context(open)?,
-            clock.clone(),
-            gone("the capture device"),
-        );
-        let threads = [receive, capture].into_iter().collect::<io::Result<_>>();
-        let _threads = threads.context("cannot start a data thread")?;
-        // What hears on a veth pair is not what is plugged in.
-        let port = if device == CAPTURE_ROUTER_END { CAPTURE_BRIDGE_END } else { device };
-        let plugged = Some(Plugged { bridge, port });
-        let report = PortReport { interface, counters };
-        Ok(Self { _claim: Some(claim), _threads, report, plugged })
+        let name_of_bridge = &settings.weave_bridge;
+        devices._claim = Some(BridgeClaim::acquire(name_of_bridge)?);
+        let (bridge, origin) = prepare(settings, name)?;
+        devices.note(origin, Made::Bridge, name_of_bridge);
+        let mut plugged = Plugged {
+            bridge,
+            how: settings.capture,
+            buffer: settings.capture_buffer,
+            device: String::new(),
+            lost: None,
+        };
+        let port = devices.open(&mut plugged)?;
+        devices.report.counters = Some(port.counters());
+        devices.start(port)?;
+        devices.plugged = Some(plugged);
+        Ok(devices)
     }
 
-    /// Mends bridge and port whenever somebody damaged them; never ends.
-    pub(super) fn watch(&self) -> impl Future<Output = ()> + Send + use<> {
-        let plugged = self.plugged.clone();
-        async move {
-            let Some(plugged) = plugged else { return };
-            let mut interval = tokio::time::interval(WATCH_INTERVAL);
-            loop {
-                interval.tick().await;
-                let plugged = plugged.clone();
-                match tokio::task::spawn_blocking(move || plugged.mend()).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::error!("the bridge is damaged: {error}"),
-                    Err(error) => tracing::error!(%error, "cannot look after the bridge"),
-                }
-            }
+    /// The router is ready: what was made stays from now on.
+    pub(super) fn settle(&mut self) {
+        self.made.take().into_iter().flatten().for_each(std::mem::forget);
+    }
+
+    fn note(&mut self, origin: Origin, what: fn(String) -> Made, bridge: &str) {
+        if let (Origin::Created, Some(made)) = (origin, &mut self.made) {
+            made.push(what(bridge.to_owned()));
         }
     }
 
@@ -139,21 +161,113 @@ impl Devices {
     pub(super) fn report(&self) -> PortReport {
         self.report.clone()
     }
-}
 
-impl Plugged {
-    fn mend(&self) -> Result<(), HostError> {
-        if is_in_order(&self.bridge, self.port)? {
-            return Ok(());
+    /// What a thread ended for.
+    pub(super) async fn lost(&mut self) -> io::Result<()> {
+        match (self.losses.recv().await, &mut self.plugged) {
+            (Some(Loss::Port(error)), Some(plugged)) => {
+                plugged.lost = Some(error.to_string());
+                Ok(())
+            }
+            (Some(Loss::Port(error) | Loss::Socket(error)), _) => Err(error),
+            // There is a sender as long as there is a receiver.
+            (None, _) => Ok(()),
         }
-        prepare_bridge(&self.bridge)?;
-        join(&self.bridge.name, self.port)?;
-        tracing::warn!("somebody changed bridge {}: it is mended", self.bridge.name);
+    }
+
+    /// Mends bridge and port if somebody damaged them; says what was done.
+    pub(super) fn mend(&mut self) -> Result<Option<String>> {
+        let Some(mut plugged) = self.plugged.take() else { return Ok(None) };
+        let mended = self.mend_plugged(&mut plugged);
+        self.plugged = Some(plugged);
+        mended
+    }
+
+    fn mend_plugged(&mut self, plugged: &mut Plugged) -> Result<Option<String>> {
+        let bridge = plugged.bridge.name.clone();
+        if plugged.lost.is_none() {
+            match condition(&plugged.bridge, &plugged.device)? {
+                Condition::InOrder => return Ok(None),
+                Condition::NoPort => plugged.lost = Some("no such interface".to_owned()),
+                Condition::Damaged => {}
+            }
+        }
+        prepare_bridge(&plugged.bridge)?;
+        let Some(reason) = plugged.lost.clone() else {
+            join(&bridge, &plugged.device)?;
+            return Ok(Some(format!("somebody changed bridge {bridge}: it is mended")));
+        };
+        let before = plugged.device.clone();
+        // A device has one user, and losses of these threads are known.
+        self.threads.clear();
+        (self.tell, self.losses) = mpsc::channel(4);
+        match self.open(plugged).and_then(|port| self.start(port)) {
+            Ok(()) => {
+                plugged.lost = None;
+                Ok(Some(format!("{before} was lost ({reason}): {} is new", plugged.device)))
+            }
+            Err(error) => {
+                *self.report.lock() = format!("{before} was lost ({error:#})");
+                // Others can go on speaking through this router.
+                self.threads = vec![self.receiving(Box::new(Nowhere))?];
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens the port and notes what it is.
+    fn open(&mut self, plugged: &mut Plugged) -> Result<Box<dyn Port>> {
+        let counters = self.report.counters.clone().unwrap_or_default();
+        let bridge = &plugged.bridge.name;
+        let opened = match how(plugged.how) {
+            How::Tap => open_tap(bridge, counters)?,
+            How::Pair => {
+                let (opened, origin) = open_pair(bridge, plugged.buffer, counters)?;
+                self.note(origin, Made::CapturePair, bridge);
+                opened
+            }
+        };
+        tracing::info!("Sniffing traffic on {}", opened.interface);
+        *self.report.lock() = opened.interface;
+        plugged.device = opened.device;
+        Ok(opened.port)
+    }
+
+    /// Starts the threads that use this port.
+    fn start(&mut self, mut port: Box<dyn Port>) -> Result<()> {
+        let open = || format!("cannot open {}", self.report.interface());
+        let receiving = self.receiving(port.injector().with_context(open)?)?;
+        let tell = self.tell.clone();
+        let capturing = DataThread::capturing(
+            self.worker()?,
+            port.capture().with_context(open)?,
+            port.injector().with_context(open)?,
+            self.clock.clone(),
+            // The channel has room for one loss of each thread.
+            move |error| drop(tell.try_send(Loss::Port(error))),
+        );
+        self.threads = vec![receiving, capturing.context("cannot start a data thread")?];
         Ok(())
+    }
+
+    fn receiving(&self, injector: Box<dyn Inject + Send>) -> Result<DataThread> {
+        let tell = self.tell.clone();
+        DataThread::receiving(
+            self.worker()?,
+            self.sleeve.receiver(),
+            injector,
+            self.clock.clone(),
+            move |error| drop(tell.try_send(Loss::Socket(error))),
+        )
+        .context("cannot start a data thread")
+    }
+
+    fn worker(&self) -> Result<Worker> {
+        Worker::new(Arc::clone(&self.switch)).context("cannot start a data thread")
     }
 }
 
-fn prepare(settings: &Settings, name: PeerName) -> Result<BridgeConfig> {
+fn prepare(settings: &Settings, name: PeerName) -> Result<(BridgeConfig, Origin)> {
     let bridge = &settings.weave_bridge;
     let mtu = match settings.mtu {
         Some(mtu) => mtu,
@@ -167,50 +281,67 @@ fn prepare(settings: &Settings, name: PeerName) -> Result<BridgeConfig> {
         Origin::Created => tracing::info!(mtu, "made bridge {bridge}"),
         Origin::Adopted => tracing::info!(mtu, "adopted bridge {bridge}"),
     }
-    Ok(config)
+    Ok((config, origin))
 }
 
-/// A port, the name of its device, and what kind it is.
-type OpenPort = (Box<dyn Port>, &'static str, String);
+/// A port that is on the bridge.
+struct Opened {
+    port: Box<dyn Port>,
+    /// The device that is plugged into the bridge.
+    device: String,
+    /// For the report: where the router listens, and how.
+    interface: String,
+}
 
-/// The port that was asked for; automatically a TAP where there is one.
-fn open_port(settings: &Settings) -> Result<OpenPort> {
-    match settings.capture {
-        Capture::Tap => open_tap(settings),
-        Capture::Pcap => open_pair(settings),
-        Capture::Auto | Capture::None if Path::new("/dev/net/tun").exists() => open_tap(settings),
+/// One of the two kinds of ports.
+enum How {
+    Tap,
+    Pair,
+}
+
+/// What was asked for; automatically a TAP where there is one.
+fn how(capture: Capture) -> How {
+    match capture {
+        Capture::Tap => How::Tap,
+        Capture::Pcap => How::Pair,
+        Capture::Auto | Capture::None if Path::new("/dev/net/tun").exists() => How::Tap,
         Capture::Auto | Capture::None => {
             tracing::warn!(
                 "this kernel has no TUN driver (tun): using a veth pair, which is slower"
             );
-            open_pair(settings)
+            How::Pair
         }
     }
 }
 
-fn open_tap(settings: &Settings) -> Result<OpenPort> {
-    let port = TapPort::open(TAP_NAME).map_err(|error| {
+fn open_tap(bridge: &str, counters: Arc<PortCounters>) -> Result<Opened> {
+    let PortNames { tap, .. } = PortNames::of(bridge);
+    let port = TapPort::open(&tap).map_err(|error| {
         let advice = match error.raw_os_error() {
-            Some(libc::EBUSY) => "another router uses it",
+            Some(libc::EBUSY) => "another program uses it",
+            Some(libc::EINVAL) => "another kind of interface has that name",
             Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => {
                 "the kernel lacks the module tun; --capture pcap does without"
             }
             Some(libc::EPERM | libc::EACCES) => "run as root or with CAP_NET_ADMIN",
             _ => "see --capture for another way",
         };
-        anyhow!("cannot make the TAP device {TAP_NAME}: {error} ({advice})")
+        anyhow!("cannot make the TAP device {tap}: {error} ({advice})")
     })?;
-    join(&settings.weave_bridge, TAP_NAME)?;
-    remove_capture_pair()?;
-    let kind = format!("tap, offloads: {}", port.offloads());
-    Ok((Box::new(port), TAP_NAME, kind))
+    join(bridge, &tap)?;
+    remove_capture_pair(bridge)?;
+    let interface = format!("{tap} (via tap, offloads: {})", port.offloads());
+    Ok(Opened { port: Box::new(port.with_counters(counters)), device: tap, interface })
 }
 
-fn open_pair(settings: &Settings) -> Result<OpenPort> {
-    prepare_capture_pair(&settings.weave_bridge)?;
-    let port = PacketPort::open(CAPTURE_ROUTER_END, settings.capture_buffer)
-        .with_context(|| format!("cannot capture on {CAPTURE_ROUTER_END}"))?;
-    Ok((Box::new(port), CAPTURE_ROUTER_END, "pcap".to_owned()))
+fn open_pair(bridge: &str, buffer: usize, counters: Arc<PortCounters>) -> Result<(Opened, Origin)> {
+    let origin = prepare_capture_pair(bridge)?;
+    let PortNames { bridge_end, router_end, .. } = PortNames::of(bridge);
+    let port = PacketPort::open(&router_end, buffer)
+        .with_context(|| format!("cannot capture on {router_end}"))?;
+    let interface = format!("{router_end} (via pcap)");
+    let port = Box::new(port.with_counters(counters));
+    Ok((Opened { port, device: bridge_end, interface }, origin))
 }
 
 /// For a router without a bridge: frames for local stations end here.

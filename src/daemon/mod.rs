@@ -11,7 +11,9 @@
 mod control;
 mod devices;
 mod instance;
+mod keeper;
 mod notify;
+mod pace;
 mod settings;
 mod signals;
 
@@ -22,7 +24,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{oneshot, watch};
 use weave_core::driver::{self, Clock};
 use weave_core::mesh::{Config, PeerName, Uid};
 use weave_core::router::Router;
@@ -72,9 +74,8 @@ async fn serve(settings: Settings, readiness: Readiness) -> Result<()> {
         .with_context(|| format!("cannot listen on UDP {listen}"))?;
 
     let switch = Arc::new(Switch::new(name, random()?));
-    let (failures, mut failed) = mpsc::channel(4);
-    let devices = tokio::task::block_in_place(|| {
-        Devices::set_up(&settings, name, &switch, &sleeve, &data_clock, failures)
+    let mut devices = tokio::task::block_in_place(|| {
+        Devices::set_up(&settings, name, &switch, &sleeve, &data_clock)
     })?;
     tracing::info!("Our name is {name}({})", settings.nickname);
     if settings.password.is_some() {
@@ -89,7 +90,8 @@ async fn serve(settings: Settings, readiness: Readiness) -> Result<()> {
     let handle = driver::start(router, driver_settings, clock)
         .with_context(|| format!("cannot listen on TCP {listen}"))?;
 
-    let control = Arc::new(Control::new(handle.clone(), Arc::clone(&state), clock, &devices));
+    let control =
+        Arc::new(Control::new(handle.clone(), Arc::clone(&state), clock, devices.report()));
     connect(&control, targets).await?;
 
     let (stop, stopped) = watch::channel(false);
@@ -97,7 +99,9 @@ async fn serve(settings: Settings, readiness: Readiness) -> Result<()> {
     for (listener, routes) in listeners.routes(&control) {
         servers.spawn(http::serve(listener, routes, stopped.clone()));
     }
-    let watch = tokio::spawn(devices.watch());
+    devices.settle();
+    let (release, released) = oneshot::channel();
+    let mut keeper = tokio::spawn(keeper::keep(devices, released));
     readiness.ready();
 
     let result = loop {
@@ -109,17 +113,25 @@ async fn serve(settings: Settings, readiness: Readiness) -> Result<()> {
                 }
                 Signal::Dump => dump(&control).await,
             },
-            Some(failure) = failed.recv() => break Err(failure),
+            ended = &mut keeper => {
+                break Err(match ended {
+                    Ok(Err(error)) => error,
+                    Ok(Ok(())) => anyhow::anyhow!("the data plane ended by itself"),
+                    Err(error) => error.into(),
+                });
+            }
             () = handle.stopped() => break Err(anyhow::anyhow!("the router ended by itself")),
         }
     };
     readiness.stopping();
-    watch.abort();
     // It is the process that ends; servers hear of it and finish their answers.
     let _ = stop.send(true);
     while servers.join_next().await.is_some() {}
     handle.shut_down().await;
-    tokio::task::block_in_place(|| drop(devices));
+    drop(release);
+    if !keeper.is_finished() {
+        let _ = keeper.await;
+    }
     tracing::info!("stopped");
     result
 }
@@ -148,7 +160,7 @@ pub(crate) fn derive_peer_name(bridge: &str, host_root: &Path) -> Result<PeerNam
     if let Some(name) = weave_host::interface_peer_name(bridge)? {
         return Ok(name);
     }
-    if let Some(name) = weave_host::derive_peer_name(host_root)? {
+    if let Some(name) = weave_host::derive_peer_name(host_root, bridge)? {
         return Ok(name);
     }
     let [_, _, first, rest @ ..] = random()?.to_be_bytes();

@@ -188,23 +188,6 @@ fn a_second_router_leaves_the_first_alone() -> Result<()> {
 }
 
 #[test]
-fn a_removed_bridge_comes_back() -> Result<()> {
-    let lab = Lab::new(BINARY)?;
-    let host = lab.host("h1")?;
-    succeed(&host, "launch --name 00:00:00:00:00:a1")?;
-    let [one, two] = [host.bare_container("c1")?, host.bare_container("c2")?];
-    for (container, address) in [(&one, "10.32.0.1"), (&two, "10.32.0.2")] {
-        succeed(&host, &format!("attach {address}/24 {}", container.namespace.name()))?;
-    }
-    one.wait_ping("10.32.0.2", Duration::from_secs(5))?;
-    host.namespace.ip("link del dev weave")?;
-    one.wait_ping("10.32.0.2", Duration::from_secs(15))?;
-    assert!(host.namespace.ip("-o link show dev vethwe-tap")?.contains("master weave"));
-    succeed(&host, "stop")?;
-    lab.finish()
-}
-
-#[test]
 fn reset_leaves_nothing() -> Result<()> {
     let lab = Lab::new(BINARY)?;
     let host = lab.host("h1")?;

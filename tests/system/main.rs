@@ -6,6 +6,7 @@
 mod alone;
 mod cleanup;
 mod command;
+mod devices;
 mod frames;
 mod identity;
 mod line;

@@ -9,6 +9,7 @@ use crate::error::HostError;
 use crate::lock::HostLock;
 use crate::namespace::{Namespace, run_here};
 use crate::netlink::{Change, Interface, Netlink};
+use crate::plug::Plug;
 use crate::{Cidr, sys, sysctl};
 
 /// The interface in a container.
@@ -41,17 +42,17 @@ pub struct Attached {
 /// Attaches a container, or gives one that is attached further addresses.
 ///
 /// # Errors
-/// If the bridge is not there, or the kernel refuses; a half-made interface is removed.
+/// If the bridge is not there, the interface the container has is of something else, or the
+/// kernel refuses; a half-made interface is removed.
 pub fn attach(container: &Namespace, attachment: &Attachment) -> Result<Attached, HostError> {
     let _lock = HostLock::acquire()?;
-    let existing = container.run(async |netlink| netlink.find(CONTAINER_INTERFACE).await)?;
-    let created = existing.is_none();
-    if created {
-        plug(container, attachment)?;
-    }
+    let bridge = run_here(async |netlink| find_bridge(netlink, &attachment.bridge).await)?;
+    let (host_end, created) = match Plug::find(container)? {
+        Some(plug) => (plug.of_bridge(container, &bridge)?, false),
+        None => (plug_in(container, &bridge)?, true),
+    };
     let added = container.run(async |netlink| configure(netlink, attachment).await)?;
     // The bridge drops what comes from a port that is not running yet.
-    let host_end = format!("{HOST_END}{}", container.id());
     run_here(async |netlink| wait_until_running(netlink, &host_end).await)?;
     container.run(async |netlink| announce(netlink, attachment, &added).await)?;
     Ok(Attached { created, added })
@@ -59,18 +60,18 @@ pub fn attach(container: &Namespace, attachment: &Attachment) -> Result<Attached
 
 /// Makes the pair of interfaces and moves one into the container. Offloads stay as they are: the
 /// original switched transmit checksums off where it captured in user space, but our ports take
-/// unfinished ones, and frames that are still to be segmented.
-fn plug(container: &Namespace, attachment: &Attachment) -> Result<(), HostError> {
+/// unfinished ones, and frames that are still to be segmented. Returns the name of the end on
+/// the bridge.
+fn plug_in(container: &Namespace, bridge: &Interface) -> Result<String, HostError> {
     let host_end = format!("{HOST_END}{}", container.id());
     let guest_end = format!("{GUEST_END}{}", container.id());
     let plugged = run_here(async |netlink| {
-        let bridge = find_bridge(netlink, &attachment.bridge).await?;
         // Nothing in the container belongs to it, so an earlier attempt was interrupted.
         if let Some(stale) = netlink.find(&host_end).await? {
             netlink.delete(stale.index, &host_end).await?;
         }
         netlink.create_veth(&host_end, &guest_end).await?;
-        wire(netlink, container, &bridge, &host_end, &guest_end).await
+        wire(netlink, container, bridge, &host_end, &guest_end).await
     })
     .and_then(|()| {
         container.run(async |netlink| {
@@ -89,7 +90,7 @@ fn plug(container: &Namespace, attachment: &Attachment) -> Result<(), HostError>
             None => Ok(()),
         });
     }
-    plugged
+    plugged.map(|()| host_end)
 }
 
 async fn wire(
@@ -106,6 +107,8 @@ async fn wire(
     for (index, name) in [(host.index, host_end), (guest.index, guest_end)] {
         netlink.change(index, name, Change::Mtu(bridge.mtu)).await?;
     }
+    // Two bridges may lose their containers, and each has to find its own again.
+    netlink.change(host.index, host_end, Change::Alias(&bridge.name)).await?;
     netlink.change(host.index, host_end, Change::Controller(bridge.index)).await?;
     sysctl::ignore_router_advertisements(host_end);
     netlink.change(guest.index, guest_end, Change::Namespace(container.as_fd())).await?;

@@ -2,6 +2,7 @@
 //! and speaks (spec router.md, sections 4 and 6).
 
 use std::fs;
+use std::sync::Once;
 
 use weave_core::wire::MacAddress;
 
@@ -9,7 +10,7 @@ use crate::attach::{HOST_END, required};
 use crate::error::HostError;
 use crate::layout::{Layout, layout_of};
 use crate::lock::HostLock;
-use crate::names::{CAPTURE_BRIDGE_END, CAPTURE_ROUTER_END, DATAPATH_NAME};
+use crate::names::{BRIDGE_NAME, DATAPATH_NAME, PortNames};
 use crate::namespace::run_here;
 use crate::netlink::{Change, Interface, Netlink};
 use crate::{reset, sysctl};
@@ -94,31 +95,43 @@ async fn set_up(netlink: &Netlink, config: &BridgeConfig) -> Result<(), HostErro
     sysctl::ignore_router_advertisements(name);
     netlink.change(bridge.index, name, Change::Up).await?;
     sysctl::expire_neighbours_soon(name);
-    plug_in_orphans(netlink, bridge.index).await?;
+    plug_in_orphans(netlink, &bridge).await?;
     tell_of_other_mtus(netlink, bridge.index, config.mtu).await
 }
 
 /// Containers whose bridge was removed by somebody.
-async fn plug_in_orphans(netlink: &Netlink, bridge: u32) -> Result<(), HostError> {
+async fn plug_in_orphans(netlink: &Netlink, bridge: &Interface) -> Result<(), HostError> {
     for port in netlink.interfaces().await? {
-        let ours = port.kind == "veth" && port.name.starts_with(HOST_END);
-        if ours && port.controller.is_none() {
-            netlink.change(port.index, &port.name, Change::Controller(bridge)).await?;
+        if is_orphan_of(&bridge.name, &port) {
+            netlink.change(port.index, &port.name, Change::Controller(bridge.index)).await?;
             tracing::info!(port = %port.name, "a container without a bridge is back on it");
         }
     }
     Ok(())
 }
 
+/// Whether this is a container's port that was on the bridge of this name, and is on none. Those
+/// of the original have no note of their bridge.
+pub(crate) fn is_orphan_of(bridge: &str, port: &Interface) -> bool {
+    let noted = port.alias.as_deref().unwrap_or(BRIDGE_NAME);
+    port.kind == "veth"
+        && port.name.starts_with(HOST_END)
+        && port.controller.is_none()
+        && noted == bridge
+}
+
 /// Where bridged packets also pass iptables, a host whose policy is to forward nothing, as
-/// Docker sets it, drops what containers say to each other.
+/// Docker sets it, drops what containers say to each other. Once is enough.
 fn tell_of_firewall() {
+    static TOLD: Once = Once::new();
     let setting = "/proc/sys/net/bridge/bridge-nf-call-iptables";
-    if fs::read_to_string(setting).is_ok_and(|text| text.trim() != "0") {
-        tracing::info!(
-            "packets between containers pass the FORWARD chain of iptables; if its policy is \
-             DROP, allow them there or set {setting} to 0"
-        );
+    if !TOLD.is_completed() && fs::read_to_string(setting).is_ok_and(|text| text.trim() != "0") {
+        TOLD.call_once(|| {
+            tracing::info!(
+                "packets between containers pass the FORWARD chain of iptables; if its policy is \
+                 DROP, allow them there or set {setting} to 0"
+            );
+        });
     }
 }
 
@@ -136,18 +149,32 @@ async fn tell_of_other_mtus(netlink: &Netlink, bridge: u32, mtu: u32) -> Result<
     Ok(())
 }
 
-/// Whether the bridge is up, has its address, and `port` is a port of it.
+/// What a look at the bridge and the port on it says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Condition {
+    /// The bridge is up, has its address, and the port is a port of it.
+    InOrder,
+    /// Something of that is not so: [`prepare_bridge`] and [`join`] mend it.
+    Damaged,
+    /// There is no port of that name: it has to be made anew.
+    NoPort,
+}
+
+/// Looks at the bridge and the port on it.
 ///
 /// # Errors
 /// If the kernel refuses.
-pub fn is_in_order(config: &BridgeConfig, port: &str) -> Result<bool, HostError> {
+pub fn condition(config: &BridgeConfig, port: &str) -> Result<Condition, HostError> {
     run_here(async |netlink| {
-        let Some(bridge) = netlink.find(&config.name).await? else {
-            return Ok(false);
+        let Some(port) = netlink.find(port).await? else {
+            return Ok(Condition::NoPort);
         };
-        let port = netlink.find(port).await?;
-        let plugged = port.is_some_and(|port| port.up && port.controller == Some(bridge.index));
-        Ok(plugged && bridge.up && bridge.mac == config.mac)
+        let bridge = netlink.find(&config.name).await?;
+        let in_order = bridge.is_some_and(|bridge| {
+            let plugged = port.up && port.controller == Some(bridge.index);
+            plugged && bridge.up && bridge.mac == config.mac
+        });
+        Ok(if in_order { Condition::InOrder } else { Condition::Damaged })
     })
 }
 
@@ -179,23 +206,27 @@ async fn plug(netlink: &Netlink, bridge: &Interface, port: &Interface) -> Result
 ///
 /// # Errors
 /// If the bridge is not there, or the kernel refuses.
-pub fn prepare_capture_pair(bridge: &str) -> Result<(), HostError> {
+pub fn prepare_capture_pair(bridge: &str) -> Result<Origin, HostError> {
     let _lock = HostLock::acquire()?;
+    let PortNames { bridge_end, router_end, .. } = &PortNames::of(bridge);
     run_here(async |netlink| {
         let bridge = required(netlink, bridge).await?;
-        if netlink.find(CAPTURE_ROUTER_END).await?.is_none() {
+        let mut origin = Origin::Adopted;
+        if netlink.find(router_end).await?.is_none() {
             // An end without the other is no veth of ours: the kernel deletes both at once.
-            if let Some(found) = netlink.find(CAPTURE_BRIDGE_END).await? {
+            if let Some(found) = netlink.find(bridge_end).await? {
                 let (name, found) = (found.name, format!("a {}", found.kind));
                 return Err(HostError::Inconsistent { name, found });
             }
-            netlink.create_veth(CAPTURE_BRIDGE_END, CAPTURE_ROUTER_END).await?;
+            netlink.create_veth(bridge_end, router_end).await?;
+            origin = Origin::Created;
         }
-        let router_end = required(netlink, CAPTURE_ROUTER_END).await?;
-        netlink.change(router_end.index, CAPTURE_ROUTER_END, Change::Mtu(LARGEST_PACKET)).await?;
-        sysctl::ignore_router_advertisements(CAPTURE_ROUTER_END);
-        netlink.change(router_end.index, CAPTURE_ROUTER_END, Change::Up).await?;
-        plug(netlink, &bridge, &required(netlink, CAPTURE_BRIDGE_END).await?).await
+        let index = required(netlink, router_end).await?.index;
+        netlink.change(index, router_end, Change::Mtu(LARGEST_PACKET)).await?;
+        sysctl::ignore_router_advertisements(router_end);
+        netlink.change(index, router_end, Change::Up).await?;
+        plug(netlink, &bridge, &required(netlink, bridge_end).await?).await?;
+        Ok(origin)
     })
 }
 
@@ -204,15 +235,23 @@ pub fn prepare_capture_pair(bridge: &str) -> Result<(), HostError> {
 ///
 /// # Errors
 /// If the kernel refuses.
-pub fn remove_capture_pair() -> Result<(), HostError> {
+pub fn remove_capture_pair(bridge: &str) -> Result<(), HostError> {
+    remove(&PortNames::of(bridge).bridge_end, "veth")
+}
+
+/// Removes a bridge, if it is there, and nothing else.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn remove_bridge(name: &str) -> Result<(), HostError> {
+    remove(name, "bridge")
+}
+
+fn remove(name: &str, kind: &str) -> Result<(), HostError> {
     let _lock = HostLock::acquire()?;
-    run_here(async |netlink| {
-        let Some(pair) = netlink.find(CAPTURE_BRIDGE_END).await? else {
-            return Ok(());
-        };
-        if pair.kind != "veth" {
-            return Err(HostError::Inconsistent { name: pair.name, found: pair.kind });
-        }
-        netlink.delete(pair.index, CAPTURE_BRIDGE_END).await
+    run_here(async |netlink| match netlink.find(name).await? {
+        None => Ok(()),
+        Some(found) if found.kind == kind => netlink.delete(found.index, name).await,
+        Some(found) => Err(HostError::Inconsistent { name: found.name, found: found.kind }),
     })
 }

@@ -5,6 +5,7 @@ use crate::attach::CONTAINER_INTERFACE;
 use crate::error::HostError;
 use crate::lock::HostLock;
 use crate::namespace::Namespace;
+use crate::plug::Plug;
 
 /// What detaching changed.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -19,9 +20,16 @@ pub struct Detached {
 /// none is left. What is not there is fine.
 ///
 /// # Errors
-/// If the kernel refuses.
-pub fn detach(container: &Namespace, addresses: &[Cidr]) -> Result<Detached, HostError> {
+/// If the interface of the container is not on this bridge, or the kernel refuses.
+pub fn detach(
+    container: &Namespace,
+    bridge: &str,
+    addresses: &[Cidr],
+) -> Result<Detached, HostError> {
     let _lock = HostLock::acquire()?;
+    if let Some(plug) = Plug::find(container)? {
+        plug.of_bridge_or_orphan(container, bridge)?;
+    }
     container.run(async |netlink| {
         let Some(interface) = netlink.find(CONTAINER_INTERFACE).await? else {
             return Ok(Detached { removed: Vec::new(), unplugged: false });

@@ -62,6 +62,14 @@ pub enum HostError {
         /// What to do about it, after a blank; may be empty.
         hint: &'static str,
     },
+    /// What the container has under the name of our interface is of somebody else.
+    #[error("interface ethwe of {target:?} {found}; nothing was changed")]
+    ForeignInterface {
+        /// What the user called the container.
+        target: String,
+        /// Where it leads.
+        found: String,
+    },
     /// The container cannot be found.
     #[error("there is no network namespace of {target:?}: looked for {}", path.display())]
     NoNamespace {

@@ -1,7 +1,7 @@
 //! Which devices of ours, or of the original, are on the host (spec router.md, section 6).
 
 use crate::error::HostError;
-use crate::names::{CAPTURE_BRIDGE_END, DATAPATH_END, DATAPATH_NAME};
+use crate::names::{DATAPATH_END, DATAPATH_NAME, PortNames};
 use crate::namespace::run_here;
 use crate::netlink::Interface;
 
@@ -67,10 +67,13 @@ pub(crate) fn layout_of(bridge: &str, interfaces: &[Interface]) -> Layout {
         (Some("bridge"), _) if kind(DATAPATH_END).is_some() => {
             inconsistent(DATAPATH_END, "left-over of a datapath that is gone")
         }
-        (Some("bridge"), _) => match kind(CAPTURE_BRIDGE_END) {
-            None | Some("veth") => Layout::Bridge,
-            Some(other) => inconsistent(CAPTURE_BRIDGE_END, other),
-        },
+        (Some("bridge"), _) => {
+            let PortNames { bridge_end, .. } = PortNames::of(bridge);
+            match kind(&bridge_end) {
+                None | Some("veth") => Layout::Bridge,
+                Some(other) => inconsistent(&bridge_end, other),
+            }
+        }
         (Some(DATAPATH_KIND), None) => Layout::Fastdp,
         (Some(DATAPATH_KIND), Some(_)) => inconsistent(bridge, "datapath beside another"),
         (Some(other), _) => inconsistent(bridge, other),
@@ -94,6 +97,9 @@ mod tests {
                 mtu: 1500,
                 largest_mtu: None,
                 controller: None,
+                other_end: None,
+                other_namespace: None,
+                alias: None,
                 up: true,
                 running: true,
                 loopback: false,

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Without TUN support the port is a veth pair, `vethwe-bridge` on the bridge and `vethwe-pcap`
-//! for the router. Names and settings are those of Weave Net 2.x, so that its scripts and its
+//! for the router. Another bridge than `weave` has ports of other names ([`PortNames`]). Names and settings are those of Weave Net 2.x, so that its scripts and its
 //! CNI plugin find what they expect (spec router.md, section 6; cni.md, sections 5 and 6).
 //!
 //! All functions block. Each opens a netlink socket of its own, on a thread of its own where
@@ -30,6 +30,7 @@ mod names;
 mod namespace;
 mod netlink;
 mod peer_name;
+mod plug;
 mod reset;
 mod sys;
 mod sysctl;
@@ -38,15 +39,15 @@ mod underlay;
 pub use address::{Cidr, CidrError};
 pub use attach::{Attached, Attachment, attach};
 pub use bridge::{
-    BridgeConfig, Origin, is_in_order, join, prepare_bridge, prepare_capture_pair,
-    remove_capture_pair,
+    BridgeConfig, Condition, Origin, condition, join, prepare_bridge, prepare_capture_pair,
+    remove_bridge, remove_capture_pair,
 };
 pub use claim::BridgeClaim;
 pub use detach::{Detached, detach};
 pub use error::HostError;
 pub use layout::{Layout, detect_layout};
 pub use lock::HostLock;
-pub use names::{BRIDGE_NAME, CAPTURE_BRIDGE_END, CAPTURE_ROUTER_END, TAP_NAME};
+pub use names::{BRIDGE_NAME, PortNames};
 pub use namespace::Namespace;
 pub use peer_name::{derive_peer_name, interface_peer_name};
 pub use reset::reset;

@@ -1,14 +1,65 @@
 //! Names of devices: those of Weave Net 2.x where it has them (spec router.md, section 6).
 
+use sha2::{Digest, Sha256};
+
 /// The bridge, unless another name is wanted.
 pub const BRIDGE_NAME: &str = "weave";
-/// The TAP device through which the router hears and speaks.
-pub const TAP_NAME: &str = "vethwe-tap";
-/// Without TUN support in the kernel: the end of a veth pair that is a port of the bridge.
-pub const CAPTURE_BRIDGE_END: &str = "vethwe-bridge";
-/// And the end that the router reads and writes with packet sockets.
-pub const CAPTURE_ROUTER_END: &str = "vethwe-pcap";
 /// The datapath of the original's default layout.
 pub(crate) const DATAPATH_NAME: &str = "datapath";
 /// The end of the pair that joins bridge and datapath in that layout.
 pub(crate) const DATAPATH_END: &str = "vethwe-datapath";
+
+/// Names of the devices through which the router of a bridge hears and speaks. Those of the
+/// default bridge are the same everywhere; those of another follow from its name, so that each
+/// bridge of a host can have a router.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PortNames {
+    /// The TAP device.
+    pub tap: String,
+    /// Without TUN support in the kernel: the end of a veth pair that is a port of the bridge.
+    pub bridge_end: String,
+    /// And the end that the router reads and writes with packet sockets.
+    pub router_end: String,
+}
+
+impl PortNames {
+    /// The names that belong to a bridge.
+    pub fn of(bridge: &str) -> Self {
+        let [tap, bridge_end, router_end] = if bridge == BRIDGE_NAME {
+            ["vethwe-tap", "vethwe-bridge", "vethwe-pcap"].map(str::to_owned)
+        } else {
+            let id = id(bridge);
+            ["t", "b", "p"].map(|kind| format!("vethwe-{kind}{id}"))
+        };
+        Self { tap, bridge_end, router_end }
+    }
+}
+
+/// Seven characters, which is what fits behind `vethwe-` and one more; that beginning is what
+/// people tell their network managers to leave alone.
+fn id(bridge: &str) -> String {
+    let hash = Sha256::digest(bridge.as_bytes());
+    let digits: String = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    digits.chars().take(7).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bridge_has_names_of_its_own() {
+        let mut names = vec![BRIDGE_NAME.to_owned(), DATAPATH_END.to_owned()];
+        for bridge in [BRIDGE_NAME, "weave2", "ap", "a-name-of-15-chr"] {
+            let PortNames { tap, bridge_end, router_end } = PortNames::of(bridge);
+            names.extend([tap, bridge_end, router_end]);
+        }
+        assert_eq!(names[2..5], ["vethwe-tap", "vethwe-bridge", "vethwe-pcap"]);
+        // `IFNAMSIZ` of the kernel, less the zero at the end.
+        assert!(names.iter().all(|name| name.len() <= 15), "{names:?}");
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count, "{names:?}");
+    }
+}

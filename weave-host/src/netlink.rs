@@ -6,9 +6,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
+use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::nsid::{NsidAttribute, NsidMessage};
 use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::{
     Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
@@ -30,6 +33,12 @@ pub(crate) struct Interface {
     pub(crate) largest_mtu: Option<u32>,
     /// The bridge it is a port of.
     pub(crate) controller: Option<u32>,
+    /// Of a veth: the index of its other end, in the namespace where that is.
+    pub(crate) other_end: Option<u32>,
+    /// The number that this namespace has for that one, if they are not the same.
+    pub(crate) other_namespace: Option<i32>,
+    /// What somebody noted on it.
+    pub(crate) alias: Option<String>,
     pub(crate) up: bool,
     /// Up, the other end too, and the kernel took note (RFC 2863, `ifOperStatus`).
     pub(crate) running: bool,
@@ -43,6 +52,8 @@ pub(crate) enum Change<'a> {
     Mtu(u32),
     Mac(MacAddress),
     Name(&'a str),
+    /// A note on it.
+    Alias(&'a str),
     /// Becomes a port of the bridge with this index.
     Controller(u32),
     /// Moves to that network namespace.
@@ -126,6 +137,10 @@ impl Netlink {
                 format!("set the Ethernet address of {name} to {mac}"),
             ),
             Change::Name(new) => (message.name(new), format!("rename {name} to {new}")),
+            Change::Alias(note) => (
+                message.append_extra_attribute(LinkAttribute::IfAlias(note.to_owned())),
+                format!("make a note on {name}"),
+            ),
             Change::Controller(bridge) => {
                 (message.controller(bridge), format!("make {name} a port of the bridge"))
             }
@@ -198,6 +213,36 @@ impl Netlink {
         }
     }
 
+    /// The number that this namespace has for another one, if any. It has one for each that an
+    /// interface leads to, from when the interfaces are listed.
+    pub(crate) async fn namespace_number(
+        &self,
+        namespace: BorrowedFd<'_>,
+    ) -> Result<Option<i32>, HostError> {
+        let failed = |error| failed("look for a network namespace", "namespace ids", error);
+        let mut question = NsidMessage::default();
+        // The kernel takes no negative descriptor, and none is.
+        question.attributes.push(NsidAttribute::Fd(namespace.as_raw_fd().unsigned_abs()));
+        let mut question = NetlinkMessage::from(RouteNetlinkMessage::GetNsId(question));
+        question.header.flags = NLM_F_REQUEST;
+        let mut answers = self.handle.clone().request(question).map_err(failed)?;
+        while let Some(answer) = answers.next().await {
+            match answer.payload {
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNsId(answer)) => {
+                    return Ok(answer.attributes.iter().find_map(|attribute| match attribute {
+                        NsidAttribute::Id(number) if *number >= 0 => Some(*number),
+                        _ => None,
+                    }));
+                }
+                NetlinkPayload::Error(error) => {
+                    return Err(failed(rtnetlink::Error::NetlinkError(error)));
+                }
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
     async fn address_messages(&self, index: u32) -> Result<Vec<AddressMessage>, HostError> {
         self.handle
             .address()
@@ -220,6 +265,9 @@ fn interface(message: LinkMessage) -> Interface {
         mtu: 0,
         largest_mtu: None,
         controller: None,
+        other_end: None,
+        other_namespace: None,
+        alias: None,
         up: flags.contains(LinkFlags::Up),
         running: flags.contains(LinkFlags::Up | LinkFlags::Running),
         loopback: flags.contains(LinkFlags::Loopback),
@@ -231,6 +279,9 @@ fn interface(message: LinkMessage) -> Interface {
             // Zero means that the driver does not say.
             LinkAttribute::MaxMtu(mtu) if mtu != 0 => interface.largest_mtu = Some(mtu),
             LinkAttribute::Controller(index) if index != 0 => interface.controller = Some(index),
+            LinkAttribute::Link(index) => interface.other_end = Some(index),
+            LinkAttribute::LinkNetNsId(id) => interface.other_namespace = Some(id),
+            LinkAttribute::IfAlias(note) => interface.alias = Some(note),
             LinkAttribute::Address(bytes) => {
                 interface.mac = <[u8; 6]>::try_from(bytes).map_or(MacAddress::ZERO, MacAddress);
             }

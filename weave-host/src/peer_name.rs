@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use weave_core::mesh::PeerName;
 
 use crate::error::HostError;
+use crate::names::BRIDGE_NAME;
 use crate::namespace::run_here;
 
 /// So that the name says nothing about the machine's id.
@@ -15,15 +16,17 @@ const SALT: &[u8] = b"9oBJ0Jmip-";
 
 /// The name that Weave Net 2.x gives this machine: from the machine id and the id in the
 /// firmware. `None` if it has neither. `host_root` is where the file system of the host is
-/// mounted, empty or `/` outside of a container.
+/// mounted, empty or `/` outside of a container. A router with another bridge than the default
+/// one is another peer, so that there may be several on a machine.
 ///
 /// # Errors
 /// If there is a source that cannot be read.
-pub fn derive_peer_name(host_root: &Path) -> Result<Option<PeerName>, HostError> {
+pub fn derive_peer_name(host_root: &Path, bridge: &str) -> Result<Option<PeerName>, HostError> {
     let in_host = |path: &str| host_root.join(path.trim_start_matches('/'));
     derive(
         &[in_host("/etc/machine-id"), in_host("/var/lib/dbus/machine-id")],
         &["/sys/class/dmi/id/product_uuid".into(), "/sys/hypervisor/uuid".into()],
+        if bridge == BRIDGE_NAME { "" } else { bridge },
     )
 }
 
@@ -38,12 +41,17 @@ pub fn interface_peer_name(interface: &str) -> Result<Option<PeerName>, HostErro
     Ok(name.filter(|name| *name != PeerName::UNKNOWN))
 }
 
-fn derive(machine: &[PathBuf], firmware: &[PathBuf]) -> Result<Option<PeerName>, HostError> {
+fn derive(
+    machine: &[PathBuf],
+    firmware: &[PathBuf],
+    bridge: &str,
+) -> Result<Option<PeerName>, HostError> {
     let mut input = read_first(machine)?;
     input.extend(read_first(firmware)?);
     if input.is_empty() {
         return Ok(None);
     }
+    input.extend(bridge.bytes());
     let hash = Sha256::new().chain_update(SALT).chain_update(&input).finalize();
     let mut name = [0; 6];
     name.copy_from_slice(&hash[..6]);
@@ -81,17 +89,20 @@ mod tests {
         let missing = directory.path().join("missing");
 
         // printf '9oBJ0Jmip-00112233445566778899aabbccddeeff\n4c4c…5555\n' | sha256sum
-        let both = derive(&[missing.clone(), machine.clone()], &[firmware]).unwrap();
+        let firmware = [firmware];
+        let both = derive(&[missing.clone(), machine.clone()], &firmware, "").unwrap();
         assert_eq!(both.unwrap().to_string(), "02:b9:d3:b5:28:97");
-        let one = derive(&[machine], std::slice::from_ref(&missing)).unwrap();
+        let other = derive(std::slice::from_ref(&machine), &firmware, "other").unwrap();
+        assert_ne!(other, both);
+        let one = derive(&[machine], std::slice::from_ref(&missing), "").unwrap();
         assert_eq!(one.unwrap().to_string(), "da:28:a6:10:07:b6");
-        assert_eq!(derive(std::slice::from_ref(&missing), &[]).unwrap(), None);
+        assert_eq!(derive(std::slice::from_ref(&missing), &[], "other").unwrap(), None);
     }
 
     #[test]
     fn a_source_that_cannot_be_read_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
-        let error = derive(&[directory.path().to_owned()], &[]).unwrap_err();
+        let error = derive(&[directory.path().to_owned()], &[], "").unwrap_err();
         assert!(error.to_string().starts_with("cannot read "), "{error}");
     }
 }

@@ -1,17 +1,18 @@
 //! Removing what we, or an interrupted predecessor, left on the host.
 
 use crate::attach::{GUEST_END, HOST_END};
+use crate::bridge::is_orphan_of;
 use crate::error::HostError;
 use crate::lock::HostLock;
-use crate::names::{CAPTURE_BRIDGE_END, CAPTURE_ROUTER_END, DATAPATH_END, DATAPATH_NAME, TAP_NAME};
+use crate::names::{BRIDGE_NAME, DATAPATH_END, DATAPATH_NAME, PortNames};
 use crate::namespace::run_here;
 use crate::netlink::{Interface, Netlink};
 
 /// The dummy by which the original raised the MTU of its bridge.
 const MTU_DUMMY: &str = "vethwedu";
 
-/// Removes the bridge, all ports and the interfaces of all attached containers, ours and those
-/// of Weave Net 2.x, and tells which.
+/// Removes the bridge, all ports and the interfaces of all containers attached to it, ours and
+/// those of Weave Net 2.x, and tells which. Another bridge and its containers stay.
 ///
 /// # Errors
 /// If the kernel refuses.
@@ -19,7 +20,8 @@ pub fn reset(bridge: &str) -> Result<Vec<String>, HostError> {
     let _lock = HostLock::acquire()?;
     run_here(async |netlink| {
         let interfaces = netlink.interfaces().await?;
-        let ours = |interface: &&Interface| is_ours(bridge, interface);
+        let index = interfaces.iter().find(|found| found.name == bridge).map(|found| found.index);
+        let ours = |interface: &&Interface| is_ours(bridge, index, interface);
         let mut removed = Vec::new();
         for interface in interfaces.iter().filter(ours) {
             netlink.delete(interface.index, &interface.name).await?;
@@ -47,17 +49,24 @@ pub(crate) async fn remove_half_made(
     Ok(())
 }
 
-fn is_ours(bridge: &str, interface: &Interface) -> bool {
+fn is_ours(bridge: &str, index: Option<u32>, interface: &Interface) -> bool {
     let name = interface.name.as_str();
+    let PortNames { tap, bridge_end, router_end } = PortNames::of(bridge);
+    // The original knew one bridge on a host.
+    let original = |names: &[&str]| bridge == BRIDGE_NAME && names.contains(&name);
     match interface.kind.as_str() {
         "bridge" => name == bridge,
-        "openvswitch" => name == bridge || name == DATAPATH_NAME,
-        "tun" => name == TAP_NAME,
-        "dummy" => name == MTU_DUMMY,
+        "openvswitch" => name == bridge || original(&[DATAPATH_NAME]),
+        "tun" => name == tap,
+        "dummy" => original(&[MTU_DUMMY]),
         "veth" => {
-            [CAPTURE_BRIDGE_END, CAPTURE_ROUTER_END, DATAPATH_END].contains(&name)
-                || name.starts_with(HOST_END)
+            let on_it = index.is_some() && interface.controller == index;
+            name == bridge_end
+                || name == router_end
+                || original(&[DATAPATH_END])
                 || name.starts_with(GUEST_END)
+                || name.starts_with(HOST_END) && on_it
+                || is_orphan_of(bridge, interface)
         }
         _ => false,
     }

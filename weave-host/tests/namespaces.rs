@@ -14,12 +14,14 @@ use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::Value;
 use weave_core::wire::MacAddress;
 use weave_host::{
-    Attachment, BRIDGE_NAME, BridgeClaim, BridgeConfig, CAPTURE_BRIDGE_END, CAPTURE_ROUTER_END,
-    Cidr, HostError, Layout, Namespace, Origin, TAP_NAME, attach, automatic_mtu, detach,
-    detect_layout, interface_peer_name, is_in_order, join, prepare_bridge, prepare_capture_pair,
-    remove_capture_pair, reset,
+    Attachment, BRIDGE_NAME, BridgeClaim, BridgeConfig, Cidr, Condition, HostError, Layout,
+    Namespace, Origin, attach, automatic_mtu, condition, detach, detect_layout,
+    interface_peer_name, join, prepare_bridge, prepare_capture_pair, remove_capture_pair, reset,
 };
 
+const TAP_NAME: &str = "vethwe-tap";
+const CAPTURE_BRIDGE_END: &str = "vethwe-bridge";
+const CAPTURE_ROUTER_END: &str = "vethwe-pcap";
 const MAC: MacAddress = MacAddress([0x7a, 0x9f, 0xeb, 0xb6, 0x0c, 0x6e]);
 
 fn config(mtu: u32) -> BridgeConfig {
@@ -106,8 +108,8 @@ fn the_capture_pair_comes_and_goes() {
         prepare_capture_pair(BRIDGE_NAME).unwrap();
         assert_eq!(link(CAPTURE_BRIDGE_END).unwrap()["ifindex"], port["ifindex"]);
 
-        remove_capture_pair().unwrap();
-        remove_capture_pair().unwrap();
+        remove_capture_pair(BRIDGE_NAME).unwrap();
+        remove_capture_pair(BRIDGE_NAME).unwrap();
         assert!(link(CAPTURE_ROUTER_END).is_none());
     });
 }
@@ -188,16 +190,16 @@ fn detaching_takes_the_interface_with_the_last_address() {
         let namespace = container.namespace();
         attach(&namespace, &attachment(&["10.32.0.1/24", "10.33.0.1/16", "fd00::1/64"])).unwrap();
 
-        let one = detach(&namespace, &["10.32.0.1/24".parse().unwrap()]).unwrap();
+        let one = detach(&namespace, BRIDGE_NAME, &["10.32.0.1/24".parse().unwrap()]).unwrap();
         assert_eq!((one.removed.len(), one.unplugged), (1, false));
         container.run(|| assert_eq!(addresses("ethwe"), ["10.33.0.1/16", "fd00::1/64"]));
 
-        let rest = detach(&namespace, &[]).unwrap();
+        let rest = detach(&namespace, BRIDGE_NAME, &[]).unwrap();
         assert_eq!((rest.removed.len(), rest.unplugged), (2, true));
         container.run(|| assert!(link("ethwe").is_none()));
         assert_eq!(veths(), Vec::<String>::new());
 
-        let nothing = detach(&namespace, &[]).unwrap();
+        let nothing = detach(&namespace, BRIDGE_NAME, &[]).unwrap();
         assert_eq!((nothing.removed.len(), nothing.unplugged), (0, false));
     });
 }
@@ -210,13 +212,14 @@ fn a_bridge_that_somebody_removed_is_made_again() {
             prepare_bridge(&config).unwrap();
             join(BRIDGE_NAME, TAP_NAME).unwrap();
         };
-        let in_order = || is_in_order(&config, TAP_NAME).unwrap();
+        let found = || condition(&config, TAP_NAME).unwrap();
+        assert_eq!(found(), Condition::NoPort);
         ip(&["tuntap", "add", "dev", TAP_NAME, "mode", "tap"]);
-        assert!(!in_order());
+        assert_eq!(found(), Condition::Damaged);
         make();
         let container = Container::new();
         attach(&container.namespace(), &attachment(&["10.32.0.1/24"])).unwrap();
-        assert!(in_order());
+        assert_eq!(found(), Condition::InOrder);
 
         for damage in [
             &["link", "del", BRIDGE_NAME][..],
@@ -225,13 +228,92 @@ fn a_bridge_that_somebody_removed_is_made_again() {
             &["link", "set", TAP_NAME, "nomaster"],
         ] {
             ip(damage);
-            assert!(!in_order(), "{damage:?}");
+            assert_eq!(found(), Condition::Damaged, "{damage:?}");
             make();
-            assert!(in_order(), "{damage:?}");
+            assert_eq!(found(), Condition::InOrder, "{damage:?}");
             for port in veths() {
                 assert_eq!(link(&port).unwrap()["master"], BRIDGE_NAME, "{damage:?}");
             }
         }
+    });
+}
+
+#[test]
+fn a_foreign_interface_in_a_container_is_left_alone() {
+    isolated(|| {
+        prepare_bridge(&config(1376)).unwrap();
+        prepare_bridge(&BridgeConfig { name: "other".to_owned(), ..config(1376) }).unwrap();
+        let refused = |container: &Container, expected: &str| {
+            let before = container.run(|| (link("ethwe"), addresses("ethwe")));
+            let namespace = container.namespace();
+            let errors = [
+                attach(&namespace, &attachment(&["10.32.0.9/24"])).unwrap_err(),
+                detach(&namespace, BRIDGE_NAME, &[]).unwrap_err(),
+            ];
+            for error in errors {
+                let text = error.to_string();
+                assert!(matches!(error, HostError::ForeignInterface { .. }), "{text}");
+                assert!(text.contains(expected) && text.lines().count() == 1, "{text}");
+            }
+            assert_eq!(container.run(|| (link("ethwe"), addresses("ethwe"))), before);
+        };
+
+        let bridge = Container::new();
+        bridge.run(|| ip(&["link", "add", "ethwe", "type", "bridge"]));
+        refused(&bridge, "was not made by `weave attach`");
+
+        let of_other = Container::new();
+        let there = Attachment { bridge: "other".to_owned(), ..attachment(&["10.32.0.1/24"]) };
+        attach(&of_other.namespace(), &there).unwrap();
+        refused(&of_other, "is on bridge other, not on weave");
+        let port = veths().pop().unwrap();
+        ip(&["link", "del", "other"]);
+        refused(&of_other, "on no bridge");
+        prepare_bridge(&config(1376)).unwrap();
+        assert!(link(&port).unwrap()["master"].is_null(), "it is not ours to plug in");
+        detach(&of_other.namespace(), "other", &[]).unwrap();
+
+        // Two hosts made alike: the interfaces have the same indexes on both.
+        let [ours, theirs] = [Container::new(), Container::new()];
+        isolated(|| {
+            prepare_bridge(&config(1376)).unwrap();
+            prepare_bridge(&BridgeConfig { name: "other".to_owned(), ..config(1376) }).unwrap();
+            attach(&theirs.namespace(), &attachment(&["10.32.0.1/24"])).unwrap();
+            attach(&ours.namespace(), &attachment(&["10.32.0.2/24"])).unwrap();
+            isolated(|| {
+                prepare_bridge(&config(1376)).unwrap();
+                refused(&theirs, "on another host");
+            });
+            detach(&theirs.namespace(), BRIDGE_NAME, &[]).unwrap();
+        });
+
+        let by_hand = Container::new();
+        let path = format!("/proc/{}/fd/{}", std::process::id(), by_hand.0.as_raw_fd());
+        ip(&["link", "add", "v", "type", "veth", "peer", "name", "ethwe", "netns", &path]);
+        refused(&by_hand, "v on no bridge");
+        ip(&["link", "set", "v", "master", BRIDGE_NAME]);
+        // What the original, or somebody by hand, plugged in is as good as ours.
+        attach(&by_hand.namespace(), &attachment(&["10.32.0.3/24"])).unwrap();
+        detach(&by_hand.namespace(), BRIDGE_NAME, &[]).unwrap();
+    });
+}
+
+#[test]
+fn reset_leaves_another_bridge_alone() {
+    isolated(|| {
+        let [ours, theirs] = [Container::new(), Container::new()];
+        for (bridge, container) in [(BRIDGE_NAME, &ours), ("other", &theirs)] {
+            prepare_bridge(&BridgeConfig { name: bridge.to_owned(), ..config(1376) }).unwrap();
+            assert_eq!(prepare_capture_pair(bridge).unwrap(), Origin::Created);
+            let attachment =
+                Attachment { bridge: bridge.to_owned(), ..attachment(&["10.32.0.1/24"]) };
+            attach(&container.namespace(), &attachment).unwrap();
+        }
+        assert_eq!(reset("other").unwrap().len(), 4);
+        assert!(theirs.run(|| link("ethwe")).is_none());
+        assert!(ours.run(|| link("ethwe")).is_some());
+        assert_eq!(veths().len(), 3);
+        assert!(link(BRIDGE_NAME).is_some() && link("other").is_none());
     });
 }
 
@@ -246,7 +328,7 @@ fn a_failed_attach_leaves_nothing() {
         prepare_bridge(&config(1376)).unwrap();
         attach(&container.namespace(), &attachment(&[])).unwrap();
         let taken = veths().pop().unwrap().replace("vethwepl", "vethwepg");
-        detach(&container.namespace(), &[]).unwrap();
+        detach(&container.namespace(), BRIDGE_NAME, &[]).unwrap();
         container.run(|| ip(&["link", "add", "name", &taken, "type", "bridge"]));
         let failed = attach(&container.namespace(), &attachment(&["10.32.0.1/24"]));
         assert!(failed.is_err());
@@ -261,7 +343,7 @@ fn what_an_interrupted_attach_left_does_not_stop_the_next() {
         let container = Container::new();
         attach(&container.namespace(), &attachment(&[])).unwrap();
         let host_end = veths().pop().unwrap();
-        detach(&container.namespace(), &[]).unwrap();
+        detach(&container.namespace(), BRIDGE_NAME, &[]).unwrap();
 
         let guest_end = host_end.replace("vethwepl", "vethwepg");
         ip(&["link", "add", &host_end, "type", "veth", "peer", "name", &guest_end]);

@@ -15,8 +15,8 @@ use crate::receiver::{Receiver, ReceiverCounters};
 use crate::registry::Registry;
 use crate::udp::UdpSockets;
 
-/// The UDP encapsulation: one for each router.
-#[derive(Debug)]
+/// The UDP encapsulation: one for each router. Clones are the same one.
+#[derive(Clone, Debug)]
 pub struct Sleeve {
     sockets: Arc<UdpSockets>,
     registry: Arc<Registry>,

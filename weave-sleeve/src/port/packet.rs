@@ -53,6 +53,12 @@ impl PacketPort {
     pub fn open(name: &str, buffer_size: usize) -> io::Result<Self> {
         Ok(Self { device: Device::named(name)?, buffer_size, counters: Arc::default() })
     }
+
+    /// Goes on with the counters of a port that was lost.
+    #[must_use]
+    pub fn with_counters(self, counters: Arc<PortCounters>) -> Self {
+        Self { counters, ..self }
+    }
 }
 
 impl Port for PacketPort {

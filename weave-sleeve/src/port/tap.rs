@@ -45,6 +45,12 @@ impl TapPort {
         let offloads = ask_for_offloads(&device)?;
         Ok(Self { device: Arc::new(device), offloads, counters: Arc::default() })
     }
+
+    /// Goes on with the counters of a port that was lost.
+    #[must_use]
+    pub fn with_counters(self, counters: Arc<PortCounters>) -> Self {
+        Self { counters, ..self }
+    }
 }
 
 impl Port for TapPort {
