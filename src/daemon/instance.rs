@@ -4,8 +4,9 @@
 //! means nothing, and a process id that is read under a lock held by somebody is that of the
 //! router.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -16,16 +17,21 @@ use nix::unistd::Pid;
 
 use crate::state::{StateError, make_directory, with_suffix};
 
-/// How long a router may take to stop in good order.
+/// How long a router may take to stop in good order: it finishes HTTP answers for 2 s, says its
+/// last words to its neighbours, and its devices are removed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the kernel may take to clear away a router that was killed: its devices and sockets.
+/// It takes some 20 ms; machines that swap are slower.
 const DYING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Too short for a person to notice, and too long to cost anything.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Being the router of a state.
 #[derive(Debug)]
 pub(crate) struct Instance {
-    file: File,
+    /// Locked.
+    _file: File,
+    path: PathBuf,
 }
 
 /// Why one cannot be it, or cannot be stopped.
@@ -69,20 +75,32 @@ impl Instance {
         make_directory(prefix)?;
         let path = pid_file(prefix);
         let failed = |source| InstanceError::File { path: path.clone(), source };
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(failed)?;
         let deadline = Instant::now() + DYING_TIMEOUT;
         loop {
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path)
+                .map_err(failed)?;
             match file.try_lock() {
-                Ok(()) => break,
+                Ok(()) if is_at(&file, &path) => {
+                    // Written by a router that was killed.
+                    while pid(&mut file).is_some_and(holds_something) && Instant::now() < deadline {
+                        sleep(POLL_INTERVAL);
+                    }
+                    file.set_len(0).map_err(failed)?;
+                    file.rewind().map_err(failed)?;
+                    writeln!(file, "{}", std::process::id()).map_err(failed)?;
+                    return Ok(Self { _file: file, path });
+                }
+                // It was removed between our opening and our locking it.
+                Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
                     let holder = pid(&mut file);
-                    if Instant::now() > deadline || !holder.is_some_and(is_dying) {
+                    let ends = !is_at(&file, &path) || holder.is_some_and(is_dying);
+                    if Instant::now() > deadline || !ends {
                         return Err(InstanceError::Running(holder));
                     }
                     sleep(POLL_INTERVAL);
@@ -90,18 +108,27 @@ impl Instance {
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
         }
-        file.set_len(0).map_err(failed)?;
-        writeln!(file, "{}", std::process::id()).map_err(failed)?;
-        Ok(Self { file })
     }
 
     /// Stays the router of this state until the very end of the process, so that `weave stop`
-    /// waits for that.
-    pub(super) fn keep(self) {
-        // The file stays, too: if it were removed, two processes could lock two of one name.
-        let _ = self.file.set_len(0);
-        std::mem::forget(self.file);
+    /// waits for that. The file is gone from now on.
+    pub(super) fn leave(self) {
+        let _ = fs::remove_file(&self.path);
+        std::mem::forget(self);
     }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // While it is locked: who opened it before will find that it is no longer there.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Whether the path still leads to this file.
+fn is_at(file: &File, path: &Path) -> bool {
+    let id = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
+    matches!((file.metadata(), fs::metadata(path)), (Ok(ours), Ok(there)) if id(&ours) == id(&there))
 }
 
 fn pid(file: &mut File) -> Option<i32> {
@@ -114,7 +141,7 @@ fn pid(file: &mut File) -> Option<i32> {
 /// Whether a process has been killed but still holds what it had open: SIGKILL is pending, or its
 /// memory is gone already, and with it the name of its program (proc(5): `exe`).
 fn is_dying(pid: i32) -> bool {
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
         return true;
     };
     let sigkill = 1_u64 << (Signal::SIGKILL as u32 - 1);
@@ -123,6 +150,17 @@ fn is_dying(pid: i32) -> bool {
         .lines()
         .filter_map(|line| line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:")));
     masks.into_iter().any(pending) || !status.contains("VmSize:")
+}
+
+/// Whether a killed process still has addresses and devices: the kernel closes what it had open,
+/// one after the other, before its last thread becomes a zombie.
+fn holds_something(pid: i32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    let ended = |thread: fs::DirEntry| {
+        fs::read_to_string(thread.path().join("status"))
+            .map_or(true, |status| status.contains("State:\tZ") || status.contains("State:\tX"))
+    };
+    is_dying(pid) && !threads.flatten().all(ended)
 }
 
 /// Stops the router of this state in good order and waits until it has ended.
@@ -141,7 +179,13 @@ pub(crate) fn stop_running(prefix: &Path) -> Result<(), InstanceError> {
     loop {
         match file.try_lock() {
             Ok(()) if signalled.is_some() => return Ok(()),
-            Ok(()) => return Err(InstanceError::NotRunning(prefix.to_owned())),
+            Ok(()) => {
+                // What a killed router left; we hold the lock.
+                if is_at(&file, &path) {
+                    let _ = fs::remove_file(&path);
+                }
+                return Err(InstanceError::NotRunning(prefix.to_owned()));
+            }
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
@@ -187,7 +231,11 @@ mod tests {
         let prefix = directory.path().join("weave");
         std::fs::write(pid_file(&prefix), "1\n").unwrap();
         assert!(matches!(stop_running(&prefix), Err(InstanceError::NotRunning(_))));
-        Instance::acquire(&prefix).unwrap();
+        assert!(!pid_file(&prefix).exists());
+        // That process is gone: nothing to wait for, and nothing is left.
+        std::fs::write(pid_file(&prefix), format!("{}\n", i32::MAX)).unwrap();
+        drop(Instance::acquire(&prefix).unwrap());
+        assert!(!pid_file(&prefix).exists());
         let nothing = directory.path().join("nothing");
         assert!(matches!(stop_running(&nothing), Err(InstanceError::NotRunning(_))));
     }

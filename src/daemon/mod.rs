@@ -54,7 +54,8 @@ pub(crate) fn run(settings: Settings, readiness: Readiness) -> Result<()> {
         .build()
         .context("cannot start the control threads")?;
     let result = runtime.block_on(serve(settings, readiness));
-    instance.keep();
+    drop(runtime);
+    instance.leave();
     result
 }
 
@@ -112,6 +113,7 @@ async fn serve(settings: Settings, readiness: Readiness) -> Result<()> {
                     break Ok(());
                 }
                 Signal::Dump => dump(&control).await,
+                Signal::Unused(name) => tracing::info!("{name}: nothing to do"),
             },
             ended = &mut keeper => {
                 break Err(match ended {

@@ -1,4 +1,5 @@
-//! SIGINT and SIGTERM stop the router, SIGQUIT asks for its state.
+//! SIGINT and SIGTERM stop the router, SIGQUIT asks for its state. SIGHUP, SIGUSR1 and SIGUSR2,
+//! which would end a process that does not know them, do nothing.
 
 use std::io;
 
@@ -11,6 +12,8 @@ pub(super) enum Signal {
     Stop(&'static str),
     /// To log the state.
     Dump,
+    /// For nothing that there is; its name.
+    Unused(&'static str),
 }
 
 /// Catches signals from its making on.
@@ -18,6 +21,9 @@ pub(super) struct Signals {
     interrupt: unix::Signal,
     terminate: unix::Signal,
     quit: unix::Signal,
+    hangup: unix::Signal,
+    user1: unix::Signal,
+    user2: unix::Signal,
 }
 
 impl Signals {
@@ -26,6 +32,9 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             quit: signal(SignalKind::quit())?,
+            hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -35,6 +44,9 @@ impl Signals {
             _ = self.interrupt.recv() => Signal::Stop("SIGINT"),
             _ = self.terminate.recv() => Signal::Stop("SIGTERM"),
             _ = self.quit.recv() => Signal::Dump,
+            _ = self.hangup.recv() => Signal::Unused("SIGHUP"),
+            _ = self.user1.recv() => Signal::Unused("SIGUSR1"),
+            _ = self.user2.recv() => Signal::Unused("SIGUSR2"),
         }
     }
 }

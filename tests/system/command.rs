@@ -73,6 +73,7 @@ fn a_launched_router_works_until_it_is_stopped() -> Result<()> {
     assert!(status.is_empty() || status.contains("State:\tZ"), "{status}");
     assert!(fail(&host, "stop", 1)?.contains("no router is running"));
     assert!(fail(&host, "status", 1)?.contains("Have you launched it?"));
+    assert!(!fs::exists(format!("{}.pid", prefix(&host).display()))?);
     host.namespace.ip("link show dev weave")?;
     lab.finish()
 }
@@ -248,5 +249,32 @@ fn its_state_is_told_on_demand() -> Result<()> {
     router.wait_log("state: {\"Ready\":true", Duration::from_secs(5))?;
     assert!(router.status("")?.contains("Service: router"));
     router.stop()?;
+    lab.finish()
+}
+
+#[test]
+fn signals_that_mean_nothing_do_nothing() -> Result<()> {
+    let lab = Lab::new(BINARY)?;
+    let host = lab.host("h1")?;
+    let mut router = host.router(RouterOptions::new().argument("--capture=none"))?;
+    for signal in [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2] {
+        router.signal(signal)?;
+        router.wait_log(&format!("{signal}: nothing to do"), Duration::from_secs(5))?;
+    }
+    assert!(router.is_running());
+    router.stop()?;
+    lab.finish()
+}
+
+#[test]
+fn a_killed_router_is_replaced_at_once() -> Result<()> {
+    let lab = Lab::new(BINARY)?;
+    let host = lab.host("h1")?;
+    succeed(&host, "launch")?;
+    for _ in 0..5 {
+        kill(pid(&host)?, Signal::SIGKILL)?;
+        succeed(&host, "launch")?;
+    }
+    succeed(&host, "stop")?;
     lab.finish()
 }
