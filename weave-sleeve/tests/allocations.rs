@@ -3,32 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
 mod common;
+#[path = "common/counting.rs"]
+mod counting;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use common::{PATIENCE, Pair, frame, ipv4, key};
-
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-// SAFETY: everything is left to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller keeps the rules.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the rules.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use counting::ALLOCATIONS;
 
 /// Sends bursts there and back, and counts what all threads allocate meanwhile.
 fn allocations_of(rounds: u32, pair: &Pair) -> u64 {

@@ -7,8 +7,8 @@ const MAX_NAMES: usize = 16;
 
 /// An AEAD that datagrams between our own routers are sealed with.
 ///
-/// AES has keys of 128 bits: the key exchange (X25519) is no stronger, and 256 bits cost 9 % at
-/// 1400 bytes (`benches/seal.rs`).
+/// AES has keys of 128 bits: the key exchange (X25519) is no stronger, and 256 bits cost 10 %
+/// at 1400 bytes (`benches/seal.rs`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Suite {
     /// AES-128-GCM.
@@ -22,7 +22,7 @@ impl Suite {
     ///
     /// The processor is asked what it can do instead of being measured: a measurement at start
     /// depends on what else runs then, and the gap is wide. With instructions for AES and for
-    /// carry-less multiplication AES-GCM is ahead (2.8 times at 1400 bytes); without them it has
+    /// carry-less multiplication AES-GCM is ahead (2.9 times at 1400 bytes); without them it has
     /// to be computed bit by bit to keep its timing from telling the key.
     pub fn preferred() -> [Self; 2] {
         Self::for_hardware(has_aes())
