@@ -22,6 +22,10 @@
 //! At the size of datagrams on an underlay of 1500 bytes `ring` 0.17.14 is ahead of `aws-lc-rs`
 //! 1.19.0 by 6 %, at 8 KiB it is behind by 9 %. Both build with a C compiler alone; `ring` takes a
 //! sixth of the time.
+//!
+//! What is added around the library, on the same machine: a datagram of 1400 bytes sealed alone
+//! takes 270 ns, in a train of 40 253 ns, and 239 ns to open; 1059 and 1070 ns in the form of Weave
+//! Net 2.x. A new epoch takes 1.1 us.
 
 use std::hint::black_box;
 use std::ops::Range;

@@ -23,7 +23,7 @@ impl Suite {
     /// The processor is asked what it can do instead of being measured: a measurement at start
     /// depends on what else runs then, and the gap is wide. With instructions for AES and for
     /// carry-less multiplication AES-GCM is ahead (2.9 times at 1400 bytes); without them it has
-    /// to be computed bit by bit to keep its timing from telling the key.
+    /// to do without tables too, lest its timing tell the key, and falls behind.
     pub fn preferred() -> [Self; 2] {
         Self::for_hardware(has_aes())
     }
