@@ -52,6 +52,7 @@ impl http::Control for Control {
             version: VERSION.to_owned(),
             interface: self.port.interface(),
             capture: self.port.counters(),
+            sleeve: self.port.socket_counters(),
         };
         Ok(gather(&report, &surroundings, now))
     }

@@ -15,7 +15,7 @@ use weave_host::{
     prepare_bridge, prepare_capture_pair, remove_bridge, remove_capture_pair,
 };
 use weave_sleeve::port::{PacketPort, Port, PortCounters, TapPort};
-use weave_sleeve::{Clock, DataThread, Sleeve};
+use weave_sleeve::{Clock, DataThread, ReceiverCounters, Sleeve};
 
 use super::settings::{Capture, Settings};
 
@@ -77,11 +77,12 @@ impl Drop for Made {
     }
 }
 
-/// What the report tells of the port.
+/// What the report tells of the port and of the UDP socket.
 #[derive(Clone, Default)]
 pub(super) struct PortReport {
     interface: Arc<Mutex<String>>,
     counters: Option<Arc<PortCounters>>,
+    socket: Arc<ReceiverCounters>,
 }
 
 impl PortReport {
@@ -94,6 +95,11 @@ impl PortReport {
     pub(super) fn counters(&self) -> BTreeMap<String, u64> {
         let list = self.counters.iter().flat_map(|counters| counters.list());
         list.map(|(name, n)| (name.to_owned(), n)).collect()
+    }
+
+    /// What the socket counts for all links together, by name.
+    pub(super) fn socket_counters(&self) -> BTreeMap<String, u64> {
+        self.socket.list().into_iter().map(|(name, n)| (name.to_owned(), n)).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, String> {
@@ -118,7 +124,7 @@ impl Devices {
             switch: Arc::clone(switch),
             sleeve: sleeve.clone(),
             clock: clock.clone(),
-            report: PortReport::default(),
+            report: PortReport { socket: sleeve.counters(), ..PortReport::default() },
             plugged: None,
             made: Some(Vec::new()),
             _claim: None,

@@ -23,6 +23,8 @@ pub(crate) struct Surroundings {
     pub(crate) interface: String,
     /// What the capture port counts.
     pub(crate) capture: BTreeMap<String, u64>,
+    /// What the UDP socket counts for all links together.
+    pub(crate) sleeve: BTreeMap<String, u64>,
 }
 
 /// The two clocks at one moment: what the router's clock shows, and the one on the wall.
@@ -92,7 +94,7 @@ pub(crate) fn gather(report: &router::Report, surroundings: &Surroundings, now: 
             surroundings.capture.iter().map(|(name, n)| (name.clone(), Value::from(*n))).collect()
         },
         macs: stations.iter().map(|station| mac(station, &nicknames, now)).collect(),
-        counters: counters(report),
+        counters: counters(report, surroundings),
     };
     let version = surroundings.version.clone();
     Report { ready: true, version, version_check: VersionCheck::default(), router }
@@ -238,7 +240,7 @@ fn mac(station: &MacEntry, nicknames: &BTreeMap<PeerName, &str>, now: Now) -> Ma
 }
 
 /// Names never change: they are part of the metrics.
-fn counters(report: &router::Report) -> BTreeMap<String, u64> {
+fn counters(report: &router::Report, surroundings: &Surroundings) -> BTreeMap<String, u64> {
     let mesh::Counters {
         messages_received,
         messages_sent,
@@ -280,6 +282,8 @@ fn counters(report: &router::Report) -> BTreeMap<String, u64> {
     .into();
     let drops = switch.dropped.iter();
     counters.extend(drops.map(|(cause, n)| (format!("frames_dropped.{}", cause.name()), n)));
+    let socket = surroundings.sleeve.iter();
+    counters.extend(socket.map(|(name, n)| (format!("sleeve_{name}"), *n)));
     counters
 }
 
@@ -302,13 +306,16 @@ mod tests {
         let switch = std::sync::Arc::new(Switch::new(name, 1));
         let router =
             Router::new(config, switch, vec![Box::new(NullOverlay)], [1; 32], Instant::ORIGIN);
-        let surroundings = Surroundings { version: "0.1.0".to_owned(), ..Surroundings::default() };
+        let sleeve = [("rx_dropped_short".to_owned(), 3)].into();
+        let version = "0.1.0".to_owned();
+        let surroundings = Surroundings { version, sleeve, ..Surroundings::default() };
         let now = Now { router: Instant::ORIGIN, wall: UNIX_EPOCH };
         let report = gather(&router.report(), &surroundings, now);
         let text = status::status(&report);
         assert!(text.contains("           Name: 7a:9f:eb:b6:0c:6e(host1)\n"), "{text}");
         assert!(text.contains("       Protocol: weave 2\n"), "{text}");
         assert_eq!(report.router.counters["frames_dropped.no_route"], 0);
+        assert_eq!(report.router.counters["sleeve_rx_dropped_short"], 3);
     }
 
     #[test]

@@ -181,9 +181,10 @@ impl Carrier {
         }
         let mut refused = None;
         let all = 0..datagram.len();
-        self.sockets.send(special.channel(), path, datagram, &[all], |unsent| {
+        let calls = self.sockets.send(special.channel(), path, datagram, &[all], |unsent| {
             refused = Some(unsent);
         });
+        self.sent.calls.add(calls);
         match refused {
             None => self.sent.datagrams.add(1),
             Some(Unsent::TooBig) => {
@@ -299,7 +300,7 @@ impl Carrier {
         }
         let (bytes, datagrams) = batch.datagrams();
         let (mut lost, mut too_big) = (0, false);
-        self.sockets.send(batch.channel(), path, bytes, datagrams, |unsent| {
+        let calls = self.sockets.send(batch.channel(), path, bytes, datagrams, |unsent| {
             lost += 1;
             match unsent {
                 Unsent::TooBig => {
@@ -310,6 +311,7 @@ impl Carrier {
                 Unsent::Unreachable => self.sent.unreachable.add(1),
             }
         });
+        self.sent.calls.add(calls);
         self.sent.datagrams.add(datagrams.len().saturating_sub(lost));
         batch.clear();
         if too_big && let Ok(path_mtu) = UdpSockets::path_mtu(path) {

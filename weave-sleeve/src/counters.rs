@@ -24,6 +24,8 @@ pub(crate) struct Sent {
     pub(crate) frames: Counter,
     pub(crate) bytes: Counter,
     pub(crate) datagrams: Counter,
+    /// System calls that sent them.
+    pub(crate) calls: Counter,
     /// Frames that did not fit an empty datagram, or could not be cut.
     pub(crate) oversize: Counter,
     /// Super-frames that are not what they are said to be.
@@ -60,11 +62,12 @@ pub(crate) struct Received {
 }
 
 impl Sent {
-    pub(crate) fn list(&self) -> [(&'static str, u64); 11] {
+    pub(crate) fn list(&self) -> [(&'static str, u64); 12] {
         [
             ("tx_frames", self.frames.get()),
             ("tx_bytes", self.bytes.get()),
             ("tx_datagrams", self.datagrams.get()),
+            ("tx_calls", self.calls.get()),
             ("tx_super_frames", self.super_frames.get()),
             ("tx_dropped_oversize", self.oversize.get()),
             ("tx_dropped_malformed", self.malformed.get()),

@@ -50,7 +50,7 @@ impl Sleeve {
         )
     }
 
-    /// What was received that belongs to no link.
+    /// What is counted for all links together.
     pub fn counters(&self) -> Arc<ReceiverCounters> {
         self.strangers.clone()
     }

@@ -25,9 +25,10 @@ const BATCH: usize = 32;
 /// do not all want the same place in the cache.
 const SLOT: usize = (1 << 16) + 640;
 
-/// Datagrams that belong to no link.
+/// What the socket of all links counts: its system calls, and datagrams that belong to no link.
 #[derive(Debug, Default)]
 pub struct ReceiverCounters {
+    calls: Counter,
     short: Counter,
     unknown_sender: Counter,
     errors: Counter,
@@ -35,11 +36,13 @@ pub struct ReceiverCounters {
 
 impl ReceiverCounters {
     /// By name; the names never change.
-    pub fn list(&self) -> [(&'static str, u64); 3] {
+    pub fn list(&self) -> [(&'static str, u64); 4] {
         [
             ("rx_dropped_short", self.short.get()),
             ("rx_dropped_unknown_sender", self.unknown_sender.get()),
             ("rx_errors", self.errors.get()),
+            // Those that brought at least one datagram.
+            ("rx_calls", self.calls.get()),
         ]
     }
 }
@@ -87,6 +90,7 @@ impl Receiver {
                 return More::No;
             }
         };
+        strangers.calls.add(1);
         let links = registry.links();
         for (slot, arrived) in buffer.chunks_exact_mut(SLOT).zip(&received[..count]) {
             let Arrived { length, segment, from: Some(from) } = *arrived else { continue };

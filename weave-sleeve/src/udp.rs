@@ -113,7 +113,8 @@ impl UdpSockets {
         sys::udp::receive(self.main.as_fd(), buffer, received)
     }
 
-    /// Sends datagrams in order. Those that cannot be sent are lost; `unsent` hears of each.
+    /// Sends datagrams in order. Those that cannot be sent are lost; `unsent` hears of each. Returns the
+    /// number of system calls.
     pub(crate) fn send(
         &self,
         channel: Channel,
@@ -121,17 +122,19 @@ impl UdpSockets {
         bytes: &[u8],
         datagrams: &[Range<usize>],
         mut unsent: impl FnMut(Unsent),
-    ) {
+    ) -> usize {
         let SocketAddr::V4(to) = path.remote else {
-            return datagrams.iter().for_each(|_| unsent(Unsent::Unreachable));
+            datagrams.iter().for_each(|_| unsent(Unsent::Unreachable));
+            return 0;
         };
         // The kernel cuts no train into datagrams that have to be fragmented.
         let (socket, may_train) = match channel {
             Channel::DontFragment => (&self.unfragmented, true),
             Channel::Fragmentable => (&self.main, false),
         };
-        let mut rest = datagrams;
+        let (mut rest, mut calls) = (datagrams, 0);
         while !rest.is_empty() {
+            calls += 1;
             let longest = if may_train && self.trains().0 { MAX_TRAIN } else { 1 };
             let mut trains = [const { Train { bytes: 0..0, count: 0, segment: 0 } }; MAX_BATCH];
             let count = couple(rest, longest, &mut trains);
@@ -143,6 +146,7 @@ impl UdpSockets {
                 Err(error) => {
                     let (failed, others) = rest.split_at(coupled(1));
                     if failed.len() > 1 && is_of_the_train(&error) {
+                        calls += failed.len();
                         self.send_one_by_one(path.source(), to, bytes, failed, &mut unsent);
                     } else {
                         failed.iter().for_each(|_| unsent(Unsent::from(&error)));
@@ -151,6 +155,7 @@ impl UdpSockets {
                 }
             }
         }
+        calls
     }
 
     /// Sends the datagrams of a train that was refused. If they pass, no further train is tried.
@@ -302,7 +307,7 @@ mod tests {
             })
             .collect();
         let lost = |unsent| panic!("{unsent:?}");
-        a.send(Channel::DontFragment, &path, &bytes, &datagrams, lost);
+        assert_eq!(a.send(Channel::DontFragment, &path, &bytes, &datagrams, lost), 1);
         let mut received = [Arrived::default(); 32];
         let mut buffer = vec![0; 32 * 65_536];
         let count = b.receive(&mut buffer, &mut received).unwrap();

@@ -114,6 +114,8 @@ fn packet_sockets_carry_frames_as_they_are() {
         }
         let counters = near.counters().list();
         assert!(counters.contains(&("captured", 4)) && counters.contains(&("injected", 4)));
+        let bytes = [&shortest, &longest, &tagged, &twice].map(|frame| frame.len() as u64);
+        assert!(counters.contains(&("captured_bytes", bytes.iter().sum())), "{counters:?}");
         assert!(counters.iter().all(|(name, count)| !name.contains("drop") || *count == 0));
     });
 }

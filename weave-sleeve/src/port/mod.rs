@@ -94,8 +94,10 @@ pub enum More {
 #[derive(Debug, Default)]
 pub struct PortCounters {
     captured: AtomicU64,
+    captured_bytes: AtomicU64,
     captured_super: AtomicU64,
     injected: AtomicU64,
+    injected_bytes: AtomicU64,
     injected_super: AtomicU64,
     overruns: AtomicU64,
     malformed: AtomicU64,
@@ -106,22 +108,27 @@ pub struct PortCounters {
 impl PortCounters {
     fn count_captured(&self, frame: &Frame<'_>) {
         add(&self.captured, 1);
+        add(&self.captured_bytes, frame.bytes.len());
         add(&self.captured_super, usize::from(frame.segmentation.is_some()));
     }
 
     fn count_injected(&self, frame: &Frame<'_>) {
         add(&self.injected, 1);
+        add(&self.injected_bytes, frame.bytes.len());
         add(&self.injected_super, usize::from(frame.segmentation.is_some()));
     }
 
     /// By name; the names never change.
-    pub fn list(&self) -> [(&'static str, u64); 8] {
+    pub fn list(&self) -> [(&'static str, u64); 10] {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("captured", read(&self.captured)),
+            // By the frame: above the MTU as long as the offloads work.
+            ("captured_bytes", read(&self.captured_bytes)),
             // Of these, one for many of the network.
             ("captured_super_frames", read(&self.captured_super)),
             ("injected", read(&self.injected)),
+            ("injected_bytes", read(&self.injected_bytes)),
             ("injected_super_frames", read(&self.injected_super)),
             // The buffer of the socket was full.
             ("dropped_overrun", read(&self.overruns)),
