@@ -164,8 +164,10 @@ impl Router {
             return Ok(());
         }
         if self.print_peer_name {
-            let derive =
-                || daemon::derive_peer_name(&self.weave_bridge, Path::new(&self.host_root));
+            let derive = || -> Result<_, Failure> {
+                let host_root = Path::new(&self.host_root);
+                Ok(daemon::derive_peer_name(&self.weave_bridge, host_root)?.0)
+            };
             let name = self.name.map_or_else(derive, Ok)?;
             output::print(&format!("{name}\n"));
             return Ok(());

@@ -62,8 +62,12 @@ pub(crate) fn run(settings: Settings, readiness: Readiness) -> Result<()> {
 async fn serve(settings: Settings, readiness: Readiness) -> Result<()> {
     let mut signals = signals::Signals::listen().context("cannot listen for signals")?;
     tracing::info!("weave {VERSION}");
-    let state = Arc::new(State::open(&settings.db_prefix)?);
-    let name = peer_name(&settings, &state)?;
+    let (state, set_aside) = State::open(&settings.db_prefix)?;
+    let state = Arc::new(state);
+    let (name, source) = peer_name(&settings, &state)?;
+    if let Some(set_aside) = set_aside {
+        tracing::warn!("{set_aside}. This peer is called {name}, {source}.");
+    }
     let targets = targets(&settings.peers, &state)?;
 
     // Addresses first: what is taken shows before anything is changed on the host.
@@ -140,34 +144,35 @@ async fn serve(settings: Settings, readiness: Readiness) -> Result<()> {
 
 /// The name given, else the one of before, else what the machine says. It is kept, so that it
 /// does not change when the machine's ids or the bridge do.
-fn peer_name(settings: &Settings, state: &State) -> Result<PeerName> {
+fn peer_name(settings: &Settings, state: &State) -> Result<(PeerName, &'static str)> {
     let before = state.peer_name()?;
-    let name = match (settings.name, before) {
+    let (name, source) = match (settings.name, before) {
         (Some(name), Some(before)) if name != before => {
             tracing::warn!("This peer was called {before} before; it is {name} from now on.");
-            name
+            (name, "as it is told")
         }
-        (Some(name), _) | (None, Some(name)) => name,
+        (Some(name), _) => (name, "as it is told"),
+        (None, Some(name)) => (name, "as before"),
         (None, None) => derive_peer_name(&settings.weave_bridge, &settings.host_root)?,
     };
     if before != Some(name) {
         state.set_peer_name(name)?;
     }
-    Ok(name)
+    Ok((name, source))
 }
 
 /// The name of the bridge that is there, or the one that follows from the machine's ids. A
-/// machine without any gets a random one.
-pub(crate) fn derive_peer_name(bridge: &str, host_root: &Path) -> Result<PeerName> {
+/// machine without any gets a random one. And where it is from.
+pub(crate) fn derive_peer_name(bridge: &str, host_root: &Path) -> Result<(PeerName, &'static str)> {
     if let Some(name) = weave_host::interface_peer_name(bridge)? {
-        return Ok(name);
+        return Ok((name, "like the bridge"));
     }
     if let Some(name) = weave_host::derive_peer_name(host_root, bridge)? {
-        return Ok(name);
+        return Ok((name, "by the ids of the machine"));
     }
     let [_, _, first, rest @ ..] = random()?.to_be_bytes();
     let [a, b, c, d, e] = rest;
-    Ok(PeerName::from_bytes([first & !0x01 | 0x02, a, b, c, d, e]))
+    Ok((PeerName::from_bytes([first & !0x01 | 0x02, a, b, c, d, e]), "by chance"))
 }
 
 /// The peers of the command line, else those of before; these become the ones of before.

@@ -17,10 +17,7 @@ pub(crate) enum StateError {
          version, or another --db-prefix", path.display()
     )]
     Version { path: PathBuf, found: u64, known: u64 },
-    #[error(
-        "{} is damaged ({what}): move it away to start anew, with the peers of the command line",
-        path.display()
-    )]
+    #[error("{} is damaged ({what})", path.display())]
     Damaged { path: PathBuf, what: String },
     #[error("cannot {action} {}: {what}", path.display())]
     Access { action: &'static str, path: PathBuf, what: String },

@@ -5,7 +5,9 @@
 
 mod error;
 
+use std::fmt;
 use std::fs;
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase, TableDefinition, TableError};
@@ -51,13 +53,103 @@ pub(crate) fn make_directory(prefix: &Path) -> Result<(), StateError> {
     }
 }
 
+/// What became of a file that was damaged.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct SetAside {
+    path: PathBuf,
+    copy: PathBuf,
+    what: String,
+    lost: Vec<&'static str>,
+}
+
+impl fmt::Display for SetAside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, copy, what, lost } = self;
+        let (path, copy) = (path.display(), copy.display());
+        write!(f, "{path} is damaged ({what}) and was renamed to {copy}; lost: {}", lost.join(", "))
+    }
+}
+
+/// What a file says, as far as it can be read.
+struct Contents {
+    peer_name: Result<Option<PeerName>, StateError>,
+    direct_peers: Result<Option<Vec<String>>, StateError>,
+}
+
+/// Renames a damaged file to the first name that is free; says which.
+fn rename(path: &Path) -> Result<PathBuf, StateError> {
+    let copy = (1_u32..)
+        .map(|number| match number {
+            1 => with_suffix(path, ".damaged"),
+            _ => with_suffix(path, &format!(".damaged-{number}")),
+        })
+        .find(|copy| !copy.exists())
+        .unwrap_or_default();
+    fs::rename(path, &copy).map_err(|error| StateError::Access {
+        action: "rename",
+        path: path.to_owned(),
+        what: error.to_string(),
+    })?;
+    Ok(copy)
+}
+
 impl State {
-    /// Opens the file of this prefix, or makes it.
-    pub(crate) fn open(prefix: &Path) -> Result<Self, StateError> {
+    /// Opens the file of this prefix, or makes it. One that is damaged is renamed, and a new one
+    /// made with what can still be read.
+    pub(crate) fn open(prefix: &Path) -> Result<(Self, Option<SetAside>), StateError> {
         make_directory(prefix)?;
         let path = data_file(prefix);
-        let database = Database::create(&path).map_err(|error| StateError::open(&path, error))?;
-        let state = Self { database, path };
+        let (what, contents) = match Self::open_file(&path) {
+            Ok(state) => match state.contents() {
+                Contents { peer_name: Ok(_), direct_peers: Ok(_) } => return Ok((state, None)),
+                Contents {
+                    peer_name: Err(StateError::Damaged { what, .. }), direct_peers, ..
+                } => (what, (None, direct_peers.ok())),
+                Contents { peer_name, direct_peers: Err(StateError::Damaged { what, .. }) } => {
+                    (what, (peer_name.ok(), None))
+                }
+                Contents { peer_name: Err(error), .. }
+                | Contents { direct_peers: Err(error), .. } => {
+                    return Err(error);
+                }
+            },
+            Err(StateError::Damaged { what, .. }) => (what, (None, None)),
+            Err(error) => return Err(error),
+        };
+        let copy = rename(&path)?;
+        let state = Self::open_file(&path)?;
+        let (peer_name, direct_peers) = contents;
+        let mut lost = Vec::new();
+        match peer_name {
+            Some(name) => name.map_or(Ok(()), |name| state.set_peer_name(name))?,
+            None => lost.push("the name of this peer"),
+        }
+        match direct_peers {
+            Some(peers) => peers.map_or(Ok(()), |peers| state.set_direct_peers(&peers))?,
+            None => lost.push("the peers it was told to connect to"),
+        }
+        Ok((state, Some(SetAside { path, copy, what, lost })))
+    }
+
+    fn open_file(path: &Path) -> Result<Self, StateError> {
+        let damaged = |what: String| StateError::Damaged { path: path.to_owned(), what };
+        // A new file is never seen empty, unless its router was killed in that moment.
+        if fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0) {
+            return Err(damaged("it is empty".to_owned()));
+        }
+        let open = || {
+            let mut database =
+                Database::create(path).map_err(|error| StateError::open(path, error))?;
+            // Without this look, damage shows when something is read or written, or never.
+            match database.check_integrity() {
+                Ok(_) => Ok(database),
+                Err(error) => Err(StateError::open(path, error)),
+            }
+        };
+        // The library takes some of what it reads at its word.
+        let opened =
+            catch_unwind(open).unwrap_or_else(|_| Err(damaged("it makes no sense".into())));
+        let state = Self { database: opened?, path: path.to_owned() };
         match state.read::<u64>(VERSION)? {
             None => state.write(VERSION, &CURRENT_VERSION)?,
             Some(CURRENT_VERSION) => {}
@@ -70,6 +162,10 @@ impl State {
             }
         }
         Ok(state)
+    }
+
+    fn contents(&self) -> Contents {
+        Contents { peer_name: self.peer_name(), direct_peers: self.direct_peers() }
     }
 
     /// The name this peer had before.
@@ -132,6 +228,12 @@ mod tests {
 
     use super::*;
 
+    fn opened(prefix: &Path) -> State {
+        let (state, set_aside) = State::open(prefix).unwrap();
+        assert_eq!(set_aside, None);
+        state
+    }
+
     fn targets(list: &[&str]) -> Vec<String> {
         list.iter().map(|text| (*text).to_owned()).collect()
     }
@@ -142,14 +244,14 @@ mod tests {
         let prefix = directory.path().join("deep/er/weave");
         let name: PeerName = "7a:9f:eb:b6:0c:6e".parse().unwrap();
         {
-            let state = State::open(&prefix).unwrap();
+            let state = opened(&prefix);
             assert_eq!(state.peer_name().unwrap(), None);
             assert_eq!(state.direct_peers().unwrap(), None);
             state.set_peer_name(name).unwrap();
             state.set_direct_peers(&targets(&["a", "b:1"])).unwrap();
             state.set_direct_peers(&targets(&["b:1"])).unwrap();
         }
-        let state = State::open(&prefix).unwrap();
+        let state = opened(&prefix);
         assert_eq!(state.peer_name().unwrap(), Some(name));
         assert_eq!(state.direct_peers().unwrap(), Some(targets(&["b:1"])));
         assert!(directory.path().join("deep/er/weavedata.redb").exists());
@@ -160,13 +262,13 @@ mod tests {
     fn a_killed_process_loses_nothing_that_was_said() {
         let directory = tempfile::tempdir().unwrap();
         let prefix = directory.path().join("weave");
-        let state = State::open(&prefix).unwrap();
+        let state = opened(&prefix);
         for round in 0..5 {
             let said = targets(&[&format!("host{round}")]);
             state.set_direct_peers(&said).unwrap();
             let copy = directory.path().join(format!("copy{round}-"));
             fs::copy(data_file(&prefix), data_file(&copy)).unwrap();
-            let reopened = State::open(&copy).unwrap();
+            let reopened = opened(&copy);
             assert_eq!(reopened.direct_peers().unwrap(), Some(said));
         }
     }
@@ -175,7 +277,7 @@ mod tests {
     fn one_process_at_a_time() {
         let directory = tempfile::tempdir().unwrap();
         let prefix = directory.path().join("weave");
-        let _first = State::open(&prefix).unwrap();
+        let _first = opened(&prefix);
         let error = State::open(&prefix).unwrap_err();
         assert!(matches!(error, StateError::InUse { .. }), "{error}");
     }
@@ -184,31 +286,92 @@ mod tests {
     fn a_file_of_a_newer_program_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let prefix = directory.path().join("weave");
-        State::open(&prefix).unwrap().write(VERSION, &2).unwrap();
+        opened(&prefix).write(VERSION, &2).unwrap();
         let error = State::open(&prefix).unwrap_err().to_string();
         assert!(error.contains("newer") && error.contains("format 2"), "{error}");
         assert_eq!(error.lines().count(), 1);
     }
 
+    /// Opens the file and says what it holds.
+    fn contents(prefix: &Path) -> (Option<PeerName>, Option<Vec<String>>, Option<SetAside>) {
+        let (state, set_aside) = State::open(prefix).unwrap();
+        (state.peer_name().unwrap(), state.direct_peers().unwrap(), set_aside)
+    }
+
     #[test]
-    fn damage_is_an_error_of_one_line_that_says_what_to_do() {
+    fn a_damaged_file_is_set_aside() {
         let directory = tempfile::tempdir().unwrap();
         let prefix = directory.path().join("weave");
-        State::open(&prefix).unwrap().set_direct_peers(&targets(&["a"])).unwrap();
+        let name: PeerName = "7a:9f:eb:b6:0c:6e".parse().unwrap();
+        {
+            let state = opened(&prefix);
+            state.set_peer_name(name).unwrap();
+            state.set_direct_peers(&targets(&["a"])).unwrap();
+        }
         let whole = fs::read(data_file(&prefix)).unwrap();
         let half = &whole[..whole.len() / 2];
         let mut zeroed = whole.clone();
         zeroed[..4096].fill(0);
-        for bytes in [b"not a database".as_slice(), &whole[..100], half, &zeroed] {
+        for (number, bytes) in
+            (1..).zip([b"not a database".as_slice(), &[], &whole[..100], half, &zeroed])
+        {
             fs::write(data_file(&prefix), bytes).unwrap();
-            let error = State::open(&prefix).unwrap_err().to_string();
-            assert!(error.contains("damaged") && error.contains("move it away"), "{error}");
-            assert_eq!(error.lines().count(), 1);
+            let (name, peers, set_aside) = contents(&prefix);
+            assert_eq!((name, peers), (None, None));
+            let set_aside = set_aside.unwrap();
+            let text = set_aside.to_string();
+            assert!(text.contains("lost: the name of this peer, the peers it"), "{text}");
+            assert_eq!(text.lines().count(), 1);
+            assert_eq!(fs::read(&set_aside.copy).unwrap(), bytes);
+            let ending = if number == 1 { "damaged".into() } else { format!("damaged-{number}") };
+            assert!(set_aside.copy.to_str().unwrap().ends_with(&ending), "{text}");
+            assert_eq!(contents(&prefix).2, None, "the new one is in order");
         }
+    }
 
-        fs::remove_file(data_file(&prefix)).unwrap();
-        let state = State::open(&prefix).unwrap();
-        state.write(PEER_NAME, "no name").unwrap();
-        assert!(matches!(state.peer_name(), Err(StateError::Damaged { .. })));
+    #[test]
+    fn what_can_be_read_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let prefix = directory.path().join("weave");
+        {
+            let state = opened(&prefix);
+            state.write(PEER_NAME, "no name").unwrap();
+            state.set_direct_peers(&targets(&["a"])).unwrap();
+        }
+        let (name, peers, set_aside) = contents(&prefix);
+        assert_eq!((name, peers), (None, Some(targets(&["a"]))));
+        assert_eq!(set_aside.unwrap().lost, ["the name of this peer"]);
+        assert_eq!(contents(&prefix), (None, Some(targets(&["a"])), None));
+    }
+
+    /// Whatever is wrong with the file, the router starts, and with what it knew if it says
+    /// nothing of damage.
+    #[test]
+    fn no_damage_keeps_a_router_from_starting() {
+        let directory = tempfile::tempdir().unwrap();
+        let prefix = directory.path().join("weave");
+        let name: PeerName = "7a:9f:eb:b6:0c:6e".parse().unwrap();
+        let before = (Some(name), Some(targets(&["a", "b:1"])));
+        {
+            let state = opened(&prefix);
+            state.set_peer_name(name).unwrap();
+            state.set_direct_peers(&targets(&["a", "b:1"])).unwrap();
+        }
+        let whole = fs::read(data_file(&prefix)).unwrap();
+        for round in 0..48 {
+            let mut bytes = whole.clone();
+            // Of what is used at all, the end of the file being free.
+            let place = round * 641 % bytes.len().min(32_768);
+            match round % 3 {
+                0 => bytes[place] ^= 0x41,
+                1 => bytes[place..].iter_mut().take(64).for_each(|byte| *byte = 0xff),
+                _ => bytes.truncate(place),
+            }
+            let copy = directory.path().join(format!("copy{round}-"));
+            fs::write(data_file(&copy), bytes).unwrap();
+            let (name, peers, set_aside) = contents(&copy);
+            assert!(set_aside.is_some() || (name, peers) == before, "round {round}");
+            fs::remove_file(data_file(&copy)).unwrap();
+        }
     }
 }
