@@ -1,37 +1,70 @@
 //! Keeping the password out of the process list.
 //!
-//! Whoever is on the machine can read the arguments of any process, but only its owner and
-//! root can read its environment. So a command that was given `--password` starts itself over,
-//! in the same process, with the password in the environment instead.
+//! Whoever is on the machine can read the arguments of any process; its owner and root can read
+//! its environment, and so can every program that it starts. So a command that was given the
+//! password in one of these ways starts itself over, in the same process, with the password in a
+//! file in memory (memfd_create(2)) that has no name, and whose number is an argument. `launch`
+//! passes it on to the router, which closes it once it has read it.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Command;
 
-/// The variable that holds the password.
-pub(crate) const PASSWORD_VARIABLE: &str = "WEAVE_PASSWORD";
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+/// The variable that may hold the password.
+const PASSWORD_VARIABLE: &str = "WEAVE_PASSWORD";
 
 const PASSWORD_FILE: &[u8] = b"--password-file";
+const PASSWORD_NUMBER: &str = "--password-fd";
 
-/// Starts this program over without the password among its arguments; returns only if there is
-/// none, or with the reason why that failed.
-pub(crate) fn hide_password(arguments: &[OsString]) -> Result<(), std::io::Error> {
-    let Some((password, others)) = take_password(arguments) else {
+/// Starts this program over without the password among its arguments and in its environment;
+/// returns only if there is none, or with the reason why that failed.
+pub(crate) fn hide_password(arguments: &[OsString]) -> io::Result<()> {
+    let variable = std::env::var_os(PASSWORD_VARIABLE);
+    let Some((password, others)) = take_password(arguments, variable) else {
         return Ok(());
     };
-    let program = std::env::current_exe()?;
-    let mut command = Command::new(program);
+    // It has to stay open in what we become.
+    let mut file = File::from(memfd_create("password", MFdFlags::empty())?);
+    file.write_all(password.as_bytes())?;
+    let mut command = Command::new(std::env::current_exe()?);
+    let others = with_number(others, file.as_raw_fd());
     if let Some((name, others)) = others.split_first() {
         command.arg0(name).args(others);
     }
-    Err(command.env(PASSWORD_VARIABLE, password).exec())
+    Err(command.env_remove(PASSWORD_VARIABLE).exec())
 }
 
-/// The last password among the arguments, and the arguments without any. An option without a
-/// value stays, and so does one beside `--password-file`, for the parser to complain about.
-fn take_password(arguments: &[OsString]) -> Option<(OsString, Vec<OsString>)> {
-    let mut password = None;
+/// Where the password is that has this number. Reading there starts at its beginning, whoever
+/// read it before.
+pub(crate) fn path(number: i32) -> PathBuf {
+    format!("/proc/self/fd/{number}").into()
+}
+
+/// Puts the number where it is an option: before what ends those.
+fn with_number(mut arguments: Vec<OsString>, number: i32) -> Vec<OsString> {
+    let end = arguments.iter().position(|argument| argument == "--");
+    arguments.insert(end.unwrap_or(arguments.len()), format!("{PASSWORD_NUMBER}={number}").into());
+    arguments
+}
+
+/// The last password among the arguments of a router, or the one of the variable, and the
+/// arguments without any. An option without a value stays, and so does one beside
+/// `--password-file`, for the parser to complain about; that file counts more than the variable.
+fn take_password(
+    arguments: &[OsString],
+    variable: Option<OsString>,
+) -> Option<(OsString, Vec<OsString>)> {
+    if !arguments.iter().any(|argument| argument == "launch" || argument == "router") {
+        return None;
+    }
+    let mut password = variable;
     let mut others = Vec::new();
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
@@ -68,9 +101,10 @@ fn looks_like_option(value: &OsStr) -> bool {
 mod tests {
     use super::*;
 
-    fn taken(line: &str) -> Option<(String, String)> {
+    fn taken(line: &str, variable: Option<&str>) -> Option<(String, String)> {
         let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-        take_password(&arguments).map(|(password, others)| {
+        let variable = variable.map(OsString::from);
+        take_password(&arguments, variable).map(|(password, others)| {
             let others: Vec<_> = others.iter().map(|o| o.to_string_lossy().into_owned()).collect();
             (password.to_string_lossy().into_owned(), others.join(" "))
         })
@@ -85,7 +119,9 @@ mod tests {
             ("weave router --password a --port 1 --password=b", "b", "weave router --port 1"),
             ("weave router --password -x- a", "-x-", "weave router a"),
         ] {
-            assert_eq!(taken(line), Some((password.to_owned(), others.to_owned())), "{line}");
+            let expected = Some((password.to_owned(), others.to_owned()));
+            assert_eq!(taken(line, None), expected, "{line}");
+            assert_eq!(taken(line, Some("y")), expected, "{line}");
         }
     }
 
@@ -93,6 +129,7 @@ mod tests {
     fn nothing_else_is_touched() {
         for line in [
             "weave status",
+            "weave status --password x",
             "weave router --password-file /secret",
             "weave router --password",
             "weave router --password --port 1",
@@ -100,7 +137,28 @@ mod tests {
             "weave router --password x --password-file y",
             "weave router -- --password x",
         ] {
-            assert_eq!(taken(line), None, "{line}");
+            assert_eq!(taken(line, None), None, "{line}");
+        }
+    }
+    #[test]
+    fn the_variable_is_taken_by_routers() {
+        let line = "weave --local launch host -- --password";
+        let expected = Some(("x".to_owned(), line.to_owned()));
+        assert_eq!(taken(line, Some("x")), expected);
+        for line in ["weave status", "weave router --password-file y"] {
+            assert_eq!(taken(line, Some("x")), None, "{line}");
+        }
+        assert_eq!(taken("weave router", Some("")), None);
+    }
+
+    #[test]
+    fn the_number_is_an_option() {
+        for (line, expected) in [
+            ("weave router host", "weave router host --password-fd=3"),
+            ("weave router -- host", "weave router --password-fd=3 -- host"),
+        ] {
+            let arguments = line.split(' ').map(OsString::from).collect();
+            assert_eq!(with_number(arguments, 3).join(OsStr::new(" ")), expected);
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
@@ -21,7 +22,7 @@ use super::state_args::StateArgs;
 use crate::daemon::{self, Capture, Peers, Readiness, Settings, VERSION};
 use crate::http::Address;
 use crate::log::{self, LogLevel};
-use crate::secret::PASSWORD_VARIABLE;
+use crate::secret;
 
 /// The longest password file that is read.
 const MAX_PASSWORD: u64 = 4096;
@@ -42,10 +43,14 @@ pub(super) struct Router {
     /// What people call this peer; the host name by default.
     #[arg(long)]
     nickname: Option<String>,
-    /// Encrypt, with this password, the same for all peers; better in the environment variable
-    /// WEAVE_PASSWORD or a file.
+    /// Encrypt, with this password, the same for all peers; better in a file, or in the
+    /// environment variable WEAVE_PASSWORD.
     #[arg(long, conflicts_with = "password_file", value_parser = NonEmptyStringValueParser::new())]
     password: Option<String>,
+    /// Where the password is that was given in one of the ways above (see `secret`).
+    #[arg(long, hide = true, value_name = "NUMBER")]
+    #[arg(value_parser = clap::value_parser!(i32).range(3..))]
+    password_fd: Option<i32>,
     /// Read the password from the first line of this file.
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
@@ -173,16 +178,26 @@ impl Router {
             return Ok(());
         }
         let notes = self.later.check()?;
-        let readiness = Readiness::new(self.tell_launcher);
+        let launched = self.tell_launcher;
+        let readiness = Readiness::new(launched);
         let log_level = self.log_level;
-        if self.tell_launcher {
+        if launched {
             // Nothing that happens to the terminal of the launcher concerns us. It fails for the
             // leader of a group, which has no terminal to lose if it is the leader of a session.
             let _ = nix::unistd::setsid();
         }
+        let password_fd = self.password_fd;
         let settings = self.settings()?;
+        if let Some(number) = password_fd {
+            // Nobody needs to find it there later. It was readable a moment ago.
+            let _ = nix::unistd::close(number);
+        }
+        if launched {
+            // All paths are absolute by now; whatever we stand on can be unmounted.
+            let _ = std::env::set_current_dir("/");
+        }
         log::start(log_level);
-        // The password is not among them: it moved to the environment.
+        // The password is not among them: it moved to a place of its own.
         let options: Vec<_> =
             std::env::args_os().skip(2).map(|o| o.to_string_lossy().into_owned()).collect();
         tracing::info!("Command line options: [{}]", options.join(" "));
@@ -242,21 +257,17 @@ impl Router {
             status_address: self.status_addr.0,
             metrics_address: self.metrics_addr.0,
             db_prefix: self.state.db_prefix,
-            host_root: self.host_root.into(),
+            host_root: Path::new("/").join(self.host_root),
         })
     }
 
-    /// Of the option, the file or the environment. None if it is empty.
+    /// The first line of the file, or what was hidden from the command line and the environment.
+    /// None if it is empty.
     fn password(&self) -> Result<Option<Password>, Failure> {
-        let text = match (&self.password, &self.password_file) {
-            (Some(password), _) => password.clone(),
-            (None, Some(file)) => {
-                let failed =
-                    |error| Failure::failed(format!("cannot read {}: {error}", file.display()));
-                if fs::metadata(file).map_err(failed)?.len() > MAX_PASSWORD {
-                    return Err(Failure::usage(format!("{} is too long", file.display())));
-                }
-                let text = fs::read_to_string(file).map_err(failed)?;
+        let text = match (&self.password, &self.password_file, self.password_fd) {
+            (Some(password), ..) => password.clone(),
+            (None, Some(file), _) => {
+                let text = read_secret(file)?;
                 let line = text.lines().next().unwrap_or_default().to_owned();
                 if line.is_empty() {
                     let file = file.display();
@@ -264,16 +275,24 @@ impl Router {
                 }
                 line
             }
-            (None, None) => match std::env::var(PASSWORD_VARIABLE) {
-                Ok(password) => password,
-                Err(std::env::VarError::NotPresent) => String::new(),
-                Err(std::env::VarError::NotUnicode(_)) => {
-                    return Err(Failure::usage(format!("{PASSWORD_VARIABLE} is not UTF-8")));
-                }
-            },
+            (None, None, Some(number)) => read_secret(&secret::path(number))?,
+            (None, None, None) => String::new(),
         };
         Ok(Password::new(text))
     }
+}
+
+fn read_secret(file: &Path) -> Result<String, Failure> {
+    let shown = file.display();
+    let failed = |error| Failure::failed(format!("cannot read {shown}: {error}"));
+    let file = fs::File::open(file).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_PASSWORD + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_PASSWORD {
+        return Err(Failure::usage(format!("the password in {shown} is too long")));
+    }
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::usage(format!("the password in {shown} is not UTF-8")))
 }
 
 /// The name becomes the Ethernet address of the bridge, so that it must be one of a station.
