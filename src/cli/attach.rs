@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use weave_host::{Attachment, Cidr, Namespace};
 
+use super::bridge_name;
 use super::failure::Failure;
 use super::output;
 
@@ -23,6 +24,7 @@ pub(super) struct Attach {
     #[arg(long = "keep-tx-on", hide = true)]
     _keep_tx_on: bool,
     #[arg(long, default_value = weave_host::BRIDGE_NAME, value_name = "NAME")]
+    #[arg(value_parser = bridge_name::parse)]
     weave_bridge: String,
     /// Where the process tree of the host is mounted.
     #[arg(long, default_value = "/proc", value_name = "PATH")]

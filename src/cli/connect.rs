@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::failure::Failure;
 use super::remote::Remote;
+use super::targets;
 
 /// Arguments of `weave connect`.
 #[derive(Debug, Args)]
@@ -20,6 +21,7 @@ pub(super) struct Connect {
 
 impl Connect {
     pub(super) fn run(self) -> Result<(), Failure> {
+        targets::check(&self.peers)?;
         let mut fields: Vec<_> = self.peers.iter().map(|peer| ("peer", peer.as_str())).collect();
         if self.replace {
             fields.push(("replace", "true"));

@@ -6,6 +6,7 @@ use clap::Args;
 use weave_host::Namespace;
 
 use super::attach::split;
+use super::bridge_name;
 use super::failure::Failure;
 use super::output;
 
@@ -18,6 +19,7 @@ pub(super) struct Detach {
     arguments: Vec<String>,
     /// The bridge it is on.
     #[arg(long, default_value = weave_host::BRIDGE_NAME, value_name = "NAME")]
+    #[arg(value_parser = bridge_name::parse)]
     weave_bridge: String,
     /// Where the process tree of the host is mounted.
     #[arg(long, default_value = "/proc", value_name = "PATH")]

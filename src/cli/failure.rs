@@ -22,21 +22,37 @@ impl Failure {
         Self::Failed(text.into())
     }
 
+    /// The code of a wrong use.
+    pub(super) const USAGE: u8 = 2;
+
+    /// Why, on one line.
+    pub(super) fn text(&self) -> String {
+        let (Self::Usage(text) | Self::Failed(text)) = self;
+        text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
+    }
+
     /// Tells, and gives the code.
     pub(super) fn exit(self) -> ExitCode {
-        let (text, code) = match self {
-            Self::Usage(text) => (text, 2),
-            Self::Failed(text) => (text, 1),
-        };
-        output::complain(&format!("weave: {}", text.trim_end()));
-        ExitCode::from(code)
+        output::complain(&format!("weave: {}", self.text()));
+        ExitCode::from(match self {
+            Self::Usage(_) => Self::USAGE,
+            Self::Failed(_) => 1,
+        })
     }
 }
 
-/// With all its causes on one line.
+/// With all its causes, but for those that an error before names already.
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        Self::Failed(format!("{error:#}"))
+        let mut text = String::new();
+        for cause in error.chain().map(ToString::to_string) {
+            if text.is_empty() {
+                text = cause;
+            } else if !text.contains(&cause) {
+                text = format!("{text}: {cause}");
+            }
+        }
+        Self::Failed(text)
     }
 }
 
@@ -55,5 +71,25 @@ impl From<crate::http::ClientError> for Failure {
 impl From<crate::daemon::InstanceError> for Failure {
     fn from(error: crate::daemon::InstanceError) -> Self {
         Self::Failed(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn causes_are_told_once_and_on_one_line() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot open x: {source}")]
+        struct Both {
+            source: std::io::Error,
+        }
+        let source = std::io::Error::other("no\n");
+        let error = Err::<(), _>(Both { source }).context("cannot start").unwrap_err();
+        assert_eq!(Failure::from(error).text(), "cannot start: cannot open x: no");
+        assert_eq!(Failure::failed("a\n\nb\n").text(), "a; b");
     }
 }

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::failure::Failure;
 use super::remote::Remote;
+use super::targets;
 
 /// Arguments of `weave forget`.
 #[derive(Debug, Args)]
@@ -17,6 +18,7 @@ pub(super) struct Forget {
 
 impl Forget {
     pub(super) fn run(self) -> Result<(), Failure> {
+        targets::check(&self.peers)?;
         let fields: Vec<_> = self.peers.iter().map(|peer| ("peer", peer.as_str())).collect();
         self.remote.ask(async |client| client.post("/forget", &fields).await.map(drop))
     }

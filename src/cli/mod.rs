@@ -4,6 +4,7 @@
 
 mod attach;
 mod bool_flag;
+mod bridge_name;
 mod connect;
 mod detach;
 mod failure;
@@ -18,6 +19,7 @@ mod router;
 mod state_args;
 mod status;
 mod stop;
+mod targets;
 mod version;
 
 use std::ffi::OsString;

@@ -5,6 +5,7 @@ use std::io;
 
 use clap::Args;
 
+use super::bridge_name;
 use super::failure::Failure;
 use super::output;
 use super::state_args::StateArgs;
@@ -19,6 +20,7 @@ pub(super) struct Reset {
     force: bool,
     /// The bridge to remove.
     #[arg(long, default_value = weave_host::BRIDGE_NAME, value_name = "NAME")]
+    #[arg(value_parser = bridge_name::parse)]
     weave_bridge: String,
     #[command(flatten)]
     state: StateArgs,

@@ -9,16 +9,17 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args};
-use weave_core::mesh::{Config, DEFAULT_PORT, Mesh, Password, PeerName, Subnet, Uid};
-use weave_core::time::Instant;
+use weave_core::mesh::{DEFAULT_PORT, Password, PeerName, Subnet};
 use weave_core::wire::MacAddress;
 
 use super::bool_flag;
+use super::bridge_name;
 use super::failure::Failure;
 use super::later::LaterFlags;
 use super::output;
 use super::remote;
 use super::state_args::StateArgs;
+use super::targets;
 use crate::daemon::{self, Capture, Peers, Readiness, Settings, VERSION};
 use crate::http::Address;
 use crate::log::{self, LogLevel};
@@ -86,6 +87,7 @@ pub(super) struct Router {
     mtu: u32,
     /// Name of the bridge.
     #[arg(long, value_name = "NAME", default_value = weave_host::BRIDGE_NAME)]
+    #[arg(value_parser = bridge_name::parse)]
     weave_bridge: String,
     /// How frames get from the bridge to the router.
     #[arg(long, value_enum, default_value_t = Capture::Auto)]
@@ -164,6 +166,16 @@ fn optional_address(text: &str) -> Result<OptionalAddress, String> {
 
 impl Router {
     pub(super) fn run(self) -> Result<(), Failure> {
+        let tell_launcher = self.tell_launcher;
+        let result = self.start();
+        if let (true, Err(failure)) = (tell_launcher, &result) {
+            // Once it was ready, nobody reads this any more.
+            output::print(&format!("{}\n", failure.text()));
+        }
+        result
+    }
+
+    fn start(self) -> Result<(), Failure> {
         if self.version {
             output::print(&format!("weave {VERSION}\n"));
             return Ok(());
@@ -227,14 +239,11 @@ impl Router {
         if self.resume && !self.peers.is_empty() {
             return Err(Failure::usage("--resume takes the peers of the last time: give none"));
         }
-        check_targets(&self.peers)?;
+        targets::check(&self.peers)?;
         if let Some(name) = self.name.filter(|name| !names_a_machine(*name)) {
             return Err(Failure::usage(format!(
                 "--name {name}: not a name that a machine can have"
             )));
-        }
-        if self.weave_bridge.is_empty() || self.weave_bridge.len() > 15 {
-            return Err(Failure::usage("--weave-bridge: a name has 1 to 15 characters"));
         }
         Ok(Settings {
             password: self.password()?,
@@ -298,16 +307,6 @@ fn read_secret(file: &Path) -> Result<String, Failure> {
 /// The name becomes the Ethernet address of the bridge, so that it must be one of a station.
 fn names_a_machine(name: PeerName) -> bool {
     name != PeerName::UNKNOWN && !MacAddress(name.to_bytes()).is_multicast()
-}
-
-/// Asks a mesh that never runs.
-fn check_targets(peers: &[String]) -> Result<(), Failure> {
-    let config = Config::new(PeerName::UNKNOWN, Uid(1));
-    let mut mesh = Mesh::new(config, [0; 32], Instant::ORIGIN);
-    mesh.connect(Instant::ORIGIN, peers, false).map_err(|errors| {
-        let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
-        Failure::usage(texts.join("; "))
-    })
 }
 
 fn host_name() -> String {

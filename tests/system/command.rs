@@ -151,6 +151,18 @@ fn a_damaged_state_is_set_aside() -> Result<()> {
 }
 
 #[test]
+fn relative_paths_are_those_of_who_launches() -> Result<()> {
+    let lab = Lab::new(BINARY)?;
+    let host = lab.host("h1")?;
+    let mut command = command(&host, "launch --db-prefix here --capture none");
+    let output = command.current_dir(host.directory()).output()?;
+    ensure!(output.status.success(), "{output:?}");
+    assert!(host.directory().join("heredata.redb").exists());
+    succeed(&host, &format!("stop --db-prefix {}", host.directory().join("here").display()))?;
+    lab.finish()
+}
+
+#[test]
 fn a_killed_router_is_replaced_without_loss() -> Result<()> {
     let lab = Lab::new(BINARY)?;
     let host = lab.host("h1")?;

@@ -11,6 +11,7 @@ mod frames;
 mod identity;
 mod line;
 mod passwords;
+mod refusals;
 mod restart;
 mod ring;
 mod secrecy;
