@@ -18,7 +18,7 @@ use super::failure::Failure;
 use super::later::LaterFlags;
 use super::output;
 use super::remote;
-use super::state_args::StateArgs;
+use super::state_args::{StateArgs, absolute};
 use super::targets;
 use crate::daemon::{self, Capture, Peers, Readiness, Settings, VERSION};
 use crate::http::Address;
@@ -92,6 +92,10 @@ pub(super) struct Router {
     /// How frames get from the bridge to the router.
     #[arg(long, value_enum, default_value_t = Capture::Auto)]
     capture: Capture,
+    /// Write every frame that passes between bridge and router to this file, in pcap format, for
+    /// looking for faults. It grows without end.
+    #[arg(long, value_name = "FILE", value_parser = absolute)]
+    capture_file: Option<PathBuf>,
     /// Address for control: HOST:PORT, or the absolute path of a Unix socket; empty for none. By
     /// default what WEAVE_HTTP_ADDR says, or 127.0.0.1:6784.
     #[arg(long, value_name = "ADDRESS", value_parser = optional_address)]
@@ -245,6 +249,9 @@ impl Router {
                 "--name {name}: not a name that a machine can have"
             )));
         }
+        if self.capture == Capture::None && self.capture_file.is_some() {
+            return Err(Failure::usage("--capture-file: with --capture none there is no port"));
+        }
         Ok(Settings {
             password: self.password()?,
             nickname: self.nickname.unwrap_or_else(host_name),
@@ -258,6 +265,7 @@ impl Router {
             weave_bridge: self.weave_bridge,
             mtu: (self.mtu != 0).then_some(self.mtu),
             capture: self.capture,
+            capture_file: self.capture_file,
             capture_buffer: usize::from(self.bufsz) << 20,
             http_address: match self.http_addr {
                 Some(OptionalAddress(address)) => address,

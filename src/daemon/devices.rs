@@ -1,7 +1,9 @@
 //! The bridge, the port on it, and the threads that move frames.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,7 +16,7 @@ use weave_host::{
     BridgeClaim, BridgeConfig, Condition, Origin, PortNames, automatic_mtu, condition, join,
     prepare_bridge, prepare_capture_pair, remove_bridge, remove_capture_pair,
 };
-use weave_sleeve::port::{PacketPort, Port, PortCounters, TapPort};
+use weave_sleeve::port::{PacketPort, PcapWriter, Port, PortCounters, RecordedPort, TapPort};
 use weave_sleeve::{Clock, DataThread, ReceiverCounters, Sleeve};
 
 use super::settings::{Capture, Settings};
@@ -32,6 +34,8 @@ pub(super) struct Devices {
     clock: Clock,
     report: PortReport,
     plugged: Option<Plugged>,
+    /// Writes down what passes the port.
+    recorder: Option<PcapWriter>,
     /// What is removed again unless the router gets ready; none once it is.
     made: Option<Vec<Made>>,
     _claim: Option<BridgeClaim>,
@@ -126,6 +130,7 @@ impl Devices {
             clock: clock.clone(),
             report: PortReport { socket: sleeve.counters(), ..PortReport::default() },
             plugged: None,
+            recorder: None,
             made: Some(Vec::new()),
             _claim: None,
         };
@@ -134,6 +139,7 @@ impl Devices {
             devices.threads = vec![devices.receiving(Box::new(Nowhere))?];
             return Ok(devices);
         }
+        devices.recorder = settings.capture_file.as_deref().map(record_to).transpose()?;
         let name_of_bridge = &settings.weave_bridge;
         devices._claim = Some(BridgeClaim::acquire(name_of_bridge)?);
         let (bridge, origin) = prepare(settings, name)?;
@@ -236,7 +242,10 @@ impl Devices {
         tracing::info!("Sniffing traffic on {}", opened.interface);
         *self.report.lock() = opened.interface;
         plugged.device = opened.device;
-        Ok(opened.port)
+        Ok(match self.recorder.clone() {
+            Some(recorder) => Box::new(RecordedPort::new(opened.port, recorder)),
+            None => opened.port,
+        })
     }
 
     /// Starts the threads that use this port.
@@ -288,6 +297,18 @@ fn prepare(settings: &Settings, name: PeerName) -> Result<(BridgeConfig, Origin)
         Origin::Adopted => tracing::info!(mtu, "adopted bridge {bridge}"),
     }
     Ok((config, origin))
+}
+
+/// A file that only its owner may read: what containers say to each other is in it.
+fn record_to(path: &Path) -> Result<PcapWriter> {
+    let open = || {
+        let mut options = File::options();
+        let file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        PcapWriter::new(Box::new(BufWriter::new(file)))
+    };
+    let writer = open().with_context(|| format!("cannot write {}", path.display()))?;
+    tracing::warn!("every frame is written to {}, which grows without end", path.display());
+    Ok(writer)
 }
 
 /// A port that is on the bridge.

@@ -23,6 +23,8 @@ pub(crate) struct Settings {
     /// The largest packet of a container; automatic if none.
     pub(crate) mtu: Option<u32>,
     pub(crate) capture: Capture,
+    /// Where to write what passes the port, as pcap.
+    pub(crate) capture_file: Option<PathBuf>,
     /// Of the packet socket, in bytes.
     pub(crate) capture_buffer: usize,
     pub(crate) http_address: Option<Address>,

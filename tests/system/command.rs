@@ -163,6 +163,33 @@ fn relative_paths_are_those_of_who_launches() -> Result<()> {
 }
 
 #[test]
+fn what_passes_the_port_is_recorded() -> Result<()> {
+    let lab = Lab::new(BINARY)?;
+    let host = lab.host("h1")?;
+    let recorded = lab.directory().join("recorded.pcap");
+    let option = format!("--capture-file={}", recorded.display());
+    let router = host.router(RouterOptions::new().argument(&option))?;
+    let container = host.container("c1", "10.32.0.1/12")?;
+    // Nobody has that address: the question for it goes to all, and so through the port.
+    let ask = || container.ping("10.32.0.77", 1, "");
+    let questions = || {
+        let path = recorded.display().to_string();
+        let shown = weave_testbed::run("tcpdump", &["-n", "-r", &path, "arp"]).unwrap_or_default();
+        shown.matches("who-has 10.32.0.77").count()
+    };
+    let within = Duration::from_secs(20);
+    eventually("a question in the file", within, || ask().is_ok() && questions() > 0)?;
+    host.namespace.ip("link del vethwe-tap")?;
+    router.wait_log("vethwe-tap is new", within)?;
+    let before = questions();
+    eventually("a later one", within, || ask().is_ok() && questions() > before)?;
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&recorded)?.permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    router.stop()?;
+    lab.finish()
+}
+
+#[test]
 fn a_killed_router_is_replaced_without_loss() -> Result<()> {
     let lab = Lab::new(BINARY)?;
     let host = lab.host("h1")?;

@@ -51,6 +51,7 @@ fn every_refusal_is_one_line() -> Result<()> {
         (2, "launch --trusted-subnets x", "is not a network"),
         (2, "launch --http-addr x", "neither HOST:PORT"),
         (2, "launch --capture nothing", "nothing"),
+        (2, "launch --capture none --capture-file x", "there is no port"),
         (2, "launch --password=", "--password"),
         (2, "launch --password x --password-file y", "cannot be used with"),
         (2, "launch --password-file /dev/null", "there is no password"),

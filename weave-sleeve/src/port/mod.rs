@@ -48,6 +48,24 @@ pub trait Port: Send {
     fn counters(&self) -> Arc<PortCounters>;
 }
 
+impl<P: Port + ?Sized> Port for Box<P> {
+    fn capture(&mut self) -> io::Result<Box<dyn Capture>> {
+        (**self).capture()
+    }
+
+    fn injector(&self) -> io::Result<Box<dyn Inject + Send>> {
+        (**self).injector()
+    }
+
+    fn offloads(&self) -> Offloads {
+        (**self).offloads()
+    }
+
+    fn counters(&self) -> Arc<PortCounters> {
+        (**self).counters()
+    }
+}
+
 /// What a device hands over undone. What it cannot is done by the kernel before, which costs
 /// only speed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -10,7 +10,7 @@
 
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use weave_core::switch::{Frame, Inject};
@@ -22,9 +22,12 @@ const VERSION: [u16; 2] = [2, 4];
 const SNAP_LENGTH: u32 = 262_144;
 const LINK_TYPE_ETHERNET: u32 = 1;
 
-/// Writes frames to a pcap file. After an error it writes nothing more.
+/// Writes frames to a pcap file. After an error it writes nothing more. Clones write to the same
+/// file.
+#[derive(Clone)]
 pub struct PcapWriter {
-    output: Option<Box<dyn Write + Send>>,
+    /// None after an error.
+    output: Arc<Mutex<Option<Box<dyn Write + Send>>>>,
 }
 
 impl PcapWriter {
@@ -40,12 +43,13 @@ impl PcapWriter {
         header.extend(SNAP_LENGTH.to_be_bytes());
         header.extend(LINK_TYPE_ETHERNET.to_be_bytes());
         output.write_all(&header)?;
-        Ok(Self { output: Some(output) })
+        Ok(Self { output: Arc::new(Mutex::new(Some(output))) })
     }
 
     /// Writes a frame that passed at this time since 1970.
-    pub fn write(&mut self, at: Duration, frame: &[u8]) {
-        let Some(output) = &mut self.output else { return };
+    pub fn write(&self, at: Duration, frame: &[u8]) {
+        let mut place_of_output = self.lock();
+        let Some(output) = &mut *place_of_output else { return };
         let length = u32::try_from(frame.len()).unwrap_or(u32::MAX).min(SNAP_LENGTH);
         // Thirty-two bits of seconds last until 2106.
         let seconds = u32::try_from(at.as_secs()).unwrap_or(u32::MAX);
@@ -63,33 +67,39 @@ impl PcapWriter {
             .and_then(|()| output.write_all(frame.get(..length as usize).unwrap_or_default()));
         if let Err(error) = written {
             tracing::warn!(%error, "cannot write the capture file any more");
-            self.output = None;
+            *place_of_output = None;
         }
     }
 
-    fn flush(&mut self) {
-        if let Some(output) = &mut self.output {
+    /// Now.
+    fn record(&self, frame: &Frame<'_>) {
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.write(at, frame.bytes);
+    }
+
+    /// An error comes again with the next frame.
+    fn flush(&self) {
+        if let Some(output) = &mut *self.lock() {
             let _ = output.flush();
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Box<dyn Write + Send>>> {
+        self.output.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A port whose frames, in both directions, are written to a file.
 pub struct RecordedPort<P> {
     inner: P,
-    writer: Arc<Mutex<PcapWriter>>,
+    writer: PcapWriter,
 }
 
 impl<P: Port> RecordedPort<P> {
     /// Records a port.
-    pub fn new(inner: P, writer: PcapWriter) -> Self {
-        Self { inner, writer: Arc::new(Mutex::new(writer)) }
+    pub const fn new(inner: P, writer: PcapWriter) -> Self {
+        Self { inner, writer }
     }
-}
-
-fn record(writer: &Mutex<PcapWriter>, frame: &Frame<'_>) {
-    let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    writer.lock().unwrap_or_else(PoisonError::into_inner).write(at, frame.bytes);
 }
 
 impl<P: Port> Port for RecordedPort<P> {
@@ -114,7 +124,7 @@ impl<P: Port> Port for RecordedPort<P> {
 
 struct RecordedCapture {
     inner: Box<dyn Capture>,
-    writer: Arc<Mutex<PcapWriter>>,
+    writer: PcapWriter,
 }
 
 impl Capture for RecordedCapture {
@@ -125,11 +135,11 @@ impl Capture for RecordedCapture {
     fn capture(&mut self, each: &mut dyn FnMut(Frame<'_>)) -> io::Result<More> {
         let writer = &self.writer;
         let more = self.inner.capture(&mut |frame| {
-            record(writer, &frame);
+            writer.record(&frame);
             each(frame);
         });
         if more.as_ref().is_ok_and(|more| *more == More::No) {
-            writer.lock().unwrap_or_else(PoisonError::into_inner).flush();
+            writer.flush();
         }
         more
     }
@@ -137,18 +147,18 @@ impl Capture for RecordedCapture {
 
 struct RecordedInjector {
     inner: Box<dyn Inject + Send>,
-    writer: Arc<Mutex<PcapWriter>>,
+    writer: PcapWriter,
 }
 
 impl Inject for RecordedInjector {
     fn inject(&mut self, frame: Frame<'_>) {
-        record(&self.writer, &frame);
+        self.writer.record(&frame);
         self.inner.inject(frame);
     }
 
     fn flush(&mut self) {
         self.inner.flush();
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner).flush();
+        self.writer.flush();
     }
 }
 
@@ -177,7 +187,7 @@ mod tests {
     #[test]
     fn the_file_is_as_the_format_says() {
         let output = Output::default();
-        let mut writer = PcapWriter::new(Box::new(output.clone())).unwrap();
+        let writer = PcapWriter::new(Box::new(output.clone())).unwrap();
         writer.write(Duration::new(0x0102, 3), &[9; 14]);
         let expected = "a1b23c4d000200040000000000000000000400000000000100000102000000030000000e\
                         0000000e0909090909090909090909090909";
@@ -187,7 +197,7 @@ mod tests {
     #[test]
     fn a_full_disk_ends_the_recording_and_nothing_else() {
         let output = Output::default();
-        let mut writer = PcapWriter::new(Box::new(output.clone())).unwrap();
+        let writer = PcapWriter::new(Box::new(output.clone())).unwrap();
         for _ in 0..10 {
             writer.write(Duration::ZERO, &[9; 60]);
         }
