@@ -1,11 +1,117 @@
 //! Events as log lines, in the shapes that people search for (spec cli-http.md, section 9).
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
 
-use crate::mesh::{self, PeerName};
+use crate::mesh::{self, ConnectionError, PeerName, Source};
 use crate::router::Event;
+use crate::time::Instant;
 
-pub(super) fn event(event: &Event) {
+/// Failed handshakes of one source are told once in this time, and then summed up.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// Sources that are told apart; what all others do is summed up as one.
+const MAX_SOURCES: usize = 64;
+
+/// Writes events, and sums up those that anybody can bring about.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    failures: BTreeMap<(Option<Source>, Severity), Failures>,
+}
+
+/// What an operator makes of a failed handshake.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Severity {
+    /// Something that is no router, or no neighbour.
+    Noise,
+    /// Two routers with different passwords.
+    Password,
+}
+
+/// Failed handshakes of one source since one was told.
+#[derive(Debug)]
+struct Failures {
+    told_at: Instant,
+    untold: u64,
+    /// The last of them.
+    address: SocketAddr,
+    error: String,
+}
+
+impl Log {
+    pub(super) fn event(&mut self, now: Instant, event: &Event) {
+        match event {
+            Event::Mesh(mesh::Event::ConnectionEnded { peer: None, address, error, .. })
+                if !matches!(error, ConnectionError::Dial(_)) =>
+            {
+                self.handshake_failed(now, *address, error);
+            }
+            event => tell(event),
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is wanted next.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let untold = self.failures.values().filter(|failures| failures.untold > 0);
+        untold.map(|failures| failures.told_at + INTERVAL).min()
+    }
+
+    /// Sums up what is due.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        for ((source, severity), failures) in &mut self.failures {
+            let Failures { told_at, untold, address, error } = failures;
+            if *untold == 0 || now < *told_at + INTERVAL {
+                continue;
+            }
+            let seconds = now.saturating_since(*told_at).as_secs();
+            let whose = if source.is_some() { "this address" } else { "many addresses" };
+            severity.write(format_args!(
+                "->[{address}] {untold} more handshakes with {whose} failed in {seconds} s, the last: {error}"
+            ));
+            (*told_at, *untold) = (now, 0);
+        }
+    }
+
+    fn handshake_failed(&mut self, now: Instant, address: SocketAddr, error: &ConnectionError) {
+        let severity = match error {
+            ConnectionError::Handshake(error) if error.is_about_passwords() => Severity::Password,
+            _ => Severity::Noise,
+        };
+        let is_over = |failures: &Failures| {
+            failures.untold == 0 && now.saturating_since(failures.told_at) >= INTERVAL
+        };
+        let mut key = (Some(Source::of(address.ip())), severity);
+        if self.failures.len() >= MAX_SOURCES && !self.failures.contains_key(&key) {
+            self.failures.retain(|_, failures| !is_over(failures));
+            if self.failures.len() >= MAX_SOURCES {
+                key.0 = None;
+            }
+        }
+        if let Some(failures) = self.failures.get_mut(&key).filter(|failures| !is_over(failures)) {
+            failures.untold += 1;
+            failures.address = address;
+            failures.error = error.to_string();
+            return;
+        }
+        let error = error.to_string();
+        severity.write(format_args!(
+            "->[{address}] connection shutting down due to error during handshake: {error}"
+        ));
+        self.failures.insert(key, Failures { told_at: now, untold: 0, address, error });
+    }
+}
+
+impl Severity {
+    fn write(self, line: fmt::Arguments<'_>) {
+        match self {
+            Self::Noise => tracing::info!("{line}"),
+            Self::Password => tracing::warn!("{line}"),
+        }
+    }
+}
+
+fn tell(event: &Event) {
     match event {
         Event::Mesh(event) => mesh_event(event),
         Event::OverlayInUse { peer, nickname, from, to, reason, .. } => {
@@ -34,7 +140,7 @@ pub(super) fn event(event: &Event) {
 }
 
 fn mesh_event(event: &mesh::Event) {
-    use mesh::{ConnectionError, Event};
+    use mesh::Event;
     match event {
         Event::ConnectionAdded { peer, nickname, address, version, .. } => {
             let remote = Named(*peer, nickname);
@@ -71,11 +177,8 @@ fn mesh_event(event: &mesh::Event) {
         } => {
             tracing::info!("->[{address}] error during connection attempt: {error}");
         }
-        Event::ConnectionEnded { peer: None, address, error, .. } => {
-            tracing::info!(
-                "->[{address}] connection shutting down due to error during handshake: {error}"
-            );
-        }
+        // Failed handshakes, which are summed up.
+        Event::ConnectionEnded { peer: None, .. } => {}
         Event::ResolveFailed { target, error } => {
             tracing::warn!("->[{target}] error during connection attempt: {error}");
         }
@@ -110,6 +213,40 @@ impl fmt::Display for Named<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mesh::HandshakeError;
+
+    fn failed(log: &mut Log, seconds: u64, host: u8, error: HandshakeError) {
+        let now = Instant::since_origin(Duration::from_secs(seconds));
+        let address = SocketAddr::from(([192, 0, 2, host], 4711));
+        log.handshake_failed(now, address, &ConnectionError::Handshake(error));
+    }
+
+    #[test]
+    fn failures_of_one_source_are_one_line_a_minute_whatever_it_does() {
+        let mut log = Log::default();
+        for second in 0..59 {
+            failed(&mut log, second, 1, HandshakeError::EncryptionFlag(7));
+        }
+        let untold = |log: &Log| log.failures.values().map(|f| f.untold).collect::<Vec<_>>();
+        assert_eq!(untold(&log), [58]);
+        failed(&mut log, 59, 1, HandshakeError::WrongPassword);
+        assert_eq!(untold(&log), [58, 0], "what needs somebody to look is told all the same");
+        let due = log.poll_timeout().unwrap();
+        assert_eq!(due, Instant::since_origin(INTERVAL));
+        log.handle_timeout(due);
+        assert_eq!(untold(&log), [0, 0]);
+        assert_eq!(log.poll_timeout(), None);
+    }
+
+    #[test]
+    fn many_sources_take_bounded_memory_and_lines() {
+        let mut log = Log::default();
+        for host in 0..=255 {
+            failed(&mut log, 1, host, HandshakeError::EncryptionFlag(7));
+        }
+        assert_eq!(log.failures.len(), MAX_SOURCES + 1);
+        assert_eq!(log.failures[&(None, Severity::Noise)].untold, 256 - 64 - 1);
+    }
 
     #[test]
     fn nicknames_cannot_forge_lines() {

@@ -8,7 +8,7 @@
 //!
 //! ```text
 //!   sockets ──ready──▶ queue ─┐                     ┌─▶ write (in batches per connection)
-//!   listener ────────────────┤                      ├─▶ dial, look up names (tasks of their own)
+//!   listener ──▶ lobby ──────┤                      ├─▶ dial, look up names (tasks of their own)
 //!   timer ───────────────────┼──▶ Router ──outputs──┼─▶ log
 //!   links' wakers ───────────┤                      └─▶ publish the forwarding table
 //!   Handle::with ────────────┘
@@ -17,6 +17,7 @@
 mod clock;
 mod connection;
 mod dial;
+mod lobby;
 mod log;
 mod ready;
 mod shell;
@@ -40,8 +41,9 @@ use shell::Shell;
 /// Waiting requests of [`Handle`]s; more wait at the sender.
 const REQUESTS: usize = 64;
 
-/// Connections the kernel holds while the accept limit makes them wait.
-const BACKLOG: u32 = 128;
+/// Connections the kernel holds until the task comes round to them; it may cut this down to
+/// `net.core.somaxconn`, by default 4096.
+const BACKLOG: u32 = 1024;
 
 /// How a router is run.
 #[derive(Clone, Debug)]

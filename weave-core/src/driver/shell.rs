@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -14,9 +15,11 @@ use tokio::time::sleep_until;
 use super::clock::Clock;
 use super::connection::{Connection, Progress};
 use super::dial::{Found, dial, resolve};
+use super::lobby::Lobby;
+use super::log::Log;
 use super::ready::Ready;
-use super::{Request, Settings, log};
-use crate::mesh::ConnectionId;
+use super::{Request, Settings};
+use crate::mesh::{ConnectionId, Source};
 use crate::router::{Output, Router};
 use crate::switch::Waker;
 use crate::time::Instant;
@@ -30,6 +33,9 @@ const READS_PER_TURN: usize = 4;
 /// Connections served before timers, requests and the listener are looked at again.
 const CONNECTIONS_PER_TURN: usize = 64;
 
+/// Connections taken from the listener before anything else gets its turn.
+const ACCEPTS_PER_TURN: usize = 64;
+
 /// How long to leave the listener alone after an error, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -38,7 +44,13 @@ pub(super) struct Shell {
     settings: Settings,
     clock: Clock,
     listener: TcpListener,
-    accept_at: Instant,
+    /// When the listener is looked at again.
+    listen_at: Instant,
+    /// Accepted connections that wait for their handshake.
+    lobby: Lobby<Arrival>,
+    /// When the first of them may begin it.
+    admit_at: Instant,
+    log: Log,
     ready: Arc<Ready>,
     connections: BTreeMap<ConnectionId, Connection>,
     /// Those with something new to write.
@@ -48,6 +60,13 @@ pub(super) struct Shell {
     buffer: Box<[u8]>,
     /// Dropped last: then whoever waits for the end knows that all the rest is gone.
     requests: mpsc::Receiver<Request>,
+}
+
+/// A connection in the lobby.
+struct Arrival {
+    stream: TcpStream,
+    local: SocketAddr,
+    remote: SocketAddr,
 }
 
 impl Shell {
@@ -66,7 +85,10 @@ impl Shell {
             settings,
             clock,
             listener,
-            accept_at: Instant::ORIGIN,
+            listen_at: Instant::ORIGIN,
+            lobby: Lobby::new(),
+            admit_at: Instant::ORIGIN,
+            log: Log::default(),
             requests,
             ready,
             connections: BTreeMap::new(),
@@ -79,13 +101,17 @@ impl Shell {
 
     pub(super) async fn run(mut self) {
         loop {
+            self.admit();
             self.carry_out();
             let now = self.clock.now();
-            let accepting = self.accept_at <= now;
-            let wake_at = [self.router.poll_timeout(), (!accepting).then_some(self.accept_at)]
-                .into_iter()
-                .flatten()
-                .min();
+            let listening = self.listen_at <= now;
+            let deadlines = [
+                self.router.poll_timeout(),
+                (!listening).then_some(self.listen_at),
+                (!self.lobby.is_empty()).then_some(self.admit_at),
+                self.log.poll_timeout(),
+            ];
+            let wake_at = deadlines.into_iter().flatten().min();
             let timer = async {
                 match wake_at {
                     Some(at) => sleep_until(self.clock.at(at)).await,
@@ -97,16 +123,12 @@ impl Shell {
                 () = timer => {
                     let now = self.clock.now();
                     self.router.handle_timeout(now);
+                    self.log.handle_timeout(now);
                 }
-                accepted = self.listener.accept(), if accepting => match accepted {
-                    Ok((stream, _)) => self.handle_accepted(stream),
-                    // A neighbour that changed its mind before its turn came.
-                    Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot accept connections");
-                        self.accept_at = self.clock.now() + ACCEPT_PAUSE;
-                    }
-                },
+                accepted = self.listener.accept(), if listening => {
+                    self.handle_accepted(accepted);
+                    self.accept_more();
+                }
                 Some(Ok(found)) = self.tasks.join_next() => self.handle_found(found),
                 request = self.requests.recv() => match request {
                     Some(Request::Run(run)) => run(&mut self.router, self.clock.now()),
@@ -204,19 +226,56 @@ impl Shell {
                 Output::Resolve { target, host } => {
                     self.tasks.spawn(resolve(target, host));
                 }
-                Output::Event(event) => log::event(&event),
+                Output::Event(event) => self.log.event(self.clock.now(), &event),
             }
         }
     }
 
-    fn handle_accepted(&mut self, stream: TcpStream) {
-        let now = self.clock.now();
+    /// Takes what else the kernel has, so that nobody waits behind the crowd there.
+    fn accept_more(&mut self) {
+        for _ in 1..ACCEPTS_PER_TURN {
+            let mut context = Context::from_waker(std::task::Waker::noop());
+            let Poll::Ready(accepted) = self.listener.poll_accept(&mut context) else { return };
+            self.handle_accepted(accepted);
+        }
+    }
+
+    fn handle_accepted(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) {
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            // A neighbour that changed its mind before its turn came.
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => return,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections");
+                self.listen_at = self.clock.now() + ACCEPT_PAUSE;
+                return;
+            }
+        };
         // A connection that is gone already is none.
         let Ok((local, remote)) = addresses(&stream) else { return };
-        tracing::info!("->[{remote}] connection accepted");
-        let id = self.router.handle_accepted(now, local, remote);
-        self.accept_at = self.router.accept_allowed_at(now);
-        self.adopt(id, stream);
+        let arrival = Arrival { stream, local, remote };
+        if let Some(gone) = self.lobby.enter(Source::of(remote.ip()), arrival) {
+            // Nothing of it stays in the kernel either; if that cannot be had, no matter.
+            let _unset = gone.stream.set_zero_linger();
+            self.router.update(self.clock.now(), |mesh| mesh.count_turned_away());
+        }
+    }
+
+    /// Lets those in the lobby in whose time has come.
+    fn admit(&mut self) {
+        let now = self.clock.now();
+        while self.admit_at <= now
+            && let Some(Arrival { stream, local, remote }) = self.lobby.call()
+        {
+            // It may have gone while it waited; then its turn is the next one's.
+            if addresses(&stream).is_err() {
+                continue;
+            }
+            tracing::debug!("->[{remote}] connection accepted");
+            let id = self.router.handle_accepted(now, local, remote);
+            self.admit_at = self.router.accept_allowed_at(now);
+            self.adopt(id, stream);
+        }
     }
 
     fn handle_found(&mut self, found: Found) {

@@ -180,3 +180,38 @@ async fn a_flood_does_not_starve_others() {
     wait(one.shut_down()).await;
     flooding.join().unwrap();
 }
+
+#[tokio::test]
+async fn a_crowd_at_the_door_does_not_keep_others_out() {
+    let one = node(1);
+    let address = one.address();
+    let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let crowd: Vec<_> = (0..2)
+        .map(|_| {
+            let over = Arc::clone(&over);
+            std::thread::spawn(move || {
+                let mut open = std::collections::VecDeque::new();
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    let Ok(mut stream) = TcpStream::connect(address) else { continue };
+                    // If it was reset already, the better.
+                    let _unsent = stream.write_all(b"GET / HTTP/1.1\r\n\r\n");
+                    open.push_back(stream);
+                    open.drain(..open.len().saturating_sub(50));
+                }
+            })
+        })
+        .collect();
+    until(&one, |report| report.mesh.counters.turned_away > 200).await;
+
+    let clock = Clock::start();
+    let settings = Settings { listen: ([127, 0, 0, 2], 0).into(), ..Settings::default() };
+    let two = start(router(2, clock), settings, clock).unwrap();
+    let before = one.report().await.unwrap().mesh.counters.handshakes_failed;
+    two.connect(vec![address.to_string()], false).await.unwrap().unwrap();
+    until(&one, |report| established(report) == 1).await;
+    let during = one.report().await.unwrap().mesh.counters.handshakes_failed - before;
+    over.store(true, std::sync::atomic::Ordering::Relaxed);
+    crowd.into_iter().for_each(|thread| thread.join().unwrap());
+    // Twenty are let in in a second: had it waited behind the crowd, there would be hundreds.
+    assert!(during < 20, "{during}");
+}

@@ -1,5 +1,7 @@
-//! How fast connections are accepted (spec mesh.md, section 2): a token bucket.
+//! How fast connections are accepted (spec mesh.md, section 2): a token bucket. And in which order,
+//! so that whoever opens many does not keep others waiting.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use crate::time::Instant;
@@ -49,6 +51,21 @@ impl AcceptLimit {
     }
 }
 
+/// Who opens a connection, as far as one can tell before the handshake: an IPv4 address, or the
+/// /64 of an IPv6 one, all of which one host may use.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Source(IpAddr);
+
+impl Source {
+    /// The source of a connection from this address.
+    pub fn of(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V4(address) => address.into(),
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +104,15 @@ mod tests {
             allowed
         });
         assert_eq!(burst.count(), 20);
+    }
+
+    #[test]
+    fn an_ipv6_host_is_one_source_whatever_address_it_makes_up() {
+        let of = |text: &str| Source::of(text.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::2:3:4:5"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("192.0.2.2"), of("192.0.2.1"));
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub(super) struct Connection {
     pub(super) heard_at: Instant,
     /// When the peer must have done what the phase waits for.
     pub(super) read_deadline: Instant,
+    /// Bytes of incomplete messages, as last counted.
+    pub(super) partial: usize,
     /// Bytes sent and not yet written.
     unsent: usize,
     /// When `unsent` last shrank, or grew from nothing.
@@ -121,6 +123,7 @@ impl Connection {
             phase: Phase::Dialling,
             heard_at: now,
             read_deadline: now + DIAL_TIMEOUT,
+            partial: 0,
             unsent: 0,
             progress_at: now,
             armed: None,
@@ -142,6 +145,7 @@ impl Connection {
             phase: Phase::Handshaking { handshake: Box::new(handshake), past_header: false },
             heard_at: now,
             read_deadline: now + HEADER_TIMEOUT,
+            partial: 0,
             unsent: 0,
             progress_at: now,
             armed: None,

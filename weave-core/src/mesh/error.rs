@@ -42,6 +42,16 @@ pub enum ConnectionError {
     /// More was waiting to be sent than a connection may hold.
     #[error("peer reads too slowly: {0} bytes wait to be sent")]
     Backlog(usize),
+    /// It kept most of the memory for incomplete messages of all connections, and that ran out.
+    #[error(
+        "incomplete messages of all connections exceed {budget} bytes, and this one holds {held}"
+    )]
+    Reassembly {
+        /// What it held.
+        held: usize,
+        /// What all may hold.
+        budget: usize,
+    },
     /// No transport works with this neighbour.
     #[error("no working transport: {0}")]
     Link(String),

@@ -14,7 +14,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use zeroize::Zeroizing;
 
-use super::features::{Features, FeaturesError};
+use super::features::{Features, FeaturesError, MAX_TEXT_LEN};
 use super::header::{HEADER_LEN, Header, HeaderError, Version};
 use super::key_exchange::{KeyExchange, LowOrderKey, PUBLIC_KEY_LEN};
 use super::session::{
@@ -22,9 +22,9 @@ use super::session::{
 };
 use super::{ConnectionUid, Password, SessionKey};
 
-/// The longest first message. Until the peer is known it gets no more memory than this; what
-/// routers send is a few hundred bytes.
-pub const MAX_FEATURES_MESSAGE_LEN: usize = 64 << 10;
+/// The longest first message: its text, and room for gob's lengths and the seal. Until the peer
+/// is known it gets no more memory than this; what routers send is a few hundred bytes.
+pub const MAX_FEATURES_MESSAGE_LEN: usize = MAX_TEXT_LEN + (2 << 10);
 
 const PLAIN: u8 = 0;
 const ENCRYPTED: u8 = 1;
@@ -144,6 +144,13 @@ pub enum HandshakeError {
     /// The peer says something about itself that no connection can be made with.
     #[error(transparent)]
     Features(#[from] FeaturesError),
+}
+
+impl HandshakeError {
+    /// Whether an operator has to look at the passwords of both sides.
+    pub const fn is_about_passwords(&self) -> bool {
+        matches!(self, Self::WrongPassword | Self::PasswordOnlyHere | Self::PasswordOnlyThere)
+    }
 }
 
 impl Handshake {

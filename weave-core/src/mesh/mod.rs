@@ -28,6 +28,7 @@ mod short_ids;
 mod subnet;
 mod update;
 
+pub use accept::Source;
 pub use clash::{Claimant, NameClash};
 pub use config::{Config, DEFAULT_CONNECTION_LIMIT, DEFAULT_PORT};
 pub use engine::Mesh;

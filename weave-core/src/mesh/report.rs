@@ -161,4 +161,12 @@ pub struct Counters {
     pub route_calculations: u64,
     /// Connections ended during the handshake to make room for newer ones.
     pub crowded_out: u64,
+    /// Connections closed before the handshake since too many waited for theirs.
+    pub turned_away: u64,
+    /// Handshakes that failed, timeouts aside.
+    pub handshakes_failed: u64,
+    /// Those of them that failed since the passwords differ, or only one side has one.
+    pub passwords_differed: u64,
+    /// Connections ended since incomplete messages took too much memory in all.
+    pub reassembly_exhausted: u64,
 }

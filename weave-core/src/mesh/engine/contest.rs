@@ -278,6 +278,7 @@ impl Mesh {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.part(self.now, error, Some((peer, nickname)));
             self.deadlines.arm(id, connection);
+            self.count_partial(id);
         }
     }
 

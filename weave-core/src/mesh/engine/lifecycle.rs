@@ -1,5 +1,6 @@
 //! Connections come and go (spec mesh.md, section 7).
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -7,6 +8,7 @@ use zeroize::Zeroizing;
 
 use super::contest::Verdict;
 use super::{Mesh, TcpSide};
+use crate::mesh::accept::Source;
 use crate::mesh::clash::{Claimant, NameClash};
 use crate::mesh::connection::{Connection, HEARTBEAT, Peered, Phase, READ_TIMEOUT, Stage};
 use crate::mesh::error::ConnectionError;
@@ -20,7 +22,7 @@ use crate::mesh::{
 };
 
 /// Inbound connections in the middle of their handshake. Honest ones need a few round trips;
-/// when there are more, the oldest make room.
+/// when there are more, the oldest from where most come from makes room.
 const MAX_HALF_OPEN: usize = 256;
 
 impl Mesh {
@@ -31,11 +33,16 @@ impl Mesh {
 
     pub(super) fn accept(&mut self, id: ConnectionId, local: SocketAddr, remote: SocketAddr) {
         let half_open = || self.connections.iter().filter(|(_, c)| c.is_half_open());
-        if half_open().count() >= MAX_HALF_OPEN
-            && let Some(oldest) = half_open().next().map(|(id, _)| *id)
-        {
-            self.counters.crowded_out += 1;
-            self.end(oldest, ConnectionError::CrowdedOut, TcpSide::Open);
+        if half_open().count() >= MAX_HALF_OPEN {
+            let mut sources: BTreeMap<Source, (usize, ConnectionId)> = BTreeMap::new();
+            for (id, connection) in half_open() {
+                sources.entry(Source::of(connection.remote.ip())).or_insert((0, *id)).0 += 1;
+            }
+            let crowd = sources.into_values().max_by_key(|(count, _)| *count);
+            if let Some((_, oldest)) = crowd {
+                self.counters.crowded_out += 1;
+                self.end(oldest, ConnectionError::CrowdedOut, TcpSide::Open);
+            }
         }
         self.shake_hands(id, local, remote, false);
     }
@@ -96,7 +103,20 @@ impl Mesh {
         match progress {
             Ok(Progress::Pending) => {}
             Ok(Progress::Done(established)) => self.meet(id, *established),
-            Err(error) => self.end(id, ConnectionError::Handshake(error), TcpSide::Open),
+            Err(error) => {
+                self.counters.handshakes_failed += 1;
+                let secret = error.is_about_passwords();
+                self.counters.passwords_differed += u64::from(secret);
+                let error = ConnectionError::Handshake(error);
+                // The peer needs what we sent to find the same error.
+                match self.connections.get_mut(&id).filter(|_| secret) {
+                    Some(connection) => {
+                        connection.part(self.now, error, None);
+                        self.deadlines.arm(id, connection);
+                    }
+                    None => self.end(id, error, TcpSide::Open),
+                }
+            }
         }
     }
 
@@ -226,6 +246,7 @@ impl Mesh {
         self.event(Event::ConnectionAdded { id, peer, nickname, address, outbound, version });
         // What came while the link was being made.
         self.read_messages(id);
+        self.count_partial(id);
     }
 
     /// Frames get through.
@@ -249,6 +270,7 @@ impl Mesh {
         let Some(mut connection) = self.connections.remove(&id) else { return };
         self.deadlines.disarm(id, &mut connection);
         self.ready.remove(&id);
+        self.partial -= connection.partial;
         if tcp == TcpSide::Open {
             self.outputs.push_back(Output::Close { id });
         }

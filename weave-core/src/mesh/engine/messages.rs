@@ -39,6 +39,7 @@ impl Mesh {
                 self.end(id, error, TcpSide::Open);
             }
         }
+        self.count_partial(id);
     }
 
     /// Deals with the messages that are complete.

@@ -14,6 +14,7 @@ mod deadlines;
 mod gaps;
 mod lifecycle;
 mod messages;
+mod reassembly;
 mod report;
 mod spread;
 mod sync;
@@ -86,6 +87,8 @@ pub struct Mesh {
     /// Connections that must end, once the present input has been dealt with.
     doomed: VecDeque<(ConnectionId, ConnectionError)>,
     deadlines: Deadlines,
+    /// Bytes of incomplete messages on all connections.
+    partial: usize,
     /// Connections that have to show that they work, by their peer.
     contests: BTreeMap<PeerName, Contest>,
     /// Connections that waited for the end of another one, which has come.
@@ -122,6 +125,7 @@ impl Mesh {
             ready: BTreeSet::new(),
             doomed: VecDeque::new(),
             deadlines: Deadlines::new(now + GOSSIP_INTERVAL),
+            partial: 0,
             contests: BTreeMap::new(),
             unopposed: VecDeque::new(),
             clashes: Clashes::default(),
@@ -151,6 +155,12 @@ impl Mesh {
         self.accept(id, local, remote);
         self.settle();
         id
+    }
+
+    /// Counts a TCP connection that the driver did not let wait for its handshake, since too many
+    /// did.
+    pub fn count_turned_away(&mut self) {
+        self.counters.turned_away += 1;
     }
 
     /// An [`Output::Dial`] succeeded.

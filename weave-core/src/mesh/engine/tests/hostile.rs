@@ -117,8 +117,11 @@ fn another_password_is_called_by_its_name() {
     let mut bench = Bench::with(|config| config.password = Password::new(PASSWORD));
     let id = bench.accept();
     assert!(bench.shake(id, features(2), Some("guess"), true).is_none());
+    assert!(!bench.closed.contains(&id), "a reset now could overtake what shows the other side");
+    bench.pass(2 * SECOND);
     let error = bench.end_of(id).unwrap().to_string();
     assert!(error.contains("is the password the same"), "{error}");
+    assert_eq!(bench.mesh.report().counters.passwords_differed, 1);
     assert!(!error.contains(PASSWORD));
 }
 
@@ -133,6 +136,63 @@ fn a_thousand_half_open_connections_keep_nobody_out() {
     unharmed(&bench, &by);
     bench.pass(11 * SECOND);
     assert_eq!(bench.mesh.connections.len(), 1, "all others have run out of time");
+}
+
+#[test]
+fn half_open_connections_make_room_where_most_come_from() {
+    let mut bench = Bench::new();
+    let local = SocketAddr::from(([10, 0, 0, 1], 6783));
+    let elsewhere = SocketAddr::from(([10, 0, 0, 99], 40000));
+    let patient = bench.mesh.handle_accepted(bench.now, local, elsewhere);
+    bench.drain();
+    for _ in 0..1000 {
+        bench.accept();
+    }
+    assert!(!bench.closed.contains(&patient));
+    bench.shake(patient, features(2), None, true).unwrap();
+    assert_eq!(bench.neighbours(), [2]);
+}
+
+#[test]
+fn what_is_sent_before_the_handshake_is_little() {
+    let mut bench = Bench::new();
+    let id = bench.accept();
+    bench.input(id, b"weave\x01\x02\x00\x00\x00\x50\x00");
+    let error = bench.end_of(id).unwrap().to_string();
+    assert!(error.contains("at most 18432 are allowed"), "{error}");
+}
+
+#[test]
+fn incomplete_messages_of_all_connections_share_one_budget() {
+    let mut bench = Bench::new();
+    let by = bystander(&mut bench);
+    let mut modest = bench.meet(features(8));
+    let frame = modest.session.seal(&Message::Gossip(&gossip("x", 8, &vec![0; 1 << 20]))).unwrap();
+    let (first, second) = frame.split_at(frame.len() / 2);
+    bench.input(modest.id, first);
+    let chunk = vec![0; 1 << 20];
+    for number in 10..200_u64 {
+        let remote = bench.meet(features(number));
+        // A message of 10 MiB, of which the end never comes.
+        bench.input(remote.id, &(10_u32 << 20).to_be_bytes());
+        for _ in 0..9 {
+            if !bench.is_closed(&remote) {
+                bench.input(remote.id, &chunk);
+            }
+        }
+        assert!(bench.mesh.partial <= reassembly::BUDGET);
+    }
+    let held: usize =
+        bench.mesh.connections.values().filter_map(|c| Some(c.peered()?.session.buffered())).sum();
+    assert_eq!(bench.mesh.partial, held);
+    let ended = bench.events.iter().filter(|event| {
+        let Event::ConnectionEnded { error, .. } = event else { return false };
+        matches!(error, ConnectionError::Reassembly { .. })
+    });
+    assert!(ended.count() > 150);
+    bench.input(modest.id, second);
+    unharmed(&bench, &by);
+    assert!(!bench.is_closed(&modest), "who holds little is left alone");
 }
 
 #[test]

@@ -1,0 +1,32 @@
+//! Memory for messages that have not come completely, over all connections.
+//!
+//! A message may have 10 MiB, and without a password anybody may open as many connections as are
+//! allowed and begin one on each.
+
+use super::{Mesh, TcpSide};
+use crate::mesh::error::ConnectionError;
+use crate::mesh::{ConnectionId, MAX_MESSAGE_LEN};
+
+/// For all of them together: the longest message for half a dozen neighbours at one time, and
+/// what our own routers send, at most 1 MiB, for dozens.
+pub(super) const BUDGET: usize = 64 << 20;
+const _: () = assert!(BUDGET > 4 * MAX_MESSAGE_LEN);
+
+impl Mesh {
+    /// Counts what a connection keeps of incomplete messages. If that is too much in all, the one
+    /// that keeps most has to go.
+    pub(super) fn count_partial(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let now = connection.peered().map_or(0, |peered| peered.session.buffered());
+        let before = std::mem::replace(&mut connection.partial, now);
+        self.partial = self.partial + now - before;
+        if self.partial <= BUDGET {
+            return;
+        }
+        let greediest = self.connections.iter().max_by_key(|(_, connection)| connection.partial);
+        let Some((&id, connection)) = greediest else { return };
+        let error = ConnectionError::Reassembly { held: connection.partial, budget: BUDGET };
+        self.counters.reassembly_exhausted += 1;
+        self.end(id, error, TcpSide::Open);
+    }
+}
