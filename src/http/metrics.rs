@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::Value;
 
-use super::Control;
+use super::{Control, help};
 use crate::status::{Connection, Report};
 
 pub(super) fn routes<C: Control>() -> Router<Arc<C>> {
@@ -97,8 +97,8 @@ fn render(report: &Report) -> String {
             dropped = dropped.value(&[("cause", cause)], as_f64(*value));
             continue;
         }
-        let metric =
-            Metric::new(format!("weave_{name}_total"), "counter", "Counted since the start.");
+        let help = help::of_counter(name).unwrap_or("Not described.");
+        let metric = Metric::new(format!("weave_{name}_total"), "counter", help);
         metrics.push(metric.value(&[], as_f64(*value)));
     }
     metrics.push(dropped);
@@ -139,14 +139,15 @@ fn links(connections: &[Connection]) -> Vec<Metric> {
         for (key, value) in &connection.counters {
             let Some((overlay, counter)) = key.split_once('.') else { continue };
             let metric = metrics.remove(counter).unwrap_or_else(|| {
-                Metric::new(
-                    format!("weave_link_{counter}_total"),
-                    "counter",
-                    "Counted by the links to neighbours.",
-                )
+                let help = help::of_link_counter(counter).unwrap_or("Not described.");
+                Metric::new(format!("weave_link_{counter}_total"), "counter", help)
             });
             // Two connections to one neighbour may exist for a moment, from other ports.
-            let labels = [("address", connection.address.as_str()), ("overlay", overlay)];
+            let labels = [
+                ("peer", connection.peer.as_str()),
+                ("address", connection.address.as_str()),
+                ("overlay", overlay),
+            ];
             metrics.insert(counter, metric.value(&labels, as_f64(*value)));
         }
     }
@@ -215,6 +216,7 @@ mod tests {
     fn connections_are_counted_by_state_overlay_and_encryption() {
         let mut first = connection("established", json!({"name": "sleeve", "encrypted": true}));
         first.address = "192.0.2.1:6783".to_owned();
+        first.peer = "7a:9f:eb:b6:0c:6e".to_owned();
         first.counters.insert("sleeve.tx_bytes".to_owned(), 7);
         let report = Report {
             router: RouterStatus {
@@ -243,7 +245,11 @@ mod tests {
             "weave_connection_terminations_total 3",
             "weave_mesh_bytes_sent_total 5",
             r#"weave_frames_dropped_total{cause="no_route"} 9"#,
-            r#"weave_link_tx_bytes_total{address="192.0.2.1:6783",overlay="sleeve"} 7"#,
+            concat!(
+                r#"weave_link_tx_bytes_total{peer="7a:9f:eb:b6:0c:6e","#,
+                r#"address="192.0.2.1:6783",overlay="sleeve"} 7"#
+            ),
+            "# HELP weave_link_tx_bytes_total Bytes sent to the neighbour.",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

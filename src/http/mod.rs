@@ -6,6 +6,7 @@
 
 mod address;
 mod client;
+mod help;
 mod metrics;
 mod peers;
 mod report;

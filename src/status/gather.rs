@@ -138,6 +138,7 @@ fn connection(connection: &mesh::ConnectionReport, report: &router::Report) -> C
         state: if connection.established { "established" } else { "pending" }.to_owned(),
         info: format!("{sealed}{overlay:<6} {peer}({nickname})"),
         attrs: Some(link.map(|link| attributes(link, overlay)).unwrap_or_default()),
+        peer: peer.to_string(),
         counters: link.map(link_counters).unwrap_or_default(),
     }
 }
@@ -146,7 +147,8 @@ fn attributes(link: &LinkReport, overlay: &str) -> BTreeMap<String, Value> {
     let mut attributes = BTreeMap::from([("name".to_owned(), Value::from(overlay))]);
     let in_use = link.overlays.iter().find(|member| Some(member.name) == link.in_use);
     if let Some(status) = in_use.and_then(|member| member.status.as_ref()) {
-        attributes.extend(status.mtu.map(|mtu| ("mtu".to_owned(), Value::from(mtu))));
+        let mtu = status.mtu.map_or_else(|| Value::from("?"), Value::from);
+        attributes.insert("mtu".to_owned(), mtu);
         if status.encrypted {
             attributes.insert("encrypted".to_owned(), Value::Bool(true));
         }
@@ -188,8 +190,7 @@ fn attempt(target: &TargetReport, now: Now) -> Option<Connection> {
         outbound: true,
         state: state.to_owned(),
         info,
-        attrs: None,
-        counters: BTreeMap::new(),
+        ..Connection::default()
     })
 }
 
@@ -200,8 +201,7 @@ fn clash(clash: &NameClash) -> Connection {
         outbound: false,
         state: "failed".to_owned(),
         info: clash.to_string(),
-        attrs: None,
-        counters: BTreeMap::new(),
+        ..Connection::default()
     }
 }
 
@@ -254,6 +254,11 @@ fn counters(report: &router::Report, surroundings: &Surroundings) -> BTreeMap<St
         messages_ignored,
         route_calculations,
         crowded_out,
+        turned_away,
+        handshakes_failed,
+        passwords_differed,
+        reassembly_exhausted,
+        dropped_too_long,
         ..
     } = report.mesh.counters;
     let switch = &report.switch;
@@ -269,7 +274,12 @@ fn counters(report: &router::Report, surroundings: &Surroundings) -> BTreeMap<St
         ("gossip_dropped_backlog", dropped_backlog),
         ("mesh_messages_ignored", messages_ignored),
         ("route_calculations", route_calculations),
+        ("mesh_messages_too_long", dropped_too_long),
         ("handshakes_crowded_out", crowded_out),
+        ("handshakes_turned_away", turned_away),
+        ("handshakes_failed", handshakes_failed),
+        ("passwords_differed", passwords_differed),
+        ("reassembly_exhausted", reassembly_exhausted),
         ("frames_captured", switch.captured),
         ("frames_received", switch.received),
         ("frames_injected", switch.injected),

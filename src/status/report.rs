@@ -127,6 +127,9 @@ pub(crate) struct Connection {
     pub(crate) info: String,
     /// Of its overlay; none for an attempt.
     pub(crate) attrs: Option<BTreeMap<String, Value>>,
+    /// What the original does not have: the name of the peer, if it is connected.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) peer: String,
     /// What the original does not have: what its links counted, as `overlay.counter`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) counters: BTreeMap<String, u64>,

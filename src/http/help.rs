@@ -1,0 +1,92 @@
+//! What each metric means: the HELP lines.
+
+/// Of a counter of the router, by its name in the report.
+pub(super) fn of_counter(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "mesh_messages_received" => "Messages received on TCP connections to neighbours.",
+        "mesh_messages_sent" => "Messages sent on TCP connections to neighbours.",
+        "mesh_bytes_received" => "Bytes of messages received on TCP connections to neighbours.",
+        "mesh_bytes_sent" => "Bytes of messages sent on TCP connections to neighbours.",
+        "mesh_messages_ignored" => "Messages received that mean nothing to this router.",
+        "mesh_messages_too_long" => "Messages not sent since they are longer than peers accept.",
+        "gossip_messages_received" => "Messages received that carried gossip of any kind.",
+        "gossip_messages_sent" => "Messages sent that carried gossip of any kind.",
+        "gossip_dropped_backlog" => {
+            "Gossip and unicasts dropped for neighbours that read too slowly."
+        }
+        "unicasts_relayed" => "Gossip unicasts passed on for other peers.",
+        "unicasts_unroutable" => "Gossip unicasts dropped for want of a route.",
+        "route_calculations" => "Calculations of the routes.",
+        "handshakes_crowded_out" => {
+            "Connections closed in their handshake to make room for others."
+        }
+        "handshakes_turned_away" => {
+            "Connections closed before the handshake since too many waited."
+        }
+        "handshakes_failed" => "Handshakes that failed, timeouts aside.",
+        "passwords_differed" => "Handshakes that failed since the passwords of both sides differ.",
+        "reassembly_exhausted" => {
+            "Connections closed since incomplete messages took too much memory in all."
+        }
+        "frames_captured" => "Frames captured on the bridge.",
+        "frames_received" => "Frames received from neighbours.",
+        "frames_injected" => "Frames given to the bridge.",
+        "frames_forwarded" => "Copies of frames handed to links.",
+        "too_big_answers" => "Answers that told a sender that its packet was too big.",
+        "station_moves" => "Ethernet addresses that turned up behind another peer.",
+        "station_evictions" => "Ethernet addresses forgotten for want of room.",
+        _ => return None,
+    })
+}
+
+/// Of a counter of a link, by its name without the overlay.
+pub(super) fn of_link_counter(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "tx_frames" => "Frames sent to the neighbour.",
+        "tx_bytes" => "Bytes sent to the neighbour.",
+        "tx_datagrams" => "Datagrams sent to the neighbour.",
+        "tx_super_frames" => "Super-frames that were cut into frames for the neighbour.",
+        "tx_dropped_oversize" => "Frames not sent since no datagram holds them.",
+        "tx_dropped_malformed" => "Super-frames not sent since they are not what they claim to be.",
+        "tx_dropped_too_big" => "Datagrams not sent since the path turned out too small for them.",
+        "tx_dropped_queue_full" => "Datagrams not sent since the queue of the kernel was full.",
+        "tx_dropped_unreachable" => "Datagrams not sent for want of a route to the neighbour.",
+        "tx_dropped_no_address" => "Frames not sent before the neighbour's address was known.",
+        "tx_dropped_unsealed" => "Datagrams not sent since they could not be sealed any more.",
+        "rx_frames" => "Frames received from the neighbour.",
+        "rx_bytes" => "Bytes received from the neighbour.",
+        "rx_datagrams" => "Datagrams received from the neighbour.",
+        "rx_dropped_forged" => "Datagrams dropped: sealed with another key, or changed on the way.",
+        "rx_dropped_replayed" => "Datagrams dropped: received before.",
+        "rx_dropped_malformed" => "Datagrams dropped: not made of records.",
+        "rx_dropped_misdirected" => "Datagrams dropped: special frames of or for somebody else.",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::UNIX_EPOCH;
+
+    use weave_core::mesh::{Config, PeerName, Uid};
+    use weave_core::router::Router;
+    use weave_core::switch::{NullOverlay, Switch};
+    use weave_core::time::Instant;
+
+    use super::*;
+    use crate::status::{Now, Surroundings, gather};
+
+    #[test]
+    fn every_counter_of_the_router_is_described() {
+        let name: PeerName = "7a:9f:eb:b6:0c:6e".parse().unwrap();
+        let (config, switch) = (Config::new(name, Uid(1)), Arc::new(Switch::new(name, 1)));
+        let router =
+            Router::new(config, switch, vec![Box::new(NullOverlay)], [1; 32], Instant::ORIGIN);
+        let now = Now { router: Instant::ORIGIN, wall: UNIX_EPOCH };
+        let report = gather(&router.report(), &Surroundings::default(), now);
+        let counters = report.router.counters.keys().filter(|name| !name.contains('.'));
+        let missing: Vec<_> = counters.filter(|name| of_counter(name).is_none()).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+}
