@@ -98,6 +98,8 @@ pub struct PathMtu {
     overhead: usize,
     floor: usize,
     mtu: usize,
+    /// The neighbour acknowledged a test frame of the size in use.
+    verified: bool,
     max_payload: usize,
     search: Option<Search>,
     check_at: Option<Instant>,
@@ -110,6 +112,8 @@ pub struct PathMtu {
 struct Search {
     /// Taken to pass.
     good: usize,
+    /// It was acknowledged in this search.
+    acknowledged: bool,
     /// Taken not to pass.
     bad: usize,
     /// The size being tested.
@@ -130,6 +134,7 @@ impl PathMtu {
             overhead,
             floor: if floor < SMALLEST_MTU { SMALLEST_MTU } else { floor },
             mtu: UNKNOWN_MTU,
+            verified: false,
             max_payload: MAX_UDP_PAYLOAD,
             search: None,
             check_at: None,
@@ -141,6 +146,12 @@ impl PathMtu {
     /// The largest IP packet that fits; [`UNKNOWN_MTU`] before discovery.
     pub const fn mtu(&self) -> usize {
         self.mtu
+    }
+
+    /// [`Self::mtu`], if the neighbour has acknowledged a test frame of that size: until then it is
+    /// what the kernel estimates, or nothing.
+    pub fn verified(&self) -> Option<usize> {
+        self.verified.then_some(self.mtu)
     }
 
     /// The largest UDP payload to send with "don't fragment".
@@ -173,13 +184,15 @@ impl PathMtu {
         }
         if estimate < self.mtu {
             self.mtu = estimate;
+            self.verified = false;
             self.max_payload = self.payload_for(estimate);
             self.look_up_at = Some(now + LOOK_UP_AFTER_SHRINK);
             self.test_anew(now, 0);
         } else if estimate == self.mtu {
             self.test_anew(now, CHECK_PATIENCE);
         } else {
-            self.test(now, self.mtu, estimate + 1, estimate);
+            let (good, bad) = (self.mtu, estimate + 1);
+            self.send_test(now, Search { candidate: estimate, ..Search::between(now, good, bad) });
         }
     }
 
@@ -188,7 +201,7 @@ impl PathMtu {
         if let Some(search) = self.search
             && search.candidate == mtu
         {
-            self.bisect(now, mtu, search.bad);
+            self.bisect(now, Search { good: mtu, acknowledged: true, ..search });
         }
     }
 
@@ -206,7 +219,7 @@ impl PathMtu {
                     Search { attempts: 0, patience: search.patience - 1, ..search },
                 );
             } else {
-                self.bisect(now, search.good, search.candidate);
+                self.bisect(now, Search { bad: search.candidate, ..search });
             }
         } else if self.look_up_at.is_some_and(|at| at <= now) {
             self.look_up(now);
@@ -237,14 +250,15 @@ impl PathMtu {
 
     /// Tests the size in use; without an answer the search goes on below it.
     fn test_anew(&mut self, now: Instant, patience: u32) {
-        let (good, bad, candidate) = (self.floor.min(self.mtu), self.mtu + 1, self.mtu);
-        self.send_test(now, Search { good, bad, candidate, attempts: 0, patience, due: now });
+        let search = Search::between(now, self.floor.min(self.mtu), self.mtu + 1);
+        self.send_test(now, Search { candidate: self.mtu, patience, ..search });
     }
 
-    fn bisect(&mut self, now: Instant, good: usize, bad: usize) {
+    fn bisect(&mut self, now: Instant, search: Search) {
+        let Search { good, bad, acknowledged, .. } = search;
         if good + 1 < bad {
-            self.test(now, good, bad, usize::midpoint(good, bad));
-            return;
+            let search = Search { acknowledged, ..Search::between(now, good, bad) };
+            return self.send_test(now, search);
         }
         self.search = None;
         // While the answers are awaited nothing is due; the next check counts from here.
@@ -252,12 +266,10 @@ impl PathMtu {
         if good < self.mtu {
             self.look_up_at = Some(now + LOOK_UP_AFTER_SHRINK);
         }
+        // A size that only was not refuted is as sure as it was before.
+        self.verified = acknowledged || (self.verified && good == self.mtu);
         self.mtu = good;
         self.max_payload = self.payload_for(good);
-    }
-
-    fn test(&mut self, now: Instant, good: usize, bad: usize, candidate: usize) {
-        self.send_test(now, Search { good, bad, candidate, attempts: 0, patience: 0, due: now });
     }
 
     fn send_test(&mut self, now: Instant, search: Search) {
@@ -268,6 +280,13 @@ impl PathMtu {
 
     fn payload_for(&self, mtu: usize) -> usize {
         (mtu + self.overhead - OUTER_HEADERS).min(MAX_UDP_PAYLOAD)
+    }
+}
+
+impl Search {
+    const fn between(now: Instant, good: usize, bad: usize) -> Self {
+        let candidate = usize::midpoint(good, bad);
+        Self { good, acknowledged: false, bad, candidate, attempts: 0, patience: 0, due: now }
     }
 }
 
@@ -324,6 +343,23 @@ mod tests {
 
     fn number(value: &Value) -> usize {
         usize::try_from(value.as_u64().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn only_what_the_neighbour_acknowledged_is_verified() {
+        let start = Instant::since_origin(Duration::from_secs(1));
+        let mut machine = PathMtu::new(62, DEFAULT_FLOOR);
+        machine.start(start);
+        machine.handle_too_big(start, 1500);
+        assert_eq!((machine.mtu(), machine.verified()), (1438, None), "the kernel's idea");
+        machine.handle_ack(start, 1438);
+        assert_eq!(machine.verified(), Some(1438));
+
+        // The path shrinks without a word: until the search is over the old size is shown.
+        let mut now = start;
+        let dead = Path { kernel: 1500, real: 0 };
+        run(&mut machine, &mut now, start + Duration::from_secs(90), &dead);
+        assert_eq!((machine.mtu(), machine.verified()), (DEFAULT_FLOOR, None), "taken on trust");
     }
 
     #[test]

@@ -57,6 +57,8 @@ pub(crate) struct Carrier {
 struct Published {
     path: ArcSwapOption<Path>,
     mtu: AtomicUsize,
+    /// The neighbour acknowledged a frame of that size.
+    mtu_verified: AtomicBool,
     max_payload: AtomicUsize,
     stack_fragments: AtomicBool,
 }
@@ -101,6 +103,7 @@ impl Carrier {
             published: Published {
                 path: ArcSwapOption::empty(),
                 mtu: AtomicUsize::new(UNKNOWN_MTU),
+                mtu_verified: AtomicBool::new(false),
                 max_payload: AtomicUsize::new(MAX_UDP_PAYLOAD),
                 stack_fragments: AtomicBool::new(false),
             },
@@ -152,6 +155,11 @@ impl Carrier {
         (mtu != UNKNOWN_MTU).then_some(mtu)
     }
 
+    /// The same, once a frame of that size got through.
+    pub(crate) fn verified_mtu(&self) -> Option<usize> {
+        self.mtu().filter(|_| self.published.mtu_verified.load(Ordering::Relaxed))
+    }
+
     /// Refuses frames from now on.
     pub(crate) fn close(&self) {
         self.published.path.store(None);
@@ -198,12 +206,13 @@ impl Carrier {
     }
 
     fn publish(&self, machine: &LinkMachine) {
-        let Published { path, mtu, max_payload, stack_fragments } = &self.published;
+        let Published { path, mtu, mtu_verified, max_payload, stack_fragments } = &self.published;
         let current = machine.remote().map(|remote| Path { local: self.local, remote });
         if path.load().as_deref() != current.as_ref() {
             path.store(current.map(Arc::new));
         }
         mtu.store(machine.path_mtu().mtu(), Ordering::Relaxed);
+        mtu_verified.store(machine.path_mtu().verified().is_some(), Ordering::Relaxed);
         max_payload.store(machine.path_mtu().max_payload(), Ordering::Relaxed);
         stack_fragments.store(machine.stack_fragments(), Ordering::Relaxed);
     }
@@ -501,6 +510,9 @@ mod tests {
             let mtu = u16::try_from(path_mtu - overhead).unwrap().to_be_bytes();
             self.carrier.control(Instant::ORIGIN, |machine| {
                 machine.handle_too_big(Instant::ORIGIN, path_mtu);
+            });
+            assert_eq!(self.carrier.verified_mtu(), None);
+            self.carrier.control(Instant::ORIGIN, |machine| {
                 machine.handle_control(Instant::ORIGIN, 3, &mtu);
             });
             self.received();
@@ -533,6 +545,7 @@ mod tests {
             let setup = setup(key);
             setup.discover(1500);
             assert_eq!(setup.carrier.mtu(), Some(mtu));
+            assert_eq!(setup.carrier.verified_mtu(), Some(mtu));
             let length = u16::try_from(mtu).unwrap();
             assert_eq!(setup.forward(&ipv4(length, true), false), Forwarded::Taken);
             assert_eq!(setup.received(), [[ipv4(length, true)]]);

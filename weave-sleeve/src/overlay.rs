@@ -122,7 +122,7 @@ impl Link for SleeveLink {
         ));
         attributes.push(("offload", carrier.offload().to_owned()));
         LinkStatus {
-            mtu: carrier.mtu(),
+            mtu: carrier.verified_mtu(),
             encrypted: carrier.cipher.name().is_some(),
             attributes,
             counters: carrier.sent.list().into_iter().chain(carrier.received.list()).collect(),

@@ -140,7 +140,7 @@ pub enum LinkEvent {
 /// What is known of a link.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct LinkStatus {
-    /// Largest IP packet that fits, in bytes; none while unknown.
+    /// Largest IP packet that fits, in bytes; none until one of that size got through.
     pub mtu: Option<usize>,
     /// Whether frames are sealed.
     pub encrypted: bool,
