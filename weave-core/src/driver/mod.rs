@@ -18,6 +18,7 @@ mod clock;
 mod connection;
 mod dial;
 mod lobby;
+mod locals;
 mod log;
 mod ready;
 mod shell;

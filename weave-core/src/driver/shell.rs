@@ -16,6 +16,7 @@ use super::clock::Clock;
 use super::connection::{Connection, Progress};
 use super::dial::{Found, dial, resolve};
 use super::lobby::Lobby;
+use super::locals::Locals;
 use super::log::Log;
 use super::ready::Ready;
 use super::{Request, Settings};
@@ -50,6 +51,7 @@ pub(super) struct Shell {
     lobby: Lobby<Arrival>,
     /// When the first of them may begin it.
     admit_at: Instant,
+    locals: Locals,
     log: Log,
     ready: Arc<Ready>,
     connections: BTreeMap<ConnectionId, Connection>,
@@ -88,6 +90,7 @@ impl Shell {
             listen_at: Instant::ORIGIN,
             lobby: Lobby::new(),
             admit_at: Instant::ORIGIN,
+            locals: Locals::new(clock.now()),
             log: Log::default(),
             requests,
             ready,
@@ -109,6 +112,7 @@ impl Shell {
                 self.router.poll_timeout(),
                 (!listening).then_some(self.listen_at),
                 (!self.lobby.is_empty()).then_some(self.admit_at),
+                (!self.connections.is_empty()).then_some(self.locals.poll_timeout()),
                 self.log.poll_timeout(),
             ];
             let wake_at = deadlines.into_iter().flatten().min();
@@ -124,6 +128,7 @@ impl Shell {
                     let now = self.clock.now();
                     self.router.handle_timeout(now);
                     self.log.handle_timeout(now);
+                    self.check_locals(now);
                 }
                 accepted = self.listener.accept(), if listening => {
                     self.handle_accepted(accepted);
@@ -228,6 +233,17 @@ impl Shell {
                 }
                 Output::Event(event) => self.log.event(self.clock.now(), &event),
             }
+        }
+    }
+
+    fn check_locals(&mut self, now: Instant) {
+        if now < self.locals.poll_timeout() {
+            return;
+        }
+        let in_use = self.router.mesh().local_addresses();
+        for address in self.locals.check(now, in_use) {
+            tracing::warn!("the local address {address} is gone, and its connections with it");
+            self.router.handle_address_gone(now, address);
         }
     }
 

@@ -223,6 +223,11 @@ impl Router {
         self.update(now, |mesh| mesh.handle_closed(now, id, reason));
     }
 
+    /// The host has lost this address: connections from and to it carry nothing any more.
+    pub fn handle_address_gone(&mut self, now: Instant, address: IpAddr) {
+        self.update(now, |mesh| mesh.handle_address_gone(now, address));
+    }
+
     /// The waker of [`Self::on_wake`] was called.
     pub fn handle_wakes(&mut self, now: Instant) {
         let (links, moved) = self.wakes.take();

@@ -227,6 +227,24 @@ impl Mesh {
         self.settle();
     }
 
+    /// The host has lost this address: connections from and to it carry nothing any more.
+    pub fn handle_address_gone(&mut self, now: Instant, address: IpAddr) {
+        self.advance(now);
+        let lost = self.connections.iter().filter(|(_, c)| c.local.ip() == address);
+        let lost: Vec<ConnectionId> = lost.map(|(id, _)| *id).collect();
+        for id in lost {
+            let error = ConnectionError::Lost(format!("the local address {address} is gone"));
+            self.end(id, error, TcpSide::Open);
+        }
+        self.settle();
+    }
+
+    /// The addresses at this end of the connections that are up.
+    pub fn local_addresses(&self) -> BTreeSet<IpAddr> {
+        let addresses = self.connections.values().map(|connection| connection.local.ip());
+        addresses.filter(|address| !address.is_unspecified()).collect()
+    }
+
     /// The time of [`Self::poll_timeout`] has come.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.advance(now);

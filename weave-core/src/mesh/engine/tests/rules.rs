@@ -297,3 +297,25 @@ fn after_a_change_one_neighbour_is_asked_whether_anything_was_missed() {
         .sum();
     assert_eq!(digests, 1);
 }
+
+#[test]
+fn connections_of_an_address_that_is_gone_end_and_are_dialled_again() {
+    let mut bench = Bench::new();
+    bench.mesh.connect(bench.now, &["10.0.0.9:7000".to_owned()], false).unwrap();
+    bench.drain();
+    let (id, address) = bench.dials[0];
+    bench.mesh.handle_dialled(bench.now, id, SocketAddr::from(([10, 0, 0, 1], 999)), address);
+    bench.drain();
+    bench.shake(id, features(6), None, false).unwrap();
+    let other = IpAddr::from([10, 0, 0, 2]);
+    assert_eq!(bench.mesh.local_addresses(), BTreeSet::from([[10, 0, 0, 1].into()]));
+    bench.mesh.handle_address_gone(bench.now, other);
+    bench.drain();
+    assert_eq!(bench.neighbours(), [6]);
+    bench.mesh.handle_address_gone(bench.now, [10, 0, 0, 1].into());
+    bench.drain();
+    let error = bench.end_of(id).unwrap().to_string();
+    assert_eq!(error, "connection lost: the local address 10.0.0.1 is gone");
+    bench.pass(3 * SECOND);
+    assert_eq!(bench.dials.len(), 2);
+}
