@@ -35,6 +35,10 @@ pub(super) fn of_counter(name: &str) -> Option<&'static str> {
         "too_big_answers" => "Answers that told a sender that its packet was too big.",
         "station_moves" => "Ethernet addresses that turned up behind another peer.",
         "station_evictions" => "Ethernet addresses forgotten for want of room.",
+        "sleeve_rx_calls" => "System calls that received datagrams, for all links together.",
+        "sleeve_rx_dropped_short" => "Datagrams dropped: too short to say who sent them.",
+        "sleeve_rx_dropped_unknown_sender" => "Datagrams dropped: from nobody there is a link to.",
+        "sleeve_rx_errors" => "System calls that failed to receive datagrams.",
         _ => return None,
     })
 }
@@ -45,6 +49,7 @@ pub(super) fn of_link_counter(name: &str) -> Option<&'static str> {
         "tx_frames" => "Frames sent to the neighbour.",
         "tx_bytes" => "Bytes sent to the neighbour.",
         "tx_datagrams" => "Datagrams sent to the neighbour.",
+        "tx_calls" => "System calls that sent datagrams to the neighbour.",
         "tx_super_frames" => "Super-frames that were cut into frames for the neighbour.",
         "tx_dropped_oversize" => "Frames not sent since no datagram holds them.",
         "tx_dropped_malformed" => "Super-frames not sent since they are not what they claim to be.",
@@ -73,6 +78,7 @@ mod tests {
     use weave_core::router::Router;
     use weave_core::switch::{NullOverlay, Switch};
     use weave_core::time::Instant;
+    use weave_sleeve::ReceiverCounters;
 
     use super::*;
     use crate::status::{Now, Surroundings, gather};
@@ -84,7 +90,10 @@ mod tests {
         let router =
             Router::new(config, switch, vec![Box::new(NullOverlay)], [1; 32], Instant::ORIGIN);
         let now = Now { router: Instant::ORIGIN, wall: UNIX_EPOCH };
-        let report = gather(&router.report(), &Surroundings::default(), now);
+        let counters = ReceiverCounters::default().list().into_iter();
+        let sleeve = counters.map(|(name, n)| (name.to_owned(), n)).collect();
+        let surroundings = Surroundings { sleeve, ..Surroundings::default() };
+        let report = gather(&router.report(), &surroundings, now);
         let counters = report.router.counters.keys().filter(|name| !name.contains('.'));
         let missing: Vec<_> = counters.filter(|name| of_counter(name).is_none()).collect();
         assert!(missing.is_empty(), "{missing:?}");
