@@ -95,6 +95,7 @@ impl Play {
             4 => self.say_known(argument, byte(), byte()),
             5 => self.now += Duration::from_millis(u64::from(argument) * u64::from(argument)),
             6 => self.mesh.handle_timeout(now),
+            7 if argument == u8::MAX => self.mesh.handle_address_gone(now, address(1).ip()),
             7 => self.mesh.handle_closed(now, id, "lost".to_owned()),
             8 => self.mesh.link_established(now, id),
             9 => self.mesh.link_failed(now, id, "failed".to_owned()),
@@ -138,11 +139,11 @@ impl Play {
                 short_id: ShortId::new(u16::from(argument)),
                 trusted: false,
                 overlays: (!argument.is_multiple_of(8)).then(|| vec!["sim".to_owned()]),
-                further: if argument.is_multiple_of(3) {
-                    Default::default()
-                } else {
-                    [("Gossip".to_owned(), "digest".to_owned())].into()
-                },
+                further: [("Gossip", "digest", 3), ("Notice", "1", 5)]
+                    .into_iter()
+                    .filter(|(_, _, without)| !argument.is_multiple_of(*without))
+                    .map(|(key, value, _)| (key.to_owned(), value.to_owned()))
+                    .collect(),
             },
         });
         for _ in 0..4 {
@@ -217,6 +218,7 @@ impl Play {
                 _ => {}
             }
         }
+        self.mesh.assert_consistent();
         let report = self.mesh.report();
         assert!(report.connections.len() <= 8, "more connections than allowed");
         let peers: BTreeSet<PeerName> = report.connections.iter().map(|c| c.peer).collect();

@@ -67,6 +67,25 @@ pub(super) enum Verdict {
     Goes(ConnectionError),
 }
 
+#[cfg(any(test, feature = "sim"))]
+impl Contest {
+    /// Whether the holder is registered, and everybody who waits is there.
+    pub(super) fn is_about(
+        &self,
+        peer: PeerName,
+        by_peer: &BTreeMap<PeerName, ConnectionId>,
+        connections: &BTreeMap<ConnectionId, Connection>,
+    ) -> bool {
+        let waits = |id: &ConnectionId| {
+            let peered = connections.get(id).and_then(Connection::peered);
+            peered.is_some_and(|peered| peered.stage == Stage::Contending && peered.peer == peer)
+        };
+        by_peer.get(&peer) == Some(&self.holder)
+            && !self.challengers.is_empty()
+            && self.challengers.iter().all(waits)
+    }
+}
+
 impl Clashes {
     /// Says whether an operator should be told.
     fn note(&mut self, now: Instant, clash: &NameClash) -> bool {

@@ -13,6 +13,17 @@ pub(super) const BUDGET: usize = 64 << 20;
 const _: () = assert!(BUDGET > 4 * MAX_MESSAGE_LEN);
 
 impl Mesh {
+    /// For the simulator and fuzzers: what is kept of connections fits the connections.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn assert_consistent(&self) {
+        let partial: usize = self.connections.values().map(|connection| connection.partial).sum();
+        assert_eq!(self.partial, partial, "bytes of incomplete messages");
+        assert!(self.partial <= BUDGET, "memory for incomplete messages");
+        for (peer, contest) in &self.contests {
+            assert!(contest.is_about(*peer, &self.by_peer, &self.connections), "contest of {peer}");
+        }
+    }
+
     /// Counts what a connection keeps of incomplete messages. If that is too much in all, the one
     /// that keeps most has to go.
     pub(super) fn count_partial(&mut self, id: ConnectionId) {
