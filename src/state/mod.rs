@@ -7,8 +7,9 @@ mod error;
 
 use std::fmt;
 use std::fs;
-use std::panic::catch_unwind;
+use std::panic::{self, UnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use redb::{Database, ReadableDatabase, TableDefinition, TableError};
 use serde::Serialize;
@@ -74,6 +75,15 @@ impl fmt::Display for SetAside {
 struct Contents {
     peer_name: Result<Option<PeerName>, StateError>,
     direct_peers: Result<Option<Vec<String>>, StateError>,
+}
+
+/// Runs `work`. A panic is not told by itself: the caller has something better to say.
+fn quietly<T>(work: impl FnOnce() -> T + UnwindSafe) -> thread::Result<T> {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let result = catch_unwind(work);
+    panic::set_hook(hook);
+    result
 }
 
 /// Renames a damaged file to the first name that is free; says which.
@@ -147,8 +157,7 @@ impl State {
             }
         };
         // The library takes some of what it reads at its word.
-        let opened =
-            catch_unwind(open).unwrap_or_else(|_| Err(damaged("it makes no sense".into())));
+        let opened = quietly(open).unwrap_or_else(|_| Err(damaged("it makes no sense".into())));
         let state = Self { database: opened?, path: path.to_owned() };
         match state.read::<u64>(VERSION)? {
             None => state.write(VERSION, &CURRENT_VERSION)?,
