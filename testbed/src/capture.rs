@@ -1,11 +1,11 @@
 //! What crosses a device, as tcpdump and tshark see it.
 
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 
 use crate::namespace::path_text;
@@ -28,7 +28,7 @@ impl Capture {
         command.args(["-i", device, "-s", "0", "-U", "-n", "-Z", "root", "-B", "65536", "-w"]);
         command.arg(&file).arg(filter).stdout(Stdio::null());
         command.stderr(std::fs::File::create(&errors)?);
-        let process = command.spawn().context("cannot start tcpdump")?;
+        let process = spawn_with_signals(command).context("cannot start tcpdump")?;
         let capture = Self { process, file };
         eventually("tcpdump listens", Duration::from_secs(10), || {
             std::fs::read_to_string(&errors).is_ok_and(|text| text.contains("listening on"))
@@ -52,6 +52,13 @@ impl Capture {
         })
     }
 
+    /// Waits until this many bytes are in the file: what the kernel has not handed over yet is lost at the end.
+    pub fn wait_length(&self, bytes: u64, limit: Duration) -> Result<()> {
+        eventually(&format!("{bytes} bytes are captured"), limit, || {
+            std::fs::metadata(&self.file).is_ok_and(|file| file.len() >= bytes)
+        })
+    }
+
     /// Ends the capture and returns what it caught.
     pub fn finish(mut self) -> Result<Captured> {
         let pid = i32::try_from(self.process.id()).context("process id")?;
@@ -59,6 +66,15 @@ impl Capture {
         self.process.wait()?;
         Ok(Captured { bytes: std::fs::read(&self.file)?, file: self.file.clone() })
     }
+}
+
+/// A child inherits which signals are blocked, and it is a signal that ends tcpdump.
+fn spawn_with_signals(mut command: Command) -> Result<Child> {
+    let before = SigSet::thread_get_mask()?;
+    SigSet::all().thread_unblock()?;
+    let child = command.spawn();
+    before.thread_set_mask()?;
+    Ok(child?)
 }
 
 impl Drop for Capture {
@@ -80,6 +96,11 @@ impl Captured {
     /// Whether these bytes occur anywhere in the captured packets.
     pub fn contains(&self, needle: &[u8]) -> bool {
         self.bytes.windows(needle.len()).any(|window| window == needle)
+    }
+
+    /// How many bytes were captured, headers of the file included.
+    pub fn length(&self) -> usize {
+        self.bytes.len()
     }
 
     /// One line of tab-separated `fields` for each packet for which tshark's `display_filter` holds.

@@ -9,17 +9,19 @@ mod lab;
 mod no_io;
 mod steps;
 mod tools;
+mod usage;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
+use usage::Usage;
 
 const USAGE: &str = "\
 usage: cargo xtask TASK
 
   test                       everything a change has to pass; needs root, less than an hour
   demo                       three hosts and two containers on this machine, with traffic; needs root
-  bench lab [ARG...]         this and other overlays side by side; needs root
+  bench lab [ARG...]         this and other overlays side by side (benches/lab/README.md); needs root
   bench micro [ARG...]       the benchmarks of the crates
   no-io                      proves that weave-core alone does no I/O (a part of test)
   fuzz [TARGET [SECONDS]]    fuzzes one target, or each in turn (20 seconds)
@@ -33,7 +35,7 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -49,6 +51,9 @@ fn run(arguments: &[&str]) -> Result<bool> {
             print!("{USAGE}");
             Ok(true)
         }
-        _ => anyhow::bail!("unknown task `{}`\n\n{USAGE}", arguments.join(" ")),
+        _ => {
+            let task = arguments.join(" ");
+            Err(Usage(format!("no task `{task}`; cargo xtask lists what there is")).into())
+        }
     }
 }

@@ -31,7 +31,12 @@ pub fn root() -> &'static Path {
 
 /// Installs the programs of the machine that are missing.
 pub fn install_packages() -> Result<()> {
-    let missing: Vec<&str> = PACKAGES
+    install(&PACKAGES)
+}
+
+/// Installs those of these Debian packages whose program is missing.
+pub fn install(packages: &[(&str, &str)]) -> Result<()> {
+    let missing: Vec<&str> = packages
         .iter()
         .filter(|(_, program)| find(program).is_none())
         .map(|(package, _)| *package)

@@ -1,154 +1,109 @@
-//! The ways to join two containers.
+//! The ways to join two containers: the rows of the table.
 
 use std::path::Path;
-use std::time::Duration;
+use std::process::Command;
 
-use anyhow::{Context, Result};
-use weave_testbed::{Container, Host, Lab, Router, RouterOptions, Wire};
+use super::rival::Rival;
 
-use super::measure::{self, Row};
-
-/// An update that was lost while the mesh forms comes again with the gossip of every 30 s.
-const SOON: Duration = Duration::from_secs(45);
-const ADDRESS: &str = "10.32.0.2";
-
-/// One way.
+/// One row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Contender {
+pub struct Contender {
+    /// Its name on the command line and in the table.
+    pub name: &'static str,
+    /// Whether nobody on the underlay can read the frames. The lab proves it.
+    pub sealed: bool,
+    /// What joins the hosts.
+    pub way: Way,
+}
+
+/// What joins the hosts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
     /// No overlay: the underlay is a port of the bridges. The upper limit of this machine.
     Bridge,
-    /// The kernel's VXLAN, without encryption.
+    /// The kernel's VXLAN.
     Vxlan,
-    /// Our router in user space.
-    Sleeve {
-        /// With a password.
-        encrypted: bool,
-    },
-    /// Another router with the same flags.
-    Other {
-        /// With a password.
-        encrypted: bool,
-    },
+    /// Our router, with these flags of `weave launch`.
+    Weave(&'static [&'static str]),
+    /// Another router with the flags of ours, given with `--router`.
+    Other,
+    /// A program that somebody else made.
+    Rival(Rival),
+}
+
+const fn plain(name: &'static str, way: Way) -> Contender {
+    Contender { name, sealed: false, way }
+}
+
+const fn sealed(name: &'static str, way: Way) -> Contender {
+    Contender { name, sealed: true, way }
+}
+
+/// All there are, in the order of the table. A mode of our router is one line: a name and flags; those
+/// that are sealed are given a password.
+pub const CONTENDERS: &[Contender] = &[
+    plain("bridge", Way::Bridge),
+    plain("vxlan", Way::Vxlan),
+    plain("weave-legacy", Way::Weave(&["--sleeve-format=legacy"])),
+    sealed("weave-legacy-sealed", Way::Weave(&["--sleeve-format=legacy"])),
+    plain("weave", Way::Weave(&[])),
+    sealed("weave-sealed", Way::Weave(&[])),
+    sealed("weave-aes", Way::Weave(&["--sleeve-format=native", "--sleeve-ciphers=aes128gcm"])),
+    sealed(
+        "weave-chacha",
+        Way::Weave(&["--sleeve-format=native", "--sleeve-ciphers=chacha20poly1305"]),
+    ),
+    plain("other", Way::Other),
+    sealed("other-sealed", Way::Other),
+    sealed("wireguard-go", Way::Rival(Rival::WireguardGo)),
+    sealed("boringtun", Way::Rival(Rival::Boringtun)),
+    plain("vpncloud", Way::Rival(Rival::Vpncloud { algorithm: "plain" })),
+    sealed("vpncloud-chacha", Way::Rival(Rival::Vpncloud { algorithm: "chacha20" })),
+    sealed("vpncloud-aes", Way::Rival(Rival::Vpncloud { algorithm: "aes128" })),
+    sealed("tinc", Way::Rival(Rival::Tinc)),
+    sealed("nebula", Way::Rival(Rival::Nebula)),
+    sealed("n2n", Way::Rival(Rival::N2n)),
+];
+
+/// The contender of this name.
+pub fn named(name: &str) -> Option<Contender> {
+    CONTENDERS.iter().copied().find(|contender| contender.name == name)
 }
 
 impl Contender {
-    /// All there are, in the order of the table.
-    pub const ALL: [Self; 6] = [
-        Self::Bridge,
-        Self::Vxlan,
-        Self::Sleeve { encrypted: false },
-        Self::Sleeve { encrypted: true },
-        Self::Other { encrypted: false },
-        Self::Other { encrypted: true },
-    ];
-
-    /// Its name on the command line and in the table.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Bridge => "bridge",
-            Self::Vxlan => "vxlan",
-            Self::Sleeve { encrypted: false } => "sleeve",
-            Self::Sleeve { encrypted: true } => "sleeve-encrypted",
-            Self::Other { encrypted: false } => "other",
-            Self::Other { encrypted: true } => "other-encrypted",
+    /// Why it cannot be measured on this machine, or with this router; as short as a cell of a table.
+    pub fn absent(&self, weave: &Path) -> Option<String> {
+        match self.way {
+            Way::Rival(rival) => rival.missing(),
+            Way::Weave(flags) => refuses(weave, flags).then(|| "not in this router".to_owned()),
+            _ => None,
         }
     }
-
-    /// The contender of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|contender| contender.name() == name)
-    }
-
-    /// Whether it needs another router's binary.
-    pub fn is_other(self) -> bool {
-        matches!(self, Self::Other { .. })
-    }
-
-    /// Builds the lab, measures, removes the lab.
-    pub fn measure(self, binary: &Path, other: Option<&Path>, seconds: u32) -> Result<Row> {
-        let lab = Lab::new(binary)?;
-        let [h1, h2] = lab.hosts()?;
-        let wire = lab.wire(&h1, &h2, 1500)?;
-        let options = |encrypted: bool| {
-            let options = RouterOptions::new();
-            if encrypted { options.password("secret") } else { options }
-        };
-        let (routers, containers) = match self {
-            Self::Bridge => (Vec::new(), bridged([&h1, &h2], &wire)?),
-            Self::Vxlan => (Vec::new(), vxlan([&h1, &h2], &wire)?),
-            Self::Sleeve { encrypted } => {
-                let routers = routers([&h1, &h2], &wire, options(encrypted))?;
-                (
-                    routers,
-                    [h1.container("c1", "10.32.0.1/12")?, h2.container("c2", "10.32.0.2/12")?],
-                )
-            }
-            Self::Other { encrypted } => {
-                let program = other.context("no other router given")?;
-                let options = options(encrypted)
-                    .program(program)
-                    .argument("--no-fastdp")
-                    .argument("--no-dns")
-                    .argument("--docker-api=");
-                (routers([&h1, &h2], &wire, options)?, plain([&h1, &h2], "weave", 1376)?)
-            }
-        };
-        let [c1, c2] = &containers;
-        c1.wait_ping(ADDRESS, SOON)?;
-        let row = measure::row(self.name(), [c1, c2], ADDRESS, &routers, seconds)?;
-        drop(routers);
-        lab.finish()?;
-        Ok(row)
-    }
 }
 
-fn routers<'h>(
-    hosts: [&'h Host; 2],
-    wire: &Wire,
-    options: RouterOptions,
-) -> Result<Vec<Router<'h>>> {
-    let first = hosts[0].router(options.clone())?;
-    let second = hosts[1].router(options.peer(wire.a()))?;
-    first.wait_established(1, SOON)?;
-    second.wait_established(1, SOON)?;
-    // The best frame size is known a little later.
-    first.wait_mtu(SOON, |mtu| mtu < 1500)?;
-    second.wait_mtu(SOON, |mtu| mtu < 1500)?;
-    Ok(vec![first, second])
+/// Whether our router knows one of these flags not. One that does not run at all knows every flag: that it
+/// does not run is told when it is started.
+fn refuses(weave: &Path, flags: &[&str]) -> bool {
+    // Flags are judged from left to right, and the last one ends that before anything is done.
+    let output = Command::new(weave).arg("router").args(flags).arg("--help").output();
+    output.is_ok_and(|output| !output.status.success())
 }
 
-fn plain(hosts: [&Host; 2], bridge: &str, mtu: u32) -> Result<[Container; 2]> {
-    let [h1, h2] = hosts;
-    let c1 = h1.plain_container("c1", "10.32.0.1/12", bridge, mtu)?;
-    let c2 = h2.plain_container("c2", "10.32.0.2/12", bridge, mtu)?;
-    if bridge == "weave" {
-        for container in [&c1, &c2] {
-            container.namespace.exec("ethtool -K ethwe tx off")?;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        for contender in CONTENDERS {
+            assert_eq!(named(contender.name), Some(*contender));
         }
+        assert_eq!(named("nobody"), None);
     }
-    Ok([c1, c2])
-}
 
-fn make_bridge(host: &Host, port: &str) -> Result<()> {
-    host.namespace.ip("link add name bridge type bridge")?;
-    host.namespace.ip("link set dev bridge up")?;
-    host.namespace.ip(&format!("link set {port} master bridge up"))?;
-    Ok(())
-}
-
-fn bridged(hosts: [&Host; 2], wire: &Wire) -> Result<[Container; 2]> {
-    for (host, device) in hosts.iter().zip([wire.device_a(), wire.device_b()]) {
-        host.namespace.ip(&format!("addr flush dev {device}"))?;
-        make_bridge(host, device)?;
+    #[test]
+    fn a_router_is_asked_for_the_flags_of_a_mode() {
+        assert!(refuses(Path::new("/bin/false"), &["--no-such-flag"]));
+        assert!(!refuses(Path::new("/bin/true"), &["--some-flag"]));
     }
-    plain(hosts, "bridge", 1500)
-}
-
-fn vxlan(hosts: [&Host; 2], wire: &Wire) -> Result<[Container; 2]> {
-    for (host, own, other) in [(hosts[0], wire.a(), wire.b()), (hosts[1], wire.b(), wire.a())] {
-        host.namespace
-            .ip(&format!("link add vx type vxlan id 42 local {own} remote {other} dstport 4789"))?;
-        make_bridge(host, "vx")?;
-    }
-    plain(hosts, "bridge", 1450)
 }

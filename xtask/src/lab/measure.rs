@@ -1,134 +1,162 @@
 //! The measurements of one contender.
 
-use std::process::{Child, Stdio};
-use std::time::Duration;
-
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use weave_testbed::{Container, Router, eventually};
+use weave_testbed::{Host, Lab, Namespace};
 
-/// What was measured.
-#[derive(Clone, Debug)]
-pub struct Row {
-    /// The contender.
-    pub name: &'static str,
-    /// One TCP stream (cubic), Gbit/s.
-    pub tcp_gigabits: f64,
-    /// UDP with 64 bytes of payload, thousands of packets per second that arrived.
-    pub udp_kilopackets: f64,
-    /// Median round trip, milliseconds.
-    pub ping_median: f64,
-    /// 99th percentile of the round trip, milliseconds.
-    pub ping_p99: f64,
-    /// Processor seconds of both routers per GB of TCP.
-    pub router_cpu: f64,
-    /// Processor seconds of the whole machine per GB of TCP.
-    pub machine_cpu: f64,
-    /// Largest resident memory of a router, MB.
-    pub memory: f64,
-}
+use super::contender::Contender;
+use super::cost::{Processes, machine_seconds};
+use super::figure::Figure;
+use super::health::Counted;
+use super::iperf::{self, Server, Tcp, Udp};
+use super::join::Joined;
+use super::ping;
+use super::proof;
+use super::record::Row;
+use super::underlay::Underlay;
 
-/// Pings in one measurement.
+/// Pings while nothing else runs.
 const PINGS: u32 = 500;
 
-/// Measures between two containers that reach each other.
+/// Room for the headers of IPv4 and UDP in a packet.
+const HEADERS: u32 = 28;
+
+/// Measures between two ends that reach each other. What goes wrong with one measurement is noted, and the
+/// others are made all the same; without proof there is no measurement at all.
 pub fn row(
-    name: &'static str,
-    containers: [&Container; 2],
-    address: &str,
-    routers: &[Router],
+    contender: &Contender,
+    lab: &Lab,
+    hosts: &[Host; 2],
+    underlay: &Underlay,
+    joined: &Joined<'_>,
     seconds: u32,
 ) -> Result<Row> {
-    let [from, to] = containers;
-    let (ping_median, ping_p99) = ping(from, address)?;
-    let _server = Server::start(to)?;
+    // Nothing but routers runs on the hosts so far.
+    let routers = hosts.iter().flat_map(|host| host.namespace.pids()).collect();
+    let ends = joined.ends();
+    let _server = Server::start(ends[1])?;
+    proof::prove(contender, lab, &hosts[1].namespace, underlay, joined)?;
 
-    let (router_before, machine_before) = (router_cpu(routers)?, machine_cpu()?);
-    let tcp = iperf(from, address, &format!("-C cubic -t {seconds}"))?;
-    let gigabytes = number(&tcp["end"]["sum_received"]["bytes"])? / 1e9;
-    let tcp_gigabits = number(&tcp["end"]["sum_received"]["bits_per_second"])? / 1e9;
-    let (router_after, machine_after) = (router_cpu(routers)?, machine_cpu()?);
-
-    let udp = iperf(from, address, &format!("-u -b 0 -l 64 -t {seconds}"))?;
-    let sum = &udp["end"]["sum"];
-    let arrived = number(&sum["packets"])? - number(&sum["lost_packets"])?;
-    let memory = routers.iter().map(|router| Ok(router.cost()?.1)).collect::<Result<Vec<_>>>()?;
-    Ok(Row {
-        name,
-        tcp_gigabits,
-        udp_kilopackets: arrived / number(&sum["seconds"])? / 1e3,
-        ping_median,
-        ping_p99,
-        router_cpu: (router_after - router_before) / gigabytes,
-        machine_cpu: (machine_after - machine_before) / gigabytes,
-        memory: memory.into_iter().max().unwrap_or(0) as f64 / 1e6,
-    })
+    let lane = Lane { hosts, underlay, joined, ends, seconds, routers: Processes::new(routers) };
+    let mut row = Row::new(contender.name);
+    row.attempt("ping", |row| lane.idle(row));
+    row.attempt("one TCP stream", |row| lane.tcp_and_its_cost(row));
+    for (figure, arguments) in
+        [(Figure::Tcp1Back, "-R"), (Figure::Tcp4, "-P 4"), (Figure::Tcp4Back, "-P 4 -R")]
+    {
+        row.attempt(figure.key(), |row| {
+            row.set(figure, lane.tcp(arguments)?.gigabits);
+            Ok(())
+        });
+    }
+    row.attempt("ping under load", |row| lane.loaded(row));
+    let mtu = mtu_towards(ends[0], joined.address())?;
+    for (figure, loss, payload) in [
+        (Figure::Udp64, Figure::Udp64Loss, 64),
+        (Figure::Udp1400, Figure::Udp1400Loss, mtu.min(1400) - HEADERS),
+    ] {
+        row.attempt(figure.key(), |row| {
+            let Udp { kilopackets, loss: lost } = lane.udp(payload)?;
+            row.set(figure, kilopackets);
+            row.set(loss, lost);
+            Ok(())
+        });
+    }
+    row.attempt("memory", |row| {
+        row.set(Figure::Memory, lane.routers.memory()? as f64 / 1e6);
+        Ok(())
+    });
+    if let Some(dropped) = underlay.dropped()? {
+        ensure!(dropped > 0, "not proved: the lossy underlay has dropped nothing");
+        row.set(Figure::Dropped, dropped as f64);
+    }
+    Ok(row)
 }
 
-/// Median and 99th percentile.
-fn ping(from: &Container, address: &str) -> Result<(f64, f64)> {
-    let text = from.namespace.exec(&format!("ping -c {PINGS} -i 0.005 -W 1 {address}"))?;
-    let mut times: Vec<f64> = text
-        .lines()
-        .filter_map(|line| line.split("time=").nth(1)?.split(' ').next()?.parse().ok())
-        .collect();
-    times.sort_by(f64::total_cmp);
-    let at = |share: usize| times.get(times.len() * share / 100).copied();
-    at(50).zip(at(99)).context("ping printed no times")
+/// Two ends, and all that is looked at while they talk.
+struct Lane<'a, 'h> {
+    hosts: &'a [Host; 2],
+    underlay: &'a Underlay,
+    joined: &'a Joined<'h>,
+    ends: [&'a Namespace; 2],
+    seconds: u32,
+    routers: Processes,
 }
 
-/// An iperf3 server, killed on drop.
-struct Server(Child);
+impl Lane<'_, '_> {
+    fn idle(&self, row: &mut Row) -> Result<()> {
+        let trips = ping::run(self.ends[0], self.joined.address(), PINGS)?;
+        row.set(Figure::Ping, trips.median);
+        row.set(Figure::PingP99, trips.p99);
+        Ok(())
+    }
 
-impl Server {
-    fn start(container: &Container) -> Result<Self> {
-        let mut command = container.namespace.command("iperf3");
-        command.arg("-s").stdout(Stdio::null()).stderr(Stdio::null());
-        let server = Self(command.spawn().context("cannot start iperf3")?);
-        // 5201, in hexadecimal, in the state LISTEN.
-        eventually("iperf3 listens", Duration::from_secs(5), || {
-            let table = container.namespace.exec("cat /proc/net/tcp /proc/net/tcp6");
-            table.is_ok_and(|table| table.contains(":1451 "))
+    fn loaded(&self, row: &mut Row) -> Result<()> {
+        let (from, address, seconds) = (self.ends[0], self.joined.address(), self.seconds);
+        let trips = std::thread::scope(|scope| {
+            let load = scope.spawn(|| iperf::run(from, address, seconds + 1, "-C cubic"));
+            // 200 a second, for as long as a load takes.
+            let trips = ping::run(from, address, seconds * 200);
+            load.join().map_err(|_| anyhow::anyhow!("the load panicked"))??;
+            trips
         })?;
-        Ok(server)
+        row.set(Figure::PingLoaded, trips.median);
+        row.set(Figure::PingLoadedP99, trips.p99);
+        Ok(())
+    }
+
+    /// One stream from the first end to the second, with what it costs and what our routers counted.
+    fn tcp_and_its_cost(&self, row: &mut Row) -> Result<()> {
+        let (counted, routers, machine) =
+            (self.counted()?, self.routers.seconds()?, machine_seconds()?);
+        let Tcp { gigabits, gigabytes } = self.tcp("")?;
+        row.set(Figure::Tcp1, gigabits);
+        row.set(Figure::RouterCpu, (self.routers.seconds()? - routers) / gigabytes);
+        row.set(Figure::MachineCpu, (machine_seconds()? - machine) / gigabytes);
+        if let [before_1, before_2] = counted.as_slice()
+            && let [after_1, after_2] = self.counted()?.as_slice()
+        {
+            row.set_if(Figure::CapturedFrame, after_1.captured_frame(before_1));
+            row.set_if(Figure::DatagramsPerSend, after_1.datagrams_per_send(before_1));
+            row.set_if(Figure::DatagramsPerReceive, after_2.datagrams_per_receive(before_2));
+        }
+        Ok(())
+    }
+
+    fn counted(&self) -> Result<Vec<Counted>> {
+        self.joined.routers().iter().map(|router| Ok(Counted::read(&router.report()?))).collect()
+    }
+
+    /// TCP by cubic, whatever the machine's default is. All of it has to cross the underlay.
+    fn tcp(&self, arguments: &str) -> Result<Tcp> {
+        let crossed = |index: usize| self.underlay.received(&self.hosts[index], index);
+        let sink = usize::from(!arguments.contains("-R"));
+        let before = crossed(sink)?;
+        let report = self.load(&format!("-C cubic {arguments}"))?;
+        let tcp = iperf::tcp(&report)?;
+        let crossed = crossed(sink)?.saturating_sub(before) as f64 / 1e9;
+        ensure!(
+            crossed >= tcp.gigabytes * 0.95,
+            "not proved: {:.3} GB arrived, but only {crossed:.3} GB crossed the underlay",
+            tcp.gigabytes
+        );
+        Ok(tcp)
+    }
+
+    fn udp(&self, payload: u32) -> Result<Udp> {
+        iperf::udp(&self.load(&format!("-u -b 0 -l {payload}"))?)
+    }
+
+    fn load(&self, arguments: &str) -> Result<Value> {
+        iperf::run(self.ends[0], self.joined.address(), self.seconds, arguments)
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn iperf(from: &Container, address: &str, arguments: &str) -> Result<Value> {
-    let text = from.namespace.exec(&format!("iperf3 -J -c {address} {arguments}"))?;
-    let report: Value = serde_json::from_str(&text).context("iperf3 wrote no JSON")?;
-    if let Some(error) = report["error"].as_str() {
-        bail!("iperf3: {error}");
-    }
-    Ok(report)
-}
-
-fn number(value: &Value) -> Result<f64> {
-    value.as_f64().context("a number is missing in the report of iperf3")
-}
-
-fn router_cpu(routers: &[Router]) -> Result<f64> {
-    routers.iter().map(|router| Ok(router.cost()?.0)).sum()
-}
-
-/// Seconds in which a processor was not idle (user, nice, system, interrupts) since the machine started.
-fn machine_cpu() -> Result<f64> {
-    let text = std::fs::read_to_string("/proc/stat")?;
-    let fields: Vec<f64> = text
-        .lines()
-        .next()
-        .context("/proc/stat is empty")?
-        .split_whitespace()
-        .skip(1)
-        .filter_map(|field| field.parse().ok())
-        .collect();
-    // user nice system idle iowait irq softirq; USER_HZ is 100 on every Linux there is.
-    Ok([0, 1, 2, 5, 6].iter().filter_map(|i| fields.get(*i)).sum::<f64>() / 100.0)
+/// MTU of the device that leads to an address.
+fn mtu_towards(from: &Namespace, address: &str) -> Result<u32> {
+    let route = from.ip(&format!("route get {address}"))?;
+    let device = route.split(" dev ").nth(1).and_then(|rest| rest.split(' ').next());
+    let device = device.with_context(|| format!("no device in `{}`", route.trim()))?;
+    let mtu = from.exec(&format!("cat /sys/class/net/{device}/mtu"))?;
+    mtu.trim().parse().with_context(|| format!("MTU of {device}: `{}`", mtu.trim()))
 }

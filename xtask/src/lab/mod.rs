@@ -1,94 +1,110 @@
 //! The lab: containers on two hosts, several ways to join them, the same measurements on each.
 //!
 //! ```text
-//!  c1 --- h1 ===(veth, MTU 1500)=== h2 --- c2
+//!  c1 --- h1 ===(veth, MTU 1500)=== h2 --- c2           with --loss:  h1 === switch that drops === h2
 //! ```
 //!
 //! Rounds are interleaved, so that a disturbance of the machine hits every contender; the table shows
-//! medians, and ratios to the first contender. Load generator, containers and routers share the processors:
-//! the numbers of two real hosts are higher.
+//! medians, and ratios to VXLAN and to another router. Load generator, containers and routers share the
+//! processors: the numbers of two real hosts are higher.
 
 mod contender;
+mod cost;
+mod figure;
+mod health;
+mod iperf;
+mod join;
 mod measure;
+mod options;
+mod picture;
+mod ping;
+mod proof;
+mod record;
+mod rival;
 mod table;
+mod underlay;
 
-use std::path::PathBuf;
+use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
-use weave_testbed::clean_up_on_signals;
+use anyhow::{Context, Result};
+use weave_testbed::{Lab, clean_up_on_signals};
 
 use crate::demo::release_binary;
-use crate::tools::root;
+use crate::tools::{install, install_packages};
 use contender::Contender;
+use join::Routers;
+use options::Options;
+use record::{Record, Row};
+use underlay::Underlay;
 
-const USAGE: &str = "\
-usage: cargo xtask bench lab [--rounds N] [--seconds N] [--router PATH] [--json FILE] [CONTENDER...]
-
-  contenders: bridge vxlan sleeve sleeve-encrypted, and with --router other other-encrypted
-  --router PATH   another router that takes the same flags
-  --json FILE     all single measurements; default target/lab.json";
-
-/// How much is measured.
-pub struct Options {
-    rounds: usize,
-    seconds: u32,
-    router: Option<PathBuf>,
-    json: PathBuf,
-    contenders: Vec<Contender>,
-}
-
-impl Options {
-    fn parse(arguments: &[&str]) -> Result<Self> {
-        let mut options = Self {
-            rounds: 3,
-            seconds: 5,
-            router: None,
-            json: root().join("target/lab.json"),
-            contenders: Vec::new(),
-        };
-        let mut arguments = arguments.iter();
-        while let Some(argument) = arguments.next() {
-            let mut value =
-                || arguments.next().with_context(|| format!("{argument} needs a value"));
-            match *argument {
-                "--rounds" => options.rounds = value()?.parse()?,
-                "--seconds" => options.seconds = value()?.parse()?,
-                "--router" => options.router = Some(PathBuf::from(value()?)),
-                "--json" => options.json = PathBuf::from(value()?),
-                name => options.contenders.push(Contender::named(name).context(USAGE)?),
-            }
-        }
-        ensure!(options.rounds > 0 && options.seconds > 1, "at least 1 round of 2 seconds");
-        if options.contenders.is_empty() {
-            options.contenders = Contender::ALL.to_vec();
-            options.contenders.retain(|one| options.router.is_some() || !one.is_other());
-        }
-        if options.router.is_none() && options.contenders.iter().any(|one| one.is_other()) {
-            bail!("which other router? {USAGE}");
-        }
-        Ok(options)
-    }
-}
-
-/// Measures all contenders and prints the table.
+/// Measures all contenders and prints the tables.
 pub fn bench(arguments: &[&str]) -> Result<()> {
     let options = Options::parse(arguments)?;
+    let record = match &options.from {
+        Some(file) => Record::read(file)?,
+        None => measure(&options)?,
+    };
+    print!("\n{}\n{}", table::results(&record), table::health(&record));
+    for problem in record.problems() {
+        println!("{problem}");
+    }
+    write(&options.out, &record)
+}
+
+fn measure(options: &Options) -> Result<Record> {
     clean_up_on_signals()?;
-    let binary = release_binary()?;
-    let mut rows = Vec::new();
+    install_packages()?;
+    if options.loss > 0.0 {
+        install(&[("nftables", "nft")])?;
+    }
+    if options.rivals {
+        rival::install()?;
+    }
+    let weave = match &options.weave {
+        Some(path) => path.clone(),
+        None => release_binary()?,
+    };
+    let routers = Routers { weave: &weave, other: options.router.as_deref() };
+    let mut record = Record::new(options.seconds, options.loss);
+    let contenders = record.admit(&options.contenders, &weave);
     for round in 1..=options.rounds {
-        for contender in &options.contenders {
-            print!("round {round}: {}: ", contender.name());
-            let row = contender
-                .measure(&binary, options.router.as_deref(), options.seconds)
-                .with_context(|| format!("measuring {}", contender.name()))?;
-            println!("{:.2} Gbit/s", row.tcp_gigabits);
-            rows.push(row);
+        for contender in &contenders {
+            println!("round {round} of {}: {}", options.rounds, contender.name);
+            let row = one(contender, routers, options).unwrap_or_else(|error| {
+                let mut row = Row::new(contender.name);
+                row.problems.push(format!("{error:#}"));
+                row
+            });
+            println!("  {}", table::line(&row));
+            record.rows.push(row);
         }
     }
-    std::fs::write(&options.json, table::json(&rows))
-        .with_context(|| format!("writing {}", options.json.display()))?;
-    print!("\n{}", table::text(&options.contenders, &rows));
-    println!("all measurements: {}", options.json.display());
+    Ok(record)
+}
+
+/// Builds the two hosts, joins them, measures, removes everything.
+fn one(contender: &Contender, routers: Routers<'_>, options: &Options) -> Result<Row> {
+    let lab = Lab::new(routers.weave)?;
+    let hosts = lab.hosts()?;
+    let underlay = Underlay::new(&lab, &hosts, options.loss)?;
+    let joined = join::join(contender, &lab, &hosts, &underlay, routers)?;
+    let row = measure::row(contender, &lab, &hosts, &underlay, &joined, options.seconds)?;
+    drop(joined);
+    lab.finish()?;
+    Ok(row)
+}
+
+fn write(directory: &Path, record: &Record) -> Result<()> {
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("making {}", directory.display()))?;
+    for (name, text) in [
+        ("lab.json", record.to_json()),
+        ("lab.md", table::document(record)),
+        ("lab.svg", picture::draw(record)),
+    ] {
+        let path = directory.join(name);
+        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    }
+    println!("written: lab.json, lab.md, lab.svg in {}", directory.display());
     Ok(())
 }

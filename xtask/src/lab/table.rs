@@ -1,105 +1,245 @@
-//! Medians and ratios of the measurements, as text and JSON.
+//! Medians and ratios, as tables that are readable as text and as Markdown.
 
 use std::fmt::Write as _;
 
-use serde_json::json;
+use super::figure::Figure;
+use super::health::SMALL_FRAME;
+use super::record::{Entry, Record, Row};
 
-use super::contender::Contender;
-use super::measure::Row;
+/// A column: heading, figure, digits.
+type Column = (&'static str, Figure, usize);
 
-/// A column: heading, digits, value.
-type Column = (&'static str, usize, fn(&Row) -> f64);
-
-const COLUMNS: [Column; 7] = [
-    ("TCP Gbit/s", 2, |row| row.tcp_gigabits),
-    ("UDP 64 B kpps", 1, |row| row.udp_kilopackets),
-    ("ping ms", 3, |row| row.ping_median),
-    ("p99 ms", 3, |row| row.ping_p99),
-    ("routers s/GB", 2, |row| row.router_cpu),
-    ("machine s/GB", 2, |row| row.machine_cpu),
-    ("RSS MB", 0, |row| row.memory),
+const COLUMNS: [Column; 14] = [
+    ("TCP 1 →", Figure::Tcp1, 2),
+    ("←", Figure::Tcp1Back, 2),
+    ("TCP 4 →", Figure::Tcp4, 2),
+    ("←", Figure::Tcp4Back, 2),
+    ("UDP 64 kpps", Figure::Udp64, 1),
+    ("lost %", Figure::Udp64Loss, 1),
+    ("UDP 1400 kpps", Figure::Udp1400, 1),
+    ("lost %", Figure::Udp1400Loss, 1),
+    ("ping ms", Figure::Ping, 3),
+    ("p99", Figure::PingP99, 3),
+    ("loaded ms", Figure::PingLoaded, 3),
+    ("p99", Figure::PingLoadedP99, 3),
+    ("routers s/GB", Figure::RouterCpu, 2),
+    ("RSS MB", Figure::Memory, 0),
 ];
 
-/// The table of medians; TCP and UDP also as a ratio to the first contender.
-pub fn text(contenders: &[Contender], rows: &[Row]) -> String {
-    let mut text = String::from("| contender |");
-    // Writing to a string cannot fail.
-    for (heading, ..) in COLUMNS {
-        let _ = write!(text, " {heading} |");
+/// Ratios to these contenders, where they were measured.
+const BASES: [&str; 2] = ["vxlan", "other"];
+
+/// All contenders, medians and ratios.
+pub fn results(record: &Record) -> String {
+    let bases = BASES.map(|base| (base, record.median(base, Figure::Tcp1).is_some()));
+    let bases: Vec<&str> =
+        bases.iter().filter(|(_, there)| *there).map(|(base, _)| *base).collect();
+    let mut lines = vec![vec!["contender".to_owned(), "sealed".to_owned()]];
+    lines[0].extend(COLUMNS.iter().map(|(heading, ..)| (*heading).to_owned()));
+    for base in &bases {
+        lines[0].extend([format!("TCP ÷ {base}"), format!("UDP ÷ {base}")]);
     }
-    text.push_str(" TCP ratio | UDP ratio |\n|---|");
-    text.push_str(&"---|".repeat(COLUMNS.len() + 2));
-    text.push('\n');
-    let first = contenders.first().map_or("", |contender| contender.name());
-    for contender in contenders {
-        let _ = write!(text, "| {} |", contender.name());
-        for (_, digits, value) in COLUMNS {
-            let _ = write!(text, " {:.digits$} |", median(rows, contender.name(), value));
+    for entry in &record.contenders {
+        lines.push(line_of(record, entry, &bases));
+    }
+    aligned(&lines)
+}
+
+fn line_of(record: &Record, entry: &Entry, bases: &[&str]) -> Vec<String> {
+    let name = entry.name.as_str();
+    let mut line = vec![name.to_owned(), if entry.sealed { "yes" } else { "no" }.to_owned()];
+    if let Some(reason) = &entry.absent {
+        line.push(reason.clone());
+        return line;
+    }
+    for (_, figure, digits) in COLUMNS {
+        line.push(shown(record.median(name, figure), digits));
+    }
+    for base in bases {
+        for figure in [Figure::Tcp1, Figure::Udp64] {
+            let (own, base) = (record.median(name, figure), record.median(base, figure));
+            line.push(shown(own.zip(base).map(|(own, base)| own / base), 2));
         }
-        for (.., value) in &COLUMNS[..2] {
-            let ratio = median(rows, contender.name(), *value) / median(rows, first, *value);
-            let _ = write!(text, " {ratio:.3} |");
+    }
+    line
+}
+
+/// Whether the offloads of our router work, for the contenders that tell.
+pub fn health(record: &Record) -> String {
+    let headings = [
+        "contender",
+        "bytes a captured frame",
+        "datagrams a send",
+        "datagrams a receive",
+        "offloads",
+    ];
+    let mut lines = vec![headings.map(str::to_owned).to_vec()];
+    for entry in &record.contenders {
+        let median = |figure| record.median(&entry.name, figure);
+        let Some(frame) = median(Figure::CapturedFrame) else { continue };
+        lines.push(vec![
+            entry.name.clone(),
+            shown(Some(frame), 0),
+            shown(median(Figure::DatagramsPerSend), 1),
+            shown(median(Figure::DatagramsPerReceive), 1),
+            if frame < SMALL_FRAME { "LOST" } else { "work" }.to_owned(),
+        ]);
+    }
+    if lines.len() == 1 { String::new() } else { aligned(&lines) }
+}
+
+/// One row, for who watches the lab.
+pub fn line(row: &Row) -> String {
+    let mut text = String::new();
+    for (name, figure, digits) in [
+        ("TCP", Figure::Tcp1, 2),
+        ("UDP", Figure::Udp64, 1),
+        ("ping", Figure::Ping, 3),
+        ("frame", Figure::CapturedFrame, 0),
+    ] {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{name} {}  ", shown(row.figures.get(&figure).copied(), digits));
+    }
+    text + &row.problems.join("; ")
+}
+
+/// The page for the documentation, with a picture beside it.
+pub fn document(record: &Record) -> String {
+    let mut text = String::from(
+        "# Side by side\n\nMade by `cargo xtask bench lab`; what is measured, and how, is told in \
+         `benches/lab/README.md`.\n\n",
+    );
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        text,
+        "{}; medians of {} rounds, loads of {} s, MTU 1500 below{}.\n",
+        record.machine,
+        record.rounds(),
+        record.seconds,
+        if record.loss > 0.0 {
+            format!(", {} % of the packets lost", record.loss)
+        } else {
+            String::new()
         }
-        text.push('\n');
+    );
+    text += "![bars for each contender](lab.svg)\n\n";
+    text += "TCP in Gbit/s, with 1 and with 4 streams, forth (→) and back (←).\n\n";
+    text += &results(record);
+    let health = health(record);
+    if !health.is_empty() {
+        let _ = write!(text, "\nWhat one TCP stream looks like to our router:\n\n{health}");
+    }
+    let problems = record.problems();
+    if !problems.is_empty() {
+        text += "\nNot measured:\n\n";
+        for problem in problems {
+            let _ = writeln!(text, "* {}", problem.replace('\n', " "));
+        }
     }
     text
 }
 
-fn median(rows: &[Row], name: &str, value: fn(&Row) -> f64) -> f64 {
-    let mut values: Vec<f64> = rows.iter().filter(|row| row.name == name).map(value).collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+fn shown(value: Option<f64>, digits: usize) -> String {
+    match value {
+        Some(value) if value.is_finite() => format!("{value:.digits$}"),
+        _ => "-".to_owned(),
+    }
 }
 
-/// Every single measurement.
-pub fn json(rows: &[Row]) -> String {
-    let rows: Vec<_> = rows
-        .iter()
-        .map(|row| {
-            let mut object = serde_json::Map::new();
-            object.insert("contender".to_owned(), json!(row.name));
-            for (heading, _, value) in COLUMNS {
-                object.insert(heading.to_owned(), json!(value(row)));
+/// A table whose columns are as wide as what is in them.
+fn aligned(lines: &[Vec<String>]) -> String {
+    let columns = lines.first().map_or(0, Vec::len);
+    // A line that is shorter ends with a sentence, for which no column is made wide.
+    let width = |i: usize| {
+        let whole = lines.iter().filter(|line| line.len() == columns);
+        whole
+            .filter_map(|line| line.get(i))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
+            .max(3)
+    };
+    let names = lines.iter().filter_map(|line| line.first());
+    let first = names.map(|cell| cell.chars().count()).max().unwrap_or(0).max(3);
+    let widths: Vec<usize> = std::iter::once(first).chain((1..columns).map(width)).collect();
+    let mut text = String::new();
+    for (n, line) in lines.iter().enumerate() {
+        text.push('|');
+        for (i, width) in widths.iter().enumerate() {
+            let cell = line.get(i).map_or("", String::as_str);
+            // Writing to a string cannot fail.
+            let _ = if i == 0 {
+                write!(text, " {cell:<width$} |")
+            } else {
+                write!(text, " {cell:>width$} |")
+            };
+        }
+        text.push('\n');
+        if n == 0 {
+            text.push('|');
+            for (i, width) in widths.iter().enumerate() {
+                let dashes = "-".repeat(width + 1);
+                let _ =
+                    if i == 0 { write!(text, "{dashes}-|") } else { write!(text, "{dashes}:|") };
             }
-            object
-        })
-        .collect();
-    json!(rows).to_string()
+            text.push('\n');
+        }
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lab::record::tests::record;
 
-    fn row(name: &'static str, gigabits: f64) -> Row {
-        Row {
-            name,
-            tcp_gigabits: gigabits,
-            udp_kilopackets: 100.0,
-            ping_median: 0.1,
-            ping_p99: 0.2,
-            router_cpu: 1.0,
-            machine_cpu: 2.0,
-            memory: 10.0,
-        }
+    fn cells(text: &str, name: &str) -> Vec<String> {
+        let line = text.lines().find(|line| line.starts_with(&format!("| {name} ")));
+        let cells = line.expect("a line of that name").trim_matches('|').split('|');
+        cells.map(|cell| cell.trim().to_owned()).collect()
     }
 
     #[test]
-    fn the_table_shows_medians_and_ratios() {
-        let contenders = [Contender::Bridge, Contender::Vxlan];
-        let rows = [
-            row("bridge", 8.0),
-            row("vxlan", 1.0),
-            row("bridge", 99.0),
-            row("vxlan", 5.0),
-            row("bridge", 10.0),
-            row("vxlan", 9.0),
-        ];
-        let text = text(&contenders, &rows);
-        let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[2].starts_with("| bridge | 10.00 |"), "{text}");
-        assert!(lines[2].ends_with("| 1.000 | 1.000 |"), "{text}");
-        assert!(lines[3].starts_with("| vxlan | 5.00 |"), "{text}");
-        assert!(lines[3].ends_with("| 0.500 | 1.000 |"), "{text}");
+    fn medians_and_ratios_are_shown() {
+        let mut record =
+            record(&[("vxlan", 4.0), ("weave-sealed", 1.0), ("weave-sealed", 3.0), ("other", 0.5)]);
+        record.rows[3].figures.remove(&Figure::Udp64);
+        let text = results(&record);
+        assert_eq!(cells(&text, "vxlan")[..4], ["vxlan", "no", "4.00", "4.00"]);
+        let line = cells(&text, "weave-sealed");
+        assert_eq!(line[..3], ["weave-sealed", "yes", "2.00"]);
+        assert_eq!(line[16..], ["0.50", "0.50", "4.00", "-"]);
+        assert!(text.lines().all(|line| line.matches('|').count() == 21), "{text}");
+    }
+
+    #[test]
+    fn who_is_absent_has_a_line() {
+        let mut record = record(&[("bridge", 1.0)]);
+        record.contenders[0].absent = Some("not installed: tincd".to_owned());
+        let text = results(&record);
+        assert_eq!(cells(&text, "bridge")[2], "not installed: tincd");
+        assert!(!text.contains('÷'), "{text}");
+    }
+
+    #[test]
+    fn a_lost_offload_is_seen() {
+        let text = health(&record(&[("weave", 35_000.0), ("weave-sealed", 1400.0)]));
+        assert_eq!(cells(&text, "weave")[4], "work");
+        assert_eq!(cells(&text, "weave-sealed")[4], "LOST");
+    }
+
+    #[test]
+    fn the_page_has_all_parts() {
+        let mut record = record(&[("bridge", 1.0)]);
+        record.rows[0].problems.push("ping: no answer".to_owned());
+        let text = document(&record);
+        for part in
+            ["lab.svg", "2 processors", "1 rounds", "| bridge ", "* bridge: ping: no answer"]
+        {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert!(!text.contains("packets lost"));
+        record.loss = 0.1;
+        assert!(document(&record).contains(", 0.1 % of the packets lost"));
     }
 }

@@ -1,0 +1,203 @@
+//! Joining two hosts by a contender.
+
+use std::path::Path;
+use std::process::Child;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use weave_testbed::{Container, Host, Lab, Namespace, Router, RouterOptions, try_until};
+
+use super::contender::{Contender, Way};
+use super::underlay::Underlay;
+
+/// An update that was lost while the mesh forms comes again with the gossip of every 30 s.
+const SOON: Duration = Duration::from_secs(45);
+
+/// Binaries with the flags of our router.
+#[derive(Clone, Copy, Debug)]
+pub struct Routers<'a> {
+    /// Ours.
+    pub weave: &'a Path,
+    /// Another one.
+    pub other: Option<&'a Path>,
+}
+
+/// Two ends that reach each other through a contender, as long as this value lives.
+pub struct Joined<'h> {
+    ends: Ends<'h>,
+    address: String,
+    filter: String,
+    /// Ours, which have a report to read.
+    routers: Vec<Router<'h>>,
+    _programs: Vec<Program>,
+}
+
+/// Between what is measured.
+pub enum Ends<'h> {
+    /// On a bridge each.
+    Containers([Container; 2]),
+    /// The hosts themselves, for what carries IP packets and no frames, or only those of the host.
+    Hosts(&'h [Host; 2]),
+}
+
+/// A program, killed on drop.
+pub struct Program(pub Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl<'h> Joined<'h> {
+    /// What a rival has set up. `filter` is that of tcpdump for the tunnel's packets.
+    pub fn new(ends: Ends<'h>, address: &str, filter: &str, programs: Vec<Program>) -> Self {
+        let (address, filter) = (address.to_owned(), filter.to_owned());
+        Self { ends, address, filter, routers: Vec::new(), _programs: programs }
+    }
+
+    /// Where the load starts, and where it goes.
+    pub fn ends(&self) -> [&Namespace; 2] {
+        match &self.ends {
+            Ends::Containers(containers) => containers.each_ref().map(|one| &one.namespace),
+            Ends::Hosts(hosts) => hosts.each_ref().map(|host| &host.namespace),
+        }
+    }
+
+    /// Address of the second end.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What of the underlay's packets belongs to the contender, as a filter of tcpdump.
+    pub fn filter(&self) -> &str {
+        &self.filter
+    }
+
+    /// Our routers, if it is these that join.
+    pub fn routers(&self) -> &[Router<'h>] {
+        &self.routers
+    }
+}
+
+/// Sets a contender up and waits until the ends reach each other.
+pub fn join<'h>(
+    contender: &Contender,
+    lab: &Lab,
+    hosts: &'h [Host; 2],
+    underlay: &Underlay,
+    routers: Routers<'_>,
+) -> Result<Joined<'h>> {
+    let options = match contender.sealed {
+        true => RouterOptions::new().password("secret"),
+        false => RouterOptions::new(),
+    };
+    let joined = match contender.way {
+        Way::Bridge => bridge(hosts, underlay)?,
+        Way::Vxlan => vxlan(hosts, underlay)?,
+        Way::Weave(flags) => {
+            let options = flags.iter().fold(options, |options, flag| options.argument(flag));
+            weave(hosts, underlay, options)?
+        }
+        Way::Other => other(hosts, underlay, options, routers.other)?,
+        Way::Rival(rival) => rival.join(lab, hosts, underlay)?,
+    };
+    let [from, _] = joined.ends();
+    try_until("the ends reach each other", SOON, || {
+        from.exec(&format!("ping -q -c 1 -W 1 {}", joined.address()))
+    })?;
+    Ok(joined)
+}
+
+/// A bridge on each host, with a port of this name and a container.
+pub fn containers(hosts: &[Host; 2], ports: [&str; 2], mtu: u32) -> Result<[Container; 2]> {
+    for (host, port) in hosts.iter().zip(ports) {
+        host.namespace.ip("link add name bridge type bridge")?;
+        host.namespace.ip("link set dev bridge up")?;
+        host.namespace.ip(&format!("link set {port} mtu {mtu} master bridge up"))?;
+    }
+    plug(hosts, "bridge", mtu)
+}
+
+/// Address of the second container, and of what a rival joins without containers the subnet.
+pub const ADDRESS: &str = "10.32.0.2";
+
+fn plug(hosts: &[Host; 2], bridge: &str, mtu: u32) -> Result<[Container; 2]> {
+    let [h1, h2] = hosts;
+    Ok([
+        h1.plain_container("c1", "10.32.0.1/12", bridge, mtu)?,
+        h2.plain_container("c2", "10.32.0.2/12", bridge, mtu)?,
+    ])
+}
+
+fn bridge<'h>(hosts: &'h [Host; 2], underlay: &Underlay) -> Result<Joined<'h>> {
+    for (host, device) in hosts.iter().zip(underlay.devices()) {
+        host.namespace.ip(&format!("addr flush dev {device}"))?;
+    }
+    let ends = Ends::Containers(containers(hosts, underlay.devices(), 1500)?);
+    Ok(Joined::new(ends, ADDRESS, "ip", Vec::new()))
+}
+
+fn vxlan<'h>(hosts: &'h [Host; 2], underlay: &Underlay) -> Result<Joined<'h>> {
+    let [a, b] = underlay.addresses();
+    for (host, own, other) in [(&hosts[0], a, b), (&hosts[1], b, a)] {
+        host.namespace
+            .ip(&format!("link add vx type vxlan id 42 local {own} remote {other} dstport 4789"))?;
+    }
+    let ends = Ends::Containers(containers(hosts, ["vx"; 2], 1450)?);
+    Ok(Joined::new(ends, ADDRESS, "udp dst port 4789", Vec::new()))
+}
+
+/// Later pieces of a fragmented datagram have no port.
+const SLEEVE: &str = "udp port 6783 or ip[6:2] & 0x1fff != 0";
+
+fn weave<'h>(
+    hosts: &'h [Host; 2],
+    underlay: &Underlay,
+    options: RouterOptions,
+) -> Result<Joined<'h>> {
+    let routers = connected(hosts, underlay, options)?;
+    let [h1, h2] = hosts;
+    let containers = [h1.container("c1", "10.32.0.1/12")?, h2.container("c2", "10.32.0.2/12")?];
+    let joined = Joined::new(Ends::Containers(containers), ADDRESS, SLEEVE, Vec::new());
+    Ok(Joined { routers, ..joined })
+}
+
+fn other<'h>(
+    hosts: &'h [Host; 2],
+    underlay: &Underlay,
+    options: RouterOptions,
+    program: Option<&Path>,
+) -> Result<Joined<'h>> {
+    let options = ["--no-fastdp", "--no-dns", "--docker-api=", "--ipalloc-range=10.32.0.0/12"]
+        .into_iter()
+        .fold(options.program(program.context("no other router given")?), RouterOptions::argument);
+    let routers = connected(hosts, underlay, options)?;
+    // The MTU that the `weave` command of Weave Net gives to containers.
+    let containers = plug(hosts, "weave", 1376)?;
+    for container in &containers {
+        container.namespace.exec("ethtool -K ethwe tx off")?;
+    }
+    let joined = Joined::new(Ends::Containers(containers), ADDRESS, SLEEVE, Vec::new());
+    Ok(Joined { routers, ..joined })
+}
+
+fn connected<'h>(
+    hosts: &'h [Host; 2],
+    underlay: &Underlay,
+    options: RouterOptions,
+) -> Result<Vec<Router<'h>>> {
+    let [first, second] = hosts;
+    let first = first.router(options.clone())?;
+    let second = second.router(options.peer(underlay.addresses()[0]))?;
+    let routers = vec![first, second];
+    for router in &routers {
+        router.wait_established(1, SOON)?;
+    }
+    for router in &routers {
+        // The best frame size is known a little later.
+        router.wait_mtu(SOON, |mtu| mtu < 1500)?;
+    }
+    Ok(routers)
+}
