@@ -377,7 +377,8 @@ mod tests {
         let mut report = Report::default();
         report.router.connections.push(shown);
         let text = status::connections(&report);
-        let start = "<- 192.0.2.2:40000       failed      name clash: two routers say they are ";
+        let start =
+            "<- 192.0.2.2:40000       failed      name collision: two routers say they are ";
         assert!(text.starts_with(start), "{text}");
         assert!(text.contains("host1 (UID 1, at 192.0.2.1:6783) keeps the name"), "{text}");
     }

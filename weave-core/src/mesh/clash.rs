@@ -32,7 +32,7 @@ impl fmt::Display for NameClash {
         let Self { name, kept, refused } = self;
         write!(
             f,
-            "name clash: two routers say they are {name}: {kept} keeps the name, {refused} is \
+            "name collision: two routers say they are {name}: {kept} keeps the name, {refused} is \
              refused; give one of the two machines another peer name (--name)"
         )
     }
@@ -66,7 +66,7 @@ mod tests {
         };
         assert_eq!(
             clash.to_string(),
-            "name clash: two routers say they are 02:00:00:00:00:01: a (UID 1, this router) keeps \
+            "name collision: two routers say they are 02:00:00:00:00:01: a (UID 1, this router) keeps \
              the name, b (UID 2, at 10.0.0.2:6783) is refused; give one of the two machines \
              another peer name (--name)"
         );

@@ -161,7 +161,7 @@ fn a_clone_does_not_push_out_the_router_whose_name_it_has() {
     assert_eq!((&*clash.kept.nickname, &*clash.refused.nickname), ("host1", "host4"));
     let target = after[&clone].targets.iter().find(|target| target.direct);
     let error = target.and_then(|target| target.last_error.clone()).unwrap_or_default();
-    assert!(error.contains("name clash: two routers say they are"), "{error:?}");
+    assert!(error.contains("name collision: two routers say they are"), "{error:?}");
 }
 
 #[test]

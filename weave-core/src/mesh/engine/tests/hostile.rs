@@ -430,10 +430,10 @@ fn a_duplicate_that_would_lose_wins_over_a_silent_one() {
 fn a_refusal_is_believed() {
     let mut bench = Bench::new();
     let mut remote = bench.meet(features(2));
-    let payload = b"\x02\x01name clash: somebody else is peer1";
+    let payload = b"\x02\x01name collision: somebody else is peer1";
     bench.say(&mut remote, &Message::Unknown { tag: 65, payload });
     let error = bench.end_of(remote.id).unwrap().to_string();
-    assert_eq!(error, "refused by the peer: name clash: somebody else is peer1");
+    assert_eq!(error, "refused by the peer: name collision: somebody else is peer1");
 }
 
 #[test]
