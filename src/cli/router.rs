@@ -11,6 +11,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args};
 use weave_core::mesh::{DEFAULT_PORT, Password, PeerName, Subnet};
 use weave_core::wire::MacAddress;
+use weave_sleeve::native::Abilities;
 
 use super::bool_flag;
 use super::bridge_name;
@@ -20,7 +21,7 @@ use super::output;
 use super::remote;
 use super::state_args::{StateArgs, absolute};
 use super::targets;
-use crate::daemon::{self, Capture, Peers, Readiness, Settings, VERSION};
+use crate::daemon::{self, Capture, Peers, Readiness, Settings, SleeveFormat, VERSION};
 use crate::http::Address;
 use crate::log::{self, LogLevel};
 use crate::secret;
@@ -96,6 +97,9 @@ pub(super) struct Router {
     /// looking for faults. It grows without end.
     #[arg(long, value_name = "FILE", value_parser = absolute)]
     capture_file: Option<PathBuf>,
+    /// How datagrams are made for routers that know both ways.
+    #[arg(long, value_enum, default_value_t = SleeveFormat::Native)]
+    sleeve_format: SleeveFormat,
     /// Address for control: HOST:PORT, or the absolute path of a Unix socket; empty for none. By
     /// default what WEAVE_HTTP_ADDR says, or 127.0.0.1:6784.
     #[arg(long, value_name = "ADDRESS", value_parser = optional_address)]
@@ -267,6 +271,7 @@ impl Router {
             capture: self.capture,
             capture_file: self.capture_file,
             capture_buffer: usize::from(self.bufsz) << 20,
+            abilities: Abilities { native: self.sleeve_format == SleeveFormat::Native },
             http_address: match self.http_addr {
                 Some(OptionalAddress(address)) => address,
                 None => Some(remote::default_address()?),

@@ -33,7 +33,7 @@ use weave_sleeve::Sleeve;
 
 pub(crate) use instance::{Instance, InstanceError, log_file, pid_file, stop_running};
 pub(crate) use notify::{READY_LINE, Readiness};
-pub(crate) use settings::{Capture, Peers, Settings};
+pub(crate) use settings::{Capture, Peers, Settings, SleeveFormat};
 
 use crate::http::{self, Address, Listener};
 use crate::state::State;
@@ -75,7 +75,7 @@ async fn serve(settings: Settings, readiness: Readiness) -> Result<()> {
     let clock = Clock::start();
     let data_clock = weave_sleeve::Clock::new(move || clock.now());
     let listen = SocketAddr::new(settings.host, settings.port);
-    let sleeve = Sleeve::bind(listen, data_clock.clone())
+    let sleeve = Sleeve::bind(listen, settings.abilities.clone(), data_clock.clone())
         .with_context(|| format!("cannot listen on UDP {listen}"))?;
 
     let switch = Arc::new(Switch::new(name, random()?));

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use weave_core::mesh::{Password, PeerName, Subnet};
+use weave_sleeve::native::Abilities;
 
 use crate::http::Address;
 
@@ -27,11 +28,22 @@ pub(crate) struct Settings {
     pub(crate) capture_file: Option<PathBuf>,
     /// Of the packet socket, in bytes.
     pub(crate) capture_buffer: usize,
+    /// What the sleeve may do with routers like this one.
+    pub(crate) abilities: Abilities,
     pub(crate) http_address: Option<Address>,
     pub(crate) status_address: Option<Address>,
     pub(crate) metrics_address: Option<Address>,
     pub(crate) db_prefix: PathBuf,
     pub(crate) host_root: PathBuf,
+}
+
+/// Which formats the sleeve may use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum SleeveFormat {
+    /// That of this router with those that know it, else that of Weave Net.
+    Native,
+    /// That of Weave Net with all.
+    Legacy,
 }
 
 /// Whom to connect to.

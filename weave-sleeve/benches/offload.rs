@@ -62,7 +62,7 @@ fn offload(criterion: &mut Criterion) {
             let mut rest = &place[..];
             for length in &lengths {
                 let (frame, after) = rest.split_at(*length);
-                coalescer.push((), black_box(frame), &mut each);
+                coalescer.push((), Frame::plain(black_box(frame)), &mut each);
                 rest = after;
             }
             coalescer.flush(&mut each);

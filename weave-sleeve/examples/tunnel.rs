@@ -27,6 +27,7 @@ use weave_core::switch::{
     ForwardingTable, LinkEvent, LinkParams, NeighbourLinks, Overlay, Switch, Topology, Waker,
     Worker,
 };
+use weave_sleeve::native::Abilities;
 use weave_sleeve::port::{PacketPort, Port, TapPort};
 use weave_sleeve::{Clock, DataThread, Sleeve};
 
@@ -86,7 +87,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [own, other] = names;
 
     let (sender, news) = channel();
-    let mut sleeve = Sleeve::bind(local, clock.clone())?;
+    let mut sleeve = Sleeve::bind(local, Abilities { native: true }, clock.clone())?;
     let wake = sender.clone();
     let mut link = sleeve.prepare(
         clock.now(),

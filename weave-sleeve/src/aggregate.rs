@@ -15,8 +15,8 @@ use std::ops::Range;
 use weave_core::mesh::PeerName;
 use weave_core::mtu::MAX_UDP_PAYLOAD;
 
-use crate::cipher::{Channel, Cipher, NoncesExhausted};
-use crate::datagram::Draft;
+use crate::cipher::{Channel, NoncesExhausted};
+use crate::encapsulation::{Emit, Encapsulation};
 
 /// Frames taken before a datagram is closed even though more would fit.
 const FRAMES_PER_ROUND: usize = 100;
@@ -71,21 +71,22 @@ impl Batch {
     /// largest datagram that passes in one piece.
     pub(crate) fn append(
         &mut self,
-        cipher: &Cipher,
+        encapsulation: &Encapsulation,
         max_payload: usize,
         own: PeerName,
-        record: &Draft<impl Fn(&mut [u8])>,
+        record: &impl Emit,
     ) -> Result<Appended, NoncesExhausted> {
+        let trailer = encapsulation.trailer_len();
         let max_payload = max_payload.min(MAX_UDP_PAYLOAD);
         if let Some(open) = &mut self.open {
-            if self.round < FRAMES_PER_ROUND && open.len() + record.buffer_len() <= max_payload {
+            if self.round < FRAMES_PER_ROUND && open.len() + record.buffer_len() + trailer <= max_payload {
                 open.end += emit(record, &mut self.arena[open.end..]);
                 self.round += 1;
                 return Ok(Appended::Taken);
             }
-            self.close(cipher, own)?;
+            self.close(encapsulation, own)?;
         }
-        let length = cipher.header_len() + record.buffer_len();
+        let length = encapsulation.header_len() + record.buffer_len() + trailer;
         let limit = match self.channel {
             Channel::DontFragment => max_payload,
             Channel::Fragmentable => MAX_UDP_PAYLOAD,
@@ -102,7 +103,7 @@ impl Batch {
         if self.round == FRAMES_PER_ROUND {
             self.round = 0;
         }
-        let records = start + cipher.header_len();
+        let records = start + encapsulation.header_len();
         let end = records + emit(record, &mut self.arena[records..]);
         self.open = Some(start..end);
         self.round += 1;
@@ -110,9 +111,14 @@ impl Batch {
     }
 
     /// Seals the datagram being filled.
-    pub(crate) fn close(&mut self, cipher: &Cipher, own: PeerName) -> Result<(), NoncesExhausted> {
-        if let Some(range) = self.open.take() {
-            cipher.seal(own, self.channel, &mut self.arena[range.clone()])?;
+    pub(crate) fn close(
+        &mut self,
+        encapsulation: &Encapsulation,
+        own: PeerName,
+    ) -> Result<(), NoncesExhausted> {
+        if let Some(Range { start, end }) = self.open.take() {
+            let range = start..end + encapsulation.trailer_len();
+            encapsulation.seal(own, self.channel, &mut self.arena[range.clone()])?;
             self.closed.push(range);
         }
         Ok(())
@@ -131,7 +137,7 @@ impl Batch {
     }
 }
 
-fn emit(record: &Draft<impl Fn(&mut [u8])>, buffer: &mut [u8]) -> usize {
+fn emit(record: &impl Emit, buffer: &mut [u8]) -> usize {
     record.emit(buffer).expect("a datagram is below 64 KiB and the arena has room for it")
 }
 
@@ -142,16 +148,17 @@ mod tests {
     use weave_core::mesh::SessionKey;
 
     use super::*;
-    use crate::cipher::LegacyBox;
-    use crate::datagram::{RECORD_HEADER, Records};
+    use crate::cipher::{Cipher, LegacyBox};
+    use crate::datagram::{Draft, RECORD_HEADER};
+    use crate::encapsulation::Opened;
     use crate::replay::Windows;
 
-    fn cipher(encrypted: bool, outbound: bool) -> Cipher {
-        if encrypted {
+    fn legacy(encrypted: bool, outbound: bool) -> Encapsulation {
+        Encapsulation::Legacy(if encrypted {
             Cipher::Legacy(LegacyBox::new(&SessionKey([9; 32]), outbound))
         } else {
             Cipher::Plain
-        }
+        })
     }
 
     /// Packs frames of these lengths; returns the datagrams and which frames did not fit.
@@ -161,12 +168,12 @@ mod tests {
         max_payload: usize,
         lengths: &[usize],
     ) -> (Vec<Vec<u8>>, usize) {
-        let cipher = cipher(encrypted, true);
+        let legacy = legacy(encrypted, true);
         let own = PeerName::from_bytes([6; 6]);
         let mut batch = Batch::new(channel);
         let (mut sent, mut dropped) = (Vec::new(), 0);
         let mut flush = |batch: &mut Batch| {
-            batch.close(&cipher, own).unwrap();
+            batch.close(&legacy, own).unwrap();
             let (arena, ranges) = batch.datagrams();
             sent.extend(ranges.iter().map(|range| arena[range.clone()].to_vec()));
             batch.clear();
@@ -177,7 +184,7 @@ mod tests {
                 (PeerName::from_bytes([2; 6]), PeerName::from_bytes([4; 6]));
             let write = |place: &mut [u8]| place.copy_from_slice(&frame);
             let record = Draft { source, destination, length: frame.len(), write };
-            let append = |batch: &mut Batch| batch.append(&cipher, max_payload, own, &record);
+            let append = |batch: &mut Batch| batch.append(&legacy, max_payload, own, &record);
             match append(&mut batch).unwrap() {
                 Appended::Taken => {}
                 Appended::TooLong => dropped += 1,
@@ -195,8 +202,12 @@ mod tests {
     /// The lengths and the content of the frames in a datagram.
     fn frames(encrypted: bool, windows: &mut Windows, datagram: &[u8]) -> Vec<Vec<u8>> {
         let mut datagram = datagram.to_vec();
-        let records = cipher(encrypted, false).open(windows, &mut datagram).unwrap();
-        Records::new(records).map(|record| record.unwrap().frame.to_vec()).collect()
+        match legacy(encrypted, false).open(windows, &mut datagram).unwrap() {
+            Opened::Legacy(records) => {
+                records.map(|record| record.unwrap().frame.to_vec()).collect()
+            }
+            Opened::Native(_) => panic!("made in the legacy format"),
+        }
     }
 
     fn number(value: &Value) -> usize {
@@ -256,7 +267,7 @@ mod tests {
         ) {
             let channel =
                 if fragmentable { Channel::Fragmentable } else { Channel::DontFragment };
-            let header = cipher(encrypted, true).header_len() + RECORD_HEADER;
+            let header = legacy(encrypted, true).header_len() + RECORD_HEADER;
             let limit = if fragmentable { MAX_UDP_PAYLOAD } else { max_payload };
             let (sent, dropped) = pack(encrypted, channel, max_payload, &lengths);
             let mut windows = Windows::default();

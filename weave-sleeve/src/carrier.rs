@@ -24,9 +24,11 @@ use weave_core::wire::{Classified, fragment, ipv6};
 
 use crate::aggregate::{Appended, Batch};
 use crate::cipher::{Channel, Cipher, LegacyBox};
+use crate::encapsulation::{Emit, Encapsulation};
+use crate::native::{self, Abilities, Choice, Form};
 use crate::clock::Clock;
 use crate::counters::{Received, Sent};
-use crate::datagram::{Draft, Record};
+use crate::datagram;
 use crate::link::{LinkMachine, Special};
 use crate::offload::Segments;
 use crate::replay::Windows;
@@ -37,7 +39,7 @@ use crate::udp::{Path, UdpSockets, Unsent};
 pub(crate) struct Carrier {
     pub(crate) own: PeerName,
     pub(crate) remote: PeerName,
-    pub(crate) cipher: Cipher,
+    pub(crate) encapsulation: Encapsulation,
     pub(crate) sent: Sent,
     pub(crate) received: Received,
     /// Used by the thread that receives, and so never waited for.
@@ -81,18 +83,20 @@ struct Control {
 }
 
 impl Carrier {
-    pub(crate) fn new(params: &LinkParams, sockets: Arc<UdpSockets>, clock: Clock) -> Self {
-        let cipher = match &params.session_key {
-            None => Cipher::Plain,
-            Some(key) => Cipher::Legacy(LegacyBox::new(key, params.outbound)),
-        };
-        let path_mtu = PathMtu::new(cipher.overhead(), DEFAULT_FLOOR);
+    pub(crate) fn new(
+        params: &LinkParams,
+        abilities: &Abilities,
+        sockets: Arc<UdpSockets>,
+        clock: Clock,
+    ) -> Self {
+        let encapsulation = encapsulation(params, abilities);
+        let path_mtu = PathMtu::new(encapsulation.overhead(), DEFAULT_FLOOR);
         // The accepting side would only know the port of the TCP connection.
         let remote = params.outbound.then_some(params.remote_address);
         let carrier = Self {
             own: params.own,
             remote: params.remote,
-            cipher,
+            encapsulation,
             sent: Sent::default(),
             received: Received::default(),
             windows: Mutex::default(),
@@ -177,14 +181,23 @@ impl Carrier {
 
     fn send_special(&self, now: Instant, control: &mut Control, path: &Path, special: Special) {
         let Control { machine, datagram } = control;
-        let header = self.cipher.header_len();
         let mut frame = Vec::new();
         special.emit(&mut frame);
-        datagram.clear();
-        let record = Record { source: self.own, destination: self.remote, frame: &frame };
-        datagram.resize(header + record.buffer_len(), 0);
-        record.emit(&mut datagram[header..]).expect("made with room for a frame below 64 KiB");
-        if self.cipher.seal(self.own, special.channel(), datagram).is_err() {
+        let write = |place: &mut [u8]| place.copy_from_slice(&frame);
+        let (source, destination) = (self.own, self.remote);
+        let around = (self.encapsulation.header_len(), self.encapsulation.trailer_len());
+        match self.encapsulation {
+            Encapsulation::Legacy(_) => {
+                let draft = datagram::Draft { source, destination, length: frame.len(), write };
+                put_alone(&draft, around, datagram);
+            }
+            Encapsulation::Native(_) => {
+                let (form, length) = (Form::Complete, frame.len());
+                let draft = native::Draft { source, destination, form, length, write };
+                put_alone(&draft, around, datagram);
+            }
+        }
+        if self.encapsulation.seal(self.own, special.channel(), datagram).is_err() {
             return self.sent.unsealed.add(1);
         }
         let mut refused = None;
@@ -244,7 +257,7 @@ impl Carrier {
         }
     }
 
-    /// Appends a frame to a batch, and sends the batch if that makes room.
+    /// Appends a complete frame to a batch.
     fn append(
         &self,
         path: &Path,
@@ -253,10 +266,75 @@ impl Carrier {
         length: usize,
         write: impl Fn(&mut [u8]),
     ) -> bool {
-        let max_payload = self.published.max_payload.load(Ordering::Relaxed);
         let Envelope { source, destination, .. } = *envelope;
-        let record = Draft { source, destination, length, write };
-        let append = |batch: &mut Batch| batch.append(&self.cipher, max_payload, self.own, &record);
+        match self.encapsulation {
+            Encapsulation::Legacy(_) => {
+                let draft = datagram::Draft { source, destination, length, write };
+                self.append_draft(path, batch, length, &draft)
+            }
+            Encapsulation::Native(_) => {
+                let form = Form::Complete;
+                let draft = native::Draft { source, destination, form, length, write };
+                self.append_draft(path, batch, length, &draft)
+            }
+        }
+    }
+
+    /// Appends a frame in the native format: uncut and unfinished, if it can be.
+    fn append_native(
+        &self,
+        path: &Path,
+        batch: &mut Batch,
+        envelope: &Envelope<'_>,
+        segments: &Segments<'_>,
+    ) -> bool {
+        let Envelope { source, destination, frame, .. } = *envelope;
+        if segments.only_lacks_its_checksum() {
+            let (form, length) = (Form::Unfinished, frame.bytes.len());
+            let write = |place: &mut [u8]| place.copy_from_slice(frame.bytes);
+            let draft = native::Draft { source, destination, form, length, write };
+            return self.append_draft(path, batch, length, &draft);
+        }
+        let Some(pieces) = segments.parts().and_then(native::pieces) else {
+            return self.append_segments(path, batch, envelope, segments);
+        };
+        let mut taken = true;
+        for piece in pieces {
+            let write = |place: &mut [u8]| piece.write(place);
+            let (form, length) = (piece.form, piece.len());
+            let draft = native::Draft { source, destination, form, length, write };
+            taken &= self.append_draft(path, batch, length, &draft);
+        }
+        taken
+    }
+
+    /// Appends the frames that a captured one stands for.
+    fn append_segments(
+        &self,
+        path: &Path,
+        batch: &mut Batch,
+        envelope: &Envelope<'_>,
+        segments: &Segments<'_>,
+    ) -> bool {
+        let mut taken = true;
+        for index in 0..segments.count() {
+            let write = |place: &mut [u8]| segments.write(index, place);
+            taken &= self.append(path, batch, envelope, segments.frame_len(index), write);
+        }
+        taken
+    }
+
+    /// Appends a record to a batch, and sends the batch if that makes room.
+    fn append_draft(
+        &self,
+        path: &Path,
+        batch: &mut Batch,
+        length: usize,
+        draft: &impl Emit,
+    ) -> bool {
+        let max_payload = self.published.max_payload.load(Ordering::Relaxed);
+        let append =
+            |batch: &mut Batch| batch.append(&self.encapsulation, max_payload, self.own, draft);
         let mut appended = append(batch);
         if appended == Ok(Appended::Full) {
             self.transmit(path, batch);
@@ -280,7 +358,7 @@ impl Carrier {
     }
 
     /// Cuts an IP packet into pieces of the path's size and appends them.
-    fn append_pieces(
+    fn append_fragments(
         &self,
         path: &Path,
         batch: &mut Batch,
@@ -304,7 +382,7 @@ impl Carrier {
 
     /// Sends what is in a batch.
     fn transmit(&self, path: &Path, batch: &mut Batch) {
-        if batch.close(&self.cipher, self.own).is_err() {
+        if batch.close(&self.encapsulation, self.own).is_err() {
             self.sent.unsealed.add(1);
         }
         let (bytes, datagrams) = batch.datagrams();
@@ -330,6 +408,25 @@ impl Carrier {
     }
 }
 
+/// What this side and the neighbour have in common.
+fn encapsulation(params: &LinkParams, abilities: &Abilities) -> Encapsulation {
+    let sealed = params.session_key.is_some();
+    match (abilities.agree(&params.remote_features, sealed), &params.session_key) {
+        (Choice::Plain, _) => Encapsulation::Native(native::Seal::Plain),
+        (Choice::Legacy, None) => Encapsulation::Legacy(Cipher::Plain),
+        (Choice::Legacy, Some(key)) => {
+            Encapsulation::Legacy(Cipher::Legacy(LegacyBox::new(key, params.outbound)))
+        }
+    }
+}
+
+/// Makes a datagram of one record, with room around it.
+fn put_alone(draft: &impl Emit, (header, trailer): (usize, usize), datagram: &mut Vec<u8>) {
+    datagram.clear();
+    datagram.resize(header + draft.buffer_len() + trailer, 0);
+    draft.emit(&mut datagram[header..]).expect("made with room for a frame below 64 KiB");
+}
+
 impl Forwarder for Carrier {
     fn forward(&self, worker: WorkerId, envelope: Envelope<'_>) -> Forwarded {
         let path = self.published.path.load();
@@ -348,25 +445,30 @@ impl Forwarder for Carrier {
         let way = Way::of(envelope.frame.bytes, too_big, envelope.broadcast);
         let Some(mut batches) = self.batches(worker) else { return Forwarded::Refused };
         let Batches { unfragmented, fragmentable, whole } = &mut *batches;
-        let mut taken = true;
-        for index in 0..segments.count() {
-            let length = segments.frame_len(index);
-            let write = |place: &mut [u8]| segments.write(index, place);
-            taken &= match way {
-                Way::TooBig => return Forwarded::TooBig { mtu },
-                Way::Whole => self.append(path, unfragmented, &envelope, length, write),
-                Way::Cut if !self.stack_fragments() => {
-                    whole.resize(length, 0);
-                    write(whole);
-                    self.append_pieces(path, unfragmented, &envelope, whole, mtu)
+        let taken = match way {
+            Way::TooBig => return Forwarded::TooBig { mtu },
+            Way::Whole => match self.encapsulation {
+                Encapsulation::Legacy(_) => {
+                    self.append_segments(path, unfragmented, &envelope, &segments)
                 }
-                Way::Cut | Way::Fragmentable => {
-                    let batch =
-                        fragmentable.get_or_insert_with(|| Batch::new(Channel::Fragmentable));
-                    self.append(path, batch, &envelope, length, write)
+                Encapsulation::Native(_) => {
+                    self.append_native(path, unfragmented, &envelope, &segments)
                 }
-            };
-        }
+            },
+            Way::Cut if !self.stack_fragments() => {
+                let mut taken = true;
+                for index in 0..segments.count() {
+                    whole.resize(segments.frame_len(index), 0);
+                    segments.write(index, whole);
+                    taken &= self.append_fragments(path, unfragmented, &envelope, whole, mtu);
+                }
+                taken
+            }
+            Way::Cut | Way::Fragmentable => {
+                let batch = fragmentable.get_or_insert_with(|| Batch::new(Channel::Fragmentable));
+                self.append_segments(path, batch, &envelope, &segments)
+            }
+        };
         if envelope.frame.segmentation.is_some() {
             self.sent.super_frames.add(1);
         }
@@ -433,7 +535,7 @@ mod tests {
     use weave_core::wire::complete_checksum;
 
     use super::*;
-    use crate::datagram::Records;
+    use crate::encapsulation::Opened;
     use crate::offload::sample::super_frame;
 
     const WORKER: WorkerId = WorkerId::new(0).expect("zero is below the limit");
@@ -464,7 +566,8 @@ mod tests {
             waker: Waker::new(|| {}),
         };
         let clock = Clock::new(|| Instant::ORIGIN);
-        Setup { carrier: Carrier::new(&params, sockets, clock), neighbour }
+        let abilities = Abilities { native: true };
+        Setup { carrier: Carrier::new(&params, &abilities, sockets, clock), neighbour }
     }
 
     impl Setup {
@@ -491,22 +594,29 @@ mod tests {
             let mut buffer = vec![0; 65_536];
             while let Ok(length) = self.neighbour.recv(&mut buffer) {
                 let mut windows = Windows::default();
-                let cipher = match &self.carrier.cipher {
-                    Cipher::Plain => Cipher::Plain,
-                    Cipher::Legacy(_) => {
-                        Cipher::Legacy(LegacyBox::new(&SessionKey([1; 32]), false))
+                let theirs = match &self.carrier.encapsulation {
+                    Encapsulation::Native(_) => Encapsulation::Native(native::Seal::Plain),
+                    Encapsulation::Legacy(Cipher::Plain) => Encapsulation::Legacy(Cipher::Plain),
+                    Encapsulation::Legacy(Cipher::Legacy(_)) => {
+                        let legacy = LegacyBox::new(&SessionKey([1; 32]), false);
+                        Encapsulation::Legacy(Cipher::Legacy(legacy))
                     }
                 };
-                let records = cipher.open(&mut windows, &mut buffer[..length]).unwrap();
-                let frames = Records::new(records).map(|r| r.unwrap().frame.to_vec());
-                datagrams.push(frames.collect());
+                datagrams.push(match theirs.open(&mut windows, &mut buffer[..length]).unwrap() {
+                    Opened::Legacy(records) => {
+                        records.map(|record| record.unwrap().frame.to_vec()).collect()
+                    }
+                    Opened::Native(records) => {
+                        records.map(|record| record.unwrap().bytes.to_vec()).collect()
+                    }
+                });
             }
             datagrams
         }
 
         /// As if the kernel had refused a datagram, and the neighbour acknowledged the test.
         fn discover(&self, path_mtu: usize) {
-            let overhead = self.carrier.cipher.overhead();
+            let overhead = self.carrier.encapsulation.overhead();
             let mtu = u16::try_from(path_mtu - overhead).unwrap().to_be_bytes();
             self.carrier.control(Instant::ORIGIN, |machine| {
                 machine.handle_too_big(Instant::ORIGIN, path_mtu);

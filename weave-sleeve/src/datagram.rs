@@ -12,6 +12,8 @@
 
 use weave_core::mesh::PeerName;
 
+use crate::encapsulation::Emit;
+
 /// Length of a peer name.
 pub const NAME_LEN: usize = 6;
 
@@ -66,14 +68,12 @@ pub(crate) struct Draft<W> {
     pub(crate) write: W,
 }
 
-impl<W: Fn(&mut [u8])> Draft<W> {
-    /// Length on the wire.
-    pub(crate) const fn buffer_len(&self) -> usize {
+impl<W: Fn(&mut [u8])> Emit for Draft<W> {
+    fn buffer_len(&self) -> usize {
         RECORD_HEADER + self.length
     }
 
-    /// As [`Record::emit`].
-    pub(crate) fn emit(&self, buffer: &mut [u8]) -> Option<usize> {
+    fn emit(&self, buffer: &mut [u8]) -> Option<usize> {
         let length = u16::try_from(self.length).ok()?;
         let (header, rest) = buffer.split_first_chunk_mut::<RECORD_HEADER>()?;
         (self.write)(rest.get_mut(..self.length)?);

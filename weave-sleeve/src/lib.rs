@@ -17,6 +17,7 @@
 pub mod cipher;
 pub mod datagram;
 pub mod link;
+pub mod native;
 pub mod offload;
 pub mod port;
 pub mod replay;
@@ -25,6 +26,7 @@ mod aggregate;
 mod carrier;
 mod clock;
 mod counters;
+mod encapsulation;
 mod overlay;
 mod pump;
 mod receiver;

@@ -1,5 +1,6 @@
 //! The sleeve as a transport of the router.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use weave_core::time::Instant;
 
 use crate::carrier::Carrier;
 use crate::clock::Clock;
+use crate::native::Abilities;
 use crate::receiver::{Receiver, ReceiverCounters};
 use crate::registry::Registry;
 use crate::udp::UdpSockets;
@@ -22,17 +24,19 @@ pub struct Sleeve {
     registry: Arc<Registry>,
     strangers: Arc<ReceiverCounters>,
     clock: Clock,
+    abilities: Abilities,
 }
 
 impl Sleeve {
-    /// Binds the UDP port of the router.
+    /// Binds the UDP port of the router. What it can do beyond Weave Net 2.x is used with
+    /// neighbours that can do it too.
     ///
     /// # Errors
     /// Somebody else has it, or it is an IPv6 address.
-    pub fn bind(address: SocketAddr, clock: Clock) -> io::Result<Self> {
+    pub fn bind(address: SocketAddr, abilities: Abilities, clock: Clock) -> io::Result<Self> {
         let sockets = Arc::new(UdpSockets::bind(address)?);
         let (registry, strangers) = (Arc::default(), Arc::default());
-        Ok(Self { sockets, registry, strangers, clock })
+        Ok(Self { sockets, registry, strangers, clock, abilities })
     }
 
     /// What the UDP port is bound to.
@@ -61,6 +65,10 @@ impl Overlay for Sleeve {
         "sleeve"
     }
 
+    fn features(&self) -> BTreeMap<String, String> {
+        self.abilities.features()
+    }
+
     fn prepare(
         &mut self,
         _now: Instant,
@@ -69,7 +77,8 @@ impl Overlay for Sleeve {
         if params.remote_address.is_ipv6() {
             return Err(PrepareError("the sleeve runs over IPv4 only".to_owned()));
         }
-        let carrier = Carrier::new(&params, self.sockets.clone(), self.clock.clone());
+        let (sockets, clock) = (self.sockets.clone(), self.clock.clone());
+        let carrier = Carrier::new(&params, &self.abilities, sockets, clock);
         Ok(Box::new(SleeveLink { carrier: Arc::new(carrier), registry: self.registry.clone() }))
     }
 }
@@ -115,7 +124,9 @@ impl Link for SleeveLink {
     fn status(&self) -> LinkStatus {
         let carrier = &self.carrier;
         let mut attributes = Vec::new();
-        attributes.extend(carrier.cipher.name().map(|cipher| ("cipher", cipher.to_owned())));
+        let encapsulation = &carrier.encapsulation;
+        attributes.push(("format", encapsulation.format().to_owned()));
+        attributes.extend(encapsulation.cipher().map(|cipher| ("cipher", cipher.to_owned())));
         attributes.push((
             "fragmentation",
             if carrier.stack_fragments() { "outer" } else { "inner" }.to_owned(),
@@ -123,7 +134,7 @@ impl Link for SleeveLink {
         attributes.push(("offload", carrier.offload().to_owned()));
         LinkStatus {
             mtu: carrier.verified_mtu(),
-            encrypted: carrier.cipher.name().is_some(),
+            encrypted: encapsulation.cipher().is_some(),
             attributes,
             counters: carrier.sent.list().into_iter().chain(carrier.received.list()).collect(),
         }
@@ -139,7 +150,6 @@ impl Drop for SleeveLink {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::net::UdpSocket;
 
     use weave_core::mesh::{ConnectionId, ConnectionUid, PeerName, ShortId};
@@ -149,7 +159,7 @@ mod tests {
 
     fn sleeve() -> Sleeve {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        Sleeve::bind(any, Clock::new(|| Instant::ORIGIN)).unwrap()
+        Sleeve::bind(any, Abilities { native: true }, Clock::new(|| Instant::ORIGIN)).unwrap()
     }
 
     fn params(sleeve: &Sleeve, remote_address: SocketAddr) -> LinkParams {
@@ -222,6 +232,6 @@ mod tests {
         let params = params(&sleeve, "[::1]:6783".parse().unwrap());
         assert!(sleeve.prepare(Instant::ORIGIN, params).is_err());
         let any = "[::1]:0".parse().unwrap();
-        assert!(Sleeve::bind(any, Clock::new(|| Instant::ORIGIN)).is_err());
+        assert!(Sleeve::bind(any, Abilities { native: true }, Clock::new(|| Instant::ORIGIN)).is_err());
     }
 }

@@ -5,13 +5,17 @@ use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, PoisonError};
 
+use weave_core::mesh::PeerName;
 use weave_core::switch::{Arrival, Frame};
 
 use crate::carrier::Carrier;
 use crate::cipher::OpenError;
 use crate::clock::Clock;
 use crate::counters::Counter;
-use crate::datagram::{self, Record, Records};
+use crate::datagram::{self, Record};
+use crate::encapsulation::Opened;
+use crate::native::{self, Form};
+use crate::offload::{Piece, Rejoiner, checksum_request};
 use crate::link::is_special;
 use crate::port::More;
 use crate::registry::Registry;
@@ -56,6 +60,7 @@ pub struct Receiver {
     clock: Clock,
     buffer: Box<[u8]>,
     received: Box<[Arrived; BATCH]>,
+    rejoiner: Rejoiner<Arrival>,
 }
 
 impl Receiver {
@@ -67,7 +72,8 @@ impl Receiver {
     ) -> Self {
         let buffer = vec![0; SLOT * BATCH].into();
         let received = Box::new([Arrived::default(); BATCH]);
-        Self { sockets, registry, strangers, clock, buffer, received }
+        let rejoiner = Rejoiner::new();
+        Self { sockets, registry, strangers, clock, buffer, received, rejoiner }
     }
 
     /// Readable when [`Self::receive`] has something to do.
@@ -78,7 +84,7 @@ impl Receiver {
     /// Hands over the frames of the datagrams at hand, up to a batch. Never waits. Special frames
     /// are dealt with here.
     pub fn receive(&mut self, mut each: impl FnMut(Arrival, Frame<'_>)) -> More {
-        let Self { sockets, registry, strangers, clock, buffer, received } = self;
+        let Self { sockets, registry, strangers, clock, buffer, received, rejoiner } = self;
         let count = match sockets.receive(buffer, &mut received[..]) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return More::No,
@@ -99,16 +105,21 @@ impl Receiver {
             }
             let train = slot.get_mut(..length).unwrap_or_default();
             for datagram in train.chunks_mut(segment.max(1)) {
-                let Ok(sender) = datagram::sender(datagram) else {
+                let Some(sender) =
+                    native::sender(datagram).or_else(|| datagram::sender(datagram).ok())
+                else {
                     strangers.short.add(1);
                     continue;
                 };
                 match links.of(sender) {
-                    Some(carrier) => take_apart(carrier, clock, from, datagram, &mut each),
+                    Some(carrier) => {
+                        take_apart(carrier, clock, from, datagram, rejoiner, &mut each);
+                    }
                     None => strangers.unknown_sender.add(1),
                 }
             }
         }
+        rejoiner.flush(&mut each);
         if count == BATCH { More::Likely } else { More::No }
     }
 }
@@ -119,39 +130,105 @@ fn take_apart(
     clock: &Clock,
     from: SocketAddr,
     datagram: &mut [u8],
+    rejoiner: &mut Rejoiner<Arrival>,
     each: &mut impl FnMut(Arrival, Frame<'_>),
 ) {
     let counters = &carrier.received;
     let opened = {
         let mut windows = carrier.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        carrier.cipher.open(&mut windows, datagram)
+        carrier.encapsulation.open(&mut windows, datagram)
     };
-    let records = match opened {
-        Ok(records) => records,
+    let opened = match opened {
+        Ok(opened) => opened,
         Err(OpenError::Forged) => return counters.forged.add(1),
         Err(OpenError::Replayed) => return counters.replayed.add(1),
         Err(OpenError::TooShort { .. }) => return counters.malformed.add(1),
     };
-    let (mut frames, mut bytes) = (0, 0);
-    for record in Records::new(records) {
-        let Ok(Record { source, destination, frame }) = record else {
-            counters.malformed.add(1);
-            break;
-        };
-        if is_special(frame) {
-            if source == carrier.remote && destination == carrier.own {
-                let now = clock.now();
-                carrier.control_and_wake(now, |machine| machine.handle_special(now, from, frame));
-            } else {
-                counters.misdirected.add(1);
-            }
-            continue;
-        }
-        frames += 1;
-        bytes += frame.len();
-        each(Arrival { neighbour: carrier.remote, source, destination }, Frame::plain(frame));
+    let mut taker = Taker { carrier, clock, from, frames: 0, bytes: 0 };
+    let whole = match opened {
+        Opened::Legacy(records) => taker.legacy(records, each),
+        Opened::Native(records) => taker.native(records, rejoiner, each),
+    };
+    if whole.is_none() {
+        counters.malformed.add(1);
     }
     counters.datagrams.add(1);
-    counters.frames.add(frames);
-    counters.bytes.add(bytes);
+    counters.frames.add(taker.frames);
+    counters.bytes.add(taker.bytes);
+}
+
+/// Takes the records of one datagram.
+struct Taker<'c> {
+    carrier: &'c Carrier,
+    clock: &'c Clock,
+    from: SocketAddr,
+    frames: usize,
+    bytes: usize,
+}
+
+impl Taker<'_> {
+    /// None if what is left is not a record.
+    fn legacy(
+        &mut self,
+        records: datagram::Records<'_>,
+        each: &mut impl FnMut(Arrival, Frame<'_>),
+    ) -> Option<()> {
+        for record in records {
+            let Record { source, destination, frame } = record.ok()?;
+            if is_special(frame) {
+                self.special(source, destination, frame);
+            } else {
+                each(self.arrival(source, destination, frame.len()), Frame::plain(frame));
+            }
+        }
+        Some(())
+    }
+
+    /// As [`Self::legacy`].
+    fn native(
+        &mut self,
+        records: native::Records<'_>,
+        rejoiner: &mut Rejoiner<Arrival>,
+        each: &mut impl FnMut(Arrival, Frame<'_>),
+    ) -> Option<()> {
+        for record in records {
+            let native::Record { source, destination, form, bytes } = record.ok()?;
+            match form {
+                Form::Piece { headers, size, offset } => {
+                    let (headers, segment) = bytes.split_at_checked(headers.into())?;
+                    let piece = Piece { headers, segment, size: size.get(), offset };
+                    let arrival = self.arrival(source, destination, bytes.len());
+                    rejoiner.push(arrival, piece, each).ok()?;
+                }
+                Form::Complete if is_special(bytes) => self.special(source, destination, bytes),
+                Form::Complete | Form::Unfinished => {
+                    let checksum = match form {
+                        Form::Unfinished => Some(checksum_request(bytes)?),
+                        _ => None,
+                    };
+                    // It must not overtake what came before it.
+                    rejoiner.flush(each);
+                    let arrival = self.arrival(source, destination, bytes.len());
+                    each(arrival, Frame { checksum, ..Frame::plain(bytes) });
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn arrival(&mut self, source: PeerName, destination: PeerName, length: usize) -> Arrival {
+        self.frames += 1;
+        self.bytes += length;
+        Arrival { neighbour: self.carrier.remote, source, destination }
+    }
+
+    fn special(&self, source: PeerName, destination: PeerName, frame: &[u8]) {
+        let Self { carrier, clock, from, .. } = *self;
+        if source == carrier.remote && destination == carrier.own {
+            let now = clock.now();
+            carrier.control_and_wake(now, |machine| machine.handle_special(now, from, frame));
+        } else {
+            carrier.received.misdirected.add(1);
+        }
+    }
 }

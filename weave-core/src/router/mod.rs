@@ -132,6 +132,9 @@ impl Router {
         now: Instant,
     ) -> Self {
         config.overlays = overlays.iter().map(|overlay| overlay.name().to_owned()).collect();
+        for overlay in &overlays {
+            config.extra_features.extend(overlay.features());
+        }
         let mesh = Mesh::new(config, seed, now);
         let wakes = Wakes::new();
         let for_switch = Arc::clone(&wakes);

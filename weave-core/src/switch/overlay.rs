@@ -19,6 +19,12 @@ pub trait Overlay: Send {
     /// The name in the handshake feature `Overlays` and in the status, e.g. `sleeve`.
     fn name(&self) -> &'static str;
 
+    /// What the handshake's feature map says of this transport beyond its name: what it can do
+    /// that Weave Net 2.x cannot. The neighbour's are in [`LinkParams::remote_features`].
+    fn features(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
+
     /// Makes the (still passive) link for a connection whose handshake is done.
     ///
     /// # Errors

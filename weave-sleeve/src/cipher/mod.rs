@@ -10,6 +10,9 @@ use weave_core::mesh::PeerName;
 use crate::datagram::NAME_LEN;
 use crate::replay::Windows;
 
+/// IPv4 and UDP headers of a datagram.
+pub(crate) const OUTER_HEADERS: usize = 28;
+
 /// The two ways a datagram can travel. Each has its own sequence numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Channel {
@@ -40,7 +43,7 @@ impl Cipher {
     /// The difference between the MTU of the path and that of the overlay, in a datagram of one
     /// frame: outer IPv4 and UDP headers, packet header, record header, inner Ethernet header.
     pub const fn overhead(&self) -> usize {
-        28 + self.header_len() + crate::datagram::RECORD_HEADER + 14
+        OUTER_HEADERS + self.header_len() + crate::datagram::RECORD_HEADER + 14
     }
 
     /// The name for the status; none without protection.

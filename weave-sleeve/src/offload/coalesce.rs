@@ -68,6 +68,8 @@ struct Run<K> {
     key: K,
     layout: Layout,
     begun: u64,
+    /// That of the first, if it is unfinished.
+    checksum: Option<ChecksumRequest>,
     /// Length in the buffer.
     len: usize,
     /// Payload of the first, and of all but the last.
@@ -90,35 +92,36 @@ impl<K: Copy + PartialEq> Coalescer<K> {
         }
     }
 
-    /// Takes a frame, and hands over what cannot wait for more.
-    pub fn push(&mut self, key: K, frame: &[u8], each: &mut impl FnMut(K, Frame<'_>)) {
-        let Some(layout) = Layout::of(frame).filter(Layout::is_bare) else {
+    /// Takes a frame that is no super-frame, and hands over what cannot wait for more.
+    pub fn push(&mut self, key: K, frame: Frame<'_>, each: &mut impl FnMut(K, Frame<'_>)) {
+        let Some(layout) = Layout::of(frame.bytes).filter(|layout| joinable(layout, &frame)) else {
             self.flush(each);
-            return each(key, Frame::plain(frame));
+            return each(key, frame);
         };
-        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.has_flow(key, frame, &layout)) {
-            match slot.append(frame, &layout) {
+        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.has_flow(key, frame.bytes, &layout)) {
+            match slot.append(&frame, &layout) {
                 Appended::Joined => return,
                 Appended::JoinedAsLast => return slot.flush(each),
                 Appended::Refused => slot.flush(each),
             }
         }
-        if self.may_be_first(frame, &layout) {
+        if self.may_be_first(frame.bytes, &layout) {
             let begun = self.begun;
             self.begun += 1;
             self.room(each).begin(
-                frame,
+                frame.bytes,
                 Run {
                     key,
                     layout,
                     begun,
-                    len: frame.len(),
-                    size: frame.len() - layout.payload,
+                    checksum: frame.checksum,
+                    len: frame.bytes.len(),
+                    size: frame.bytes.len() - layout.payload,
                     count: 1,
                 },
             );
         } else {
-            each(key, Frame::plain(frame));
+            each(key, frame);
         }
     }
 
@@ -184,12 +187,14 @@ impl<K: Copy + PartialEq> Slot<K> {
             && self.buffer[run.layout.transport..][..PORTS] == frame[layout.transport..][..PORTS]
     }
 
-    fn append(&mut self, frame: &[u8], layout: &Layout) -> Appended {
+    fn append(&mut self, frame: &Frame<'_>, layout: &Layout) -> Appended {
         let Some(run) = &mut self.run else { return Appended::Refused };
+        let Frame { bytes: frame, checksum, .. } = *frame;
         let joined = &mut self.buffer[..];
+        // An unfinished checksum is vouched for by who hands the frame over.
         let follows = run.is_followed_by(&joined[..run.len], frame, layout)
-            && (run.count > 1 || is_intact(&joined[..run.len], layout))
-            && is_intact(frame, layout);
+            && (run.count > 1 || run.checksum.is_some() || is_intact(&joined[..run.len], layout))
+            && (checksum.is_some() || is_intact(frame, layout));
         if !follows {
             return Appended::Refused;
         }
@@ -214,7 +219,7 @@ impl<K: Copy + PartialEq> Slot<K> {
         let Some(run) = self.run.take() else { return };
         let frame = &mut self.buffer[..run.len];
         if run.count == 1 {
-            return each(run.key, Frame::plain(frame));
+            return each(run.key, Frame { checksum: run.checksum, ..Frame::plain(frame) });
         }
         let Layout { transport, .. } = run.layout;
         let offset = run.layout.checksum_offset();
@@ -271,6 +276,16 @@ impl<K> Run<K> {
         let dont_fragment = frame[self.layout.network + 6] & 0x40 != 0;
         dont_fragment || id(frame) == id(joined).map(|first| first.wrapping_add(count))
     }
+}
+
+/// Whether the headers are where they can be compared, and the checksum is complete or missing
+/// where the protocol has it.
+fn joinable(layout: &Layout, frame: &Frame<'_>) -> bool {
+    layout.is_bare()
+        && frame.segmentation.is_none()
+        && frame.checksum.is_none_or(|ChecksumRequest { start, offset }| {
+            (start.into(), offset.into()) == (layout.transport, layout.checksum_offset())
+        })
 }
 
 /// Whether the checksums are what this side would have computed. That leaves out the other form

@@ -68,14 +68,20 @@ const UDP_HEADER_LEN: usize = 8;
 impl Layout {
     /// Finds the headers. None if the frame is anything else, or padded.
     pub(super) fn of(frame: &[u8]) -> Option<Self> {
+        Self::announced(frame).filter(|(_, length)| *length == frame.len()).map(|(layout, _)| layout)
+    }
+
+    /// Finds the headers of a frame that may be cut off behind them, and the length that they
+    /// announce for the frame.
+    pub(super) fn announced(frame: &[u8]) -> Option<(Self, usize)> {
         let wire::Network { ethertype, offset: network, payload: packet } =
             Ethernet::new(frame).ok()?.network();
-        let (network_kind, protocol, transport) = match ethertype {
+        let (network_kind, protocol, transport, length) = match ethertype {
             EtherType::IPV4 => ipv4_header(packet)?,
             EtherType::IPV6 => ipv6_header(packet)?,
             _ => return None,
         };
-        let transport = network + transport;
+        let (transport, length) = (network + transport, network + length);
         let segment = frame.get(transport..)?;
         let (transport_kind, header_len) = match protocol {
             PROTOCOL_TCP => {
@@ -83,19 +89,14 @@ impl Layout {
                 (Transport::Tcp, (header_len >= TCP_HEADER_LEN).then_some(header_len)?)
             }
             PROTOCOL_UDP => {
-                let length = usize::from(u16_at(segment, field::UDP_LENGTH)?);
-                (Transport::Udp, (length == segment.len()).then_some(UDP_HEADER_LEN)?)
+                let datagram = usize::from(u16_at(segment, field::UDP_LENGTH)?);
+                (Transport::Udp, (transport + datagram == length).then_some(UDP_HEADER_LEN)?)
             }
             _ => return None,
         };
         let payload = transport + header_len;
-        (payload <= frame.len()).then_some(Self {
-            network_kind,
-            transport_kind,
-            network,
-            transport,
-            payload,
-        })
+        let layout = Self { network_kind, transport_kind, network, transport, payload };
+        (payload <= frame.len() && payload <= length).then_some((layout, length))
     }
 
     /// Whether nothing is between the fixed network header and the transport header. Fragments
@@ -143,6 +144,34 @@ impl Layout {
         checksum
     }
 
+    /// Makes the headers of a super-frame those of a part of it: the segments from `index` on,
+    /// whose payload begins `start` bytes behind that of the whole. Lengths and checksums are
+    /// left as they are.
+    ///
+    /// # Panics
+    /// If these are not the headers that were found.
+    pub(super) fn narrow(&self, headers: &mut [u8], index: usize, start: usize, last: bool) {
+        let Self { network, transport, .. } = *self;
+        if self.network_kind == Network::V4 {
+            let id = u16_at(headers, network + field::IPV4_ID).expect("found before");
+            let passed = u16::try_from(index).expect("segments have a byte or more");
+            put_u16(headers, network + field::IPV4_ID, id.wrapping_add(passed));
+        }
+        if self.transport_kind == Transport::Tcp {
+            let at = transport + field::TCP_SEQUENCE;
+            let sequence = u32_at(headers, at).expect("found before");
+            let passed = u32::try_from(start).expect("within a frame");
+            put_u32(headers, at, sequence.wrapping_add(passed));
+            let flags = &mut headers[transport + field::TCP_FLAGS];
+            if !last {
+                *flags &= !(flag::FIN | flag::PSH);
+            }
+            if index > 0 {
+                *flags &= !flag::CWR;
+            }
+        }
+    }
+
     /// Writes the lengths that go with the length of the frame and the checksum of the network
     /// header.
     pub(super) fn put_lengths(&self, frame: &mut [u8]) {
@@ -168,21 +197,20 @@ impl Layout {
     }
 }
 
-fn ipv4_header(packet: &[u8]) -> Option<(Network, u8, usize)> {
+/// The kind, the protocol above, where that starts, and the announced length of the packet.
+fn ipv4_header(packet: &[u8]) -> Option<(Network, u8, usize, usize)> {
     let view = Ipv4::new(packet).ok()?;
-    let whole = packet.first()? >> 4 == 4
-        && u16_at(packet, field::IPV4_LENGTH) == u16::try_from(packet.len()).ok()
-        && view.fragment_offset() == 0
-        && !view.more_fragments();
-    whole.then_some((Network::V4, view.protocol(), view.header().len()))
+    let length = usize::from(u16_at(packet, field::IPV4_LENGTH)?);
+    let whole =
+        packet.first()? >> 4 == 4 && view.fragment_offset() == 0 && !view.more_fragments();
+    whole.then_some((Network::V4, view.protocol(), view.header().len(), length))
 }
 
-fn ipv6_header(packet: &[u8]) -> Option<(Network, u8, usize)> {
+/// As [`ipv4_header`].
+fn ipv6_header(packet: &[u8]) -> Option<(Network, u8, usize, usize)> {
     let upper = Ipv6::new(packet).ok()?.upper_layer()?;
-    let payload = packet.len().checked_sub(IPV6_HEADER_LEN)?;
-    let whole = u16_at(packet, field::IPV6_LENGTH) == u16::try_from(payload).ok()
-        && upper.fragment_offset == 0;
-    whole.then_some((Network::V6, upper.protocol, upper.offset))
+    let length = IPV6_HEADER_LEN + usize::from(u16_at(packet, field::IPV6_LENGTH)?);
+    (upper.fragment_offset == 0).then_some((Network::V6, upper.protocol, upper.offset, length))
 }
 
 /// The big-endian number at this place.

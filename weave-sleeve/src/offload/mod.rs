@@ -13,9 +13,12 @@
 
 mod coalesce;
 mod layout;
+mod rejoin;
 #[cfg(test)]
 pub(crate) mod sample;
 mod segment;
 
 pub use coalesce::{Coalescer, Joins};
+pub(crate) use rejoin::{Piece, Rejoiner, checksum_request};
+pub(crate) use segment::Parts;
 pub use segment::{SegmentError, Segments};

@@ -17,7 +17,7 @@
 use weave_core::switch::{ChecksumRequest, Frame, Segmentation, SegmentationKind};
 use weave_core::wire::complete_checksum;
 
-use super::layout::{Layout, Network, Transport, field, flag, put_u16, put_u32, u16_at, u32_at};
+use super::layout::{Layout, Transport, put_u16, u16_at};
 
 /// More segments than the smallest sensible ones make of the largest packet. A frame comes from
 /// a container, which must not make us write a hundred times what it wrote.
@@ -61,6 +61,16 @@ pub enum SegmentError {
 pub struct Segments<'f> {
     frame: &'f [u8],
     work: Work,
+}
+
+/// A super-frame, headers and payload apart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parts<'f> {
+    /// Of the whole; its lengths are those of the whole, its checksum is unfinished.
+    pub(crate) headers: &'f [u8],
+    pub(crate) payload: &'f [u8],
+    /// Payload bytes of each segment but the last.
+    pub(crate) size: u16,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -118,6 +128,23 @@ impl<'f> Segments<'f> {
             }
         }
         self
+    }
+
+    /// The parts of a super-frame, for who need not write whole frames. None of an ordinary one.
+    pub(crate) fn parts(&self) -> Option<Parts<'f>> {
+        let Work::Cut(cut) = self.work else { return None };
+        let (headers, payload) = self.frame.split_at(cut.layout.payload);
+        Some(Parts { headers, payload, size: u16::try_from(cut.size).ok()? })
+    }
+
+    /// Whether the only thing left to do is a checksum in the place where the protocol has it,
+    /// so that who gets the frame can tell where it is.
+    pub(crate) fn only_lacks_its_checksum(&self) -> bool {
+        let Work::Complete(ChecksumRequest { start, offset }) = self.work else { return false };
+        Layout::of(self.frame).is_some_and(|layout| {
+            layout.transport == usize::from(start)
+                && layout.checksum_offset() == usize::from(offset)
+        })
     }
 
     /// How many frames there are.
@@ -208,30 +235,13 @@ impl Cut {
     }
 
     fn write(&self, frame: &[u8], index: usize, slot: &mut [u8]) {
-        let Layout { network, transport, payload, .. } = self.layout;
+        let Layout { transport, payload, .. } = self.layout;
         let (start, end) = self.part(frame, index);
         let (headers, data) = slot.split_at_mut(payload);
         headers.copy_from_slice(&frame[..payload]);
         data.copy_from_slice(&frame[payload + start..payload + end]);
 
-        if self.layout.network_kind == Network::V4 {
-            let id = u16_at(headers, network + field::IPV4_ID).expect("found before");
-            let id = id.wrapping_add(u16::try_from(index).expect("bounded in new"));
-            put_u16(headers, network + field::IPV4_ID, id);
-        }
-        if self.layout.transport_kind == Transport::Tcp {
-            let at = transport + field::TCP_SEQUENCE;
-            let sequence = u32_at(headers, at).expect("found before");
-            let offset = u32::try_from(start).expect("within a frame");
-            put_u32(headers, at, sequence.wrapping_add(offset));
-            let flags = &mut headers[transport + field::TCP_FLAGS];
-            if index + 1 < self.count {
-                *flags &= !(flag::FIN | flag::PSH);
-            }
-            if index > 0 {
-                *flags &= !flag::CWR;
-            }
-        }
+        self.layout.narrow(headers, index, start, index + 1 == self.count);
         self.layout.put_lengths(slot);
         let length = u16::try_from(slot.len() - transport).expect("no longer than it was");
         let unfinished = add(self.pseudo_header, length);
@@ -241,7 +251,7 @@ impl Cut {
 }
 
 /// The ones' complement sum.
-const fn add(a: u16, b: u16) -> u16 {
+pub(super) const fn add(a: u16, b: u16) -> u16 {
     let (sum, carry) = a.overflowing_add(b);
     sum + carry as u16
 }

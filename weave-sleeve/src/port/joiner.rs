@@ -36,12 +36,7 @@ impl Joiner {
         let mut each = |(), frame: Frame<'_>| {
             refused = refused.or(write_or_cut(frame, counters, segment, write));
         };
-        if frame.checksum.is_none() && frame.segmentation.is_none() {
-            coalescer.push((), frame.bytes, &mut each);
-        } else {
-            coalescer.flush(&mut each);
-            each((), frame);
-        }
+        coalescer.push((), frame, &mut each);
         self.do_without(refused);
     }
 

@@ -14,6 +14,7 @@ use weave_core::switch::{
     ForwardingTable, Link, LinkEvent, LinkParams, NeighbourLinks, Overlay, Switch, Topology, Waker,
     Worker,
 };
+use weave_sleeve::native::Abilities;
 use weave_sleeve::port::{MemoryHost, MemoryPort, Port};
 use weave_sleeve::{Clock, DataThread, Sleeve};
 
@@ -96,7 +97,7 @@ impl Router {
         let name = peer(number);
         let switch = Arc::new(Switch::new(name, number));
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let sleeve = Sleeve::bind(address, clock.clone()).unwrap();
+        let sleeve = Sleeve::bind(address, Abilities { native: true }, clock.clone()).unwrap();
         let (port, host) = MemoryPort::new().unwrap();
         let (_, gone) = channel();
         let port = Some(port);

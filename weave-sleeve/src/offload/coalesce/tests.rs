@@ -26,7 +26,7 @@ fn coalesce<'f>(joins: Joins, frames: impl IntoIterator<Item = (u8, &'f [u8])>) 
     let mut each = |key, frame: Frame<'_>| out.push(Out::of(key, frame));
     let mut coalescer = Coalescer::new(joins);
     for (key, frame) in frames {
-        coalescer.push(key, frame, &mut each);
+        coalescer.push(key, Frame::plain(frame), &mut each);
     }
     coalescer.flush(&mut each);
     out
@@ -262,7 +262,7 @@ fn the_oldest_of_too_many_flows_has_to_go() {
     let mut each = |key, frame: Frame<'_>| out.push(Out::of(key, frame));
     let mut coalescer = Coalescer::new(ALL);
     for frame in rounds {
-        coalescer.push(0, frame, &mut each);
+        coalescer.push(0, Frame::plain(frame), &mut each);
     }
     coalescer.flush(&mut each);
     // In turns, each is pushed out before its next comes.

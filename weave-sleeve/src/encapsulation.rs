@@ -1,0 +1,116 @@
+//! How the datagrams of a link are made: in which format, and what protects them.
+
+use weave_core::mesh::PeerName;
+
+use crate::cipher::{Channel, Cipher, NoncesExhausted, OpenError};
+use crate::native::{self, Seal};
+use crate::replay::Windows;
+use crate::{cipher, datagram};
+
+/// What both sides of a link came to.
+#[derive(Debug)]
+pub(crate) enum Encapsulation {
+    /// The format of Weave Net 2.x.
+    Legacy(Cipher),
+    /// That between our own routers.
+    Native(Seal),
+}
+
+/// The records of a datagram.
+#[derive(Debug)]
+pub(crate) enum Opened<'d> {
+    Legacy(datagram::Records<'d>),
+    Native(native::Records<'d>),
+}
+
+/// A record that is written to where it is sent from.
+pub(crate) trait Emit {
+    /// Length on the wire.
+    fn buffer_len(&self) -> usize;
+
+    /// Writes it to the start of `buffer`; returns its length, or none if it does not fit or is
+    /// too long for a record.
+    fn emit(&self, buffer: &mut [u8]) -> Option<usize>;
+}
+
+impl Encapsulation {
+    /// What precedes the first record.
+    pub(crate) const fn header_len(&self) -> usize {
+        match self {
+            Self::Legacy(cipher) => cipher.header_len(),
+            Self::Native(seal) => seal.header_len(),
+        }
+    }
+
+    /// What follows the last record.
+    pub(crate) const fn trailer_len(&self) -> usize {
+        match self {
+            Self::Legacy(_) => 0,
+            Self::Native(seal) => seal.trailer_len(),
+        }
+    }
+
+    /// What precedes the bytes of each record.
+    pub(crate) const fn record_header_len(&self) -> usize {
+        match self {
+            Self::Legacy(_) => datagram::RECORD_HEADER,
+            Self::Native(_) => native::RECORD_HEADER,
+        }
+    }
+
+    /// The difference between the MTU of the path and that of the overlay, in a datagram of one
+    /// frame: outer IPv4 and UDP headers, what is around the frame, inner Ethernet header.
+    pub(crate) const fn overhead(&self) -> usize {
+        cipher::OUTER_HEADERS
+            + self.header_len()
+            + self.record_header_len()
+            + self.trailer_len()
+            + weave_core::wire::ethernet::HEADER_LEN
+    }
+
+    /// The name of the format, for the status.
+    pub(crate) const fn format(&self) -> &'static str {
+        match self {
+            Self::Legacy(_) => "legacy",
+            Self::Native(_) => "native",
+        }
+    }
+
+    /// The name of the cipher, for the status; none in clear.
+    pub(crate) const fn cipher(&self) -> Option<&'static str> {
+        match self {
+            Self::Legacy(cipher) => cipher.name(),
+            Self::Native(seal) => seal.name(),
+        }
+    }
+
+    /// Makes a datagram of records that are in place, with room for header and trailer around
+    /// them.
+    pub(crate) fn seal(
+        &self,
+        own: PeerName,
+        channel: Channel,
+        datagram: &mut [u8],
+    ) -> Result<(), NoncesExhausted> {
+        match self {
+            Self::Legacy(cipher) => cipher.seal(own, channel, datagram),
+            Self::Native(seal) => seal.seal(own, datagram),
+        }
+    }
+
+    /// Opens a datagram where it lies, once for each datagram.
+    pub(crate) fn open<'d>(
+        &self,
+        windows: &mut Windows,
+        datagram: &'d mut [u8],
+    ) -> Result<Opened<'d>, OpenError> {
+        match self {
+            Self::Legacy(cipher) => {
+                Ok(Opened::Legacy(datagram::Records::new(cipher.open(windows, datagram)?)))
+            }
+            Self::Native(seal) => {
+                Ok(Opened::Native(native::Records::new(seal.open(windows, datagram)?)))
+            }
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! What is in a native datagram: frames, and pieces of super-frames.
+//!
+//! ```text
+//!   0      1        7             13         15          16     18       20
+//!   | kind | source | destination | length n | headers h | size | offset | n bytes
+//!
+//!   kind 0  a frame                                       h, size, offset are 0
+//!   kind 1  a frame whose transport checksum holds        the same
+//!           only the sum of the pseudo-header
+//!   kind 2  a piece: the first h bytes are the headers of a super-frame, as they were captured
+//!           (lengths of the whole, unfinished checksum), the others the segment of its payload
+//!           that starts at `offset`; every segment but the last has `size` bytes
+//! ```
+//!
+//! Integers are big-endian. There is one form of header, so that a frame of the path's MTU fits in
+//! either kind.
+
+use std::num::NonZeroU16;
+
+use weave_core::mesh::PeerName;
+
+use crate::encapsulation::Emit;
+
+/// Length of what precedes each frame.
+pub(crate) const HEADER_LEN: usize = 20;
+
+const COMPLETE: u8 = 0;
+const UNFINISHED: u8 = 1;
+const PIECE: u8 = 2;
+
+/// What the bytes of a record are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// A frame.
+    Complete,
+    /// A frame of TCP or UDP whose checksum is still the sum of the pseudo-header.
+    Unfinished,
+    /// Headers and one segment of a super-frame.
+    Piece {
+        /// Length of the headers.
+        headers: u8,
+        /// Payload bytes of each segment but the last.
+        size: NonZeroU16,
+        /// Where the segment starts in the payload of the whole.
+        offset: u16,
+    },
+}
+
+/// A frame or a piece of one, and the peers it travels between.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Record<'a> {
+    /// Where the frame was captured.
+    pub source: PeerName,
+    /// Where it goes.
+    pub destination: PeerName,
+    /// What the bytes are.
+    pub form: Form,
+    /// The frame, or headers and segment; not fewer than the headers.
+    pub bytes: &'a [u8],
+}
+
+/// A record whose bytes are made where they are to lie.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Draft<W> {
+    pub(crate) source: PeerName,
+    pub(crate) destination: PeerName,
+    pub(crate) form: Form,
+    /// How many bytes there will be.
+    pub(crate) length: usize,
+    /// Makes them in a place of that length.
+    pub(crate) write: W,
+}
+
+impl<W: Fn(&mut [u8])> Emit for Draft<W> {
+    fn buffer_len(&self) -> usize {
+        HEADER_LEN + self.length
+    }
+
+    fn emit(&self, buffer: &mut [u8]) -> Option<usize> {
+        let length = u16::try_from(self.length).ok()?;
+        let (header, rest) = buffer.split_first_chunk_mut::<HEADER_LEN>()?;
+        (self.write)(rest.get_mut(..self.length)?);
+        let (kind, headers, size, offset) = match self.form {
+            Form::Complete => (COMPLETE, 0, 0, 0),
+            Form::Unfinished => (UNFINISHED, 0, 0, 0),
+            Form::Piece { headers, size, offset } => (PIECE, headers, size.get(), offset),
+        };
+        header[0] = kind;
+        header[1..7].copy_from_slice(&self.source.to_bytes());
+        header[7..13].copy_from_slice(&self.destination.to_bytes());
+        header[13..15].copy_from_slice(&length.to_be_bytes());
+        header[15] = headers;
+        header[16..18].copy_from_slice(&size.to_be_bytes());
+        header[18..].copy_from_slice(&offset.to_be_bytes());
+        Some(HEADER_LEN + self.length)
+    }
+}
+
+/// Why the rest of a datagram is not a record. The offsets count from the first record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// What is left is shorter than the header of a record.
+    #[error("{length} bytes at offset {offset} are too short for a record")]
+    HeaderTooShort {
+        /// Where they start.
+        offset: usize,
+        /// How many there are.
+        length: usize,
+    },
+    /// No such kind is known.
+    #[error("a record of kind {kind:#04x} at offset {offset}")]
+    Kind {
+        /// Where it starts.
+        offset: usize,
+        /// As the record says.
+        kind: u8,
+    },
+    /// A record says that it is longer than what is left.
+    #[error("too short: expected {expected} bytes at offset {offset}, got {available}")]
+    TooShort {
+        /// Where its bytes start.
+        offset: usize,
+        /// How many there should be, as it says.
+        expected: usize,
+        /// What there is.
+        available: usize,
+    },
+    /// A piece without a size, without a payload, or whose offset no segment has.
+    #[error("no piece: {length} bytes with {headers} of headers, segments of {size} at {offset}")]
+    Piece {
+        /// Length of the piece.
+        length: usize,
+        /// Length of the headers.
+        headers: u8,
+        /// Payload bytes of a segment.
+        size: u16,
+        /// Where the segment starts.
+        offset: u16,
+    },
+}
+
+/// The records of a datagram, in order; after an error there are none.
+#[derive(Clone, Debug)]
+pub struct Records<'a> {
+    rest: &'a [u8],
+    offset: usize,
+}
+
+impl<'a> Records<'a> {
+    /// The records in these bytes, which are a datagram without header and seal.
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes, offset: 0 }
+    }
+
+    fn split(&mut self) -> Result<Record<'a>, RecordError> {
+        let offset = self.offset;
+        let Some((header, rest)) = self.rest.split_first_chunk::<HEADER_LEN>() else {
+            return Err(RecordError::HeaderTooShort { offset, length: self.rest.len() });
+        };
+        let [kind, s0, s1, s2, s3, s4, s5, d0, d1, d2, d3, d4, d5, n0, n1, headers, z0, z1, o0, o1] =
+            *header;
+        let expected = usize::from(u16::from_be_bytes([n0, n1]));
+        let (size, start) = (u16::from_be_bytes([z0, z1]), u16::from_be_bytes([o0, o1]));
+        let form = match kind {
+            COMPLETE => Form::Complete,
+            UNFINISHED => Form::Unfinished,
+            PIECE => piece(expected, headers, size, start)?,
+            kind => return Err(RecordError::Kind { offset, kind }),
+        };
+        let Some((bytes, rest)) = rest.split_at_checked(expected) else {
+            let (offset, available) = (offset + HEADER_LEN, rest.len());
+            return Err(RecordError::TooShort { offset, expected, available });
+        };
+        self.rest = rest;
+        self.offset += HEADER_LEN + expected;
+        Ok(Record {
+            source: PeerName::from_bytes([s0, s1, s2, s3, s4, s5]),
+            destination: PeerName::from_bytes([d0, d1, d2, d3, d4, d5]),
+            form,
+            bytes,
+        })
+    }
+}
+
+fn piece(length: usize, headers: u8, size: u16, offset: u16) -> Result<Form, RecordError> {
+    let payload = length.checked_sub(headers.into()).unwrap_or(0);
+    match NonZeroU16::new(size) {
+        Some(step) if (1..=size.into()).contains(&payload) && offset % step == 0 => {
+            Ok(Form::Piece { headers, size: step, offset })
+        }
+        _ => Err(RecordError::Piece { length, headers, size, offset }),
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<Record<'a>, RecordError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let record = self.split();
+        if record.is_err() {
+            self.rest = &[];
+        }
+        Some(record)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn emit(record: &Record<'_>) -> Vec<u8> {
+        let Record { source, destination, form, bytes } = *record;
+        let write = |place: &mut [u8]| place.copy_from_slice(bytes);
+        let mut buffer = vec![0; HEADER_LEN + bytes.len()];
+        let draft = Draft { source, destination, form, length: bytes.len(), write };
+        assert_eq!(draft.emit(&mut buffer), Some(buffer.len()));
+        assert_eq!(draft.emit(&mut vec![0; buffer.len() - 1]), None);
+        buffer
+    }
+
+    fn form() -> impl Strategy<Value = Form> {
+        prop_oneof![
+            Just(Form::Complete),
+            Just(Form::Unfinished),
+            (1_u16..1500, 0_u16..40).prop_map(|(size, index)| Form::Piece {
+                headers: 54,
+                size: NonZeroU16::new(size).unwrap(),
+                offset: size * index,
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_emitted_is_read(
+            source: [u8; 6],
+            destination: [u8; 6],
+            forms in prop::collection::vec((form(), 1_usize..1500), 0..6),
+        ) {
+            let (source, destination) =
+                (PeerName::from_bytes(source), PeerName::from_bytes(destination));
+            let bytes: Vec<u8> = (0..=255).cycle().take(2000).collect();
+            let records: Vec<_> = forms
+                .iter()
+                .map(|&(form, length)| {
+                    let length = match form {
+                        Form::Piece { headers, size, .. } => {
+                            usize::from(headers) + length.min(size.get().into())
+                        }
+                        _ => length,
+                    };
+                    Record { source, destination, form, bytes: &bytes[..length] }
+                })
+                .collect();
+            let datagram: Vec<u8> = records.iter().flat_map(emit).collect();
+            let read: Result<Vec<_>, _> = Records::new(&datagram).collect();
+            prop_assert_eq!(read, Ok(records));
+        }
+
+        #[test]
+        fn anything_ends(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let count = Records::new(&bytes).count();
+            prop_assert!(count <= bytes.len() / HEADER_LEN + 1);
+        }
+    }
+
+    #[test]
+    fn errors_say_what_and_where() {
+        let name = PeerName::from_bytes([2; 6]);
+        let whole = Record { source: name, destination: name, form: Form::Complete, bytes: &[7; 5] };
+        let first = emit(&whole);
+        let second = |damage: &dyn Fn(&mut Vec<u8>)| {
+            let mut second = emit(&whole);
+            damage(&mut second);
+            let both = [first.clone(), second].concat();
+            let mut records = Records::new(&both);
+            assert_eq!(records.next(), Some(Ok(whole)));
+            let error = records.next().unwrap().unwrap_err();
+            assert_eq!(records.next(), None);
+            error
+        };
+        assert_eq!(
+            second(&|bytes| bytes.truncate(19)),
+            RecordError::HeaderTooShort { offset: 25, length: 19 }
+        );
+        assert_eq!(
+            second(&|bytes| bytes.truncate(24)),
+            RecordError::TooShort { offset: 45, expected: 5, available: 4 }
+        );
+        assert_eq!(second(&|bytes| bytes[0] = 3), RecordError::Kind { offset: 25, kind: 3 });
+        // No size; no payload; too much of it; between two segments.
+        for (headers, size, offset) in [(2, 0, 0), (5, 3, 0), (6, 3, 0), (1, 3, 0), (2, 3, 4)] {
+            let damaged = second(&|bytes| {
+                bytes[0] = PIECE;
+                bytes[15..20].copy_from_slice(&[headers, 0, size, 0, offset]);
+            });
+            let (size, offset) = (u16::from(size), u16::from(offset));
+            assert_eq!(damaged, RecordError::Piece { length: 5, headers, size, offset });
+        }
+    }
+}
