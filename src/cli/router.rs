@@ -11,6 +11,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args};
 use weave_core::mesh::{DEFAULT_PORT, Password, PeerName, Subnet};
 use weave_core::wire::MacAddress;
+use weave_sleeve::cipher::native::Suite;
 use weave_sleeve::native::Abilities;
 
 use super::bool_flag;
@@ -100,6 +101,10 @@ pub(super) struct Router {
     /// How datagrams are made for routers that know both ways.
     #[arg(long, value_enum, default_value_t = SleeveFormat::Native)]
     sleeve_format: SleeveFormat,
+    /// What to seal with in the native format, the best first: aes128gcm, chacha20poly1305.
+    /// By default both, in the order that suits the processor.
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = cipher)]
+    sleeve_ciphers: Vec<Suite>,
     /// Address for control: HOST:PORT, or the absolute path of a Unix socket; empty for none. By
     /// default what WEAVE_HTTP_ADDR says, or 127.0.0.1:6784.
     #[arg(long, value_name = "ADDRESS", value_parser = optional_address)]
@@ -141,6 +146,11 @@ fn subnets(text: &str) -> Result<Subnets, String> {
     let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
     let subnets = texts.map(|text| text.parse::<Subnet>().map_err(|error| error.to_string()));
     Ok(Subnets(subnets.collect::<Result<_, _>>()?))
+}
+
+fn cipher(name: &str) -> Result<Suite, String> {
+    let suite = Suite::preferred().into_iter().find(|suite| suite.name() == name);
+    suite.ok_or_else(|| "neither aes128gcm nor chacha20poly1305".to_owned())
 }
 
 /// A variable of the environment that is set to nothing says nothing.
@@ -271,7 +281,11 @@ impl Router {
             capture: self.capture,
             capture_file: self.capture_file,
             capture_buffer: usize::from(self.bufsz) << 20,
-            abilities: Abilities { native: self.sleeve_format == SleeveFormat::Native },
+            abilities: match self.sleeve_format {
+                SleeveFormat::Legacy => Abilities::Legacy,
+                SleeveFormat::Native if self.sleeve_ciphers.is_empty() => Abilities::default(),
+                SleeveFormat::Native => Abilities::Native { ciphers: self.sleeve_ciphers },
+            },
             http_address: match self.http_addr {
                 Some(OptionalAddress(address)) => address,
                 None => Some(remote::default_address()?),

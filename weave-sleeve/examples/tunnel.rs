@@ -87,7 +87,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [own, other] = names;
 
     let (sender, news) = channel();
-    let mut sleeve = Sleeve::bind(local, Abilities { native: true }, clock.clone())?;
+    let mut sleeve = Sleeve::bind(local, Abilities::default(), clock.clone())?;
     let wake = sender.clone();
     let mut link = sleeve.prepare(
         clock.now(),

@@ -14,6 +14,7 @@ use std::ops::Range;
 
 use weave_core::mesh::PeerName;
 use weave_core::mtu::MAX_UDP_PAYLOAD;
+use weave_core::time::Instant;
 
 use crate::cipher::{Channel, NoncesExhausted};
 use crate::encapsulation::{Emit, Encapsulation};
@@ -73,18 +74,17 @@ impl Batch {
         &mut self,
         encapsulation: &Encapsulation,
         max_payload: usize,
-        own: PeerName,
         record: &impl Emit,
-    ) -> Result<Appended, NoncesExhausted> {
+    ) -> Appended {
         let trailer = encapsulation.trailer_len();
         let max_payload = max_payload.min(MAX_UDP_PAYLOAD);
         if let Some(open) = &mut self.open {
             if self.round < FRAMES_PER_ROUND && open.len() + record.buffer_len() + trailer <= max_payload {
                 open.end += emit(record, &mut self.arena[open.end..]);
                 self.round += 1;
-                return Ok(Appended::Taken);
+                return Appended::Taken;
             }
-            self.close(encapsulation, own)?;
+            self.close(trailer);
         }
         let length = encapsulation.header_len() + record.buffer_len() + trailer;
         let limit = match self.channel {
@@ -93,12 +93,12 @@ impl Batch {
         };
         if length > limit {
             self.round = 0;
-            return Ok(Appended::TooLong);
+            return Appended::TooLong;
         }
         // Room for all that it can grow to.
         let start = self.closed.last().map_or(0, |last| last.end);
         if start + length.max(max_payload) > ARENA || self.closed.len() == MAX_DATAGRAMS {
-            return Ok(Appended::Full);
+            return Appended::Full;
         }
         if self.round == FRAMES_PER_ROUND {
             self.round = 0;
@@ -107,24 +107,28 @@ impl Batch {
         let end = records + emit(record, &mut self.arena[records..]);
         self.open = Some(start..end);
         self.round += 1;
-        Ok(Appended::Taken)
+        Appended::Taken
     }
 
-    /// Seals the datagram being filled.
-    pub(crate) fn close(
+    /// Ends the datagram being filled.
+    fn close(&mut self, trailer: usize) {
+        if let Some(Range { start, end }) = self.open.take() {
+            self.closed.push(start..end + trailer);
+        }
+    }
+
+    /// Ends the datagram being filled, and seals all.
+    pub(crate) fn seal(
         &mut self,
+        now: Instant,
         encapsulation: &Encapsulation,
         own: PeerName,
     ) -> Result<(), NoncesExhausted> {
-        if let Some(Range { start, end }) = self.open.take() {
-            let range = start..end + encapsulation.trailer_len();
-            encapsulation.seal(own, self.channel, &mut self.arena[range.clone()])?;
-            self.closed.push(range);
-        }
-        Ok(())
+        self.close(encapsulation.trailer_len());
+        encapsulation.seal(now, own, self.channel, &mut self.arena, &self.closed)
     }
 
-    /// The sealed datagrams, in order, one behind the other in the bytes.
+    /// The datagrams, in order, one behind the other in the bytes.
     pub(crate) fn datagrams(&self) -> (&[u8], &[Range<usize>]) {
         (&self.arena, &self.closed)
     }
@@ -173,7 +177,7 @@ mod tests {
         let mut batch = Batch::new(channel);
         let (mut sent, mut dropped) = (Vec::new(), 0);
         let mut flush = |batch: &mut Batch| {
-            batch.close(&legacy, own).unwrap();
+            batch.seal(Instant::ORIGIN, &legacy, own).unwrap();
             let (arena, ranges) = batch.datagrams();
             sent.extend(ranges.iter().map(|range| arena[range.clone()].to_vec()));
             batch.clear();
@@ -184,13 +188,13 @@ mod tests {
                 (PeerName::from_bytes([2; 6]), PeerName::from_bytes([4; 6]));
             let write = |place: &mut [u8]| place.copy_from_slice(&frame);
             let record = Draft { source, destination, length: frame.len(), write };
-            let append = |batch: &mut Batch| batch.append(&legacy, max_payload, own, &record);
-            match append(&mut batch).unwrap() {
+            let append = |batch: &mut Batch| batch.append(&legacy, max_payload, &record);
+            match append(&mut batch) {
                 Appended::Taken => {}
                 Appended::TooLong => dropped += 1,
                 Appended::Full => {
                     flush(&mut batch);
-                    assert_eq!(append(&mut batch), Ok(Appended::Taken));
+                    assert_eq!(append(&mut batch), Appended::Taken);
                 }
             }
         }

@@ -25,7 +25,7 @@ use weave_core::wire::{Classified, fragment, ipv6};
 use crate::aggregate::{Appended, Batch};
 use crate::cipher::{Channel, Cipher, LegacyBox};
 use crate::encapsulation::{Emit, Encapsulation};
-use crate::native::{self, Abilities, Choice, Form};
+use crate::native::{self, Abilities, Choice, Form, Seal};
 use crate::clock::Clock;
 use crate::counters::{Received, Sent};
 use crate::datagram;
@@ -89,7 +89,7 @@ impl Carrier {
         sockets: Arc<UdpSockets>,
         clock: Clock,
     ) -> Self {
-        let encapsulation = encapsulation(params, abilities);
+        let encapsulation = encapsulation(params, abilities, clock.now());
         let path_mtu = PathMtu::new(encapsulation.overhead(), DEFAULT_FLOOR);
         // The accepting side would only know the port of the TCP connection.
         let remote = params.outbound.then_some(params.remote_address);
@@ -197,12 +197,12 @@ impl Carrier {
                 put_alone(&draft, around, datagram);
             }
         }
-        if self.encapsulation.seal(self.own, special.channel(), datagram).is_err() {
+        let (channel, all) = (special.channel(), [0..datagram.len()]);
+        if self.encapsulation.seal(now, self.own, channel, datagram, &all).is_err() {
             return self.sent.unsealed.add(1);
         }
         let mut refused = None;
-        let all = 0..datagram.len();
-        let calls = self.sockets.send(special.channel(), path, datagram, &[all], |unsent| {
+        let calls = self.sockets.send(channel, path, datagram, &all, |unsent| {
             refused = Some(unsent);
         });
         self.sent.calls.add(calls);
@@ -334,24 +334,20 @@ impl Carrier {
     ) -> bool {
         let max_payload = self.published.max_payload.load(Ordering::Relaxed);
         let append =
-            |batch: &mut Batch| batch.append(&self.encapsulation, max_payload, self.own, draft);
+            |batch: &mut Batch| batch.append(&self.encapsulation, max_payload, draft);
         let mut appended = append(batch);
-        if appended == Ok(Appended::Full) {
+        if appended == Appended::Full {
             self.transmit(path, batch);
             appended = append(batch);
         }
         match appended {
-            Ok(Appended::Taken) => {
+            Appended::Taken => {
                 self.sent.frames.add(1);
                 self.sent.bytes.add(length);
                 true
             }
-            Ok(Appended::TooLong | Appended::Full) => {
+            Appended::TooLong | Appended::Full => {
                 self.sent.oversize.add(1);
-                false
-            }
-            Err(_) => {
-                self.sent.unsealed.add(1);
                 false
             }
         }
@@ -382,10 +378,13 @@ impl Carrier {
 
     /// Sends what is in a batch.
     fn transmit(&self, path: &Path, batch: &mut Batch) {
-        if batch.close(&self.encapsulation, self.own).is_err() {
-            self.sent.unsealed.add(1);
-        }
+        let now = self.clock.now();
+        let sealed = batch.seal(now, &self.encapsulation, self.own);
         let (bytes, datagrams) = batch.datagrams();
+        if sealed.is_err() {
+            self.sent.unsealed.add(datagrams.len());
+            return batch.clear();
+        }
         let (mut lost, mut too_big) = (0, false);
         let calls = self.sockets.send(batch.channel(), path, bytes, datagrams, |unsent| {
             lost += 1;
@@ -402,21 +401,22 @@ impl Carrier {
         self.sent.datagrams.add(datagrams.len().saturating_sub(lost));
         batch.clear();
         if too_big && let Ok(path_mtu) = UdpSockets::path_mtu(path) {
-            let now = self.clock.now();
             self.control_and_wake(now, |machine| machine.handle_too_big(now, path_mtu));
         }
     }
 }
 
 /// What this side and the neighbour have in common.
-fn encapsulation(params: &LinkParams, abilities: &Abilities) -> Encapsulation {
-    let sealed = params.session_key.is_some();
-    match (abilities.agree(&params.remote_features, sealed), &params.session_key) {
-        (Choice::Plain, _) => Encapsulation::Native(native::Seal::Plain),
-        (Choice::Legacy, None) => Encapsulation::Legacy(Cipher::Plain),
-        (Choice::Legacy, Some(key)) => {
-            Encapsulation::Legacy(Cipher::Legacy(LegacyBox::new(key, params.outbound)))
+fn encapsulation(params: &LinkParams, abilities: &Abilities, now: Instant) -> Encapsulation {
+    let LinkParams { remote_features, outbound, session_key, .. } = params;
+    let choice = abilities.agree(remote_features, *outbound, session_key.is_some());
+    match (session_key, choice) {
+        (None, Choice::Plain) => Encapsulation::Native(Seal::Plain),
+        (None, _) => Encapsulation::Legacy(Cipher::Plain),
+        (Some(key), Choice::Sealed(suite)) => {
+            Encapsulation::Native(Seal::new(key, *outbound, suite, now))
         }
+        (Some(key), _) => Encapsulation::Legacy(Cipher::Legacy(LegacyBox::new(key, *outbound))),
     }
 }
 
@@ -566,7 +566,7 @@ mod tests {
             waker: Waker::new(|| {}),
         };
         let clock = Clock::new(|| Instant::ORIGIN);
-        let abilities = Abilities { native: true };
+        let abilities = Abilities::default();
         Setup { carrier: Carrier::new(&params, &abilities, sockets, clock), neighbour }
     }
 
@@ -595,7 +595,7 @@ mod tests {
             while let Ok(length) = self.neighbour.recv(&mut buffer) {
                 let mut windows = Windows::default();
                 let theirs = match &self.carrier.encapsulation {
-                    Encapsulation::Native(_) => Encapsulation::Native(native::Seal::Plain),
+                    Encapsulation::Native(_) => Encapsulation::Native(Seal::Plain),
                     Encapsulation::Legacy(Cipher::Plain) => Encapsulation::Legacy(Cipher::Plain),
                     Encapsulation::Legacy(Cipher::Legacy(_)) => {
                         let legacy = LegacyBox::new(&SessionKey([1; 32]), false);

@@ -1,8 +1,11 @@
 //! How the datagrams of a link are made: in which format, and what protects them.
 
-use weave_core::mesh::PeerName;
+use std::ops::Range;
 
-use crate::cipher::{Channel, Cipher, NoncesExhausted, OpenError};
+use weave_core::mesh::PeerName;
+use weave_core::time::Instant;
+
+use crate::cipher::{Channel, Cipher, NoncesExhausted};
 use crate::native::{self, Seal};
 use crate::replay::Windows;
 use crate::{cipher, datagram};
@@ -21,6 +24,41 @@ pub(crate) enum Encapsulation {
 pub(crate) enum Opened<'d> {
     Legacy(datagram::Records<'d>),
     Native(native::Records<'d>),
+}
+
+/// Why a datagram is not believed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unopened {
+    /// There is no room for what is around the records.
+    TooShort,
+    /// Sealed with another key, or changed on the way, or of the other format.
+    Forged,
+    /// It came before, or is too old to tell.
+    Replayed,
+    /// Nothing is opened any more: one of so many that are forged could succeed.
+    TooManyForged,
+}
+
+impl From<cipher::OpenError> for Unopened {
+    fn from(error: cipher::OpenError) -> Self {
+        match error {
+            cipher::OpenError::TooShort { .. } => Self::TooShort,
+            cipher::OpenError::Forged => Self::Forged,
+            cipher::OpenError::Replayed => Self::Replayed,
+        }
+    }
+}
+
+impl From<cipher::native::OpenError> for Unopened {
+    fn from(error: cipher::native::OpenError) -> Self {
+        use cipher::native::OpenError;
+        match error {
+            OpenError::TooShort { .. } => Self::TooShort,
+            OpenError::Forged => Self::Forged,
+            OpenError::Replayed | OpenError::Epoch { .. } => Self::Replayed,
+            OpenError::TooManyForged => Self::TooManyForged,
+        }
+    }
 }
 
 /// A record that is written to where it is sent from.
@@ -84,17 +122,24 @@ impl Encapsulation {
         }
     }
 
-    /// Makes a datagram of records that are in place, with room for header and trailer around
+    /// Makes datagrams of records that are in place, with room for header and trailer around
     /// them.
     pub(crate) fn seal(
         &self,
+        now: Instant,
         own: PeerName,
         channel: Channel,
-        datagram: &mut [u8],
+        arena: &mut [u8],
+        datagrams: &[Range<usize>],
     ) -> Result<(), NoncesExhausted> {
         match self {
-            Self::Legacy(cipher) => cipher.seal(own, channel, datagram),
-            Self::Native(seal) => seal.seal(own, datagram),
+            Self::Legacy(cipher) => datagrams
+                .iter()
+                .try_for_each(|datagram| cipher.seal(own, channel, &mut arena[datagram.clone()])),
+            Self::Native(seal) => {
+                seal.seal(now, own, arena, datagrams);
+                Ok(())
+            }
         }
     }
 
@@ -103,13 +148,13 @@ impl Encapsulation {
         &self,
         windows: &mut Windows,
         datagram: &'d mut [u8],
-    ) -> Result<Opened<'d>, OpenError> {
+    ) -> Result<Opened<'d>, Unopened> {
         match self {
             Self::Legacy(cipher) => {
                 Ok(Opened::Legacy(datagram::Records::new(cipher.open(windows, datagram)?)))
             }
             Self::Native(seal) => {
-                Ok(Opened::Native(native::Records::new(seal.open(windows, datagram)?)))
+                Ok(Opened::Native(native::Records::new(seal.open(datagram)?)))
             }
         }
     }

@@ -228,6 +228,13 @@ impl LinkMachine {
         }
     }
 
+    /// Nothing that the neighbour seals is opened any more: the connection needs new keys.
+    pub fn handle_too_many_forged(&mut self) {
+        if self.life != Life::Failed {
+            self.fail("too many forged datagrams for the keys of one connection");
+        }
+    }
+
     /// The time of [`Self::poll_timeout`] has come.
     pub fn handle_timeout(&mut self, now: Instant) {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);

@@ -159,7 +159,7 @@ mod tests {
 
     fn sleeve() -> Sleeve {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        Sleeve::bind(any, Abilities { native: true }, Clock::new(|| Instant::ORIGIN)).unwrap()
+        Sleeve::bind(any, Abilities::default(), Clock::new(|| Instant::ORIGIN)).unwrap()
     }
 
     fn params(sleeve: &Sleeve, remote_address: SocketAddr) -> LinkParams {
@@ -232,6 +232,6 @@ mod tests {
         let params = params(&sleeve, "[::1]:6783".parse().unwrap());
         assert!(sleeve.prepare(Instant::ORIGIN, params).is_err());
         let any = "[::1]:0".parse().unwrap();
-        assert!(Sleeve::bind(any, Abilities { native: true }, Clock::new(|| Instant::ORIGIN)).is_err());
+        assert!(Sleeve::bind(any, Abilities::default(), Clock::new(|| Instant::ORIGIN)).is_err());
     }
 }

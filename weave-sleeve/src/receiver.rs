@@ -9,11 +9,10 @@ use weave_core::mesh::PeerName;
 use weave_core::switch::{Arrival, Frame};
 
 use crate::carrier::Carrier;
-use crate::cipher::OpenError;
 use crate::clock::Clock;
 use crate::counters::Counter;
 use crate::datagram::{self, Record};
-use crate::encapsulation::Opened;
+use crate::encapsulation::{Opened, Unopened};
 use crate::native::{self, Form};
 use crate::offload::{Piece, Rejoiner, checksum_request};
 use crate::link::is_special;
@@ -140,9 +139,14 @@ fn take_apart(
     };
     let opened = match opened {
         Ok(opened) => opened,
-        Err(OpenError::Forged) => return counters.forged.add(1),
-        Err(OpenError::Replayed) => return counters.replayed.add(1),
-        Err(OpenError::TooShort { .. }) => return counters.malformed.add(1),
+        Err(Unopened::Forged) => return counters.forged.add(1),
+        Err(Unopened::Replayed) => return counters.replayed.add(1),
+        Err(Unopened::TooShort) => return counters.malformed.add(1),
+        Err(Unopened::TooManyForged) => {
+            counters.forged.add(1);
+            let now = clock.now();
+            return carrier.control_and_wake(now, |machine| machine.handle_too_many_forged());
+        }
     };
     let mut taker = Taker { carrier, clock, from, frames: 0, bytes: 0 };
     let whole = match opened {

@@ -8,7 +8,7 @@ mod counting;
 
 use std::sync::atomic::Ordering;
 
-use common::{PATIENCE, Pair, frame, ipv4, key};
+use common::{PATIENCE, Pair, frame, ipv4, key, super_frame};
 use counting::ALLOCATIONS;
 
 /// Sends bursts there and back, and counts what all threads allocate meanwhile.
@@ -20,8 +20,9 @@ fn allocations_of(rounds: u32, pair: &Pair) -> u64 {
         ipv4(1, 2, false, &[3; 700]),
         frame(1, 2, &[4; 46]),
     ];
+    let whole = super_frame(1, 2, &[6; 40_000]);
     let answer = ipv4(2, 1, true, &[5; 40]);
-    let mut buffer = Vec::with_capacity(4096);
+    let mut buffer = Vec::with_capacity(1 << 17);
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     for _ in 0..rounds {
         for frame in &frames {
@@ -29,6 +30,12 @@ fn allocations_of(rounds: u32, pair: &Pair) -> u64 {
         }
         for _ in &frames {
             assert!(b.host.receive(PATIENCE, &mut buffer));
+        }
+        assert!(a.host.send_marked(whole.frame()));
+        let mut payload = 0;
+        while payload < 40_000 {
+            assert!(b.host.receive(PATIENCE, &mut buffer));
+            payload += buffer.len() - 54;
         }
         assert!(b.host.send(&answer));
         assert!(a.host.receive(PATIENCE, &mut buffer));
@@ -39,9 +46,12 @@ fn allocations_of(rounds: u32, pair: &Pair) -> u64 {
 #[test]
 fn steady_traffic_allocates_nothing() {
     for key in [None, Some(key())] {
-        let pair = Pair::established(key.as_ref());
-        allocations_of(200, &pair);
-        // The clock of the control plane stands still meanwhile: no heartbeats are sent.
-        assert_eq!(allocations_of(1000, &pair), 0, "sealed: {}", key.is_some());
+        for (format, pair) in
+            [("legacy", Pair::established(key.as_ref())), ("native", Pair::native(key.as_ref()))]
+        {
+            allocations_of(200, &pair);
+            // The clock of the control plane stands still meanwhile: no heartbeats are sent.
+            assert_eq!(allocations_of(1000, &pair), 0, "{format}, sealed: {}", key.is_some());
+        }
     }
 }

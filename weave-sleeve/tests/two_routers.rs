@@ -5,9 +5,12 @@ mod common;
 
 use std::net::{SocketAddr, UdpSocket};
 
-use common::{PATIENCE, Pair, Router, UID, eventually, frame, ipv4, key, peer};
-use weave_core::mesh::{PeerName, SessionKey};
-use weave_sleeve::port::{Faults, FaultyPort};
+use common::{PATIENCE, Pair, Router, UID, eventually, frame, ipv4, key, peer, super_frame};
+use weave_core::mesh::PeerName;
+use weave_core::switch::Frame;
+use weave_sleeve::cipher::native::Suite;
+use weave_sleeve::native::Abilities;
+use weave_sleeve::port::{Faults, FaultyPort, virtio};
 
 /// A plain datagram with one record.
 fn datagram(sender: PeerName, source: PeerName, destination: PeerName, frame: &[u8]) -> Vec<u8> {
@@ -30,8 +33,7 @@ fn stranger() -> UdpSocket {
     socket
 }
 
-fn frames_cross(key: Option<&SessionKey>) {
-    let pair = Pair::established(key);
+fn frames_cross(pair: &Pair, sealed: bool) {
     let [a, b] = &pair.routers;
 
     // Nobody is known yet: flooded, then learnt.
@@ -54,18 +56,75 @@ fn frames_cross(key: Option<&SessionKey>) {
     assert_eq!(a.counter(&*pair.links[0], "tx_frames"), 6);
     assert_eq!(b.counter(&*pair.links[1], "rx_frames"), 6);
     let status = pair.links[0].status();
-    assert_eq!(status.encrypted, key.is_some());
+    assert_eq!(status.encrypted, sealed);
     assert!(status.counters.iter().all(|(name, count)| !name.contains("drop") || *count == 0));
 }
 
 #[test]
 fn frames_cross_in_clear() {
-    frames_cross(None);
+    frames_cross(&Pair::established(None), false);
+    frames_cross(&Pair::native(None), false);
 }
 
 #[test]
 fn frames_cross_sealed() {
-    frames_cross(Some(&key()));
+    frames_cross(&Pair::established(Some(&key())), true);
+    frames_cross(&Pair::native(Some(&key())), true);
+}
+
+/// What is said of the format and the cipher of a link.
+fn attributes(pair: &Pair, index: usize) -> Vec<String> {
+    let wanted = |(name, _): &(&str, String)| ["format", "cipher"].contains(name);
+    pair.links[index].status().attributes.into_iter().filter(wanted).map(|(_, v)| v).collect()
+}
+
+#[test]
+fn each_pair_uses_the_best_that_both_know() {
+    let aes = Abilities::Native { ciphers: vec![Suite::Aes128Gcm] };
+    let chacha = Abilities::Native { ciphers: vec![Suite::ChaCha20Poly1305] };
+    let both =
+        Abilities::Native { ciphers: vec![Suite::ChaCha20Poly1305, Suite::Aes128Gcm] };
+    let legacy = &["legacy", "xsalsa20poly1305"][..];
+    for (abilities, expected) in [
+        ([Abilities::Legacy, both.clone()], legacy),
+        ([both.clone(), Abilities::Legacy], legacy),
+        ([aes.clone(), chacha.clone()], legacy),
+        ([aes.clone(), both.clone()], &["native", "aes128gcm"]),
+        ([both, aes], &["native", "aes128gcm"]),
+        ([chacha.clone(), chacha], &["native", "chacha20poly1305"]),
+    ] {
+        let mut pair = Pair::with(abilities, Some(&key()), None);
+        pair.start();
+        assert_eq!((attributes(&pair, 0), attributes(&pair, 1)), (expected.iter().map(|s| (*s).to_owned()).collect(), expected.iter().map(|s| (*s).to_owned()).collect()));
+        frames_cross(&pair, true);
+    }
+}
+
+#[test]
+fn super_frames_cross_as_one() {
+    for key in [None, Some(key())] {
+        let pair = Pair::native(key.as_ref());
+        let [a, b] = &pair.routers;
+        a.host.send(&frame(1, 2, b""));
+        b.host.send(&frame(2, 1, b""));
+        assert!(b.receive().is_some() && a.receive().is_some());
+        // Loopback carries a train of this in one piece.
+        let whole = super_frame(1, 2, &[7; 30_000]);
+        assert!(a.host.send_marked(whole.frame()));
+        let mut received = Vec::new();
+        assert!(b.host.receive_marked(PATIENCE, &mut received));
+        let (offload, bytes) = virtio::split(&received).unwrap();
+        assert!(bytes == whole.bytes);
+        assert_eq!(offload.checksum, Some(whole.checksum));
+        assert_eq!(offload.segmentation, Some(whole.segmentation));
+        // And one frame whose checksum is not finished.
+        let lone = super_frame(2, 1, &[7; 300]);
+        assert!(b.host.send_marked(Frame { segmentation: None, ..lone.frame() }));
+        assert!(a.host.receive_marked(PATIENCE, &mut received));
+        let (offload, bytes) = virtio::split(&received).unwrap();
+        assert!(bytes == lone.bytes);
+        assert_eq!((offload.checksum, offload.segmentation), (Some(lone.checksum), None));
+    }
 }
 
 #[test]
@@ -217,8 +276,18 @@ impl Middle {
 
 #[test]
 fn what_is_repeated_or_changed_on_the_way_counts_once() {
+    counts_once(Abilities::Legacy);
+}
+
+#[test]
+fn what_is_repeated_or_changed_on_the_way_counts_once_in_the_native_format() {
+    counts_once(Abilities::default());
+}
+
+fn counts_once(abilities: Abilities) {
     let socket = stranger();
-    let mut pair = Pair::new(Some(&key()), Some(socket.local_addr().unwrap()));
+    let via = Some(socket.local_addr().unwrap());
+    let mut pair = Pair::with([abilities.clone(), abilities], Some(&key()), via);
     let ends = [0, 1].map(|index: usize| pair.routers[index].sleeve.local_address());
     let middle = Middle { socket, ends };
     let stop = std::sync::atomic::AtomicBool::new(false);
@@ -239,7 +308,8 @@ fn what_is_repeated_or_changed_on_the_way_counts_once() {
                 let back = if to == ends[0] { ends[1] } else { ends[0] };
                 let mut reflected = bytes.clone();
                 let name = if back == ends[0] { peer(0xa2) } else { peer(0xa1) };
-                reflected[..6].copy_from_slice(&name.to_bytes());
+                let at = usize::from(reflected[0] & 1) * 2;
+                reflected[at..at + 6].copy_from_slice(&name.to_bytes());
                 middle.socket.send_to(&reflected, back).map(drop).unwrap_or(());
                 if let Some((to, bytes)) = old.get(old.len() / 2) {
                     middle.socket.send_to(bytes, *to).map(drop).unwrap_or(());

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   plain     | 01 | 00    | 6 sender | records ...
-//!   sealed    | 03 | epoch | 6 sender | 4 counter | records ..., encrypted | 16 tag |
+//!   sealed    | 03 | epoch | 6 sender | 4 counter | records ..., encrypted | 16 tag |   see cipher::native
 //! ```
 //!
 //! Both sides announce that they know it in the handshake; Weave Net ignores what it does not
@@ -21,7 +21,8 @@ mod pieces;
 mod record;
 mod seal;
 
-pub use features::{Abilities, Choice};
+pub use features::Abilities;
+pub(crate) use features::Choice;
 pub(crate) use pieces::pieces;
 pub use record::{Form, Record, RecordError, Records};
 pub(crate) use record::{Draft, HEADER_LEN as RECORD_HEADER};
@@ -29,11 +30,10 @@ pub(crate) use seal::Seal;
 
 use weave_core::mesh::PeerName;
 
+use crate::cipher::native::SEALED;
+
 /// First octet of a datagram in clear. The lowest bit is the multicast bit of a MAC address.
 pub(crate) const PLAIN: u8 = 0x01;
-
-/// First octet of a sealed datagram.
-pub(crate) const SEALED: u8 = 0x03;
 
 /// Length of what precedes the records of a datagram in clear.
 pub(crate) const PLAIN_HEADER: usize = 8;

@@ -1,23 +1,45 @@
 //! What protects a native datagram.
 
-use weave_core::mesh::PeerName;
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use weave_core::mesh::{PeerName, SessionKey};
+use weave_core::time::Instant;
 
 use super::{PLAIN, PLAIN_HEADER, put_plain_header};
-use crate::cipher::{NoncesExhausted, OpenError};
-use crate::replay::Windows;
+use crate::cipher::native::{HEADER_LEN, OpenError, Opener, Sealer, Suite, TAG_LEN};
 
 /// The protection of the datagrams of a link.
 #[derive(Debug)]
 pub(crate) enum Seal {
     /// Nothing but the checksum of UDP.
     Plain,
+    /// An AEAD.
+    Sealed(Box<Keys>),
+}
+
+/// The keys of both directions.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    sealer: Sealer,
+    /// Used by the thread that receives, and so never waited for.
+    opener: Mutex<Opener>,
 }
 
 impl Seal {
+    /// A fresh session; `outbound` if this side dialled.
+    pub(crate) fn new(key: &SessionKey, outbound: bool, suite: Suite, now: Instant) -> Self {
+        Self::Sealed(Box::new(Keys {
+            sealer: Sealer::new(key, outbound, suite, now),
+            opener: Mutex::new(Opener::new(key, outbound, suite)),
+        }))
+    }
+
     /// What precedes the first record.
     pub(crate) const fn header_len(&self) -> usize {
         match self {
             Self::Plain => PLAIN_HEADER,
+            Self::Sealed(_) => HEADER_LEN,
         }
     }
 
@@ -25,6 +47,7 @@ impl Seal {
     pub(crate) const fn trailer_len(&self) -> usize {
         match self {
             Self::Plain => 0,
+            Self::Sealed(_) => TAG_LEN,
         }
     }
 
@@ -32,39 +55,49 @@ impl Seal {
     pub(crate) const fn name(&self) -> Option<&'static str> {
         match self {
             Self::Plain => None,
+            Self::Sealed(keys) => Some(keys.sealer.suite().name()),
         }
     }
 
-    /// Writes the header of a datagram whose records are in place behind it, and seals them.
-    ///
-    /// # Errors
-    /// When the link has used up all its nonces.
+    /// Writes the headers of datagrams whose records are in place, and seals them.
     ///
     /// # Panics
-    /// If there is no room for header and trailer.
-    pub(crate) fn seal(&self, own: PeerName, datagram: &mut [u8]) -> Result<(), NoncesExhausted> {
+    /// If one has no room for header and trailer.
+    pub(crate) fn seal(
+        &self,
+        now: Instant,
+        own: PeerName,
+        arena: &mut [u8],
+        datagrams: &[Range<usize>],
+    ) {
         match self {
-            Self::Plain => put_plain_header(own, datagram),
+            Self::Plain => {
+                for datagram in datagrams {
+                    put_plain_header(own, &mut arena[datagram.clone()]);
+                }
+            }
+            Self::Sealed(keys) => keys.sealer.seal_train(now, own, arena, datagrams),
         }
-        Ok(())
     }
 
     /// Opens a datagram where it lies and returns its records, once for each datagram.
     ///
     /// # Errors
     /// When it is not a datagram of this link, or comes a second time.
-    pub(crate) fn open<'d>(
-        &self,
-        _windows: &mut Windows,
-        datagram: &'d mut [u8],
-    ) -> Result<&'d [u8], OpenError> {
+    pub(crate) fn open<'d>(&self, datagram: &'d mut [u8]) -> Result<&'d [u8], OpenError> {
         match self {
-            Self::Plain => match datagram {
-                [PLAIN, _, records @ ..] => records
-                    .get(PLAIN_HEADER - 2..)
-                    .ok_or(OpenError::TooShort { length: PLAIN_HEADER }),
-                _ => Err(OpenError::Forged),
-            },
+            Self::Plain => {
+                let length = datagram.len();
+                match datagram {
+                    [PLAIN, rest @ ..] => {
+                        rest.get(PLAIN_HEADER - 1..).ok_or(OpenError::TooShort { length })
+                    }
+                    _ => Err(OpenError::Forged),
+                }
+            }
+            Self::Sealed(keys) => {
+                keys.opener.lock().unwrap_or_else(PoisonError::into_inner).open(datagram)
+            }
         }
     }
 }

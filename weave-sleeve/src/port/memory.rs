@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use weave_core::switch::{Frame, Inject};
 
+use super::virtio::{self, Offload};
 use super::{Capture, More, Offloads, Port, PortCounters, add};
 use crate::sys::event::Event;
 
@@ -35,7 +36,7 @@ struct Shared {
     counters: Arc<PortCounters>,
 }
 
-/// Frames, and the memory of those that were taken, to be used again.
+/// Frames behind their virtio-net headers, and the memory of those that were taken, to be used again.
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Vec<u8>>,
@@ -43,14 +44,15 @@ struct Queue {
 }
 
 impl Queue {
-    fn push(&mut self, frame: &[u8]) -> bool {
+    fn push(&mut self, frame: &Frame<'_>) -> bool {
         if self.waiting.len() == QUEUE {
             return false;
         }
         // Room for ordinary frames from the start, so that places do not grow one by one.
         let mut place = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(2048));
         place.clear();
-        place.extend_from_slice(frame);
+        place.extend_from_slice(&virtio::encode(frame));
+        place.extend_from_slice(frame.bytes);
         self.waiting.push_back(place);
         true
     }
@@ -79,16 +81,30 @@ impl MemoryPort {
 }
 
 impl MemoryHost {
-    /// Sends a frame to the port; says whether there was room.
+    /// Sends an ordinary frame to the port; says whether there was room.
     pub fn send(&self, frame: &[u8]) -> bool {
-        let sent = lock(&self.0.to_capture).push(frame);
+        self.send_marked(Frame::plain(frame))
+    }
+
+    /// The same with what is left to do, such as a super-frame.
+    pub fn send_marked(&self, frame: Frame<'_>) -> bool {
+        let sent = lock(&self.0.to_capture).push(&frame);
         self.0.captured.raise();
         sent
     }
 
-    /// Puts the next injected frame into `buffer`; waits for it as long as this. Says whether
-    /// there was one.
+    /// Puts the next injected frame into `buffer`, without what is left to do; waits for it as
+    /// long as this. Says whether there was one.
     pub fn receive(&self, patience: Duration, buffer: &mut Vec<u8>) -> bool {
+        let received = self.receive_marked(patience, buffer);
+        if received {
+            buffer.drain(..virtio::HEADER_LEN);
+        }
+        received
+    }
+
+    /// The same with the virtio-net header, as a device would have it ([`virtio::split`]).
+    pub fn receive_marked(&self, patience: Duration, buffer: &mut Vec<u8>) -> bool {
         let queue = lock(&self.0.injected);
         let (mut queue, _) = self
             .0
@@ -150,7 +166,11 @@ impl Capture for MemoryCapture {
         drop(queue);
         add(&self.shared.counters.captured, count);
         for frame in &self.batch {
-            each(Frame::plain(frame));
+            let Ok((Offload { checksum, segmentation }, bytes)) = virtio::split(frame) else {
+                add(&self.shared.counters.malformed, 1);
+                continue;
+            };
+            each(Frame { bytes, checksum, segmentation });
         }
         lock(&self.shared.to_capture).spare.append(&mut self.batch);
         Ok(if count == BATCH { More::Likely } else { More::No })
@@ -161,7 +181,7 @@ struct MemoryInjector(Arc<Shared>);
 
 impl Inject for MemoryInjector {
     fn inject(&mut self, frame: Frame<'_>) {
-        let taken = lock(&self.0.injected).push(frame.bytes);
+        let taken = lock(&self.0.injected).push(&frame);
         let counters = &self.0.counters;
         add(if taken { &counters.injected } else { &counters.inject_errors }, 1);
     }

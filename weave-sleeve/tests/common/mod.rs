@@ -3,7 +3,6 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -11,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use weave_core::mesh::{ConnectionId, ConnectionUid, PeerName, SessionKey, ShortId};
 use weave_core::switch::{
-    ForwardingTable, Link, LinkEvent, LinkParams, NeighbourLinks, Overlay, Switch, Topology, Waker,
-    Worker,
+    ChecksumRequest, ForwardingTable, Frame, Link, LinkEvent, LinkParams, NeighbourLinks, Overlay,
+    Segmentation, SegmentationKind, Switch, Topology, Waker, Worker,
 };
+use weave_core::wire::Checksum;
 use weave_sleeve::native::Abilities;
 use weave_sleeve::port::{MemoryHost, MemoryPort, Port};
 use weave_sleeve::{Clock, DataThread, Sleeve};
@@ -62,6 +62,39 @@ pub fn ipv4(source: u8, destination: u8, dont_fragment: bool, payload: &[u8]) ->
     frame
 }
 
+/// A TCP super-frame.
+pub struct Super {
+    pub bytes: Vec<u8>,
+    pub checksum: ChecksumRequest,
+    pub segmentation: Segmentation,
+}
+
+impl Super {
+    pub fn frame(&self) -> Frame<'_> {
+        let Self { bytes, checksum, segmentation } = self;
+        Frame { bytes, checksum: Some(*checksum), segmentation: Some(*segmentation) }
+    }
+}
+
+/// A TCP super-frame from one station to another, to be cut at 1324 bytes.
+pub fn super_frame(source: u8, destination: u8, payload: &[u8]) -> Super {
+    let length = u16::try_from(20 + payload.len()).unwrap();
+    let mut tcp = vec![0, 80, 0x14, 0x51, 0, 0, 3, 232, 1, 2, 3, 4, 0x50, 0x10, 0x20, 0];
+    // The sum of the pseudo-header, as `ipv4` has the addresses.
+    let addresses = [10, 32, 0, source, 10, 32, 0, destination];
+    let pseudo_header = [&addresses[..], &[0, 6], &length.to_be_bytes()].concat();
+    tcp.extend((!Checksum::of(&pseudo_header)).to_be_bytes());
+    tcp.extend([0, 0]);
+    tcp.extend(payload);
+    let mut bytes = ipv4(source, destination, true, &tcp);
+    bytes[23] = 6;
+    bytes[24..26].fill(0);
+    let checksum = Checksum::of(&bytes[14..34]).to_be_bytes();
+    bytes[24..26].copy_from_slice(&checksum);
+    let segmentation = Segmentation { kind: SegmentationKind::Tcp4, size: 1324 };
+    Super { bytes, checksum: ChecksumRequest { start: 34, offset: 16 }, segmentation }
+}
+
 /// One router without its control plane.
 pub struct Router {
     pub name: PeerName,
@@ -92,12 +125,12 @@ impl Topology for Mesh {
 }
 
 impl Router {
-    pub fn new(number: u64, origin: Instant) -> Self {
+    pub fn new(number: u64, abilities: Abilities, origin: Instant) -> Self {
         let clock = Clock::new(move || weave_core::time::Instant::since_origin(origin.elapsed()));
         let name = peer(number);
         let switch = Arc::new(Switch::new(name, number));
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let sleeve = Sleeve::bind(address, Abilities { native: true }, clock.clone()).unwrap();
+        let sleeve = Sleeve::bind(address, abilities, clock.clone()).unwrap();
         let (port, host) = MemoryPort::new().unwrap();
         let (_, gone) = channel();
         let port = Some(port);
@@ -170,11 +203,23 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Two routers with a link each; `via` is what the first takes for the address of the
-    /// second, if not its own.
+    /// Two routers with a link each, in the legacy format; `via` is what the first takes for the
+    /// address of the second, if not its own.
     pub fn new(key: Option<&SessionKey>, via: Option<SocketAddr>) -> Self {
+        Self::with([Abilities::Legacy, Abilities::Legacy], key, via)
+    }
+
+    /// The same of routers that can do more.
+    pub fn with(
+        abilities: [Abilities; 2],
+        key: Option<&SessionKey>,
+        via: Option<SocketAddr>,
+    ) -> Self {
         let origin = Instant::now();
-        let mut routers = [Router::new(0xa1, origin), Router::new(0xa2, origin)];
+        let mut numbers = 0xa1..;
+        let mut routers =
+            abilities.map(|it| Router::new(numbers.next().unwrap_or_default(), it, origin));
+        let features = [0, 1].map(|index: usize| routers[index].sleeve.features());
         let (wake, woken) = channel();
         let addresses = [0, 1].map(|index: usize| routers[index].sleeve.local_address());
         let names = [0, 1].map(|index: usize| routers[index].name);
@@ -193,7 +238,7 @@ impl Pair {
                 own_short_id: ShortId::new(1).unwrap(),
                 remote_short_id: None,
                 session_key: key.cloned(),
-                remote_features: BTreeMap::new(),
+                remote_features: features[other].clone(),
                 waker: Waker::new(move || wake.send(()).unwrap_or(())),
             };
             let now = router.now();
@@ -213,9 +258,16 @@ impl Pair {
         }
     }
 
-    /// Two routers whose link is up.
+    /// Two routers whose link is up, in the legacy format.
     pub fn established(key: Option<&SessionKey>) -> Self {
         let mut pair = Self::new(key, None);
+        pair.start();
+        pair
+    }
+
+    /// The same in the native format.
+    pub fn native(key: Option<&SessionKey>) -> Self {
+        let mut pair = Self::with([Abilities::default(), Abilities::default()], key, None);
         pair.start();
         pair
     }
