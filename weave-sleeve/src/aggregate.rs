@@ -79,7 +79,9 @@ impl Batch {
         let trailer = encapsulation.trailer_len();
         let max_payload = max_payload.min(MAX_UDP_PAYLOAD);
         if let Some(open) = &mut self.open {
-            if self.round < FRAMES_PER_ROUND && open.len() + record.buffer_len() + trailer <= max_payload {
+            if self.round < FRAMES_PER_ROUND
+                && open.len() + record.buffer_len() + trailer <= max_payload
+            {
                 open.end += emit(record, &mut self.arena[open.end..]);
                 self.round += 1;
                 return Appended::Taken;

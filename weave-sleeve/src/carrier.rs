@@ -24,12 +24,12 @@ use weave_core::wire::{Classified, fragment, ipv6};
 
 use crate::aggregate::{Appended, Batch};
 use crate::cipher::{Channel, Cipher, LegacyBox};
-use crate::encapsulation::{Emit, Encapsulation};
-use crate::native::{self, Abilities, Choice, Form, Seal};
 use crate::clock::Clock;
 use crate::counters::{Received, Sent};
 use crate::datagram;
+use crate::encapsulation::{Emit, Encapsulation};
 use crate::link::{LinkMachine, Special};
+use crate::native::{self, Abilities, Choice, Form, Seal};
 use crate::offload::Segments;
 use crate::replay::Windows;
 use crate::udp::{Path, UdpSockets, Unsent};
@@ -197,12 +197,13 @@ impl Carrier {
                 put_alone(&draft, around, datagram);
             }
         }
-        let (channel, all) = (special.channel(), [0..datagram.len()]);
-        if self.encapsulation.seal(now, self.own, channel, datagram, &all).is_err() {
+        let (channel, all) = (special.channel(), 0..datagram.len());
+        let all = std::slice::from_ref(&all);
+        if self.encapsulation.seal(now, self.own, channel, datagram, all).is_err() {
             return self.sent.unsealed.add(1);
         }
         let mut refused = None;
-        let calls = self.sockets.send(channel, path, datagram, &all, |unsent| {
+        let calls = self.sockets.send(channel, path, datagram, all, |unsent| {
             refused = Some(unsent);
         });
         self.sent.calls.add(calls);
@@ -333,8 +334,7 @@ impl Carrier {
         draft: &impl Emit,
     ) -> bool {
         let max_payload = self.published.max_payload.load(Ordering::Relaxed);
-        let append =
-            |batch: &mut Batch| batch.append(&self.encapsulation, max_payload, draft);
+        let append = |batch: &mut Batch| batch.append(&self.encapsulation, max_payload, draft);
         let mut appended = append(batch);
         if appended == Appended::Full {
             self.transmit(path, batch);

@@ -153,9 +153,7 @@ impl Encapsulation {
             Self::Legacy(cipher) => {
                 Ok(Opened::Legacy(datagram::Records::new(cipher.open(windows, datagram)?)))
             }
-            Self::Native(seal) => {
-                Ok(Opened::Native(native::Records::new(seal.open(datagram)?)))
-            }
+            Self::Native(seal) => Ok(Opened::Native(native::Records::new(seal.open(datagram)?))),
         }
     }
 }

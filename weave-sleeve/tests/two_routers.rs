@@ -82,8 +82,7 @@ fn attributes(pair: &Pair, index: usize) -> Vec<String> {
 fn each_pair_uses_the_best_that_both_know() {
     let aes = Abilities::Native { ciphers: vec![Suite::Aes128Gcm] };
     let chacha = Abilities::Native { ciphers: vec![Suite::ChaCha20Poly1305] };
-    let both =
-        Abilities::Native { ciphers: vec![Suite::ChaCha20Poly1305, Suite::Aes128Gcm] };
+    let both = Abilities::Native { ciphers: vec![Suite::ChaCha20Poly1305, Suite::Aes128Gcm] };
     let legacy = &["legacy", "xsalsa20poly1305"][..];
     for (abilities, expected) in [
         ([Abilities::Legacy, both.clone()], legacy),
@@ -95,7 +94,8 @@ fn each_pair_uses_the_best_that_both_know() {
     ] {
         let mut pair = Pair::with(abilities, Some(&key()), None);
         pair.start();
-        assert_eq!((attributes(&pair, 0), attributes(&pair, 1)), (expected.iter().map(|s| (*s).to_owned()).collect(), expected.iter().map(|s| (*s).to_owned()).collect()));
+        assert_eq!(attributes(&pair, 0), expected);
+        assert_eq!(attributes(&pair, 1), expected);
         frames_cross(&pair, true);
     }
 }
@@ -174,7 +174,7 @@ fn an_unplugged_device_ends_the_thread_and_is_told() {
 
 #[test]
 fn without_a_confirmed_link_nothing_is_taken_in() {
-    let mut router = Router::new(0xa1, std::time::Instant::now());
+    let mut router = Router::new(0xa1, Abilities::Legacy, std::time::Instant::now());
     router.start(|port| port);
     let stranger = stranger();
     let address = router.sleeve.local_address();
@@ -332,7 +332,7 @@ fn counts_once(abilities: Abilities) {
         assert!(a.is_quiet() && b.is_quiet(), "nothing twice");
         for (router, link) in pair.routers.iter().zip(&pair.links) {
             assert!(router.counter(&**link, "rx_dropped_replayed") > 100);
-            assert!(router.counter(&**link, "rx_dropped_forged") > 200);
+            assert!(router.counter(&**link, "rx_dropped_forged") > 150);
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         // Something to take, so that it looks.

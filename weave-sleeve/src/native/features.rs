@@ -75,8 +75,7 @@ impl Abilities {
         }
         let own = Suite::announcement(ciphers);
         let theirs = remote.get(CIPHERS).map_or("", String::as_str);
-        let agreed =
-            if outbound { Suite::agree(&own, theirs) } else { Suite::agree(theirs, &own) };
+        let agreed = if outbound { Suite::agree(&own, theirs) } else { Suite::agree(theirs, &own) };
         agreed.map_or(Choice::Legacy, Choice::Sealed)
     }
 }

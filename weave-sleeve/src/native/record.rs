@@ -59,6 +59,21 @@ pub struct Record<'a> {
     pub bytes: &'a [u8],
 }
 
+impl Record<'_> {
+    /// Length on the wire.
+    pub const fn buffer_len(&self) -> usize {
+        HEADER_LEN + self.bytes.len()
+    }
+
+    /// Writes the record to the start of `buffer`; returns its length, or none if it does not fit
+    /// or is longer than 65535 bytes.
+    pub fn emit(&self, buffer: &mut [u8]) -> Option<usize> {
+        let Self { source, destination, form, bytes } = *self;
+        let write = |place: &mut [u8]| place.copy_from_slice(bytes);
+        Draft { source, destination, form, length: bytes.len(), write }.emit(buffer)
+    }
+}
+
 /// A record whose bytes are made where they are to lie.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Draft<W> {
@@ -184,7 +199,7 @@ impl<'a> Records<'a> {
 }
 
 fn piece(length: usize, headers: u8, size: u16, offset: u16) -> Result<Form, RecordError> {
-    let payload = length.checked_sub(headers.into()).unwrap_or(0);
+    let payload = length.saturating_sub(headers.into());
     match NonZeroU16::new(size) {
         Some(step) if (1..=size.into()).contains(&payload) && offset % step == 0 => {
             Ok(Form::Piece { headers, size: step, offset })
@@ -215,12 +230,9 @@ mod tests {
     use super::*;
 
     fn emit(record: &Record<'_>) -> Vec<u8> {
-        let Record { source, destination, form, bytes } = *record;
-        let write = |place: &mut [u8]| place.copy_from_slice(bytes);
-        let mut buffer = vec![0; HEADER_LEN + bytes.len()];
-        let draft = Draft { source, destination, form, length: bytes.len(), write };
-        assert_eq!(draft.emit(&mut buffer), Some(buffer.len()));
-        assert_eq!(draft.emit(&mut vec![0; buffer.len() - 1]), None);
+        let mut buffer = vec![0; record.buffer_len()];
+        assert_eq!(record.emit(&mut buffer), Some(buffer.len()));
+        assert_eq!(record.emit(&mut vec![0; buffer.len() - 1]), None);
         buffer
     }
 
@@ -273,7 +285,8 @@ mod tests {
     #[test]
     fn errors_say_what_and_where() {
         let name = PeerName::from_bytes([2; 6]);
-        let whole = Record { source: name, destination: name, form: Form::Complete, bytes: &[7; 5] };
+        let whole =
+            Record { source: name, destination: name, form: Form::Complete, bytes: &[7; 5] };
         let first = emit(&whole);
         let second = |damage: &dyn Fn(&mut Vec<u8>)| {
             let mut second = emit(&whole);

@@ -98,7 +98,9 @@ impl<K: Copy + PartialEq> Coalescer<K> {
             self.flush(each);
             return each(key, frame);
         };
-        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.has_flow(key, frame.bytes, &layout)) {
+        if let Some(slot) =
+            self.slots.iter_mut().find(|slot| slot.has_flow(key, frame.bytes, &layout))
+        {
             match slot.append(&frame, &layout) {
                 Appended::Joined => return,
                 Appended::JoinedAsLast => return slot.flush(each),

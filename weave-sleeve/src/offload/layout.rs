@@ -68,7 +68,9 @@ const UDP_HEADER_LEN: usize = 8;
 impl Layout {
     /// Finds the headers. None if the frame is anything else, or padded.
     pub(super) fn of(frame: &[u8]) -> Option<Self> {
-        Self::announced(frame).filter(|(_, length)| *length == frame.len()).map(|(layout, _)| layout)
+        Self::announced(frame)
+            .filter(|(_, length)| *length == frame.len())
+            .map(|(layout, _)| layout)
     }
 
     /// Finds the headers of a frame that may be cut off behind them, and the length that they
@@ -201,8 +203,7 @@ impl Layout {
 fn ipv4_header(packet: &[u8]) -> Option<(Network, u8, usize, usize)> {
     let view = Ipv4::new(packet).ok()?;
     let length = usize::from(u16_at(packet, field::IPV4_LENGTH)?);
-    let whole =
-        packet.first()? >> 4 == 4 && view.fragment_offset() == 0 && !view.more_fragments();
+    let whole = packet.first()? >> 4 == 4 && view.fragment_offset() == 0 && !view.more_fragments();
     whole.then_some((Network::V4, view.protocol(), view.header().len(), length))
 }
 

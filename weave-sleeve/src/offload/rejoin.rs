@@ -20,25 +20,33 @@ const CAPACITY: usize = u16::MAX as usize + u8::MAX as usize;
 
 /// One segment of a super-frame, with the headers of the whole.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Piece<'a> {
-    pub(crate) headers: &'a [u8],
-    pub(crate) segment: &'a [u8],
+pub struct Piece<'a> {
+    /// As they were captured: lengths of the whole, unfinished checksum.
+    pub headers: &'a [u8],
+    /// Its part of the payload.
+    pub segment: &'a [u8],
     /// Payload bytes of each segment but the last.
-    pub(crate) size: u16,
+    pub size: u16,
     /// Where the segment starts in the payload of the whole.
-    pub(crate) offset: u16,
+    pub offset: u16,
 }
 
 /// The headers are those of no TCP or UDP packet, or the segment is none of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("headers and a segment that do not belong together")]
-pub(crate) struct NotAPiece;
+pub struct NotAPiece;
 
 /// Joins pieces. `K` is what they must have in common besides their headers.
 #[derive(Debug)]
-pub(crate) struct Rejoiner<K> {
+pub struct Rejoiner<K> {
     buffer: Box<[u8]>,
     run: Option<Run<K>>,
+}
+
+impl<K: Copy + PartialEq> Default for Rejoiner<K> {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// Pieces that are joined already: the headers at the start of the buffer, then the payload from
@@ -55,7 +63,8 @@ struct Run<K> {
 }
 
 impl<K: Copy + PartialEq> Rejoiner<K> {
-    pub(crate) fn new() -> Self {
+    /// A rejoiner that has nothing yet.
+    pub fn new() -> Self {
         Self { buffer: vec![0; CAPACITY].into(), run: None }
     }
 
@@ -63,7 +72,7 @@ impl<K: Copy + PartialEq> Rejoiner<K> {
     ///
     /// # Errors
     /// When it is not a piece of anything.
-    pub(crate) fn push(
+    pub fn push(
         &mut self,
         key: K,
         piece: Piece<'_>,
@@ -101,7 +110,7 @@ impl<K: Copy + PartialEq> Rejoiner<K> {
 
     /// Hands over what there is. To be called before a frame that must not be overtaken, and
     /// before waiting.
-    pub(crate) fn flush(&mut self, each: &mut impl FnMut(K, Frame<'_>)) {
+    pub fn flush(&mut self, each: &mut impl FnMut(K, Frame<'_>)) {
         let Some(run) = self.run.take() else { return };
         let Run { key, layout, size, start, end, total } = run;
         let frame = &mut self.buffer[..layout.payload + end - start];
@@ -132,7 +141,8 @@ impl<K> Run<K> {
     /// Whether the next segment can have this length.
     const fn takes(&self, length: usize) -> bool {
         let end = self.end + length;
-        length > 0 && (length == self.size && end <= self.total || length < self.size && end == self.total)
+        length > 0
+            && (length == self.size && end <= self.total || length < self.size && end == self.total)
     }
 }
 

@@ -26,6 +26,9 @@ pub struct MemoryPort(Arc<Shared>);
 #[derive(Debug)]
 pub struct MemoryHost(Arc<Shared>);
 
+/// The longest frame with its header.
+const LONGEST: usize = virtio::HEADER_LEN + (1 << 16) + 64;
+
 #[derive(Debug)]
 struct Shared {
     to_capture: Mutex<Queue>,
@@ -48,8 +51,8 @@ impl Queue {
         if self.waiting.len() == QUEUE {
             return false;
         }
-        // Room for ordinary frames from the start, so that places do not grow one by one.
-        let mut place = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(2048));
+        // Room for super-frames from the start, so that places do not grow one by one.
+        let mut place = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(LONGEST));
         place.clear();
         place.extend_from_slice(&virtio::encode(frame));
         place.extend_from_slice(frame.bytes);
