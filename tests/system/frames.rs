@@ -50,8 +50,8 @@ fn ipv6_inside() -> Result<()> {
             container.namespace.ip(&format!("addr add {address}/64 dev ethwe nodad"))?;
         }
         c1.wait_ping("fd00::2", SOON)?;
-        r1.wait_mtu(SOON, |mtu| mtu == 1438)?;
-        for size in [56, 1390, 1391, 4000] {
+        r1.wait_mtu(SOON, |mtu| mtu == 1430)?;
+        for size in [56, 1382, 1383, 4000] {
             let ping = c1.ping("fd00::2", 10, &format!("-s {size}"))?;
             assert_eq!((ping.received, ping.duplicates), (10, 0), "{size} bytes: {ping:?}");
         }

@@ -15,8 +15,10 @@ use weave_testbed::{Container, Router, RouterOptions};
 use crate::two_hosts::with_two_hosts;
 use crate::{SOON, lab};
 
-const PLAIN: u32 = 62;
-const SEALED: u32 = 86;
+const PLAIN: u32 = 70;
+const SEALED: u32 = 90;
+const LEGACY_PLAIN: u32 = 62;
+const LEGACY_SEALED: u32 = 86;
 
 /// A lost test frame is repeated for 2.5 s, and a lost size is found by bisection.
 const SHRINKS: Duration = Duration::from_secs(60);
@@ -83,6 +85,20 @@ fn underlay_1280_sealed() -> Result<()> {
 #[test]
 fn underlay_9000_sealed() -> Result<()> {
     underlay_of(9000, &RouterOptions::new().password("p"), SEALED)
+}
+
+fn legacy() -> RouterOptions {
+    RouterOptions::new().argument("--sleeve-format=legacy")
+}
+
+#[test]
+fn underlay_1500_in_the_legacy_format() -> Result<()> {
+    underlay_of(1500, &legacy(), LEGACY_PLAIN)
+}
+
+#[test]
+fn underlay_1500_sealed_in_the_legacy_format() -> Result<()> {
+    underlay_of(1500, &legacy().password("p"), LEGACY_SEALED)
 }
 
 fn both_mtus(routers: [&Router; 2], limit: Duration, mtu: u32) -> Result<()> {
