@@ -14,8 +14,9 @@ pub struct Counted {
     receive_calls: f64,
 }
 
-/// Below this a captured frame of a TCP stream is no super-frame: a few packets of the usual MTU.
-pub const SMALL_FRAME: f64 = 6000.0;
+/// Below this, two packets of the usual MTU, captured frames of a TCP stream are no super-frames. A stream that
+/// loses packets sends short ones, but longer than that.
+pub const SMALL_FRAME: f64 = 3000.0;
 
 impl Counted {
     /// Reads a report; what is not there counts as 0.
