@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use super::figure::Figure;
 use super::record::{Entry, Record};
+use super::table::rounds;
 
 /// A group: heading, figure, digits of the numbers.
 type Group = (&'static str, Figure, usize);
@@ -47,9 +48,9 @@ pub fn draw(record: &Record) -> String {
          <rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n"
     );
     let caption = format!(
-        "{}; medians of {}, loads of {} s{}",
+        "{}; medians over {}, loads of {} s{}",
         record.machine,
-        record.rounds(),
+        rounds(record),
         record.seconds,
         if record.loss > 0.0 { format!(", {} % packets lost", record.loss) } else { String::new() }
     );

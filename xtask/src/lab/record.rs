@@ -52,14 +52,16 @@ impl Row {
         Self { contender: contender.to_owned(), figures: BTreeMap::new(), problems: Vec::new() }
     }
 
-    /// Notes a figure.
+    /// Notes a figure, with as many digits as mean something.
     pub fn set(&mut self, figure: Figure, value: f64) {
-        self.figures.insert(figure, value);
+        self.figures.insert(figure, (value * 1e4).round() / 1e4);
     }
 
     /// Notes a figure, if there is one.
     pub fn set_if(&mut self, figure: Figure, value: Option<f64>) {
-        self.figures.extend(value.map(|value| (figure, value)));
+        if let Some(value) = value {
+            self.set(figure, value);
+        }
     }
 
     /// Makes a measurement; a failure is noted.
@@ -192,8 +194,10 @@ fn machine() -> String {
     let models =
         || cpuinfo.lines().filter_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
     let kernel = read("/proc/sys/kernel/osrelease");
+    // What follows the version is the name of a build.
+    let kernel = kernel.trim().split('-').next().unwrap_or_default();
     let model = models().next().unwrap_or("unknown processor");
-    format!("{} processors ({model}), Linux {}", models().count(), kernel.trim())
+    format!("{} processors ({model}), Linux {}", models().count(), kernel)
 }
 
 #[cfg(test)]
@@ -226,6 +230,7 @@ pub mod tests {
         });
         written.rows[1].attempt("ping", |_| anyhow::bail!("no answer"));
         written.rows[1].figures.remove(&Figure::Ping);
+        written.rows[0].set(Figure::Tcp1, 20.0 / 3.0);
         let read = Record::parse(&written.to_json()).expect("what was written");
         assert_eq!(read, written);
         assert_eq!(read.median("weave", Figure::Ping), Some(4.0));

@@ -112,9 +112,9 @@ pub fn document(record: &Record) -> String {
     // Writing to a string cannot fail.
     let _ = writeln!(
         text,
-        "{}; medians of {} rounds, loads of {} s, MTU 1500 below{}.\n",
+        "{}; medians over {}, loads of {} s, MTU 1500 below{}.\n",
         record.machine,
-        record.rounds(),
+        rounds(record),
         record.seconds,
         if record.loss > 0.0 {
             format!(", {} % of the packets lost", record.loss)
@@ -137,6 +137,14 @@ pub fn document(record: &Record) -> String {
         }
     }
     text
+}
+
+/// How often was measured, in words.
+pub fn rounds(record: &Record) -> String {
+    match record.rounds() {
+        1 => "1 round".to_owned(),
+        rounds => format!("{rounds} rounds"),
+    }
 }
 
 fn shown(value: Option<f64>, digits: usize) -> String {
@@ -234,7 +242,7 @@ mod tests {
         record.rows[0].problems.push("ping: no answer".to_owned());
         let text = document(&record);
         for part in
-            ["lab.svg", "2 processors", "1 rounds", "| bridge ", "* bridge: ping: no answer"]
+            ["lab.svg", "2 processors", "over 1 round,", "| bridge ", "* bridge: ping: no answer"]
         {
             assert!(text.contains(part), "{part} in {text}");
         }
