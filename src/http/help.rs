@@ -51,6 +51,9 @@ pub(super) fn of_link_counter(name: &str) -> Option<&'static str> {
         "tx_datagrams" => "Datagrams sent to the neighbour.",
         "tx_calls" => "System calls that sent datagrams to the neighbour.",
         "tx_super_frames" => "Super-frames that were cut into frames for the neighbour.",
+        "tx_trains" => {
+            "Trains of datagrams given to the kernel, by the number of datagrams in them."
+        }
         "tx_dropped_oversize" => "Frames not sent since no datagram holds them.",
         "tx_dropped_malformed" => "Super-frames not sent since they are not what they claim to be.",
         "tx_dropped_too_big" => "Datagrams not sent since the path turned out too small for them.",
@@ -61,8 +64,16 @@ pub(super) fn of_link_counter(name: &str) -> Option<&'static str> {
         "rx_frames" => "Frames received from the neighbour.",
         "rx_bytes" => "Bytes received from the neighbour.",
         "rx_datagrams" => "Datagrams received from the neighbour.",
+        "rx_super_frames" => "Super-frames joined from pieces that the neighbour sent.",
+        "rx_trains" => {
+            "Trains of datagrams taken from the kernel, by the number of datagrams in them."
+        }
+        "rx_forged_in_trains" => "Forged datagrams that arrived in a train with others.",
         "rx_dropped_forged" => "Datagrams dropped: sealed with another key, or changed on the way.",
         "rx_dropped_replayed" => "Datagrams dropped: received before.",
+        "rx_dropped_epoch" => {
+            "Datagrams dropped: sealed with a key that is not kept any more, or not yet."
+        }
         "rx_dropped_malformed" => "Datagrams dropped: not made of records.",
         "rx_dropped_misdirected" => "Datagrams dropped: special frames of or for somebody else.",
         _ => return None,
@@ -71,14 +82,17 @@ pub(super) fn of_link_counter(name: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::net::SocketAddr;
     use std::sync::Arc;
     use std::time::UNIX_EPOCH;
 
-    use weave_core::mesh::{Config, PeerName, Uid};
+    use weave_core::mesh::{Config, ConnectionId, ConnectionUid, PeerName, ShortId, Uid};
     use weave_core::router::Router;
-    use weave_core::switch::{NullOverlay, Switch};
+    use weave_core::switch::{LinkParams, NullOverlay, Overlay, Switch, Waker};
     use weave_core::time::Instant;
-    use weave_sleeve::ReceiverCounters;
+    use weave_sleeve::native::Abilities;
+    use weave_sleeve::{Clock, ReceiverCounters, Sleeve};
 
     use super::*;
     use crate::status::{Now, Surroundings, gather};
@@ -96,6 +110,31 @@ mod tests {
         let report = gather(&router.report(), &surroundings, now);
         let counters = report.router.counters.keys().filter(|name| !name.contains('.'));
         let missing: Vec<_> = counters.filter(|name| of_counter(name).is_none()).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    #[test]
+    fn every_counter_of_a_link_is_described() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let clock = Clock::new(|| Instant::ORIGIN);
+        let mut sleeve = Sleeve::bind(address, Abilities::default(), clock).unwrap();
+        let params = LinkParams {
+            connection: ConnectionId(1),
+            own: "7a:9f:eb:b6:0c:6e".parse().unwrap(),
+            remote: "7a:9f:eb:b6:0c:6f".parse().unwrap(),
+            connection_uid: ConnectionUid(7),
+            outbound: true,
+            local_address: sleeve.local_address(),
+            remote_address: sleeve.local_address(),
+            own_short_id: ShortId::new(1).unwrap(),
+            remote_short_id: None,
+            session_key: None,
+            remote_features: BTreeMap::new(),
+            waker: Waker::new(|| {}),
+        };
+        let counters = sleeve.prepare(Instant::ORIGIN, params).unwrap().status().counters;
+        let names = counters.iter().map(|(name, _)| name.split('.').next().unwrap());
+        let missing: Vec<_> = names.filter(|name| of_link_counter(name).is_none()).collect();
         assert!(missing.is_empty(), "{missing:?}");
     }
 }

@@ -132,22 +132,28 @@ fn connections(connections: &[Connection]) -> Metric {
     })
 }
 
-/// What the links count: `sleeve.tx_bytes` becomes `weave_link_tx_bytes_total{overlay="sleeve"}`.
+/// What the links count: `sleeve.tx_bytes` becomes `weave_link_tx_bytes_total{overlay="sleeve"}`,
+/// and `sleeve.tx_trains.2-7` becomes `weave_link_tx_trains_total{overlay="sleeve",datagrams="2-7"}`.
 fn links(connections: &[Connection]) -> Vec<Metric> {
     let mut metrics: BTreeMap<&str, Metric> = BTreeMap::new();
     for connection in connections {
         for (key, value) in &connection.counters {
             let Some((overlay, counter)) = key.split_once('.') else { continue };
+            let (counter, class) = match counter.split_once('.') {
+                Some((counter, class)) => (counter, Some(class)),
+                None => (counter, None),
+            };
             let metric = metrics.remove(counter).unwrap_or_else(|| {
                 let help = help::of_link_counter(counter).unwrap_or("Not described.");
                 Metric::new(format!("weave_link_{counter}_total"), "counter", help)
             });
             // Two connections to one neighbour may exist for a moment, from other ports.
-            let labels = [
+            let mut labels = vec![
                 ("peer", connection.peer.as_str()),
                 ("address", connection.address.as_str()),
                 ("overlay", overlay),
             ];
+            labels.extend(class.map(|class| ("datagrams", class)));
             metrics.insert(counter, metric.value(&labels, as_f64(*value)));
         }
     }
@@ -218,6 +224,8 @@ mod tests {
         first.address = "192.0.2.1:6783".to_owned();
         first.peer = "7a:9f:eb:b6:0c:6e".to_owned();
         first.counters.insert("sleeve.tx_bytes".to_owned(), 7);
+        first.counters.insert("sleeve.tx_trains.1".to_owned(), 8);
+        first.counters.insert("sleeve.tx_trains.2-7".to_owned(), 9);
         let report = Report {
             router: RouterStatus {
                 connections: vec![
@@ -250,9 +258,14 @@ mod tests {
                 r#"address="192.0.2.1:6783",overlay="sleeve"} 7"#
             ),
             "# HELP weave_link_tx_bytes_total Bytes sent to the neighbour.",
+            concat!(
+                r#"weave_link_tx_trains_total{peer="7a:9f:eb:b6:0c:6e","#,
+                r#"address="192.0.2.1:6783",overlay="sleeve",datagrams="2-7"} 9"#
+            ),
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
+        assert_eq!(text.matches("# TYPE weave_link_tx_trains_total counter").count(), 1);
     }
 
     #[test]

@@ -203,10 +203,11 @@ impl Carrier {
             return self.sent.unsealed.add(1);
         }
         let mut refused = None;
-        let calls = self.sockets.send(channel, path, datagram, all, |unsent| {
+        let handed = self.sockets.send(channel, path, datagram, all, |unsent| {
             refused = Some(unsent);
         });
-        self.sent.calls.add(calls);
+        self.sent.calls.add(handed.calls);
+        self.sent.trains.add_all(&handed.trains);
         match refused {
             None => self.sent.datagrams.add(1),
             Some(Unsent::TooBig) => {
@@ -386,7 +387,7 @@ impl Carrier {
             return batch.clear();
         }
         let (mut lost, mut too_big) = (0, false);
-        let calls = self.sockets.send(batch.channel(), path, bytes, datagrams, |unsent| {
+        let handed = self.sockets.send(batch.channel(), path, bytes, datagrams, |unsent| {
             lost += 1;
             match unsent {
                 Unsent::TooBig => {
@@ -397,7 +398,8 @@ impl Carrier {
                 Unsent::Unreachable => self.sent.unreachable.add(1),
             }
         });
-        self.sent.calls.add(calls);
+        self.sent.calls.add(handed.calls);
+        self.sent.trains.add_all(&handed.trains);
         self.sent.datagrams.add(datagrams.len().saturating_sub(lost));
         batch.clear();
         if too_big && let Ok(path_mtu) = UdpSockets::path_mtu(path) {

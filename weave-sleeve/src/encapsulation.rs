@@ -35,6 +35,8 @@ pub(crate) enum Unopened {
     Forged,
     /// It came before, or is too old to tell.
     Replayed,
+    /// There is no key for its epoch: it is very late, or made up.
+    Epoch,
     /// Nothing is opened any more: one of so many that are forged could succeed.
     TooManyForged,
 }
@@ -55,7 +57,8 @@ impl From<cipher::native::OpenError> for Unopened {
         match error {
             OpenError::TooShort { .. } => Self::TooShort,
             OpenError::Forged => Self::Forged,
-            OpenError::Replayed | OpenError::Epoch { .. } => Self::Replayed,
+            OpenError::Replayed => Self::Replayed,
+            OpenError::Epoch { .. } => Self::Epoch,
             OpenError::TooManyForged => Self::TooManyForged,
         }
     }

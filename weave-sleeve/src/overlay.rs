@@ -136,7 +136,7 @@ impl Link for SleeveLink {
             mtu: carrier.verified_mtu(),
             encrypted: encapsulation.cipher().is_some(),
             attributes,
-            counters: carrier.sent.list().into_iter().chain(carrier.received.list()).collect(),
+            counters: carrier.sent.list().chain(carrier.received.list()).collect(),
         }
     }
 }

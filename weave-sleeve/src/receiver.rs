@@ -97,12 +97,22 @@ impl Receiver {
         };
         strangers.calls.add(1);
         let links = registry.links();
+        let mut each = |arrival: Arrival, frame: Frame<'_>| {
+            if frame.segmentation.is_some()
+                && let Some(carrier) = links.of(arrival.neighbour)
+            {
+                carrier.received.super_frames.add(1);
+            }
+            each(arrival, frame);
+        };
         for (slot, arrived) in buffer.chunks_exact_mut(SLOT).zip(&received[..count]) {
             let Arrived { length, segment, from: Some(from) } = *arrived else { continue };
             if length == 0 {
                 strangers.short.add(1);
             }
             let train = slot.get_mut(..length).unwrap_or_default();
+            let count = length.div_ceil(segment.max(1));
+            let mut known = false;
             for datagram in train.chunks_mut(segment.max(1)) {
                 let Some(sender) =
                     native::sender(datagram).or_else(|| datagram::sender(datagram).ok())
@@ -112,7 +122,11 @@ impl Receiver {
                 };
                 match links.of(sender) {
                     Some(carrier) => {
-                        take_apart(carrier, clock, from, datagram, rejoiner, &mut each);
+                        if !std::mem::replace(&mut known, true) {
+                            carrier.received.trains.add(count);
+                        }
+                        let alone = count == 1;
+                        take_apart(carrier, clock, from, datagram, alone, rejoiner, &mut each);
                     }
                     None => strangers.unknown_sender.add(1),
                 }
@@ -129,6 +143,7 @@ fn take_apart(
     clock: &Clock,
     from: SocketAddr,
     datagram: &mut [u8],
+    alone: bool,
     rejoiner: &mut Rejoiner<Arrival>,
     each: &mut impl FnMut(Arrival, Frame<'_>),
 ) {
@@ -139,8 +154,12 @@ fn take_apart(
     };
     let opened = match opened {
         Ok(opened) => opened,
-        Err(Unopened::Forged) => return counters.forged.add(1),
+        Err(Unopened::Forged) => {
+            counters.forged_in_trains.add(usize::from(!alone));
+            return counters.forged.add(1);
+        }
         Err(Unopened::Replayed) => return counters.replayed.add(1),
+        Err(Unopened::Epoch) => return counters.epoch.add(1),
         Err(Unopened::TooShort) => return counters.malformed.add(1),
         Err(Unopened::TooManyForged) => {
             counters.forged.add(1);

@@ -26,6 +26,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use weave_core::mtu::MAX_UDP_PAYLOAD;
 
 use crate::cipher::Channel;
+use crate::counters::Lengths;
 use crate::sys;
 use crate::sys::udp::{Arrived, MAX_BATCH, Train};
 
@@ -51,6 +52,15 @@ pub(crate) struct Path {
     /// The address of this router that the neighbour knows.
     pub(crate) local: IpAddr,
     pub(crate) remote: SocketAddr,
+}
+
+/// What it took to send datagrams.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Handed {
+    /// System calls.
+    pub(crate) calls: usize,
+    /// What the kernel took.
+    pub(crate) trains: Lengths,
 }
 
 /// Why a datagram was not sent.
@@ -113,8 +123,7 @@ impl UdpSockets {
         sys::udp::receive(self.main.as_fd(), buffer, received)
     }
 
-    /// Sends datagrams in order. Those that cannot be sent are lost; `unsent` hears of each. Returns the
-    /// number of system calls.
+    /// Sends datagrams in order. Those that cannot be sent are lost; `unsent` hears of each.
     pub(crate) fn send(
         &self,
         channel: Channel,
@@ -122,32 +131,37 @@ impl UdpSockets {
         bytes: &[u8],
         datagrams: &[Range<usize>],
         mut unsent: impl FnMut(Unsent),
-    ) -> usize {
+    ) -> Handed {
+        let mut handed = Handed::default();
         let SocketAddr::V4(to) = path.remote else {
             datagrams.iter().for_each(|_| unsent(Unsent::Unreachable));
-            return 0;
+            return handed;
         };
         // The kernel cuts no train into datagrams that have to be fragmented.
         let (socket, may_train) = match channel {
             Channel::DontFragment => (&self.unfragmented, true),
             Channel::Fragmentable => (&self.main, false),
         };
-        let (mut rest, mut calls) = (datagrams, 0);
+        let mut rest = datagrams;
         while !rest.is_empty() {
-            calls += 1;
+            handed.calls += 1;
             let longest = if may_train && self.trains().0 { MAX_TRAIN } else { 1 };
             let mut trains = [const { Train { bytes: 0..0, count: 0, segment: 0 } }; MAX_BATCH];
             let count = couple(rest, longest, &mut trains);
             let trains = &trains[..count];
             let coupled = |sent: usize| trains.iter().take(sent).map(|train| train.count).sum();
             match sys::udp::send(socket.as_fd(), path.source(), to, bytes, trains) {
-                Ok(sent) => rest = rest.get(coupled(sent)..).unwrap_or_default(),
+                Ok(sent) => {
+                    trains.iter().take(sent).for_each(|train| handed.trains.add(train.count));
+                    rest = rest.get(coupled(sent)..).unwrap_or_default();
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     let (failed, others) = rest.split_at(coupled(1));
                     if failed.len() > 1 && is_of_the_train(&error) {
-                        calls += failed.len();
-                        self.send_one_by_one(path.source(), to, bytes, failed, &mut unsent);
+                        handed.calls += failed.len();
+                        let trains = &mut handed.trains;
+                        self.send_one_by_one(path.source(), to, bytes, failed, trains, &mut unsent);
                     } else {
                         failed.iter().for_each(|_| unsent(Unsent::from(&error)));
                     }
@@ -155,7 +169,7 @@ impl UdpSockets {
                 }
             }
         }
-        calls
+        handed
     }
 
     /// Sends the datagrams of a train that was refused. If they pass, no further train is tried.
@@ -165,15 +179,19 @@ impl UdpSockets {
         to: SocketAddrV4,
         bytes: &[u8],
         datagrams: &[Range<usize>],
+        trains: &mut Lengths,
         unsent: &mut impl FnMut(Unsent),
     ) {
         let mut all_passed = true;
         for datagram in datagrams {
             let mut alone = [Train::default()];
             couple(std::slice::from_ref(datagram), 1, &mut alone);
-            if let Err(error) = sys::udp::send(self.unfragmented.as_fd(), from, to, bytes, &alone) {
-                all_passed = false;
-                unsent(Unsent::from(&error));
+            match sys::udp::send(self.unfragmented.as_fd(), from, to, bytes, &alone) {
+                Ok(_) => trains.add(1),
+                Err(error) => {
+                    all_passed = false;
+                    unsent(Unsent::from(&error));
+                }
             }
         }
         if all_passed && self.sends_trains.swap(false, Ordering::Relaxed) {
@@ -307,7 +325,10 @@ mod tests {
             })
             .collect();
         let lost = |unsent| panic!("{unsent:?}");
-        assert_eq!(a.send(Channel::DontFragment, &path, &bytes, &datagrams, lost), 1);
+        let handed = a.send(Channel::DontFragment, &path, &bytes, &datagrams, lost);
+        let mut trains = Lengths::default();
+        [6, 2, 2, 2].into_iter().for_each(|train| trains.add(train));
+        assert_eq!(handed, Handed { calls: 1, trains });
         let mut received = [Arrived::default(); 32];
         let mut buffer = vec![0; 32 * 65_536];
         let count = b.receive(&mut buffer, &mut received).unwrap();
@@ -329,7 +350,8 @@ mod tests {
         let bytes = vec![7; 1000];
         // As if the first train had been refused.
         let mut lost = |unsent| panic!("{unsent:?}");
-        a.send_one_by_one(path.source(), to, &bytes, &datagrams, &mut lost);
+        let mut trains = Lengths::default();
+        a.send_one_by_one(path.source(), to, &bytes, &datagrams, &mut trains, &mut lost);
         assert!(!a.trains().0);
         a.send(Channel::DontFragment, &path, &bytes, &datagrams, lost);
         let mut received = [Arrived::default(); 32];
@@ -341,7 +363,9 @@ mod tests {
         // A path that is gone says nothing about trains.
         let (a, nobody) = (loopback(), SocketAddrV4::new(Ipv4Addr::BROADCAST, 9));
         let mut lost = 0;
-        a.send_one_by_one(None, nobody, &bytes, &datagrams, &mut |_| lost += 1);
+        let mut none = Lengths::default();
+        a.send_one_by_one(None, nobody, &bytes, &datagrams, &mut none, &mut |_| lost += 1);
+        assert_eq!(none, Lengths::default());
         assert_eq!((lost, a.trains().0), (10, true));
     }
 

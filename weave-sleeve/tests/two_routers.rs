@@ -117,6 +117,8 @@ fn super_frames_cross_as_one() {
         assert!(bytes == whole.bytes);
         assert_eq!(offload.checksum, Some(whole.checksum));
         assert_eq!(offload.segmentation, Some(whole.segmentation));
+        assert_eq!(a.counter(&*pair.links[0], "tx_super_frames"), 1);
+        assert_eq!(b.counter(&*pair.links[1], "rx_super_frames"), 1);
         // And one frame whose checksum is not finished.
         let lone = super_frame(2, 1, &[7; 300]);
         assert!(b.host.send_marked(Frame { segmentation: None, ..lone.frame() }));
@@ -230,6 +232,24 @@ fn sealed_links_believe_nobody_without_the_key() {
     assert!(b.is_quiet());
     a.host.send(&frame(1, 2, b"sealed"));
     assert_eq!(b.receive().unwrap(), frame(1, 2, b"sealed"));
+}
+
+#[test]
+fn each_way_not_to_be_believed_is_counted_apart() {
+    let pair = Pair::native(Some(&key()));
+    let [a, b] = &pair.routers;
+    let stranger = stranger();
+    // Of the present epoch, and of one without a key.
+    for (epoch, count) in [(0, 2), (0x40, 3)] {
+        let header = [&[3, epoch][..], &a.name.to_bytes(), &[0xff; 4]].concat();
+        let bytes = [&header[..], &[0xa5; 40]].concat();
+        for _ in 0..count {
+            stranger.send_to(&bytes, b.sleeve.local_address()).unwrap();
+        }
+    }
+    let count = |name| b.counter(&*pair.links[1], name);
+    assert!(eventually(|| count("rx_dropped_epoch") == 3));
+    assert_eq!((count("rx_dropped_forged"), count("rx_dropped_replayed")), (2, 0));
 }
 
 #[test]
