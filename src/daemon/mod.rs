@@ -37,6 +37,7 @@ pub(crate) use settings::{Capture, Peers, Settings, SleeveFormat};
 
 use crate::http::{self, Address, Listener};
 use crate::state::State;
+use crate::sys;
 use control::Control;
 use devices::Devices;
 use signals::Signal;
@@ -91,7 +92,11 @@ async fn serve(settings: Settings, readiness: Readiness) -> Result<()> {
 
     let overlays: Vec<Box<dyn Overlay>> = vec![Box::new(sleeve)];
     let router = Router::new(config(&settings, name)?, switch, overlays, seed()?, clock.now());
-    let driver_settings = driver::Settings { listen, ..driver::Settings::default() };
+    let driver_settings = driver::Settings {
+        listen,
+        round_trip: sys::tcp::round_trip,
+        ..driver::Settings::default()
+    };
     let handle = driver::start(router, driver_settings, clock)
         .with_context(|| format!("cannot listen on TCP {listen}"))?;
 

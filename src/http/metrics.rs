@@ -102,6 +102,7 @@ fn render(report: &Report) -> String {
         metrics.push(metric.value(&[], as_f64(*value)));
     }
     metrics.push(dropped);
+    metrics.push(round_trips(&router.connections));
     metrics.extend(links(&router.connections));
     let mut text = String::new();
     for metric in metrics {
@@ -129,6 +130,18 @@ fn connections(connections: &[Connection]) -> Metric {
         metric
             .value(&[("state", state), ("type", overlay), ("encryption", "")], count(clear))
             .value(&[("state", state), ("type", overlay), ("encryption", "yes")], count(encrypted))
+    })
+}
+
+fn round_trips(connections: &[Connection]) -> Metric {
+    let metric = Metric::new(
+        "weave_connection_rtt_seconds",
+        "gauge",
+        "Round-trip time of the TCP connection to the neighbour.",
+    );
+    connections.iter().fold(metric, |metric, connection| {
+        let Some(seconds) = connection.round_trip_seconds else { return metric };
+        metric.value(&[("peer", &connection.peer), ("address", &connection.address)], seconds)
     })
 }
 
@@ -223,6 +236,7 @@ mod tests {
         let mut first = connection("established", json!({"name": "sleeve", "encrypted": true}));
         first.address = "192.0.2.1:6783".to_owned();
         first.peer = "7a:9f:eb:b6:0c:6e".to_owned();
+        first.round_trip_seconds = Some(0.00025);
         first.counters.insert("sleeve.tx_bytes".to_owned(), 7);
         first.counters.insert("sleeve.tx_trains.1".to_owned(), 8);
         first.counters.insert("sleeve.tx_trains.2-7".to_owned(), 9);
@@ -258,6 +272,10 @@ mod tests {
                 r#"address="192.0.2.1:6783",overlay="sleeve"} 7"#
             ),
             "# HELP weave_link_tx_bytes_total Bytes sent to the neighbour.",
+            concat!(
+                r#"weave_connection_rtt_seconds{peer="7a:9f:eb:b6:0c:6e","#,
+                r#"address="192.0.2.1:6783"} 0.00025"#
+            ),
             concat!(
                 r#"weave_link_tx_trains_total{peer="7a:9f:eb:b6:0c:6e","#,
                 r#"address="192.0.2.1:6783",overlay="sleeve",datagrams="2-7"} 9"#

@@ -132,13 +132,19 @@ fn connection(connection: &mesh::ConnectionReport, report: &router::Report) -> C
         (true, false) => format!("{:<11} ", "unencrypted"),
     };
     let (peer, nickname) = (connection.peer, &connection.nickname);
+    let mut attrs = link.map(|link| attributes(link, overlay)).unwrap_or_default();
+    let round_trip = connection.round_trip.map(|time| time.as_secs_f64());
+    if let Some(seconds) = round_trip {
+        attrs.insert("rtt".to_owned(), Value::from(format!("{:.2}ms", seconds * 1000.0)));
+    }
     Connection {
         address: connection.address.to_string(),
         outbound: connection.outbound,
         state: if connection.established { "established" } else { "pending" }.to_owned(),
         info: format!("{sealed}{overlay:<6} {peer}({nickname})"),
-        attrs: Some(link.map(|link| attributes(link, overlay)).unwrap_or_default()),
+        attrs: Some(attrs),
         peer: peer.to_string(),
+        round_trip_seconds: round_trip,
         counters: link.map(link_counters).unwrap_or_default(),
     }
 }

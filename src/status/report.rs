@@ -130,6 +130,9 @@ pub(crate) struct Connection {
     /// What the original does not have: the name of the peer, if it is connected.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) peer: String,
+    /// What the original does not have: how long a packet takes there and back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) round_trip_seconds: Option<f64>,
     /// What the original does not have: what its links counted, as `overlay.counter`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) counters: BTreeMap<String, u64>,

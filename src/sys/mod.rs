@@ -1,3 +1,4 @@
 //! System calls that have no safe wrapper.
 
 pub(crate) mod local_time;
+pub(crate) mod tcp;

@@ -92,6 +92,12 @@ fn the_pages_show_what_is_there() -> Result<()> {
         assert!(connections.starts_with(&expected), "{connections}");
         assert!(connections.contains(&format!("{}(h1)", r1.name()?)), "{connections}");
 
+        let report = r2.report()?;
+        let connection = &report["Router"]["Connections"][0];
+        let time = connection["RoundTripSeconds"].as_f64().context("no round-trip time")?;
+        assert!(time > 0.0, "{time} s");
+        assert!(connections.contains(" rtt="), "{connections}");
+
         let peers = r1.status("peers")?;
         for router in [r1, r2] {
             assert!(peers.contains(&router.name()?), "{peers}");

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -39,6 +40,11 @@ impl Connection {
         // Close with a reset: the neighbour notices at once, and no port stays in TIME_WAIT.
         stream.set_zero_linger()?;
         Ok(Self { stream, waker: ticket.waker(), unsent: VecDeque::new() })
+    }
+
+    /// For the options of the socket.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 
     /// Puts the connection into the queue of those that are served.

@@ -27,6 +27,7 @@ mod tests;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
@@ -55,6 +56,9 @@ pub struct Settings {
     /// How long to wait for a connection to open before giving up. The operating system would
     /// wait for minutes. Default 10 s.
     pub dial_timeout: Duration,
+    /// How to learn the round-trip time of a TCP connection for [`Handle::report`]; by default it
+    /// is not learnt.
+    pub round_trip: fn(BorrowedFd<'_>) -> Option<Duration>,
 }
 
 impl Default for Settings {
@@ -62,6 +66,7 @@ impl Default for Settings {
         Self {
             listen: ([0, 0, 0, 0], crate::mesh::DEFAULT_PORT).into(),
             dial_timeout: Duration::from_secs(10),
+            round_trip: |_| None,
         }
     }
 }
@@ -76,6 +81,7 @@ pub struct Handle {
 
 enum Request {
     Run(Question),
+    Report(oneshot::Sender<Report>),
     Stop,
 }
 
@@ -150,12 +156,14 @@ impl Handle {
         self.with(move |router, now| router.forget(now, &targets)).await
     }
 
-    /// See [`Router::report`].
+    /// See [`Router::report`]; with the round-trip times of the TCP connections.
     ///
     /// # Errors
     /// The router has been shut down.
     pub async fn report(&self) -> Result<Report, Stopped> {
-        self.with(|router, _| router.report()).await
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(Request::Report(answer)).await.map_err(|_| Stopped)?;
+        answered.await.map_err(|_| Stopped)
     }
 
     /// Closes all connections and drops the router with its overlays; returns when that is done.

@@ -21,7 +21,7 @@ use super::log::Log;
 use super::ready::Ready;
 use super::{Request, Settings};
 use crate::mesh::{ConnectionId, Source};
-use crate::router::{Output, Router};
+use crate::router::{Output, Report, Router};
 use crate::switch::Waker;
 use crate::time::Instant;
 
@@ -137,10 +137,22 @@ impl Shell {
                 Some(Ok(found)) = self.tasks.join_next() => self.handle_found(found),
                 request = self.requests.recv() => match request {
                     Some(Request::Run(run)) => run(&mut self.router, self.clock.now()),
+                    // Nobody waits any more: then nobody misses the answer.
+                    Some(Request::Report(answer)) => drop(answer.send(self.report())),
                     Some(Request::Stop) | None => return,
                 },
             }
         }
+    }
+
+    fn report(&self) -> Report {
+        let mut report = self.router.report();
+        for shown in &mut report.mesh.connections {
+            let connection = self.connections.get(&shown.id);
+            shown.round_trip = connection
+                .and_then(|connection| (self.settings.round_trip)(connection.descriptor()));
+        }
+        report
     }
 
     fn serve_ready(&mut self) {

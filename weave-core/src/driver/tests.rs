@@ -128,6 +128,21 @@ async fn a_neighbour_on_ipv4_is_shown_so_by_a_router_on_ipv6() {
 }
 
 #[tokio::test]
+async fn reports_have_the_round_trip_time_that_was_measured() {
+    let time = Duration::from_micros(250);
+    let clock = Clock::start();
+    let settings = Settings { round_trip: |_| Some(Duration::from_micros(250)), ..loopback() };
+    let one = start(router(1, clock), settings, clock).unwrap();
+    let two = node(2);
+    two.connect(vec![one.address().to_string()], false).await.unwrap().unwrap();
+    until(&one, |report| established(report) == 1).await;
+    until(&two, |report| established(report) == 1).await;
+    let shown = |report: Report| report.mesh.connections[0].round_trip;
+    assert_eq!(shown(one.report().await.unwrap()), Some(time));
+    assert_eq!(shown(two.report().await.unwrap()), None);
+}
+
+#[tokio::test]
 async fn bad_targets_are_refused_and_good_ones_used() {
     let one = node(1);
     let targets = vec!["127.0.0.1:1".to_owned(), "not a host:x:y".to_owned()];

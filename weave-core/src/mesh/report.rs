@@ -1,6 +1,7 @@
 //! The state of the control plane as plain data, for status pages, metrics and tests.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::clash::NameClash;
 use super::{ConnectionId, PeerName, ShortId, Subnet, Uid};
@@ -98,6 +99,8 @@ pub struct ConnectionReport {
     pub version: u8,
     /// Bytes handed out to be written and not yet written.
     pub unsent: usize,
+    /// The round-trip time of the TCP connection, if the driver measures it.
+    pub round_trip: Option<Duration>,
     /// When it was registered.
     pub since: Instant,
 }

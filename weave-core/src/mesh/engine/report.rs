@@ -68,6 +68,7 @@ impl Mesh {
                 trusted: peered.trusted,
                 version: peered.version,
                 unsent: connection.unsent(),
+                round_trip: None,
                 since: peered.since,
             })
         });
