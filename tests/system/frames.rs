@@ -15,7 +15,7 @@ use weave_testbed::{Capture, Container, RouterOptions};
 use crate::SOON;
 use crate::two_hosts::with_two_hosts;
 
-fn mac_bytes(container: &Container) -> Result<[u8; 6]> {
+pub fn mac_bytes(container: &Container) -> Result<[u8; 6]> {
     let mut bytes = [0; 6];
     for (byte, text) in bytes.iter_mut().zip(container.mac()?.split(':')) {
         *byte = u8::from_str_radix(text, 16)?;

@@ -4,12 +4,14 @@
 //! One file for each topology or theme; what it looks like is drawn at the top.
 
 mod alone;
+mod bad_path;
 mod cleanup;
 mod command;
 mod devices;
 mod frames;
 mod identity;
 mod line;
+mod mixed;
 mod passwords;
 mod refusals;
 mod restart;

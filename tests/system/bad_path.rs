@@ -1,0 +1,95 @@
+//! An underlay that loses or repeats datagrams.
+//!
+//! ```text
+//!  c1 --- h1 === p1 (switch) p2 === h2 --- c2
+//! ```
+
+use anyhow::{Context, Result, ensure};
+use weave_testbed::stream::Stream;
+use weave_testbed::{Namespace, RouterOptions};
+
+use crate::{SOON, lab};
+
+/// What becomes of one datagram in so many that come in at a port of the switch.
+#[derive(Clone, Copy)]
+enum Fate {
+    Lost,
+    Repeated,
+}
+
+impl Fate {
+    /// Has it happen at `port` to datagrams on their way to `other`.
+    fn apply(self, switch: &Namespace, port: &str, other: &str) -> Result<()> {
+        let (one_in, verdict) = match self {
+            Self::Lost => (100, "drop".to_owned()),
+            Self::Repeated => (20, format!("dup to {other}")),
+        };
+        switch.exec(&format!(
+            "nft add chain netdev path {port} {{ type filter hook ingress device {port} priority 0 ; }}"
+        ))?;
+        let condition = format!("udp dport 6783 numgen random mod {one_in} < 1");
+        switch.exec(&format!("nft add rule netdev path {port} {condition} counter {verdict}"))?;
+        Ok(())
+    }
+}
+
+/// How many datagrams of each port it happened to.
+fn counted(switch: &Namespace) -> Result<Vec<u64>> {
+    let listing = switch.exec("nft list table netdev path")?;
+    let counts = listing.split("counter packets ").skip(1);
+    counts.map(|rest| Ok(rest.split(' ').next().context("no number")?.parse()?)).collect()
+}
+
+/// TCP both ways, while the connection of the routers stays.
+fn streams_cross(options: &RouterOptions, fate: Fate) -> Result<()> {
+    let lab = lab()?;
+    let [h1, h2] = lab.hosts()?;
+    let switch = lab.switch(&[&h1, &h2], 1500)?;
+    for host in [&h1, &h2] {
+        // A train is cut before it leaves the host, so that each datagram has a fate of its own.
+        host.namespace.exec("ethtool -K eth0 tx-udp-segmentation off")?;
+    }
+    let r1 = h1.router(options.clone())?;
+    let r2 = h2.router(options.clone().peer("192.168.50.1"))?;
+    r1.wait_established(1, SOON)?;
+    r2.wait_established(1, SOON)?;
+    let c1 = h1.container("c1", "10.32.0.1/12")?;
+    let c2 = h2.container("c2", "10.32.0.2/12")?;
+    c1.wait_ping("10.32.0.2", SOON)?;
+    switch.exec("nft add table netdev path")?;
+    fate.apply(&switch, "p1", "p2")?;
+    fate.apply(&switch, "p2", "p1")?;
+    Stream::start(&c1, &c2, "10.32.0.2", 50_000_000)?.join()?;
+    Stream::start(&c2, &c1, "10.32.0.1", 50_000_000)?.join()?;
+    let counts = counted(&switch)?;
+    ensure!(counts.len() == 2 && counts.iter().all(|count| *count > 100), "{counts:?}");
+    for router in [&r1, &r2] {
+        ensure!(!router.log().contains("connection deleted"), "the connection ended");
+    }
+    lab.finish()
+}
+
+#[test]
+fn one_of_a_hundred_is_lost() -> Result<()> {
+    streams_cross(&RouterOptions::new(), Fate::Lost)
+}
+
+#[test]
+fn one_of_a_hundred_is_lost_sealed() -> Result<()> {
+    streams_cross(&RouterOptions::new().password("p"), Fate::Lost)
+}
+
+#[test]
+fn one_of_a_hundred_is_lost_in_the_legacy_format() -> Result<()> {
+    streams_cross(&RouterOptions::new().argument("--sleeve-format=legacy"), Fate::Lost)
+}
+
+#[test]
+fn one_of_twenty_comes_twice() -> Result<()> {
+    streams_cross(&RouterOptions::new(), Fate::Repeated)
+}
+
+#[test]
+fn one_of_twenty_comes_twice_sealed() -> Result<()> {
+    streams_cross(&RouterOptions::new().password("p"), Fate::Repeated)
+}
