@@ -20,7 +20,7 @@ pub fn join(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut coalescer = Coalescer::new(Joins { tcp: true, udp: true });
     let mut each = |(), frame: Frame<'_>| all.extend(cut(frame));
     for frame in frames {
-        coalescer.push((), frame, &mut each);
+        coalescer.push((), Frame::plain(frame), &mut each);
     }
     coalescer.flush(&mut each);
     all
