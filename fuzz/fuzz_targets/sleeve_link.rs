@@ -10,19 +10,25 @@ use weave_core::mesh::ConnectionUid;
 use weave_core::mtu::{DEFAULT_FLOOR, PathMtu, SMALLEST_MTU, UNKNOWN_MTU};
 use weave_core::switch::LinkEvent;
 use weave_core::time::Instant;
-use weave_sleeve::link::{LinkMachine, is_special};
+use weave_sleeve::link::{Counts, LinkMachine, is_special};
 
 fuzz_target!(|input: &[u8]| {
     let address = |host| SocketAddr::from(([10, 0, 0, host], 6783));
     let Some((first, mut rest)) = input.split_first() else { return };
     let remote = (first & 1 == 0).then(|| address(1));
     let uid = ConnectionUid(0x0101_0101_0101_0101);
-    let mut link = LinkMachine::new(uid, remote, PathMtu::new(62, DEFAULT_FLOOR));
+    let link = LinkMachine::new(uid, remote, PathMtu::new(62, DEFAULT_FLOOR));
+    let mut link = if first & 2 == 0 { link } else { link.with_counts() };
+    let mut counts = Counts::default();
     let mut now = Instant::ORIGIN;
     let (mut established, mut failed) = (0, 0);
     while let Some(([what, high, low], next)) = rest.split_first_chunk() {
         rest = next;
         let number = u16::from_be_bytes([*high, *low]);
+        counts.sent += u64::from(*high);
+        counts.in_trains += u64::from(*low);
+        counts.opened += u64::from(number);
+        link.note_counts(counts);
         match what % 8 {
             0 => link.confirm(now),
             1 => {
@@ -70,10 +76,11 @@ fuzz_target!(|input: &[u8]| {
             match event {
                 LinkEvent::Established => established += 1,
                 LinkEvent::Failed(_) => failed += 1,
-                LinkEvent::Control { data, .. } => assert!(data.len() <= 2),
+                LinkEvent::Control { data, .. } => assert!(data.len() <= 24),
                 LinkEvent::Healthy(_) => unreachable!("never said"),
             }
         }
+        assert!(link.uses_trains() == link.train_loss().is_none());
         assert!(events <= 3 && established <= 1 && failed <= 1);
         assert!((SMALLEST_MTU..=UNKNOWN_MTU).contains(&link.path_mtu().mtu()));
         assert!(failed == 0 || link.poll_timeout().is_none());

@@ -51,6 +51,11 @@ pub(super) fn of_link_counter(name: &str) -> Option<&'static str> {
         "tx_datagrams" => "Datagrams sent to the neighbour.",
         "tx_calls" => "System calls that sent datagrams to the neighbour.",
         "tx_super_frames" => "Super-frames that were cut into frames for the neighbour.",
+        "tx_datagrams_in_trains" => "Datagrams sent with others in one train.",
+        "tx_datagrams_special" => {
+            "Datagrams sent for the link itself: heartbeats, tests, questions."
+        }
+        "tx_trains_off" => "Times that trains were given up since they do not arrive.",
         "tx_trains" => {
             "Trains of datagrams given to the kernel, by the number of datagrams in them."
         }
@@ -64,6 +69,9 @@ pub(super) fn of_link_counter(name: &str) -> Option<&'static str> {
         "rx_frames" => "Frames received from the neighbour.",
         "rx_bytes" => "Bytes received from the neighbour.",
         "rx_datagrams" => "Datagrams received from the neighbour.",
+        "rx_datagrams_special" => {
+            "Datagrams received for the link itself: heartbeats, tests, questions."
+        }
         "rx_super_frames" => "Super-frames joined from pieces that the neighbour sent.",
         "rx_trains" => {
             "Trains of datagrams taken from the kernel, by the number of datagrams in them."

@@ -25,10 +25,10 @@ use weave_core::wire::{Classified, fragment, ipv6};
 use crate::aggregate::{Appended, Batch};
 use crate::cipher::{Channel, Cipher, LegacyBox};
 use crate::clock::Clock;
-use crate::counters::{Received, Sent};
+use crate::counters::{Counter, Received, Sent};
 use crate::datagram;
 use crate::encapsulation::{Emit, Encapsulation};
-use crate::link::{LinkMachine, Special};
+use crate::link::{Counts, LinkMachine, Special, TrainChange};
 use crate::native::{self, Abilities, Choice, Form, Seal};
 use crate::offload::Segments;
 use crate::replay::Windows;
@@ -93,6 +93,11 @@ impl Carrier {
         let path_mtu = PathMtu::new(encapsulation.overhead(), DEFAULT_FLOOR);
         // The accepting side would only know the port of the TCP connection.
         let remote = params.outbound.then_some(params.remote_address);
+        let machine = LinkMachine::new(params.connection_uid, remote, path_mtu);
+        let machine = match encapsulation {
+            Encapsulation::Legacy(_) => machine,
+            Encapsulation::Native(_) => machine.with_counts(),
+        };
         let carrier = Self {
             own: params.own,
             remote: params.remote,
@@ -112,10 +117,7 @@ impl Carrier {
                 stack_fragments: AtomicBool::new(false),
             },
             batches: (0..WorkerId::MAX).map(|_| OnceLock::new()).collect(),
-            control: Mutex::new(Control {
-                machine: LinkMachine::new(params.connection_uid, remote, path_mtu),
-                datagram: Vec::new(),
-            }),
+            control: Mutex::new(Control { machine, datagram: Vec::new() }),
         };
         carrier.publish(&carrier.lock().machine);
         carrier
@@ -125,10 +127,14 @@ impl Carrier {
     pub(crate) fn control<T>(&self, now: Instant, input: impl FnOnce(&mut LinkMachine) -> T) -> T {
         let mut control = self.lock();
         let control = &mut *control;
+        control.machine.note_counts(self.counts());
         let output = input(&mut control.machine);
+        if let Some(change) = control.machine.poll_train_change() {
+            self.tell_of_trains(change);
+        }
         while let Some(special) = control.machine.poll_transmit() {
             if let Some(remote) = control.machine.remote() {
-                let path = Path { local: self.local, remote };
+                let path = Path { local: self.local, remote, trains: false };
                 self.send_special(now, control, &path, special);
             }
         }
@@ -209,7 +215,10 @@ impl Carrier {
         self.sent.calls.add(handed.calls);
         self.sent.trains.add_all(&handed.trains);
         match refused {
-            None => self.sent.datagrams.add(1),
+            None => {
+                self.sent.special.add(1);
+                self.sent.datagrams.add(1);
+            }
             Some(Unsent::TooBig) => {
                 if let Ok(path_mtu) = UdpSockets::path_mtu(path) {
                     machine.handle_too_big(now, path_mtu);
@@ -220,9 +229,43 @@ impl Carrier {
         }
     }
 
+    /// What the neighbour is asked for, and what it is told when it asks.
+    fn counts(&self) -> Counts {
+        let Self { sent, received, .. } = self;
+        let but = |all: &Counter, special: &Counter| all.get().saturating_sub(special.get());
+        Counts {
+            sent: but(&sent.datagrams, &sent.special),
+            in_trains: sent.in_trains.get(),
+            opened: but(&received.datagrams, &received.special),
+            unopened: received.forged.get() + received.replayed.get() + received.epoch.get(),
+        }
+    }
+
+    fn tell_of_trains(&self, change: TrainChange) {
+        let peer = self.remote;
+        match change {
+            TrainChange::Off { lost, damaged, time } => {
+                self.sent.trains_off.add(1);
+                tracing::warn!(
+                    %peer,
+                    "{lost} % of the datagrams sent in trains are lost, {damaged} % of these arrive \
+                     damaged: sending them one by one for {} s",
+                    time.as_secs()
+                );
+            }
+            TrainChange::Retried => tracing::info!(%peer, "sending datagrams in trains again"),
+            TrainChange::Acquitted { lost } => tracing::info!(
+                %peer,
+                "{lost} % of the datagrams sent one by one are lost, too: sending them in trains \
+                 again"
+            ),
+        }
+    }
+
     fn publish(&self, machine: &LinkMachine) {
         let Published { path, mtu, mtu_verified, max_payload, stack_fragments } = &self.published;
-        let current = machine.remote().map(|remote| Path { local: self.local, remote });
+        let trains = machine.uses_trains();
+        let current = machine.remote().map(|remote| Path { local: self.local, remote, trains });
         if path.load().as_deref() != current.as_ref() {
             path.store(current.map(Arc::new));
         }
@@ -250,12 +293,16 @@ impl Carrier {
 
     /// What the kernel does for this link, for the status: cut trains of datagrams, put them
     /// together again.
-    pub(crate) fn offload(&self) -> &'static str {
-        match self.sockets.trains() {
+    pub(crate) fn offload(&self) -> String {
+        let trains = match self.sockets.trains() {
             (true, true) => "gso gro",
             (true, false) => "gso",
             (false, true) => "gro",
             (false, false) => "none",
+        };
+        match self.lock().machine.train_loss() {
+            None => trains.to_owned(),
+            Some(lost) => format!("{trains} (trains off: {lost} % lost)"),
         }
     }
 
@@ -400,6 +447,7 @@ impl Carrier {
         });
         self.sent.calls.add(handed.calls);
         self.sent.trains.add_all(&handed.trains);
+        self.sent.in_trains.add(handed.in_trains);
         self.sent.datagrams.add(datagrams.len().saturating_sub(lost));
         batch.clear();
         if too_big && let Ok(path_mtu) = UdpSockets::path_mtu(path) {
@@ -787,6 +835,7 @@ mod tests {
         setup.carrier.published.path.store(Some(Arc::new(Path {
             local: [127, 0, 0, 1].into(),
             remote: SocketAddr::from(([255, 255, 255, 255], 9)),
+            trains: true,
         })));
         assert_eq!(setup.forward(&ipv4(100, true), false), Forwarded::Taken);
         assert!(setup.received().is_empty());

@@ -66,6 +66,12 @@ pub(crate) struct Sent {
     pub(crate) calls: Counter,
     /// Trains that they went in.
     pub(crate) trains: Trains,
+    /// Datagrams that did not go alone.
+    pub(crate) in_trains: Counter,
+    /// Datagrams of the link itself.
+    pub(crate) special: Counter,
+    /// Times that trains were given up since they do not arrive.
+    pub(crate) trains_off: Counter,
     /// Frames that did not fit an empty datagram, or could not be cut.
     pub(crate) oversize: Counter,
     /// Super-frames that are not what they are said to be.
@@ -91,6 +97,8 @@ pub(crate) struct Received {
     pub(crate) frames: Counter,
     pub(crate) bytes: Counter,
     pub(crate) datagrams: Counter,
+    /// Datagrams of the link itself.
+    pub(crate) special: Counter,
     /// Messages of the socket that they came in, by how many they held.
     pub(crate) trains: Trains,
     /// Super-frames that were joined from pieces.
@@ -124,6 +132,9 @@ impl Sent {
             ("tx_bytes", self.bytes.get()),
             ("tx_datagrams", self.datagrams.get()),
             ("tx_calls", self.calls.get()),
+            ("tx_datagrams_in_trains", self.in_trains.get()),
+            ("tx_datagrams_special", self.special.get()),
+            ("tx_trains_off", self.trains_off.get()),
             ("tx_super_frames", self.super_frames.get()),
             ("tx_dropped_oversize", self.oversize.get()),
             ("tx_dropped_malformed", self.malformed.get()),
@@ -152,6 +163,7 @@ impl Received {
             ("rx_frames", self.frames.get()),
             ("rx_bytes", self.bytes.get()),
             ("rx_datagrams", self.datagrams.get()),
+            ("rx_datagrams_special", self.special.get()),
             ("rx_super_frames", self.super_frames.get()),
             ("rx_forged_in_trains", self.forged_in_trains.get()),
             ("rx_dropped_forged", self.forged.get()),

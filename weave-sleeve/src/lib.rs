@@ -32,6 +32,7 @@ mod pump;
 mod receiver;
 mod registry;
 mod sys;
+mod trains;
 mod udp;
 
 pub use clock::Clock;

@@ -15,10 +15,13 @@
 //!   fragmentation test  60001  zeros                               fragmentable
 //!   discovery           60000  zeros                               don't fragment
 //!   MTU test            MTU + 14  zeros                            don't fragment
+//!   question            30     | 14 zeros | 8 connection UID | 8 number |     don't fragment
 //! ```
 //!
 //! Messages go over the mesh connection: 1, a heartbeat came in; 2, the fragmentation test came
-//! in; 3, an MTU test came in, with its MTU in two bytes.
+//! in; 3, an MTU test came in, with its MTU in two bytes. Between two of our own routers also 4,
+//! the answer to a question of this number: how many datagrams opened before it, and how many did
+//! not (8 bytes each).
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -31,6 +34,8 @@ use weave_core::time::Instant;
 use weave_core::wire::ethernet::HEADER_LEN as ETHERNET_HEADER;
 
 use crate::cipher::Channel;
+use crate::trains::{Answer, TrainHealth};
+pub use crate::trains::{Counts, TrainChange};
 
 /// Between the first heartbeat and the second. The first one is lost if the neighbour has not
 /// confirmed the link yet; Weave Net then waits for [`FAST_HEARTBEAT`] at once.
@@ -48,6 +53,7 @@ const MOVE_LOG_INTERVAL: Duration = Duration::from_secs(60);
 const FRAGMENTATION_TEST_INTERVAL: Duration = Duration::from_secs(300);
 
 const HEARTBEAT_LEN: usize = ETHERNET_HEADER + 8;
+const QUESTION_LEN: usize = HEARTBEAT_LEN + 8;
 const FRAGMENTATION_TEST_LEN: usize = 60_001;
 
 /// Answers waiting for the router. A neighbour has one test under way at a time; more than this
@@ -59,6 +65,7 @@ mod message {
     pub(super) const ESTABLISHED: u8 = 1;
     pub(super) const FRAGMENTATION_RECEIVED: u8 = 2;
     pub(super) const MTU_RECEIVED: u8 = 3;
+    pub(super) const COUNTED: u8 = 4;
 }
 
 /// A special frame to be sent at once to [`LinkMachine::remote`].
@@ -70,13 +77,16 @@ pub enum Special {
     FragmentationTest,
     /// Of path MTU discovery.
     Mtu(Probe),
+    /// Asks a router of our own how many datagrams it has opened by now; with a number that it
+    /// answers with.
+    Question(ConnectionUid, u64),
 }
 
 impl Special {
     /// The way it travels.
     pub const fn channel(self) -> Channel {
         match self {
-            Self::Heartbeat(_) | Self::Mtu(_) => Channel::DontFragment,
+            Self::Heartbeat(_) | Self::Mtu(_) | Self::Question(..) => Channel::DontFragment,
             Self::FragmentationTest => Channel::Fragmentable,
         }
     }
@@ -87,6 +97,7 @@ impl Special {
             Self::Heartbeat(_) => HEARTBEAT_LEN,
             Self::FragmentationTest => FRAGMENTATION_TEST_LEN,
             Self::Mtu(probe) => probe.frame_len(),
+            Self::Question(..) => QUESTION_LEN,
         }
     }
 
@@ -94,8 +105,14 @@ impl Special {
     pub fn emit(self, buffer: &mut Vec<u8>) {
         let start = buffer.len();
         buffer.resize(start + self.frame_len(), 0);
-        if let Self::Heartbeat(uid) = self {
-            buffer[start + ETHERNET_HEADER..].copy_from_slice(&uid.0.to_be_bytes());
+        let content = &mut buffer[start + ETHERNET_HEADER..];
+        match self {
+            Self::Heartbeat(uid) => content.copy_from_slice(&uid.0.to_be_bytes()),
+            Self::Question(uid, number) => {
+                content[..8].copy_from_slice(&uid.0.to_be_bytes());
+                content[8..].copy_from_slice(&number.to_be_bytes());
+            }
+            Self::FragmentationTest | Self::Mtu(_) => {}
         }
     }
 }
@@ -125,6 +142,10 @@ pub struct LinkMachine {
     established: bool,
     stack_fragments: bool,
     path_mtu: PathMtu,
+    /// None with a neighbour that does not count.
+    trains: Option<TrainHealth>,
+    counts: Counts,
+    train_change: Option<TrainChange>,
     transmits: VecDeque<Special>,
     events: VecDeque<LinkEvent>,
 }
@@ -152,9 +173,38 @@ impl LinkMachine {
             established: false,
             stack_fragments: false,
             path_mtu,
+            trains: None,
+            counts: Counts::default(),
+            train_change: None,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
         }
+    }
+
+    /// The same to a router of our own, in the native format: both sides count.
+    #[must_use]
+    pub fn with_counts(self) -> Self {
+        Self { trains: Some(TrainHealth::new()), ..self }
+    }
+
+    /// What was counted so far; to be told before anything else is.
+    pub const fn note_counts(&mut self, counts: Counts) {
+        self.counts = counts;
+    }
+
+    /// Whether datagrams may go in trains.
+    pub fn uses_trains(&self) -> bool {
+        self.trains.as_ref().is_none_or(TrainHealth::uses_trains)
+    }
+
+    /// How many of a hundred datagrams of trains were lost, while none are used.
+    pub fn train_loss(&self) -> Option<u64> {
+        self.trains.as_ref()?.loss()
+    }
+
+    /// What happened to [`Self::uses_trains`].
+    pub const fn poll_train_change(&mut self) -> Option<TrainChange> {
+        self.train_change.take()
     }
 
     /// Where the neighbour receives, if that is known.
@@ -190,6 +240,7 @@ impl LinkMachine {
         match frame.len() {
             ..ETHERNET_HEADER => {}
             HEARTBEAT_LEN => self.handle_heartbeat(now, from, frame),
+            QUESTION_LEN if self.trains.is_some() => self.handle_question(frame),
             FRAGMENTATION_TEST_LEN => {
                 if frame.iter().all(|byte| *byte == 0) {
                     self.say(message::FRAGMENTATION_RECEIVED, Vec::new());
@@ -216,6 +267,7 @@ impl LinkMachine {
                 self.path_mtu.handle_ack(now, usize::from(mtu));
                 self.collect_probe();
             }
+            (message::COUNTED, data) if self.trains.is_some() => self.handle_counted(now, data),
             _ => tracing::debug!(number, length = data.len(), "unknown control message"),
         }
     }
@@ -252,14 +304,27 @@ impl LinkMachine {
             self.path_mtu.handle_timeout(now);
             self.collect_probe();
         }
+        if due(self.trains_timeout())
+            && let Some(trains) = &mut self.trains
+        {
+            let (number, change) = trains.handle_timeout(now, &self.counts);
+            self.transmits.extend(number.map(|number| Special::Question(self.uid, number)));
+            self.train_change = change.or(self.train_change);
+        }
     }
 
     /// When [`Self::handle_timeout`] is wanted next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.heartbeat_at, self.timeout_at, self.fragmentation_test_at, self.mtu_timeout()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.heartbeat_at,
+            self.timeout_at,
+            self.fragmentation_test_at,
+            self.mtu_timeout(),
+            self.trains_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// What to send to [`Self::remote`], which is then known.
@@ -303,6 +368,31 @@ impl LinkMachine {
         self.timeout_at = Some(now + HEARTBEAT_TIMEOUT);
     }
 
+    fn handle_question(&mut self, frame: &[u8]) {
+        let Some((uid, number)) =
+            frame.get(ETHERNET_HEADER..).and_then(|it| it.split_at_checked(8))
+        else {
+            return;
+        };
+        if uid == self.uid.0.to_be_bytes() {
+            let Counts { opened, unopened, .. } = self.counts;
+            let data = [number, &opened.to_be_bytes(), &unopened.to_be_bytes()].concat();
+            self.say(message::COUNTED, data);
+        }
+    }
+
+    fn handle_counted(&mut self, now: Instant, data: &[u8]) {
+        let (numbers, _) = data.as_chunks::<8>();
+        if let [number, opened, unopened, ..] = numbers
+            && let Some(trains) = &mut self.trains
+        {
+            let [number, opened, unopened] =
+                [number, opened, unopened].map(|bytes| u64::from_be_bytes(*bytes));
+            let change = trains.handle_answer(now, Answer { number, opened, unopened });
+            self.train_change = change.or(self.train_change);
+        }
+    }
+
     fn handle_established(&mut self, now: Instant) {
         if !self.established {
             self.established = true;
@@ -311,6 +401,9 @@ impl LinkMachine {
                 self.heartbeat_at = Some(now + self.interval);
             }
             self.events.push_back(LinkEvent::Established);
+            if let Some(trains) = &mut self.trains {
+                trains.start(now);
+            }
         }
         self.test_fragmentation(now);
         self.path_mtu.start(now);
@@ -336,6 +429,10 @@ impl LinkMachine {
 
     fn mtu_timeout(&self) -> Option<Instant> {
         if self.life == Life::Failed { None } else { self.path_mtu.poll_timeout() }
+    }
+
+    fn trains_timeout(&self) -> Option<Instant> {
+        if self.life == Life::Failed { None } else { self.trains.as_ref()?.poll_timeout() }
     }
 
     fn collect_probe(&mut self) {
@@ -595,5 +692,53 @@ mod tests {
             link.handle_control(at(1), message, data);
         }
         assert_eq!((events(&mut link), sent(&mut link)), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_neighbour_of_our_own_answers_what_it_has_counted() {
+        let question = |uid, number| {
+            let mut frame = Vec::new();
+            Special::Question(uid, number).emit(&mut frame);
+            assert!(is_special(&frame) && frame.len() == 30);
+            frame
+        };
+        let mut link = machine(Some(address(2))).with_counts();
+        link.confirm(at(0));
+        let (opened, unopened) = (0x0102, 0x0304);
+        link.note_counts(Counts { opened, unopened, ..Counts::default() });
+        link.handle_special(at(1), address(2), &question(ConnectionUid(1), 5));
+        assert!(events(&mut link).is_empty(), "of another connection");
+        link.handle_special(at(1), address(2), &question(UID, 5));
+        let answer = [5_u64, opened, unopened].map(u64::to_be_bytes);
+        assert_eq!(events(&mut link), [control(4, answer.as_flattened())]);
+
+        // Weave Net takes it for an MTU test, as it always did, and never asks.
+        let mut link = machine(Some(address(2)));
+        link.confirm(at(0));
+        link.handle_special(at(1), address(2), &question(UID, 5));
+        assert_eq!(events(&mut link), [control(3, &[0, 16])]);
+        link.handle_control(at(2), 4, answer.as_flattened());
+        assert_eq!(link.poll_train_change(), None);
+    }
+
+    #[test]
+    fn questions_begin_when_the_neighbour_receives() {
+        let mut link = machine(Some(address(2))).with_counts();
+        link.confirm(at(0));
+        let asks = |link: &mut LinkMachine| {
+            let questions = sent(link).into_iter().filter(|it| matches!(it, Special::Question(..)));
+            questions.collect::<Vec<_>>()
+        };
+        link.handle_timeout(at(0));
+        assert_eq!(asks(&mut link), []);
+        link.handle_control(at(5), message::ESTABLISHED, &[]);
+        assert_eq!(link.poll_timeout(), Some(at(5)));
+        link.handle_timeout(at(5));
+        assert_eq!(asks(&mut link), [Special::Question(UID, 1)]);
+        for short in 0..24 {
+            link.handle_control(at(6), message::COUNTED, &[0; 24][..short]);
+        }
+        link.handle_too_many_forged();
+        assert_eq!(link.poll_timeout(), None);
     }
 }

@@ -1,5 +1,8 @@
 //! The sleeve as a transport of the router.
 
+#[cfg(test)]
+mod damage;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -131,7 +134,7 @@ impl Link for SleeveLink {
             "fragmentation",
             if carrier.stack_fragments() { "outer" } else { "inner" }.to_owned(),
         ));
-        attributes.push(("offload", carrier.offload().to_owned()));
+        attributes.push(("offload", carrier.offload()));
         LinkStatus {
             mtu: carrier.verified_mtu(),
             encrypted: encapsulation.cipher().is_some(),

@@ -250,6 +250,8 @@ impl Taker<'_> {
         if source == carrier.remote && destination == carrier.own {
             let now = clock.now();
             carrier.control_and_wake(now, |machine| machine.handle_special(now, from, frame));
+            // Behind that, since all of the datagram is counted behind it.
+            carrier.received.special.add(1);
         } else {
             carrier.received.misdirected.add(1);
         }

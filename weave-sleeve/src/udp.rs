@@ -52,6 +52,8 @@ pub(crate) struct Path {
     /// The address of this router that the neighbour knows.
     pub(crate) local: IpAddr,
     pub(crate) remote: SocketAddr,
+    /// Whether trains arrive there.
+    pub(crate) trains: bool,
 }
 
 /// What it took to send datagrams.
@@ -61,6 +63,8 @@ pub(crate) struct Handed {
     pub(crate) calls: usize,
     /// What the kernel took.
     pub(crate) trains: Lengths,
+    /// How many datagrams of these did not go alone.
+    pub(crate) in_trains: usize,
 }
 
 /// Why a datagram was not sent.
@@ -139,7 +143,7 @@ impl UdpSockets {
         };
         // The kernel cuts no train into datagrams that have to be fragmented.
         let (socket, may_train) = match channel {
-            Channel::DontFragment => (&self.unfragmented, true),
+            Channel::DontFragment => (&self.unfragmented, path.trains),
             Channel::Fragmentable => (&self.main, false),
         };
         let mut rest = datagrams;
@@ -152,7 +156,10 @@ impl UdpSockets {
             let coupled = |sent: usize| trains.iter().take(sent).map(|train| train.count).sum();
             match sys::udp::send(socket.as_fd(), path.source(), to, bytes, trains) {
                 Ok(sent) => {
-                    trains.iter().take(sent).for_each(|train| handed.trains.add(train.count));
+                    for train in trains.iter().take(sent) {
+                        handed.trains.add(train.count);
+                        handed.in_trains += if train.count > 1 { train.count } else { 0 };
+                    }
                     rest = rest.get(coupled(sent)..).unwrap_or_default();
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -280,7 +287,7 @@ mod tests {
     #[test]
     fn the_socket_that_sends_unfragmented_never_receives() {
         let (a, b) = (loopback(), loopback());
-        let path = Path { local: a.address().ip(), remote: b.address() };
+        let path = Path { local: a.address().ip(), remote: b.address(), trains: true };
         // Sources differ, so that a hash over them would not always choose the same socket.
         let senders: Vec<_> = (0..16).map(|_| loopback()).collect();
         for sender in senders.iter().chain([&a]) {
@@ -313,7 +320,7 @@ mod tests {
     fn trains_arrive_as_they_were_coupled() {
         let (a, b) = (loopback(), loopback());
         assert_eq!(b.trains(), (true, true));
-        let path = Path { local: a.address().ip(), remote: b.address() };
+        let path = Path { local: a.address().ip(), remote: b.address(), trains: true };
         let bytes: Vec<u8> = (0..=255).cycle().take(60_000).collect();
         let lengths = [[1000; 5].as_slice(), &[400, 1000, 1000, 1200], &[300; 3]].concat();
         let mut end = 0;
@@ -328,7 +335,7 @@ mod tests {
         let handed = a.send(Channel::DontFragment, &path, &bytes, &datagrams, lost);
         let mut trains = Lengths::default();
         [6, 2, 2, 2].into_iter().for_each(|train| trains.add(train));
-        assert_eq!(handed, Handed { calls: 1, trains });
+        assert_eq!(handed, Handed { calls: 1, trains, in_trains: 12 });
         let mut received = [Arrived::default(); 32];
         let mut buffer = vec![0; 32 * 65_536];
         let count = b.receive(&mut buffer, &mut received).unwrap();
@@ -344,7 +351,7 @@ mod tests {
     #[test]
     fn without_trains_datagrams_go_one_by_one() {
         let (a, b) = (loopback(), loopback());
-        let path = Path { local: a.address().ip(), remote: b.address() };
+        let path = Path { local: a.address().ip(), remote: b.address(), trains: true };
         let SocketAddr::V4(to) = path.remote else { panic!("bound to IPv4") };
         let datagrams: Vec<_> = (0..10).map(|i| i * 100..(i + 1) * 100).collect();
         let bytes = vec![7; 1000];
@@ -396,7 +403,7 @@ mod tests {
     #[test]
     fn only_what_is_too_big_is_lost() {
         let (a, b) = (loopback(), loopback());
-        let path = Path { local: a.address().ip(), remote: b.address() };
+        let path = Path { local: a.address().ip(), remote: b.address(), trains: true };
         let bytes = vec![7; 66_000];
         let mut lost = Vec::new();
         let datagrams = [0..100, 0..66_000, 0..200];

@@ -1,0 +1,242 @@
+//! Two links over a path that damages trains, in virtual time.
+
+use std::collections::BTreeSet;
+use std::net::UdpSocket;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use weave_core::mesh::{ConnectionId, ConnectionUid, PeerName, SessionKey, ShortId};
+use weave_core::switch::{Envelope, Forwarded, Waker, WorkerId};
+
+use super::*;
+use crate::offload::sample::super_frame;
+use crate::sys::udp::{self, Arrived, Train};
+
+const WORKER: WorkerId = WorkerId::new(0).expect("zero is below the limit");
+
+/// What the path lets through in a datagram: the MTU of Ethernet.
+const LONGEST: usize = 1472;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Path {
+    Whole,
+    /// Each datagram that goes with others is changed.
+    DamagesTrains,
+    /// Every other datagram.
+    LosesHalf,
+}
+
+struct Side {
+    sleeve: Sleeve,
+    receiver: Receiver,
+    link: SleeveLink,
+    frames: u64,
+}
+
+struct Bench {
+    sides: [Side; 2],
+    middle: UdpSocket,
+    milliseconds: Arc<AtomicU64>,
+    path: Path,
+    passed: u64,
+    messages: BTreeSet<u8>,
+}
+
+impl Bench {
+    /// Established, with the MTU known.
+    fn new(abilities: &Abilities) -> Self {
+        let middle = UdpSocket::bind("127.0.0.1:0").unwrap();
+        udp::receive_trains(middle.as_fd()).unwrap();
+        let milliseconds = Arc::new(AtomicU64::new(0));
+        let number = [0xa1, 0xa2].map(|number| PeerName::from_u64(number).unwrap());
+        let sides = [0, 1].map(|index| {
+            let time = milliseconds.clone();
+            let now = move || Duration::from_millis(time.load(Ordering::Relaxed));
+            let clock = Clock::new(move || Instant::since_origin(now()));
+            let any = SocketAddr::from(([127, 0, 0, 1], 0));
+            let sleeve = Sleeve::bind(any, abilities.clone(), clock.clone()).unwrap();
+            let params = LinkParams {
+                connection: ConnectionId(1),
+                own: number[index],
+                remote: number[1 - index],
+                connection_uid: ConnectionUid(7),
+                outbound: index == 0,
+                local_address: sleeve.local_address(),
+                remote_address: middle.local_addr().unwrap(),
+                own_short_id: ShortId::new(1).unwrap(),
+                remote_short_id: None,
+                session_key: Some(SessionKey([3; 32])),
+                remote_features: abilities.features(),
+                waker: Waker::new(|| {}),
+            };
+            let carrier = Carrier::new(&params, abilities, sleeve.sockets.clone(), clock);
+            let link = SleeveLink { carrier: Arc::new(carrier), registry: sleeve.registry.clone() };
+            Side { receiver: sleeve.receiver(), sleeve, link, frames: 0 }
+        });
+        let (path, messages) = (Path::Whole, BTreeSet::new());
+        let mut bench = Self { sides, middle, milliseconds, path, passed: 0, messages };
+        for side in bench.sides.iter_mut().rev() {
+            side.link.confirm(Instant::ORIGIN);
+        }
+        bench.settle();
+        let now = bench.now();
+        for side in &bench.sides {
+            side.link.carrier.control(now, |machine| machine.handle_too_big(now, LONGEST + 28));
+        }
+        bench.settle();
+        assert!(bench.sides.iter().all(|side| side.link.status().mtu.is_some()));
+        bench
+    }
+
+    fn now(&self) -> Instant {
+        Instant::since_origin(Duration::from_millis(self.milliseconds.load(Ordering::Relaxed)))
+    }
+
+    /// Sends super-frames from the first to the second each second.
+    fn run(&mut self, seconds: usize) {
+        let whole = super_frame(60_000, 1348);
+        for _ in 0..seconds {
+            self.milliseconds.fetch_add(1000, Ordering::Relaxed);
+            let now = self.now();
+            for side in &mut self.sides {
+                // A timer that a timer has set.
+                for _ in 0..2 {
+                    if side.link.poll_timeout().is_some_and(|at| at <= now) {
+                        side.link.handle_timeout(now);
+                    }
+                }
+            }
+            let carrier = self.sides[0].link.carrier.clone();
+            for _ in 0..3 {
+                let (source, destination) = (carrier.own, carrier.remote);
+                let frame = whole.frame();
+                let envelope = Envelope { source, destination, frame, broadcast: false };
+                assert_eq!(carrier.forward(WORKER, envelope), Forwarded::Taken);
+                carrier.flush(WORKER);
+                self.settle();
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        while self.carry() {
+            for side in &mut self.sides {
+                let Side { receiver, frames, .. } = side;
+                receiver.receive(|_, _| *frames += 1);
+            }
+        }
+    }
+
+    /// Carries what there is of datagrams and messages; `false` if there is nothing.
+    fn carry(&mut self) -> bool {
+        let mut busy = false;
+        for index in [0, 1] {
+            while let Some(event) = self.sides[index].link.poll_event() {
+                busy = true;
+                if let LinkEvent::Control { message, data } = event {
+                    self.messages.insert(message);
+                    let now = self.now();
+                    self.sides[1 - index].link.handle_control(now, message, &data);
+                }
+            }
+        }
+        let mut slots = vec![0; 32 << 16];
+        let mut arrived = [Arrived::default(); 32];
+        let Ok(count) = udp::receive(self.middle.as_fd(), &mut slots, &mut arrived) else {
+            return busy;
+        };
+        for (bytes, Arrived { length, segment, from }) in
+            slots.chunks_mut(1 << 16).zip(&arrived[..count])
+        {
+            self.pass(&mut bytes[..*length], *segment, from.unwrap());
+        }
+        true
+    }
+
+    /// Passes a train on as one.
+    fn pass(&mut self, bytes: &mut [u8], segment: usize, from: SocketAddr) {
+        let index = usize::from(from == self.sides[0].sleeve.local_address());
+        let SocketAddr::V4(to) = self.sides[index].sleeve.local_address() else { panic!("IPv4") };
+        if segment > LONGEST {
+            return;
+        }
+        let count = bytes.len().div_ceil(segment);
+        let socket = self.middle.as_fd();
+        if self.path != Path::LosesHalf {
+            if self.path == Path::DamagesTrains && count > 1 {
+                bytes.chunks_mut(segment).for_each(|datagram| datagram[20] ^= 1);
+            }
+            let train =
+                Train { bytes: 0..bytes.len(), count, segment: u16::try_from(segment).unwrap() };
+            assert_eq!(udp::send(socket, None, to, bytes, &[train]).unwrap(), 1);
+            return;
+        }
+        for datagram in bytes.chunks(segment) {
+            self.passed += 1;
+            if self.passed.is_multiple_of(2) {
+                self.middle.send_to(datagram, to).unwrap();
+            }
+        }
+    }
+
+    fn count(&self, side: usize, name: &str) -> u64 {
+        let counters = self.sides[side].link.status().counters;
+        counters.into_iter().find(|(other, _)| *other == name).unwrap().1
+    }
+
+    fn offload(&self, side: usize) -> String {
+        let attributes = self.sides[side].link.status().attributes;
+        attributes.into_iter().find(|(name, _)| *name == "offload").unwrap().1
+    }
+}
+
+#[test]
+fn trains_that_are_damaged_on_the_way_are_done_without_and_tried_again() {
+    let mut bench = Bench::new(&Abilities::default());
+    bench.run(15);
+    assert_eq!(bench.offload(0), "gso gro");
+    assert_eq!(bench.sides[1].frames, 3 * 15, "joined whole");
+    assert!(bench.count(0, "tx_trains.32-64") >= 3 * 15);
+    assert_eq!(bench.count(0, "tx_trains.32-64"), bench.count(1, "rx_trains.32-64"));
+
+    bench.path = Path::DamagesTrains;
+    bench.run(15);
+    assert_eq!(bench.offload(0), "gso gro (trains off: 100 % lost)");
+    assert_eq!(bench.offload(1), "gso gro", "the other direction is another matter");
+    assert_eq!(bench.count(0, "tx_trains_off"), 1);
+    let forged = bench.count(1, "rx_dropped_forged");
+    assert!(forged > 0 && forged == bench.count(1, "rx_forged_in_trains"));
+
+    let before = bench.sides[1].frames;
+    bench.run(20);
+    assert!(bench.sides[1].frames >= before + 3 * 20, "they arrive one by one");
+    assert_eq!(bench.count(1, "rx_dropped_forged"), forged);
+    // Tried again after a minute, for some seconds, and then for two minutes not.
+    bench.run(60);
+    assert_eq!(bench.count(0, "tx_trains_off"), 2);
+
+    bench.path = Path::Whole;
+    bench.run(130);
+    assert_eq!(bench.offload(0), "gso gro");
+    assert_eq!(bench.count(0, "tx_trains_off"), 2);
+}
+
+#[test]
+fn a_path_that_loses_single_datagrams_too_keeps_its_trains() {
+    let mut bench = Bench::new(&Abilities::default());
+    bench.path = Path::LosesHalf;
+    bench.run(100);
+    assert_eq!(bench.offload(0), "gso gro");
+    assert_eq!(bench.count(0, "tx_trains_off"), 1, "one trial");
+}
+
+#[test]
+fn routers_that_do_not_count_are_not_asked() {
+    let mut bench = Bench::new(&Abilities::Legacy);
+    bench.path = Path::DamagesTrains;
+    bench.run(60);
+    assert!(bench.count(0, "tx_datagrams_in_trains") > 0);
+    assert!(bench.messages.iter().all(|message| (1..=3).contains(message)));
+    assert_eq!((bench.count(0, "tx_trains_off"), bench.offload(0)), (0, "gso gro".to_owned()));
+}
