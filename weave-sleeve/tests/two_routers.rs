@@ -53,9 +53,9 @@ fn frames_cross(pair: &Pair, sealed: bool) {
         assert!(b.receive().unwrap() == packet);
     }
     assert!(a.is_quiet() && b.is_quiet());
-    assert_eq!(a.counter(&*pair.links[0], "tx_frames"), 6);
-    assert_eq!(b.counter(&*pair.links[1], "rx_frames"), 6);
-    let status = pair.links[0].status();
+    assert_eq!(a.counter(&*pair.wires[0].links[0], "tx_frames"), 6);
+    assert_eq!(b.counter(&*pair.wires[0].links[1], "rx_frames"), 6);
+    let status = pair.wires[0].links[0].status();
     assert_eq!(status.encrypted, sealed);
     assert!(status.counters.iter().all(|(name, count)| !name.contains("drop") || *count == 0));
 }
@@ -75,7 +75,13 @@ fn frames_cross_sealed() {
 /// What is said of the format and the cipher of a link.
 fn attributes(pair: &Pair, index: usize) -> Vec<String> {
     let wanted = |(name, _): &(&str, String)| ["format", "cipher"].contains(name);
-    pair.links[index].status().attributes.into_iter().filter(wanted).map(|(_, v)| v).collect()
+    pair.wires[0].links[index]
+        .status()
+        .attributes
+        .into_iter()
+        .filter(wanted)
+        .map(|(_, v)| v)
+        .collect()
 }
 
 #[test]
@@ -117,8 +123,8 @@ fn super_frames_cross_as_one() {
         assert!(bytes == whole.bytes);
         assert_eq!(offload.checksum, Some(whole.checksum));
         assert_eq!(offload.segmentation, Some(whole.segmentation));
-        assert_eq!(a.counter(&*pair.links[0], "tx_super_frames"), 1);
-        assert_eq!(b.counter(&*pair.links[1], "rx_super_frames"), 1);
+        assert_eq!(a.counter(&*pair.wires[0].links[0], "tx_super_frames"), 1);
+        assert_eq!(b.counter(&*pair.wires[0].links[1], "rx_super_frames"), 1);
         // And one frame whose checksum is not finished.
         let lone = super_frame(2, 1, &[7; 300]);
         assert!(b.host.send_marked(Frame { segmentation: None, ..lone.frame() }));
@@ -161,7 +167,7 @@ fn a_port_with_faults_does_no_harm() {
     for crossed in 0..100 {
         assert!(b.receive().is_some() && a.receive().is_some(), "{crossed}");
     }
-    assert_eq!(pair.failed, [None, None]);
+    assert_eq!(pair.wires[0].failed, [None, None]);
 }
 
 #[test]
@@ -202,14 +208,15 @@ fn nonsense_from_a_known_name_is_counted_and_closes_nothing() {
         ("rx_dropped_misdirected", datagram(from, from, peer(0xbad), &[0; 100])),
     ];
     for (counter, bytes) in cases {
-        let before = pair.routers[1].counter(&*pair.links[1], counter);
+        let before = pair.routers[1].counter(&*pair.wires[0].links[1], counter);
         stranger.send_to(&bytes, address).unwrap();
-        let counted = |pair: &Pair| pair.routers[1].counter(&*pair.links[1], counter) == before + 1;
+        let counted =
+            |pair: &Pair| pair.routers[1].counter(&*pair.wires[0].links[1], counter) == before + 1;
         assert!(pair.run_until(counted), "{counter}");
     }
     // What came before the error was delivered.
     assert_eq!(pair.routers[1].receive().unwrap(), frame(1, 2, b"first"));
-    assert_eq!(pair.failed, [None, None]);
+    assert_eq!(pair.wires[0].failed, [None, None]);
 }
 
 #[test]
@@ -226,8 +233,8 @@ fn sealed_links_believe_nobody_without_the_key() {
     let clear = datagram(a.name, a.name, b.name, &frame(1, 2, b"clear"));
     stranger.send_to(&clear, b.sleeve.local_address()).unwrap();
     assert!(eventually(|| {
-        b.counter(&*pair.links[1], "rx_dropped_malformed") == 2
-            && b.counter(&*pair.links[1], "rx_dropped_forged") == 8
+        b.counter(&*pair.wires[0].links[1], "rx_dropped_malformed") == 2
+            && b.counter(&*pair.wires[0].links[1], "rx_dropped_forged") == 8
     }));
     assert!(b.is_quiet());
     a.host.send(&frame(1, 2, b"sealed"));
@@ -247,7 +254,7 @@ fn each_way_not_to_be_believed_is_counted_apart() {
             stranger.send_to(&bytes, b.sleeve.local_address()).unwrap();
         }
     }
-    let count = |name| b.counter(&*pair.links[1], name);
+    let count = |name| b.counter(&*pair.wires[0].links[1], name);
     assert!(eventually(|| count("rx_dropped_epoch") == 3));
     assert_eq!((count("rx_dropped_forged"), count("rx_dropped_replayed")), (2, 0));
 }
@@ -350,7 +357,7 @@ fn counts_once(abilities: Abilities) {
             assert_eq!(a.receive().unwrap(), back);
         }
         assert!(a.is_quiet() && b.is_quiet(), "nothing twice");
-        for (router, link) in pair.routers.iter().zip(&pair.links) {
+        for (router, link) in pair.routers.iter().zip(&pair.wires[0].links) {
             assert!(router.counter(&**link, "rx_dropped_replayed") > 100);
             assert!(router.counter(&**link, "rx_dropped_forged") > 150);
         }
@@ -358,5 +365,5 @@ fn counts_once(abilities: Abilities) {
         // Something to take, so that it looks.
         middle.socket.send_to(&[0; 10], middle.socket.local_addr().unwrap()).unwrap();
     });
-    assert_eq!(pair.failed, [None, None]);
+    assert_eq!(pair.wires[0].failed, [None, None]);
 }

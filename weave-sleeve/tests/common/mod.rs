@@ -1,11 +1,11 @@
-//! Two routers in one process: memory ports in place of bridges, real UDP over loopback, and the
+//! Routers in one process: memory ports in place of bridges, real UDP over loopback, and the
 //! test in place of the mesh connection.
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use weave_core::mesh::{ConnectionId, ConnectionUid, PeerName, SessionKey, ShortId};
@@ -107,20 +107,25 @@ pub struct Router {
     threads: Vec<DataThread>,
 }
 
-/// Everybody is a neighbour.
-struct Mesh(Vec<PeerName>);
+/// A mesh without circles: where to go for each of the other routers.
+struct Mesh {
+    own: PeerName,
+    next_hops: Vec<(PeerName, PeerName)>,
+}
 
 impl Topology for Mesh {
     fn next_hops(&self) -> Vec<(PeerName, PeerName)> {
-        self.0.iter().map(|name| (*name, *name)).collect()
+        self.next_hops.clone()
     }
 
-    fn broadcast(&self, _source: PeerName) -> Vec<PeerName> {
-        self.0.clone()
+    fn broadcast(&self, source: PeerName) -> Vec<PeerName> {
+        let back = self.next_hops.iter().find(|(to, _)| *to == source).map(|(_, hop)| *hop);
+        let neighbours = self.next_hops.iter().filter(|(to, hop)| to == hop).map(|(to, _)| *to);
+        neighbours.filter(|neighbour| Some(*neighbour) != back).collect()
     }
 
     fn knows(&self, name: PeerName) -> bool {
-        [peer(0xa1), peer(0xa2)].contains(&name)
+        name == self.own || self.next_hops.iter().any(|(to, _)| *to == name)
     }
 }
 
@@ -162,12 +167,19 @@ impl Router {
 
     /// Passes frames to the links of these neighbours.
     pub fn publish(&self, links: &[(PeerName, &dyn Link)]) {
-        let names = links.iter().map(|(name, _)| *name).collect();
+        self.publish_with(links, &[]);
+    }
+
+    /// The same in a mesh where others are reached through neighbours.
+    fn publish_with(&self, links: &[(PeerName, &dyn Link)], beyond: &[(PeerName, PeerName)]) {
+        let neighbours = links.iter().map(|(name, _)| (*name, *name));
+        let next_hops = neighbours.chain(beyond.iter().copied()).collect();
+        let mesh = Arc::new(Mesh { own: self.name, next_hops });
         let links = links
             .iter()
             .map(|(name, link)| NeighbourLinks { name: *name, forwarders: vec![link.forwarder()] })
             .collect();
-        self.switch.publish(ForwardingTable::new(self.name, Arc::new(Mesh(names)), links));
+        self.switch.publish(ForwardingTable::new(self.name, mesh, links));
     }
 
     pub fn now(&self) -> weave_core::time::Instant {
@@ -191,40 +203,29 @@ impl Router {
     }
 }
 
-/// Two neighbours. The first one dialled.
-pub struct Pair {
-    pub routers: [Router; 2],
+/// Both halves of the link between two routers, and the mesh connection between them. The first one
+/// dialled.
+pub struct Wire {
     pub links: [Box<dyn Link>; 2],
     pub established: [bool; 2],
     pub failed: [Option<String>; 2],
-    woken: Receiver<()>,
     /// Messages of these numbers are lost.
     pub lost_messages: Vec<u8>,
 }
 
-impl Pair {
-    /// Two routers with a link each, in the legacy format; `via` is what the first takes for the
-    /// address of the second, if not its own.
-    pub fn new(key: Option<&SessionKey>, via: Option<SocketAddr>) -> Self {
-        Self::with([Abilities::Legacy, Abilities::Legacy], key, via)
-    }
-
-    /// The same of routers that can do more.
-    pub fn with(
-        abilities: [Abilities; 2],
+impl Wire {
+    /// A link that is not confirmed yet; `via` is what the first router takes for the address of
+    /// the second, if not its own. News are told to `wake`.
+    pub fn new(
+        mut routers: [&mut Router; 2],
         key: Option<&SessionKey>,
         via: Option<SocketAddr>,
+        wake: &Sender<()>,
     ) -> Self {
-        let origin = Instant::now();
-        let mut numbers = 0xa1..;
-        let mut routers =
-            abilities.map(|it| Router::new(numbers.next().unwrap_or_default(), it, origin));
-        let features = [0, 1].map(|index: usize| routers[index].sleeve.features());
-        let (wake, woken) = channel();
-        let addresses = [0, 1].map(|index: usize| routers[index].sleeve.local_address());
-        let names = [0, 1].map(|index: usize| routers[index].name);
-        let mut index = 0;
-        let links = routers.each_mut().map(|router| {
+        let features = routers.each_ref().map(|router| router.sleeve.features());
+        let addresses = routers.each_ref().map(|router| router.sleeve.local_address());
+        let names = routers.each_ref().map(|router| router.name);
+        let links = [0, 1].map(|index: usize| {
             let wake = wake.clone();
             let other = 1 - index;
             let params = LinkParams {
@@ -241,21 +242,100 @@ impl Pair {
                 remote_features: features[other].clone(),
                 waker: Waker::new(move || wake.send(()).unwrap_or(())),
             };
-            let now = router.now();
-            index += 1;
-            router.sleeve.prepare(now, params).unwrap()
+            let now = routers[index].now();
+            routers[index].sleeve.prepare(now, params).unwrap()
         });
+        Self { links, established: [false; 2], failed: [None, None], lost_messages: Vec::new() }
+    }
+
+    pub fn confirm(&mut self, now: weave_core::time::Instant) {
+        // The accepting side first: a heartbeat that comes before is dropped.
+        self.links.iter_mut().rev().for_each(|link| link.confirm(now));
+    }
+
+    /// Whether the link is up, and its tests are over.
+    pub fn is_settled(&self) -> bool {
+        self.established == [true; 2]
+            && (self.lost_messages.contains(&2)
+                || self.links.iter().all(|link| {
+                    link.status().attributes.contains(&("fragmentation", "outer".to_owned()))
+                }))
+    }
+
+    pub fn poll_timeout(&self) -> Option<weave_core::time::Instant> {
+        self.links.iter().filter_map(|link| link.poll_timeout()).min()
+    }
+
+    pub fn handle_timeout(&mut self, now: weave_core::time::Instant) {
+        for link in &mut self.links {
+            if link.poll_timeout().is_some_and(|at| at <= now) {
+                link.handle_timeout(now);
+            }
+        }
+    }
+
+    /// Carries messages until there are none.
+    pub fn exchange(&mut self, now: weave_core::time::Instant) {
+        let mut busy = true;
+        while std::mem::take(&mut busy) {
+            for index in [0, 1] {
+                while let Some(event) = self.links[index].poll_event() {
+                    busy = true;
+                    match event {
+                        LinkEvent::Control { message, data } => {
+                            if !self.lost_messages.contains(&message) {
+                                self.links[1 - index].handle_control(now, message, &data);
+                            }
+                        }
+                        LinkEvent::Established => self.established[index] = true,
+                        LinkEvent::Failed(reason) => self.failed[index] = Some(reason),
+                        LinkEvent::Healthy(_) => panic!("the sleeve never says that"),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Routers, and the wires between them.
+pub struct Net<const ROUTERS: usize, const WIRES: usize> {
+    pub routers: [Router; ROUTERS],
+    pub wires: [Wire; WIRES],
+    woken: Receiver<()>,
+}
+
+/// Two neighbours.
+pub type Pair = Net<2, 1>;
+
+/// The one in the middle relays.
+pub type Line = Net<3, 2>;
+
+fn routers<const N: usize>(abilities: [Abilities; N]) -> [Router; N] {
+    let origin = Instant::now();
+    let mut numbers = 0xa1..;
+    abilities.map(|it| Router::new(numbers.next().unwrap_or_default(), it, origin))
+}
+
+impl Pair {
+    /// Two routers with a link each, in the legacy format; `via` is what the first takes for the
+    /// address of the second, if not its own.
+    pub fn new(key: Option<&SessionKey>, via: Option<SocketAddr>) -> Self {
+        Self::with([Abilities::Legacy, Abilities::Legacy], key, via)
+    }
+
+    /// The same of routers that can do more.
+    pub fn with(
+        abilities: [Abilities; 2],
+        key: Option<&SessionKey>,
+        via: Option<SocketAddr>,
+    ) -> Self {
+        let mut routers = routers(abilities);
+        let (wake, woken) = channel();
+        let wire = Wire::new(routers.each_mut(), key, via, &wake);
         for index in [0, 1] {
-            routers[index].publish(&[(names[1 - index], &*links[index])]);
+            routers[index].publish(&[(routers[1 - index].name, &*wire.links[index])]);
         }
-        Self {
-            routers,
-            links,
-            established: [false; 2],
-            failed: [None, None],
-            woken,
-            lost_messages: Vec::new(),
-        }
+        Self { routers, wires: [wire], woken }
     }
 
     /// Two routers whose link is up, in the legacy format.
@@ -271,72 +351,57 @@ impl Pair {
         pair.start();
         pair
     }
+}
 
-    /// Starts everything, and waits for the link.
+impl Line {
+    /// Three routers whose links are up.
+    pub fn established(abilities: [Abilities; 3], key: Option<&SessionKey>) -> Self {
+        let mut routers = routers(abilities);
+        let (wake, woken) = channel();
+        let [a, b, c] = &mut routers;
+        let wires = [Wire::new([a, b], key, None, &wake), Wire::new([b, c], key, None, &wake)];
+        let [left, right] = wires.each_ref().map(|wire| wire.links.each_ref().map(|link| &**link));
+        let (first, middle, last) = (a.name, b.name, c.name);
+        a.publish_with(&[(middle, left[0])], &[(last, middle)]);
+        b.publish(&[(first, left[1]), (last, right[0])]);
+        c.publish_with(&[(middle, right[1])], &[(first, middle)]);
+        let mut line = Self { routers, wires, woken };
+        line.start();
+        line
+    }
+}
+
+impl<const ROUTERS: usize, const WIRES: usize> Net<ROUTERS, WIRES> {
+    /// Starts everything, and waits for the links.
     pub fn start(&mut self) {
         self.routers.iter_mut().for_each(|router| router.start(|port| port));
         self.confirm();
     }
 
-    /// Confirms both links, and waits until they are established and the tests are over.
+    /// Confirms all links, and waits until they are established and the tests are over.
     pub fn confirm(&mut self) {
-        // The accepting side first: a heartbeat that comes before is dropped.
-        for (router, link) in self.routers.iter().zip(&mut self.links).rev() {
-            link.confirm(router.now());
-        }
-        let settled = |pair: &Self| {
-            pair.established == [true; 2]
-                && (pair.lost_messages.contains(&2)
-                    || pair.links.iter().all(|link| {
-                        link.status().attributes.contains(&("fragmentation", "outer".to_owned()))
-                    }))
-        };
-        assert!(self.run_until(settled), "the link did not come up");
+        let now = self.routers[0].now();
+        self.wires.iter_mut().for_each(|wire| wire.confirm(now));
+        assert!(self.run_until(|net| net.wires.iter().all(Wire::is_settled)), "a link is not up");
     }
 
     /// Carries messages and runs timers until something is so; `false` if it never is.
     pub fn run_until(&mut self, done: impl Fn(&Self) -> bool) -> bool {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            self.exchange();
+            let now = self.routers[0].now();
+            self.wires.iter_mut().for_each(|wire| wire.exchange(now));
             if done(self) {
                 return true;
             }
-            let now = self.routers[0].now();
-            let next = self.links.iter().filter_map(|link| link.poll_timeout()).min();
+            let next = self.wires.iter().filter_map(Wire::poll_timeout).min();
             let wait = next.map_or(PATIENCE, |at| at.saturating_since(now));
             // Either something happened, or the time has come.
             let _ = self.woken.recv_timeout(wait.min(Duration::from_millis(20)));
-            for (router, link) in self.routers.iter().zip(&mut self.links) {
-                let now = router.now();
-                if link.poll_timeout().is_some_and(|at| at <= now) {
-                    link.handle_timeout(now);
-                }
-            }
+            let now = self.routers[0].now();
+            self.wires.iter_mut().for_each(|wire| wire.handle_timeout(now));
             if Instant::now() > deadline {
                 return false;
-            }
-        }
-    }
-
-    fn exchange(&mut self) {
-        let mut busy = true;
-        while std::mem::take(&mut busy) {
-            for index in [0, 1] {
-                while let Some(event) = self.links[index].poll_event() {
-                    busy = true;
-                    match event {
-                        LinkEvent::Control { message, data } => {
-                            if !self.lost_messages.contains(&message) {
-                                let now = self.routers[1 - index].now();
-                                self.links[1 - index].handle_control(now, message, &data);
-                            }
-                        }
-                        LinkEvent::Established => self.established[index] = true,
-                        LinkEvent::Failed(reason) => self.failed[index] = Some(reason),
-                        LinkEvent::Healthy(_) => panic!("the sleeve never says that"),
-                    }
-                }
             }
         }
     }
