@@ -70,6 +70,8 @@ pub struct Mesh {
     routes: Arc<Routes>,
     /// Records besides the own one that are to be told with it.
     unannounced: BTreeSet<PeerName>,
+    /// The peers that gossip could get to when it was last told.
+    reached: BTreeSet<PeerName>,
     maker: Maker,
     channels: BTreeMap<Arc<str>, Box<dyn Channel>>,
     /// How many of the channels only relay.
@@ -115,6 +117,7 @@ impl Mesh {
             peers,
             routes: Arc::new(Routes::alone(config.name)),
             unannounced: BTreeSet::new(),
+            reached: BTreeSet::new(),
             maker: Maker::new(config.name, config.port, config.connection_limit),
             channels: BTreeMap::new(),
             surrogates: 0,

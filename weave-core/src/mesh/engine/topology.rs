@@ -1,7 +1,7 @@
 //! What is known of the mesh, and what follows from its changes (spec mesh.md, sections 10 to
 //! 14 and 17).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::sync::Announced;
@@ -54,9 +54,20 @@ impl Mesh {
         self.deadlines.announce_soon(self.now);
     }
 
+    /// Tells of the own record, and with it of all that can be reached since the last time.
+    ///
+    /// Their records went out when they came, but from whom had no link to them yet they are gone
+    /// again: they were collected, and the original asks nobody for them.
     pub(super) fn announce_changes(&mut self) {
+        if self.deadlines.routes.is_some() {
+            self.calculate_routes();
+        }
+        let reachable: BTreeSet<PeerName> =
+            self.routes.unicast_all_table().map(|(name, _)| name).collect();
         let mut names = std::mem::take(&mut self.unannounced);
         names.insert(self.config.name);
+        names.extend(reachable.difference(&self.reached));
+        self.reached = reachable;
         self.announced = Announced::new(&self.peers);
         let content = Pending::Records(Arc::new(names));
         self.spread(TOPOLOGY.into(), Way::Neighbours { except: None }, content);

@@ -100,6 +100,41 @@ fn what_is_new_is_passed_on_but_not_to_where_it_came_from() {
 }
 
 #[test]
+fn what_is_behind_a_new_neighbour_is_told_once_more_with_the_link_to_it() {
+    let mut bench = Bench::new();
+    let mut near = bench.meet(legacy_features(2));
+    bench.pass(5 * SECOND);
+    let mut gate = bench.meet(legacy_features(3));
+    for (number, neighbours) in [(3, &[1, 4][..]), (4, &[3, 5]), (5, &[4])] {
+        let news = gossip("topology", 3, &record(number, neighbours));
+        bench.say(&mut gate, &Message::Gossip(&news));
+    }
+    bench.pass(SECOND / 2);
+    bench.heard(&mut near);
+    // Until the link is announced a second after it was made, `near` knows no way to any of them.
+    bench.pass(SECOND);
+    let told = |bench: &mut Bench, near: &mut Remote| -> Vec<u64> {
+        let mut peers = Peers::new(name(9), String::new(), Uid(9), ShortId::new(9).unwrap());
+        for message in bench.heard(near) {
+            let gossip = Gossip::decode(&message[1..]).unwrap();
+            let _ = peers.apply_update(gossip.data, &mut Random::new([1; 32])).unwrap();
+        }
+        let records = peers.iter().filter(|peer| peer.version > 0);
+        records.map(|peer| peer.name.to_u64()).collect()
+    };
+    assert_eq!(told(&mut bench, &mut near), [1, 3, 4, 5]);
+    // From then on they are news to nobody.
+    let news = gossip("topology", 3, &record(3, &[1, 4, 6]));
+    bench.say(&mut gate, &Message::Gossip(&news));
+    bench.meet(legacy_features(7));
+    bench.pass(SECOND / 2);
+    bench.heard(&mut near);
+    bench.pass(SECOND);
+    let told = told(&mut bench, &mut near);
+    assert!(told.contains(&1) && !told.contains(&4) && !told.contains(&5), "{told:?}");
+}
+
+#[test]
 fn our_own_record_from_before_a_restart_is_outlived() {
     let mut bench = Bench::new();
     let mut remote = bench.meet(legacy_features(2));
