@@ -14,8 +14,12 @@ use crate::time::Instant;
 const ROUTES_DEFERRAL: Duration = Duration::from_millis(100);
 /// From the first change of the own record to its announcement (spec mesh.md, section 12.5).
 const ANNOUNCEMENT_DEFERRAL: Duration = Duration::from_secs(1);
-/// From an update of the topology to the collection of what is out of reach (12.4).
-const COLLECTION_DEFERRAL: Duration = Duration::from_secs(1);
+/// From the latest update of the topology to the collection of what is out of reach (12.4). The
+/// original waits for one second from the first one, which is also how long the link that leads
+/// there takes to be announced: too often it comes just after.
+const COLLECTION_DEFERRAL: Duration = Duration::from_secs(2);
+/// From the first update to the collection, if there is no end of them.
+const MAX_COLLECTION_DEFERRAL: Duration = Duration::from_secs(10);
 /// Between two looks at the targets that the topology or connections bring about. While a mesh
 /// forms there are hundreds of reasons a second, and each look goes through all peers.
 const CHECK_INTERVAL: Duration = Duration::from_millis(200);
@@ -27,6 +31,7 @@ pub(super) struct Deadlines {
     pub(super) routes: Option<Instant>,
     pub(super) announcement: Option<Instant>,
     pub(super) collection: Option<Instant>,
+    collection_limit: Instant,
     pub(super) gaps: Option<Instant>,
     pub(super) comparison: Option<Instant>,
     gossip: Instant,
@@ -41,6 +46,7 @@ impl Deadlines {
             routes: None,
             announcement: None,
             collection: None,
+            collection_limit: gossip,
             gaps: None,
             comparison: None,
             gossip,
@@ -58,7 +64,10 @@ impl Deadlines {
     }
 
     pub(super) fn collect_soon(&mut self, now: Instant) {
-        self.collection.get_or_insert(now + COLLECTION_DEFERRAL);
+        if self.collection.is_none() {
+            self.collection_limit = now + MAX_COLLECTION_DEFERRAL;
+        }
+        self.collection = Some((now + COLLECTION_DEFERRAL).min(self.collection_limit));
     }
 
     /// The user is waiting.

@@ -135,6 +135,29 @@ fn what_is_behind_a_new_neighbour_is_told_once_more_with_the_link_to_it() {
 }
 
 #[test]
+fn a_record_that_comes_before_the_link_to_it_is_kept_until_that_is_announced() {
+    let mut bench = Bench::new();
+    let mut gate = bench.meet(legacy_features(2));
+    bench.pass(5 * SECOND);
+    for news in [record(4, &[3]), record(3, &[4])] {
+        bench.say(&mut gate, &Message::Gossip(&gossip("topology", 2, &news)));
+        bench.pass(SECOND * 3 / 2);
+    }
+    bench.say(&mut gate, &Message::Gossip(&gossip("topology", 2, &record(2, &[1, 3]))));
+    bench.pass(5 * SECOND);
+    assert_eq!(bench.mesh.peers().get(name(4)).map(|peer| peer.version), Some(1));
+    // What no link leads to is not kept by an endless stream of other news.
+    bench.say(&mut gate, &Message::Gossip(&gossip("topology", 2, &record(8, &[9]))));
+    for more in 1..=10 {
+        let neighbours: Vec<u64> = (10..=10 + more).chain([1, 3]).collect();
+        let news = record(2, &neighbours);
+        bench.say(&mut gate, &Message::Gossip(&gossip("topology", 2, &news)));
+        bench.pass(SECOND);
+    }
+    assert!(bench.mesh.peers().get(name(8)).is_none());
+}
+
+#[test]
 fn our_own_record_from_before_a_restart_is_outlived() {
     let mut bench = Bench::new();
     let mut remote = bench.meet(legacy_features(2));
