@@ -60,19 +60,22 @@ pub(crate) fn targets(report: &Report) -> String {
     report.router.targets.iter().map(|target| format!("{target}\n")).collect()
 }
 
-/// `/status/connections`. The original left no room between the attributes.
+/// `/status/connections`. The original left no room between the attributes; the MTU is the last
+/// one as it was there, where scripts look for it.
 pub(crate) fn connections(report: &Report) -> String {
     let mut text = String::new();
     for connection in &report.router.connections {
         let arrow = arrow(connection.outbound);
         let (address, state, info) = (&connection.address, &connection.state, &connection.info);
-        let attributes: Vec<_> = connection
+        let (mtu, others): (Vec<_>, Vec<_>) = connection
             .attrs
             .iter()
             .flatten()
             .filter(|(key, _)| *key != "name")
-            .map(|(key, value)| format!("{key}={}", bare(value)))
-            .collect();
+            .partition(|(key, _)| *key == "mtu");
+        let attributes = others.iter().chain(&mtu);
+        let attributes: Vec<_> =
+            attributes.map(|(key, value)| format!("{key}={}", bare(value))).collect();
         let attributes = attributes.join(" ");
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{arrow} {address:<21} {state:<11} {info} {attributes}");
@@ -174,6 +177,17 @@ mod tests {
             let mended = expected("connections").replace("truemtu", "true mtu");
             assert_eq!(connections(&report), mended, "{name}");
         }
+    }
+
+    #[test]
+    fn the_mtu_of_a_connection_ends_its_line() {
+        let attrs = serde_json::json!({"cipher": "c", "mtu": 1410, "name": "sleeve", "rtt": "1ms"});
+        let connection = serde_json::json!({"Address": "a", "Attrs": attrs, "Info": "sleeve b(b)",
+            "Outbound": true, "State": "established"});
+        let (mut report, _) = cases().swap_remove(0);
+        report.router.connections = vec![serde_json::from_value(connection).unwrap()];
+        let line = connections(&report);
+        assert!(line.ends_with(" sleeve b(b) cipher=c rtt=1ms mtu=1410\n"), "{line}");
     }
 
     #[test]
