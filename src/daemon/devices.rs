@@ -16,19 +16,21 @@ use weave_host::{
     BridgeClaim, BridgeConfig, Condition, Origin, PortNames, automatic_mtu, condition, join,
     prepare_bridge, prepare_capture_pair, remove_bridge, remove_capture_pair,
 };
-use weave_sleeve::port::{PacketPort, PcapWriter, Port, PortCounters, RecordedPort, TapPort};
-use weave_sleeve::{Clock, DataThread, ReceiverCounters, Sleeve};
+use weave_sleeve::port::{
+    Capture, PacketPort, PcapWriter, Port, PortCounters, RecordedPort, TapPort,
+};
+use weave_sleeve::{Clock, DataThread, Lost, ReceiverCounters, Sleeve};
 
-use super::settings::{Capture, Settings};
+use super::settings::{Capture as How, Settings};
 
 /// The data plane of a router. Dropping it stops the threads; the bridge stays if the router was
 /// ready once.
 pub(super) struct Devices {
     // Threads end before the devices go that they use.
     threads: Vec<DataThread>,
-    losses: mpsc::Receiver<Loss>,
+    losses: mpsc::Receiver<Lost>,
     /// Also keeps the channel open while no thread runs.
-    tell: mpsc::Sender<Loss>,
+    tell: mpsc::Sender<Lost>,
     switch: Arc<Switch>,
     sleeve: Sleeve,
     clock: Clock,
@@ -41,19 +43,10 @@ pub(super) struct Devices {
     _claim: Option<BridgeClaim>,
 }
 
-/// What a thread lost, and ended for.
-#[derive(Debug)]
-pub(super) enum Loss {
-    /// The device on the bridge; another one can be made.
-    Port(io::Error),
-    /// The UDP socket, without which there is no router.
-    Socket(io::Error),
-}
-
 /// A bridge with our port on it.
 struct Plugged {
     bridge: BridgeConfig,
-    how: Capture,
+    how: How,
     /// Of the packet socket, in bytes.
     buffer: usize,
     /// The device that is plugged in.
@@ -134,9 +127,9 @@ impl Devices {
             made: Some(Vec::new()),
             _claim: None,
         };
-        if settings.capture == Capture::None {
+        if settings.capture == How::None {
             "no overlay bridge".clone_into(&mut devices.report.lock());
-            devices.threads = vec![devices.receiving(Box::new(Nowhere))?];
+            devices.start_without_port()?;
             return Ok(devices);
         }
         devices.recorder = settings.capture_file.as_deref().map(record_to).transpose()?;
@@ -177,11 +170,11 @@ impl Devices {
     /// What a thread ended for.
     pub(super) async fn lost(&mut self) -> io::Result<()> {
         match (self.losses.recv().await, &mut self.plugged) {
-            (Some(Loss::Port(error)), Some(plugged)) => {
+            (Some(Lost::Port(error)), Some(plugged)) => {
                 plugged.lost = Some(error.to_string());
                 Ok(())
             }
-            (Some(Loss::Port(error) | Loss::Socket(error)), _) => Err(error),
+            (Some(Lost::Port(error) | Lost::Thread(error)), _) => Err(error),
             // There is a sender as long as there is a receiver.
             (None, _) => Ok(()),
         }
@@ -221,7 +214,7 @@ impl Devices {
             Err(error) => {
                 *self.report.lock() = format!("{before} was lost ({error:#})");
                 // Others can go on speaking through this router.
-                self.threads = vec![self.receiving(Box::new(Nowhere))?];
+                self.start_without_port()?;
                 Err(error)
             }
         }
@@ -231,9 +224,9 @@ impl Devices {
     fn open(&mut self, plugged: &mut Plugged) -> Result<Box<dyn Port>> {
         let counters = self.report.counters.clone().unwrap_or_default();
         let bridge = &plugged.bridge.name;
-        let opened = match how(plugged.how) {
-            How::Tap => open_tap(bridge, counters)?,
-            How::Pair => {
+        let opened = match kind(plugged.how) {
+            Kind::Tap => open_tap(bridge, self.sleeve.threads(), counters)?,
+            Kind::Pair => {
                 let (opened, origin) = open_pair(bridge, plugged.buffer, counters)?;
                 self.note(origin, Made::CapturePair, bridge);
                 opened
@@ -250,35 +243,46 @@ impl Devices {
 
     /// Starts the threads that use this port.
     fn start(&mut self, mut port: Box<dyn Port>) -> Result<()> {
-        let open = || format!("cannot open {}", self.report.interface());
-        let receiving = self.receiving(port.injector().with_context(open)?)?;
-        let tell = self.tell.clone();
-        let capturing = DataThread::capturing(
-            self.worker()?,
-            port.capture().with_context(open)?,
-            port.injector().with_context(open)?,
-            self.clock.clone(),
-            // The channel has room for one loss of each thread.
-            move |error| drop(tell.try_send(Loss::Port(error))),
-        );
-        self.threads = vec![receiving, capturing.context("cannot start a data thread")?];
+        let interface = self.report.interface();
+        let open = || format!("cannot open {interface}");
+        let queues = port.queues();
+        self.serve(|thread| {
+            let capture =
+                (thread < queues).then(|| port.capture()).transpose().with_context(open)?;
+            Ok((capture, port.injector().with_context(open)?))
+        })
+    }
+
+    /// Starts the threads of a router that only passes frames on.
+    fn start_without_port(&mut self) -> Result<()> {
+        self.serve(|_| Ok((None, Box::new(Nowhere))))
+    }
+
+    /// Starts a thread for each socket of the sleeve, with what `sides` makes for it.
+    fn serve(
+        &mut self,
+        mut sides: impl FnMut(usize) -> Result<(Option<Box<dyn Capture>>, Box<dyn Inject + Send>)>,
+    ) -> Result<()> {
+        let mut threads = Vec::new();
+        for (thread, receiver) in self.sleeve.receivers().into_iter().enumerate() {
+            let (capture, injector) = sides(thread)?;
+            let tell = self.tell.clone();
+            let start = || {
+                DataThread::serving(
+                    Worker::new(Arc::clone(&self.switch))?,
+                    capture,
+                    receiver,
+                    injector,
+                    self.clock.clone(),
+                    // There is room for one loss, and one is enough to start all of them anew.
+                    move |lost| drop(tell.try_send(lost)),
+                )
+                .map_err(anyhow::Error::from)
+            };
+            threads.push(start().context("cannot start a data thread")?);
+        }
+        self.threads = threads;
         Ok(())
-    }
-
-    fn receiving(&self, injector: Box<dyn Inject + Send>) -> Result<DataThread> {
-        let tell = self.tell.clone();
-        DataThread::receiving(
-            self.worker()?,
-            self.sleeve.receiver(),
-            injector,
-            self.clock.clone(),
-            move |error| drop(tell.try_send(Loss::Socket(error))),
-        )
-        .context("cannot start a data thread")
-    }
-
-    fn worker(&self) -> Result<Worker> {
-        Worker::new(Arc::clone(&self.switch)).context("cannot start a data thread")
     }
 }
 
@@ -321,29 +325,29 @@ struct Opened {
 }
 
 /// One of the two kinds of ports.
-enum How {
+enum Kind {
     Tap,
     Pair,
 }
 
 /// What was asked for; automatically a TAP where there is one.
-fn how(capture: Capture) -> How {
-    match capture {
-        Capture::Tap => How::Tap,
-        Capture::Pcap => How::Pair,
-        Capture::Auto | Capture::None if Path::new("/dev/net/tun").exists() => How::Tap,
-        Capture::Auto | Capture::None => {
+fn kind(how: How) -> Kind {
+    match how {
+        How::Tap => Kind::Tap,
+        How::Pcap => Kind::Pair,
+        How::Auto | How::None if Path::new("/dev/net/tun").exists() => Kind::Tap,
+        How::Auto | How::None => {
             tracing::warn!(
                 "this kernel has no TUN driver (tun): using a veth pair, which is slower"
             );
-            How::Pair
+            Kind::Pair
         }
     }
 }
 
-fn open_tap(bridge: &str, counters: Arc<PortCounters>) -> Result<Opened> {
+fn open_tap(bridge: &str, queues: usize, counters: Arc<PortCounters>) -> Result<Opened> {
     let PortNames { tap, .. } = PortNames::of(bridge);
-    let port = TapPort::open(&tap).map_err(|error| {
+    let port = TapPort::open(&tap, queues).map_err(|error| {
         let advice = match error.raw_os_error() {
             Some(libc::EBUSY) => "another program uses it",
             Some(libc::EINVAL) => "another kind of interface has that name",

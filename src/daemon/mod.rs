@@ -76,8 +76,9 @@ async fn serve(settings: Settings, readiness: Readiness) -> Result<()> {
     let clock = Clock::start();
     let data_clock = weave_sleeve::Clock::new(move || clock.now());
     let listen = SocketAddr::new(settings.host, settings.port);
-    let sleeve = Sleeve::bind(listen, settings.abilities.clone(), data_clock.clone())
-        .with_context(|| format!("cannot listen on UDP {listen}"))?;
+    let sleeve =
+        Sleeve::bind(listen, data_threads(), settings.abilities.clone(), data_clock.clone())
+            .with_context(|| format!("cannot listen on UDP {listen}"))?;
 
     let switch = Arc::new(Switch::new(name, random()?));
     let mut devices = tokio::task::block_in_place(|| {
@@ -145,6 +146,14 @@ async fn serve(settings: Settings, readiness: Readiness) -> Result<()> {
     }
     tracing::info!("stopped");
     result
+}
+
+/// Data threads of a router. More than that many processors are better left to containers: one of
+/// them moves several gigabits a second.
+const MAX_DATA_THREADS: usize = 4;
+
+fn data_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |count| count.get().min(MAX_DATA_THREADS))
 }
 
 /// The name given, else the one of before, else what the machine says. It is kept, so that it

@@ -125,7 +125,7 @@ mod tests {
     fn every_counter_of_a_link_is_described() {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let clock = Clock::new(|| Instant::ORIGIN);
-        let mut sleeve = Sleeve::bind(address, Abilities::default(), clock).unwrap();
+        let mut sleeve = Sleeve::bind(address, 1, Abilities::default(), clock).unwrap();
         let params = LinkParams {
             connection: ConnectionId(1),
             own: "7a:9f:eb:b6:0c:6e".parse().unwrap(),

@@ -87,7 +87,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [own, other] = names;
 
     let (sender, news) = channel();
-    let mut sleeve = Sleeve::bind(local, Abilities::default(), clock.clone())?;
+    let mut sleeve = Sleeve::bind(local, 1, Abilities::default(), clock.clone())?;
     let wake = sender.clone();
     let mut link = sleeve.prepare(
         clock.now(),
@@ -112,27 +112,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     switch.publish(ForwardingTable::new(own, Arc::new(Ends { own, other }), links));
     let mut port: Box<dyn Port> = match device.strip_prefix("packet:") {
         Some(name) => Box::new(PacketPort::open(name, 8 << 20)?),
-        None => Box::new(TapPort::open(device)?),
+        None => Box::new(TapPort::open(device, 1)?),
     };
-    let gone = |sender: std::sync::mpsc::Sender<News>| {
-        move |error: io::Error| sender.send(News::End(error.to_string())).unwrap_or(())
-    };
-    let _threads = [
-        DataThread::capturing(
-            Worker::new(switch.clone())?,
-            port.capture()?,
-            port.injector()?,
-            clock.clone(),
-            gone(sender.clone()),
-        )?,
-        DataThread::receiving(
-            Worker::new(switch)?,
-            sleeve.receiver(),
-            port.injector()?,
-            clock.clone(),
-            gone(sender.clone()),
-        )?,
-    ];
+    let tell = sender.clone();
+    let _thread = DataThread::serving(
+        Worker::new(switch)?,
+        Some(port.capture()?),
+        sleeve.receivers().remove(0),
+        port.injector()?,
+        clock.clone(),
+        move |lost| tell.send(News::End(lost.to_string())).unwrap_or(()),
+    )?;
 
     let mut reader = stream.try_clone()?;
     thread::spawn(move || {

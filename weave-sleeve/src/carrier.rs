@@ -600,7 +600,7 @@ mod tests {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let neighbour = UdpSocket::bind(any).unwrap();
         neighbour.set_nonblocking(true).unwrap();
-        let sockets = Arc::new(UdpSockets::bind(any).unwrap());
+        let sockets = Arc::new(UdpSockets::bind(any, 1).unwrap());
         let params = LinkParams {
             connection: ConnectionId(1),
             own: PeerName::from_u64(0xa1).unwrap(),

@@ -4,8 +4,8 @@
 //! clear. It speaks the protocol of Weave Net 2.x.
 //!
 //! ```text
-//!   bridge ── Port ── DataThread::capturing ──▶ Switch ──▶ links ──▶ UDP
-//!   bridge ── Port ◀── Switch ◀── DataThread::receiving ◀── Receiver ◀── UDP
+//!   bridge ── Port ── DataThread::serving ──▶ Switch ──▶ links ──▶ UDP
+//!   bridge ── Port ◀── Switch ◀── DataThread::serving ◀── Receiver ◀── UDP
 //! ```
 //!
 //! * [`Sleeve`] is the transport: an [`Overlay`](weave_core::switch::Overlay) of the router.
@@ -37,5 +37,5 @@ mod udp;
 
 pub use clock::Clock;
 pub use overlay::Sleeve;
-pub use pump::DataThread;
+pub use pump::{DataThread, Lost};
 pub use receiver::{Receiver, ReceiverCounters};

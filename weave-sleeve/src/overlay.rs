@@ -31,13 +31,18 @@ pub struct Sleeve {
 }
 
 impl Sleeve {
-    /// Binds the UDP port of the router. What it can do beyond Weave Net 2.x is used with
-    /// neighbours that can do it too.
+    /// Binds the UDP port of the router for as many data threads. What it can do beyond Weave Net
+    /// 2.x is used with neighbours that can do it too.
     ///
     /// # Errors
     /// Somebody else has it, or it is an IPv6 address.
-    pub fn bind(address: SocketAddr, abilities: Abilities, clock: Clock) -> io::Result<Self> {
-        let sockets = Arc::new(UdpSockets::bind(address)?);
+    pub fn bind(
+        address: SocketAddr,
+        threads: usize,
+        abilities: Abilities,
+        clock: Clock,
+    ) -> io::Result<Self> {
+        let sockets = Arc::new(UdpSockets::bind(address, threads)?);
         let (registry, strangers) = (Arc::default(), Arc::default());
         Ok(Self { sockets, registry, strangers, clock, abilities })
     }
@@ -47,14 +52,24 @@ impl Sleeve {
         self.sockets.address()
     }
 
-    /// Takes in the datagrams of all links. There should be one, used by one thread.
-    pub fn receiver(&self) -> Receiver {
-        Receiver::new(
-            self.sockets.clone(),
-            self.registry.clone(),
-            self.strangers.clone(),
-            self.clock.clone(),
-        )
+    /// How many data threads it receives for.
+    pub fn threads(&self) -> usize {
+        self.sockets.threads()
+    }
+
+    /// Take in the datagrams of all links: one receiver for each data thread. There should be no
+    /// others at the same time.
+    pub fn receivers(&self) -> Vec<Receiver> {
+        let receiver = |thread| {
+            Receiver::new(
+                self.sockets.clone(),
+                thread,
+                self.registry.clone(),
+                self.strangers.clone(),
+                self.clock.clone(),
+            )
+        };
+        (0..self.sockets.threads()).map(receiver).collect()
     }
 
     /// What is counted for all links together.
@@ -162,7 +177,7 @@ mod tests {
 
     fn sleeve() -> Sleeve {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        Sleeve::bind(any, Abilities::default(), Clock::new(|| Instant::ORIGIN)).unwrap()
+        Sleeve::bind(any, 1, Abilities::default(), Clock::new(|| Instant::ORIGIN)).unwrap()
     }
 
     fn params(sleeve: &Sleeve, remote_address: SocketAddr) -> LinkParams {
@@ -191,7 +206,7 @@ mod tests {
             sleeve.prepare(Instant::ORIGIN, params).unwrap()
         };
         let (mut first, mut second, third) = (prepare(), prepare(), prepare());
-        let mut receiver = sleeve.receiver();
+        let mut receiver = sleeve.receivers().remove(0);
         let frame = [[0, 0, 0, 0, 0, 0xa2], [0, 0, 0, 0, 0, 0xa2], [0, 0, 0, 0, 0, 0xa1]];
         let datagram = [frame.as_flattened(), &[0, 14], &[5; 14]].concat();
         let mut receives = || {
@@ -235,6 +250,8 @@ mod tests {
         let params = params(&sleeve, "[::1]:6783".parse().unwrap());
         assert!(sleeve.prepare(Instant::ORIGIN, params).is_err());
         let any = "[::1]:0".parse().unwrap();
-        assert!(Sleeve::bind(any, Abilities::default(), Clock::new(|| Instant::ORIGIN)).is_err());
+        assert!(
+            Sleeve::bind(any, 1, Abilities::default(), Clock::new(|| Instant::ORIGIN)).is_err()
+        );
     }
 }

@@ -1,12 +1,17 @@
 //! The data threads.
 //!
 //! ```text
-//!   capturing:  port ──▶ switch ──▶ links
-//!   receiving:  UDP socket ──▶ links ──▶ switch ──▶ port, or links again
+//!   a queue of the port ──▶ switch ──▶ links
+//!   a UDP socket ──▶ links ──▶ switch ──▶ the queue of the port, or links again
 //! ```
 //!
-//! Each takes what is there in one system call, carries all of it out, and waits when there is
-//! nothing. After warm-up a frame costs no allocation.
+//! Each thread has a queue of the port and a socket of its own, and serves both. It takes what is
+//! there in one system call, carries all of it out, and waits when there is nothing. After warm-up
+//! a frame costs no allocation.
+//!
+//! Which thread serves a neighbour is decided by the name of the neighbour, and the kernel hands
+//! frames of a flow to the queue into which the other direction of the flow was written, so that
+//! a flow stays with one thread, and a busy neighbour delays only those it shares the thread with.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,12 +20,35 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 
-use weave_core::switch::{Inject, Worker};
+use weave_core::switch::{Frame, Inject, Worker};
 
 use crate::clock::Clock;
 use crate::port::{Capture, More};
 use crate::receiver::Receiver;
 use crate::sys::event::{Event, wait};
+
+/// Why a data thread ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Lost {
+    /// The device is gone; another one can be made.
+    #[error("{0}")]
+    Port(io::Error),
+    /// Nothing can be done about it.
+    #[error("{0}")]
+    Thread(io::Error),
+}
+
+/// Which sides have something to take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Ready {
+    port: bool,
+    socket: bool,
+}
+
+impl Ready {
+    const BOTH: Self = Self { port: true, socket: true };
+    const NEITHER: Self = Self { port: false, socket: false };
+}
 
 /// A thread that moves frames. Dropping it stops the thread and waits for its end.
 #[derive(Debug)]
@@ -36,49 +64,42 @@ struct Stop {
 }
 
 impl DataThread {
-    /// Captures frames and passes them to the switch. If the device goes away, the thread ends
-    /// and calls `gone` with the reason.
+    /// Takes in frames from both sides and passes them to the switch; `capture` is none if there
+    /// is no device. If the thread cannot go on, it ends and calls `gone` with the reason.
     ///
     /// # Errors
     /// The process has too many threads or open files.
-    pub fn capturing(
+    pub fn serving(
         mut worker: Worker,
-        mut capture: Box<dyn Capture>,
-        mut injector: Box<dyn Inject + Send>,
-        clock: Clock,
-        gone: impl FnOnce(io::Error) + Send + 'static,
-    ) -> io::Result<Self> {
-        Self::start("capture", gone, move |stop| {
-            let more = {
-                let mut pass = worker.pass(clock.now(), &mut *injector);
-                capture.capture(&mut |frame| pass.captured(frame))?
-            };
-            if more == More::No {
-                wait([capture.readiness(), stop])?;
-            }
-            Ok(())
-        })
-    }
-
-    /// Takes in datagrams and passes their frames to the switch. If the socket cannot be waited
-    /// for, the thread ends and calls `gone` with the reason.
-    ///
-    /// # Errors
-    /// The process has too many threads or open files.
-    pub fn receiving(
-        mut worker: Worker,
+        mut capture: Option<Box<dyn Capture>>,
         mut receiver: Receiver,
         mut injector: Box<dyn Inject + Send>,
         clock: Clock,
-        gone: impl FnOnce(io::Error) + Send + 'static,
+        gone: impl FnOnce(Lost) + Send + 'static,
     ) -> io::Result<Self> {
-        Self::start("receive", gone, move |stop| {
-            let more = {
+        let mut ready = Ready::BOTH;
+        Self::start("data", gone, move |stop| {
+            let mut more = Ready::NEITHER;
+            {
                 let mut pass = worker.pass(clock.now(), &mut *injector);
-                receiver.receive(|arrival, frame| pass.received(arrival, frame))
-            };
-            if more == More::No {
-                wait([receiver.readiness(), stop])?;
+                if let Some(capture) = &mut capture
+                    && ready.port
+                {
+                    let each = &mut |frame: Frame<'_>| pass.captured(frame);
+                    more.port = capture.capture(each).map_err(Lost::Port)? == More::Likely;
+                }
+                if ready.socket {
+                    let each = |arrival, frame: Frame<'_>| pass.received(arrival, frame);
+                    more.socket = receiver.receive(each) == More::Likely;
+                }
+            }
+            // One side that never runs dry must not keep the other one waiting.
+            ready = Ready::BOTH;
+            if more == Ready::NEITHER {
+                let port = capture.as_ref().map_or(stop, |capture| capture.readiness());
+                let [port, socket, _] =
+                    wait([port, receiver.readiness(), stop]).map_err(Lost::Thread)?;
+                ready = Ready { port, socket };
             }
             Ok(())
         })
@@ -88,8 +109,8 @@ impl DataThread {
     /// when the stop is asked for.
     fn start(
         name: &str,
-        gone: impl FnOnce(io::Error) + Send + 'static,
-        mut turn: impl FnMut(BorrowedFd<'_>) -> io::Result<()> + Send + 'static,
+        gone: impl FnOnce(Lost) + Send + 'static,
+        mut turn: impl FnMut(BorrowedFd<'_>) -> Result<(), Lost> + Send + 'static,
     ) -> io::Result<Self> {
         let stop = Arc::new(Stop { asked: AtomicBool::new(false), event: Event::new()? });
         let inner = stop.clone();
@@ -102,8 +123,9 @@ impl DataThread {
             };
             // Whatever went wrong, nothing that the closure holds is used again. A router whose
             // frames stopped without a word would be worse than one that ends.
-            let ended = catch_unwind(AssertUnwindSafe(&mut turns))
-                .unwrap_or_else(|_| Err(io::Error::other("a mistake in the program")));
+            let ended = catch_unwind(AssertUnwindSafe(&mut turns)).unwrap_or_else(|_| {
+                Err(Lost::Thread(io::Error::other("a mistake in the program")))
+            });
             if let Err(error) = ended {
                 gone(error);
             }
@@ -139,7 +161,7 @@ mod tests {
             |error| panic!("{error}"),
             move |stop| {
                 started.send(()).unwrap();
-                wait([stop, stop]).map(drop)
+                wait([stop, stop]).map(drop).map_err(Lost::Thread)
             },
         );
         wait_for_start.recv().unwrap();
@@ -151,10 +173,10 @@ mod tests {
     fn an_error_and_a_panic_are_told_once() {
         for panics in [false, true] {
             let (told, tell) = channel();
-            let gone = move |error: io::Error| told.send(error.to_string()).unwrap();
+            let gone = move |lost: Lost| told.send(lost.to_string()).unwrap();
             let thread = DataThread::start("test", gone, move |_| {
                 assert!(!panics, "a mistake, on purpose");
-                Err(io::ErrorKind::NotFound.into())
+                Err(Lost::Port(io::ErrorKind::NotFound.into()))
             });
             assert!(tell.recv().is_ok());
             assert!(tell.recv().is_err());

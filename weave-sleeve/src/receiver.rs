@@ -54,6 +54,8 @@ impl ReceiverCounters {
 #[derive(Debug)]
 pub struct Receiver {
     sockets: Arc<UdpSockets>,
+    /// Which of the sockets is its own.
+    thread: usize,
     registry: Arc<Registry>,
     strangers: Arc<ReceiverCounters>,
     clock: Clock,
@@ -65,6 +67,7 @@ pub struct Receiver {
 impl Receiver {
     pub(crate) fn new(
         sockets: Arc<UdpSockets>,
+        thread: usize,
         registry: Arc<Registry>,
         strangers: Arc<ReceiverCounters>,
         clock: Clock,
@@ -72,19 +75,19 @@ impl Receiver {
         let buffer = vec![0; SLOT * BATCH].into();
         let received = Box::new([Arrived::default(); BATCH]);
         let rejoiner = Rejoiner::new();
-        Self { sockets, registry, strangers, clock, buffer, received, rejoiner }
+        Self { sockets, thread, registry, strangers, clock, buffer, received, rejoiner }
     }
 
     /// Readable when [`Self::receive`] has something to do.
     pub fn readiness(&self) -> BorrowedFd<'_> {
-        self.sockets.readiness()
+        self.sockets.readiness(self.thread)
     }
 
     /// Hands over the frames of the datagrams at hand, up to a batch. Never waits. Special frames
     /// are dealt with here.
     pub fn receive(&mut self, mut each: impl FnMut(Arrival, Frame<'_>)) -> More {
-        let Self { sockets, registry, strangers, clock, buffer, received, rejoiner } = self;
-        let count = match sockets.receive(buffer, &mut received[..]) {
+        let Self { sockets, thread, registry, strangers, clock, buffer, received, rejoiner } = self;
+        let count = match sockets.receive(*thread, buffer, &mut received[..]) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return More::No,
             Err(error) => {

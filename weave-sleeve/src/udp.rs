@@ -4,12 +4,13 @@
 //! come from:
 //!
 //! ```text
-//!   main          receives everything; sends datagrams that may be fragmented
+//!   receiving     one for each data thread; the first sends datagrams that may be fragmented
 //!   unfragmented  sends datagrams with "don't fragment" set; never receives
 //! ```
 //!
-//! The kernel shares out what comes in among the sockets of a `SO_REUSEPORT` group by a program,
-//! and that program always says "the first". (Weave Net sends through a raw socket instead,
+//! The kernel shares out what comes in among the sockets of a `SO_REUSEPORT` group by a program.
+//! It goes by the name of the sender, so that the datagrams of a link stay in order and no thread
+//! waits for another. (Weave Net sends through a raw socket instead,
 //! which cannot use segmentation offload.)
 //!
 //! Datagrams of equal size are handed to the kernel as a train (`UDP_SEGMENT`), and those that
@@ -35,7 +36,7 @@ const BUFFER_SIZE: usize = 8 << 20;
 
 #[derive(Debug)]
 pub(crate) struct UdpSockets {
-    main: Socket,
+    receiving: Vec<Socket>,
     unfragmented: Socket,
     address: SocketAddr,
     /// Cleared when a device on the way out turns out not to take trains.
@@ -79,11 +80,11 @@ pub(crate) enum Unsent {
 }
 
 impl UdpSockets {
-    /// Binds both sockets.
+    /// Binds sockets for as many threads.
     ///
     /// # Errors
     /// The address is in use, or is an IPv6 address.
-    pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
+    pub(crate) fn bind(address: SocketAddr, threads: usize) -> io::Result<Self> {
         if address.is_ipv6() {
             let reason = "the sleeve runs over IPv4 only";
             return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
@@ -94,17 +95,29 @@ impl UdpSockets {
         main.bind(&address.into())?;
         let bound = main.local_addr()?.as_socket().unwrap_or(address);
         main.set_reuse_port(true)?;
-        let unfragmented = make()?;
-        unfragmented.set_reuse_port(true)?;
-        unfragmented.bind(&bound.into())?;
-        sys::udp::receive_with_the_first(main.as_fd())?;
-        sys::udp::set_dont_fragment(main.as_fd(), false)?;
+        let join = || {
+            let socket = make()?;
+            socket.set_reuse_port(true)?;
+            socket.bind(&bound.into())?;
+            Ok::<_, io::Error>(socket)
+        };
+        // The number of a socket in the group is its place in the order of binding.
+        let mut receiving = vec![main];
+        for _ in 1..threads.min(sys::udp::MAX_SHARES) {
+            receiving.push(join()?);
+        }
+        let unfragmented = join()?;
+        sys::udp::share_by_sender(unfragmented.as_fd(), receiving.len())?;
         sys::udp::set_dont_fragment(unfragmented.as_fd(), true)?;
-        sys::set_buffers(main.as_fd(), BUFFER_SIZE, BUFFER_SIZE)?;
         sys::set_buffers(unfragmented.as_fd(), 0, BUFFER_SIZE)?;
-        let receives_trains = sys::udp::receive_trains(main.as_fd()).is_ok();
+        let mut receives_trains = true;
+        for socket in &receiving {
+            sys::udp::set_dont_fragment(socket.as_fd(), false)?;
+            sys::set_buffers(socket.as_fd(), BUFFER_SIZE, BUFFER_SIZE)?;
+            receives_trains &= sys::udp::receive_trains(socket.as_fd()).is_ok();
+        }
         let sends_trains = AtomicBool::new(true);
-        Ok(Self { main, unfragmented, address: bound, sends_trains, receives_trains })
+        Ok(Self { receiving, unfragmented, address: bound, sends_trains, receives_trains })
     }
 
     /// What the sockets are bound to.
@@ -112,9 +125,19 @@ impl UdpSockets {
         self.address
     }
 
-    /// Readable when datagrams are waiting.
-    pub(crate) fn readiness(&self) -> BorrowedFd<'_> {
-        self.main.as_fd()
+    /// For how many threads datagrams are received.
+    pub(crate) const fn threads(&self) -> usize {
+        self.receiving.len()
+    }
+
+    /// Readable when datagrams are waiting for this thread.
+    pub(crate) fn readiness(&self, thread: usize) -> BorrowedFd<'_> {
+        self.receiving(thread).as_fd()
+    }
+
+    /// The first socket stands in for any that there is none of.
+    fn receiving(&self, thread: usize) -> &Socket {
+        self.receiving.get(thread).unwrap_or(&self.receiving[0])
     }
 
     /// Whether trains are sent, as far as is known, and received.
@@ -122,9 +145,14 @@ impl UdpSockets {
         (self.sends_trains.load(Ordering::Relaxed), self.receives_trains)
     }
 
-    /// Receives a batch; see [`sys::udp::receive`].
-    pub(crate) fn receive(&self, buffer: &mut [u8], received: &mut [Arrived]) -> io::Result<usize> {
-        sys::udp::receive(self.main.as_fd(), buffer, received)
+    /// Receives a batch for a thread; see [`sys::udp::receive`].
+    pub(crate) fn receive(
+        &self,
+        thread: usize,
+        buffer: &mut [u8],
+        received: &mut [Arrived],
+    ) -> io::Result<usize> {
+        sys::udp::receive(self.receiving(thread).as_fd(), buffer, received)
     }
 
     /// Sends datagrams in order. Those that cannot be sent are lost; `unsent` hears of each.
@@ -144,7 +172,7 @@ impl UdpSockets {
         // The kernel cuts no train into datagrams that have to be fragmented.
         let (socket, may_train) = match channel {
             Channel::DontFragment => (&self.unfragmented, path.trains),
-            Channel::Fragmentable => (&self.main, false),
+            Channel::Fragmentable => (self.receiving(0), false),
         };
         let mut rest = datagrams;
         while !rest.is_empty() {
@@ -281,7 +309,7 @@ mod tests {
     use super::*;
 
     fn loopback() -> UdpSockets {
-        UdpSockets::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap()
+        UdpSockets::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1).unwrap()
     }
 
     #[test]
@@ -301,7 +329,7 @@ mod tests {
         // On loopback a datagram has arrived when the call that sends it returns.
         loop {
             let mut received = [Arrived::default(); 32];
-            let Ok(count) = b.receive(&mut buffer, &mut received) else { break };
+            let Ok(count) = b.receive(0, &mut buffer, &mut received) else { break };
             for (slot, arrived) in buffer.chunks(2000).zip(&received[..count]) {
                 let datagrams = slot[..arrived.length].chunks(arrived.segment.max(1));
                 all.extend(datagrams.map(|datagram| (datagram.to_vec(), arrived.from)));
@@ -314,6 +342,50 @@ mod tests {
         let nothing =
             sys::udp::receive(b.unfragmented.as_fd(), &mut buffer, &mut [Arrived::default()]);
         assert_eq!(nothing.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn datagrams_of_a_neighbour_stay_with_one_thread() {
+        let b = UdpSockets::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 3).unwrap();
+        let taken = |thread| {
+            let mut received = [Arrived::default(); 8];
+            let mut buffer = vec![0; 8 * 2000];
+            let count = b.receive(thread, &mut buffer, &mut received).unwrap_or(0);
+            (0..count).map(|slot| buffer[slot * 2000..][..8].to_vec()).collect::<Vec<_>>()
+        };
+        // Sources differ, so that a hash over them would not always choose the same socket.
+        let senders: Vec<_> = (0..4).map(|_| loopback()).collect();
+        for last in 0..6_u8 {
+            let legacy = vec![2, 0, 0, 0, 0, last, 0x55, 0x66];
+            let native = vec![3, 0x77, 2, 0, 0, 0, 0, last];
+            for sender in &senders {
+                let path = Path { local: sender.address().ip(), remote: b.address(), trains: true };
+                let lost = |unsent| panic!("{unsent:?}");
+                for bytes in [&legacy, &native] {
+                    sender.send(
+                        Channel::DontFragment,
+                        &path,
+                        bytes,
+                        std::slice::from_ref(&(0..8)),
+                        lost,
+                    );
+                }
+            }
+            let own = usize::from(last) % 3;
+            let expected: Vec<_> = (0..4).flat_map(|_| [legacy.clone(), native.clone()]).collect();
+            assert_eq!(taken(own), expected);
+            assert!(taken((own + 1) % 3).is_empty() && taken((own + 2) % 3).is_empty());
+        }
+        // Too short for a name: the first takes it.
+        let path = Path { local: senders[0].address().ip(), remote: b.address(), trains: true };
+        senders[0].send(
+            Channel::DontFragment,
+            &path,
+            b"abc",
+            std::slice::from_ref(&(0..3)),
+            |_| {},
+        );
+        assert_eq!(taken(0).len(), 1);
     }
 
     #[test]
@@ -338,7 +410,7 @@ mod tests {
         assert_eq!(handed, Handed { calls: 1, trains, in_trains: 12 });
         let mut received = [Arrived::default(); 32];
         let mut buffer = vec![0; 32 * 65_536];
-        let count = b.receive(&mut buffer, &mut received).unwrap();
+        let count = b.receive(0, &mut buffer, &mut received).unwrap();
         let mut arrived = Vec::new();
         for (slot, message) in buffer.chunks(65_536).zip(&received[..count]) {
             arrived.extend(slot[..message.length].chunks(message.segment).map(<[u8]>::to_vec));
@@ -363,7 +435,7 @@ mod tests {
         a.send(Channel::DontFragment, &path, &bytes, &datagrams, lost);
         let mut received = [Arrived::default(); 32];
         let mut buffer = vec![0; 32 * 2000];
-        let count = b.receive(&mut buffer, &mut received).unwrap();
+        let count = b.receive(0, &mut buffer, &mut received).unwrap();
         let arrived: usize = received[..count].iter().map(|arrived| arrived.length / 100).sum();
         assert_eq!(arrived, 20);
 
@@ -396,7 +468,7 @@ mod tests {
     #[test]
     fn a_second_router_on_the_port_is_told() {
         let first = loopback();
-        let error = UdpSockets::bind(first.address()).unwrap_err();
+        let error = UdpSockets::bind(first.address(), 1).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 
@@ -410,7 +482,7 @@ mod tests {
         a.send(Channel::DontFragment, &path, &bytes, &datagrams, |unsent| lost.push(unsent));
         assert_eq!(lost, [Unsent::TooBig]);
         let mut received = [Arrived::default(); 4];
-        assert_eq!(b.receive(&mut vec![0; 4 * 1000], &mut received).unwrap(), 2);
+        assert_eq!(b.receive(0, &mut vec![0; 4 * 1000], &mut received).unwrap(), 2);
         assert_eq!((received[0].length, received[1].length), (100, 200));
         assert!(UdpSockets::path_mtu(&path).unwrap() >= 65_535);
     }

@@ -212,8 +212,8 @@ fn packet_sockets_survive_a_device_that_goes_down_and_tell_of_one_that_is_gone()
 }
 
 /// A TAP device with the address 10.1.0.1 and a neighbour at 10.1.0.2.
-fn tap_port() -> TapPort {
-    let port = TapPort::open("tap7").unwrap();
+fn tap_port(queues: usize) -> TapPort {
+    let port = TapPort::open("tap7", queues).unwrap();
     std::fs::write("/proc/sys/net/ipv6/conf/tap7/disable_ipv6", "1").unwrap();
     ip("link set tap7 address 02:00:00:00:00:01 up");
     ip("addr add 10.1.0.1/24 dev tap7");
@@ -224,9 +224,10 @@ fn tap_port() -> TapPort {
 #[test]
 fn tap_devices_carry_frames_both_ways() {
     isolated(|| {
-        let mut port = tap_port();
+        let mut port = tap_port(1);
         let mut capture = port.capture().unwrap();
         let mut injector = port.injector().unwrap();
+        assert!(port.capture().is_err(), "one queue has one thread");
         let socket = UdpSocket::bind("10.1.0.1:1000").unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.send_to(b"there", "10.1.0.2:2000").unwrap();
@@ -234,13 +235,7 @@ fn tap_devices_carry_frames_both_ways() {
         let mut frame = next(&mut *capture, PATIENCE, is_udp).unwrap().unwrap();
         assert_eq!(frame[42..], *b"there");
 
-        // Turned round; sums do not depend on the order of what is summed.
-        let (there, back) = ((0..6, 26..30, 34..36), (6..12, 30..34, 36..38));
-        for (a, b) in [(there.0, back.0), (there.1, back.1), (there.2, back.2)] {
-            let first = frame[a.clone()].to_vec();
-            frame.copy_within(b.clone(), a.start);
-            frame[b].copy_from_slice(&first);
-        }
+        turn_round(&mut frame);
         inject(&mut *injector, &frame);
         let mut buffer = [0; 100];
         let (length, from) = socket.recv_from(&mut buffer).unwrap();
@@ -248,10 +243,55 @@ fn tap_devices_carry_frames_both_ways() {
     });
 }
 
+/// Swaps addresses and ports of a UDP packet; sums do not depend on the order of what is summed.
+fn turn_round(frame: &mut [u8]) {
+    let (there, back) = ((0..6, 26..30, 34..36), (6..12, 30..34, 36..38));
+    for (a, b) in [(there.0, back.0), (there.1, back.1), (there.2, back.2)] {
+        let first = frame[a.clone()].to_vec();
+        frame.copy_within(b.clone(), a.start);
+        frame[b].copy_from_slice(&first);
+    }
+}
+
+#[test]
+fn a_flow_stays_with_the_queue_that_its_other_direction_went_into() {
+    isolated(|| {
+        let mut port = tap_port(3);
+        assert_eq!(port.queues(), 3);
+        let mut queues: Vec<_> =
+            (0..3).map(|_| (port.capture().unwrap(), port.injector().unwrap())).collect();
+        assert!(port.capture().is_err());
+        let is_udp = |bytes: &[u8]| bytes[12..14] == [8, 0] && bytes[23] == 17;
+        let socket = UdpSocket::bind("10.1.0.1:1000").unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.send_to(b"there", "10.1.0.2:2000").unwrap();
+        let at_once = |queues: &mut Vec<(Box<dyn Capture>, _)>, index: usize| {
+            next(&mut *queues[index].0, Duration::ZERO, is_udp).unwrap()
+        };
+        let first = (0..3).find_map(|index| at_once(&mut queues, index));
+        let mut back = first.expect("it went to one of the queues");
+        turn_round(&mut back);
+        for index in [2, 0, 1] {
+            inject(&mut *queues[index].1, &back);
+            assert_eq!(socket.recv_from(&mut [0; 100]).unwrap().0, 5);
+            socket.send_to(b"again", "10.1.0.2:2000").unwrap();
+            assert!(at_once(&mut queues, index).is_some(), "queue {index}");
+        }
+    });
+}
+
+#[test]
+fn a_device_that_was_made_with_one_queue_keeps_it() {
+    isolated(|| {
+        ip("tuntap add dev tap7 mode tap");
+        assert_eq!(tap_port(3).queues(), 1);
+    });
+}
+
 #[test]
 fn a_tap_device_that_is_gone_is_told() {
     isolated(|| {
-        let mut port = tap_port();
+        let mut port = tap_port(1);
         let mut capture = port.capture().unwrap();
         assert_eq!(next(&mut *capture, Duration::ZERO, |_| false).unwrap(), None);
         ip("link del tap7");
@@ -265,8 +305,8 @@ fn a_tap_device_that_is_gone_is_told() {
 fn names_that_no_device_can_have_are_refused() {
     isolated(|| {
         for name in ["", "sixteen-or-more-", "tap%d", "a\0b"] {
-            assert!(TapPort::open(name).is_err(), "{name:?}");
+            assert!(TapPort::open(name, 1).is_err(), "{name:?}");
         }
-        assert!(TapPort::open("lo").is_err());
+        assert!(TapPort::open("lo", 1).is_err());
     });
 }

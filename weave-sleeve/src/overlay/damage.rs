@@ -55,7 +55,7 @@ impl Bench {
             let now = move || Duration::from_millis(time.load(Ordering::Relaxed));
             let clock = Clock::new(move || Instant::since_origin(now()));
             let any = SocketAddr::from(([127, 0, 0, 1], 0));
-            let sleeve = Sleeve::bind(any, abilities.clone(), clock.clone()).unwrap();
+            let sleeve = Sleeve::bind(any, 1, abilities.clone(), clock.clone()).unwrap();
             let params = LinkParams {
                 connection: ConnectionId(1),
                 own: number[index],
@@ -72,7 +72,7 @@ impl Bench {
             };
             let carrier = Carrier::new(&params, abilities, sleeve.sockets.clone(), clock);
             let link = SleeveLink { carrier: Arc::new(carrier), registry: sleeve.registry.clone() };
-            Side { receiver: sleeve.receiver(), sleeve, link, frames: 0 }
+            Side { receiver: sleeve.receivers().remove(0), sleeve, link, frames: 0 }
         });
         let (path, messages) = (Path::Whole, BTreeSet::new());
         let mut bench = Self { sides, middle, milliseconds, path, passed: 0, messages };

@@ -40,6 +40,10 @@ impl<P: Port> FaultyPort<P> {
 }
 
 impl<P: Port> Port for FaultyPort<P> {
+    fn queues(&self) -> usize {
+        self.inner.queues()
+    }
+
     fn capture(&mut self) -> io::Result<Box<dyn Capture>> {
         let inner = self.inner.capture()?;
         Ok(Box::new(FaultyCapture { inner, spoiler: Spoiler::new(self.faults) }))

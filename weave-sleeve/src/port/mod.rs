@@ -29,13 +29,19 @@ use weave_core::switch::{Frame, Inject};
 
 /// A device on the local bridge.
 pub trait Port: Send {
-    /// The half that takes frames from the bridge. One thread uses it; a second call may fail.
+    /// How many threads can take frames from the bridge, each from a queue of its own.
+    fn queues(&self) -> usize {
+        1
+    }
+
+    /// The half that takes frames from the bridge, for one thread: the next queue.
     ///
     /// # Errors
-    /// The device is gone, or this process may not use it.
+    /// All queues were taken, the device is gone, or this process may not use it.
     fn capture(&mut self) -> io::Result<Box<dyn Capture>>;
 
-    /// A half that gives frames to the bridge. Each thread has its own.
+    /// A half that gives frames to the bridge. Each thread has its own, made after its queue was
+    /// taken: what goes out in answer to what goes in here then comes from that queue.
     ///
     /// # Errors
     /// The device is gone, or this process may not use it.
@@ -49,6 +55,10 @@ pub trait Port: Send {
 }
 
 impl<P: Port + ?Sized> Port for Box<P> {
+    fn queues(&self) -> usize {
+        (**self).queues()
+    }
+
     fn capture(&mut self) -> io::Result<Box<dyn Capture>> {
         (**self).capture()
     }

@@ -103,6 +103,10 @@ impl<P: Port> RecordedPort<P> {
 }
 
 impl<P: Port> Port for RecordedPort<P> {
+    fn queues(&self) -> usize {
+        self.inner.queues()
+    }
+
     fn capture(&mut self) -> io::Result<Box<dyn Capture>> {
         let (inner, writer) = (self.inner.capture()?, self.writer.clone());
         Ok(Box::new(RecordedCapture { inner, writer }))

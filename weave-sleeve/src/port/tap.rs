@@ -18,6 +18,7 @@ use super::joiner::Joiner;
 use super::virtio::{self, HEADER_LEN, Offload};
 use super::{Capture, More, Offloads, Port, PortCounters, add};
 use crate::sys;
+use crate::sys::tap::Queues;
 
 /// Frames per [`Capture::capture`].
 const BATCH: usize = 64;
@@ -28,22 +29,33 @@ const BUFFER: usize = HEADER_LEN + (1 << 16) + 64;
 /// A TAP device.
 #[derive(Debug)]
 pub struct TapPort {
-    device: Arc<File>,
+    queues: Vec<Arc<File>>,
+    /// Queues that a thread captures from.
+    taken: usize,
     offloads: Offloads,
     counters: Arc<PortCounters>,
 }
 
 impl TapPort {
-    /// Opens the device of this name, and makes it if there is none. It has to be set up and put
-    /// into the bridge by the caller.
+    /// Opens the device of this name, and makes it if there is none, with as many queues, or with
+    /// one if it was made with one before. It has to be set up and put into the bridge by the
+    /// caller.
     ///
     /// # Errors
     /// There is no TUN driver, the name is taken by another kind of device, or this process may
     /// not make one.
-    pub fn open(name: &str) -> io::Result<Self> {
-        let device = sys::tap::open(name)?;
-        let offloads = ask_for_offloads(&device)?;
-        Ok(Self { device: Arc::new(device), offloads, counters: Arc::default() })
+    pub fn open(name: &str, queues: usize) -> io::Result<Self> {
+        let files = match open_queues(name, queues) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                vec![sys::tap::open(name, Queues::One)?]
+            }
+            opened => opened?,
+        };
+        // A device has one set of offloads, whatever queue they are asked for at.
+        let first = files.first().ok_or(io::ErrorKind::InvalidInput)?;
+        let offloads = ask_for_offloads(first)?;
+        let queues = files.into_iter().map(Arc::new).collect();
+        Ok(Self { queues, taken: 0, offloads, counters: Arc::default() })
     }
 
     /// Goes on with the counters of a port that was lost.
@@ -54,13 +66,22 @@ impl TapPort {
 }
 
 impl Port for TapPort {
+    fn queues(&self) -> usize {
+        self.queues.len()
+    }
+
     fn capture(&mut self) -> io::Result<Box<dyn Capture>> {
-        let (device, counters) = (self.device.clone(), self.counters.clone());
+        let all_taken = || io::Error::other("every queue of the device has its thread");
+        let device = self.queues.get(self.taken).ok_or_else(all_taken)?.clone();
+        self.taken += 1;
+        let counters = self.counters.clone();
         Ok(Box::new(TapCapture { device, counters, buffer: vec![0; BUFFER].into() }))
     }
 
     fn injector(&self) -> io::Result<Box<dyn Inject + Send>> {
-        let (device, counters) = (self.device.clone(), self.counters.clone());
+        let queue = self.queues.get(self.taken.saturating_sub(1));
+        let device = queue.ok_or(io::ErrorKind::NotFound)?.clone();
+        let counters = self.counters.clone();
         let joiner = Joiner::new(counters.clone());
         Ok(Box::new(TapInjector { device: Tap { device, counters }, joiner }))
     }
@@ -72,6 +93,11 @@ impl Port for TapPort {
     fn counters(&self) -> Arc<PortCounters> {
         self.counters.clone()
     }
+}
+
+/// The queues of a device that has several, or of a new one.
+fn open_queues(name: &str, count: usize) -> io::Result<Vec<File>> {
+    (0..count.max(1)).map(|_| sys::tap::open(name, Queues::Several)).collect()
 }
 
 /// Asks for less and less until the kernel agrees; it knows some offloads only from a version on

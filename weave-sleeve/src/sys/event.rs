@@ -35,13 +35,13 @@ impl AsFd for Event {
     }
 }
 
-/// Waits until one of the two has something to read or an error to tell; says which.
-pub(crate) fn wait(fds: [BorrowedFd<'_>; 2]) -> io::Result<[bool; 2]> {
+/// Waits until one of them has something to read or an error to tell; says which.
+pub(crate) fn wait<const N: usize>(fds: [BorrowedFd<'_>; N]) -> io::Result<[bool; N]> {
     let mut polled =
         fds.map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
     loop {
         // SAFETY: the pointer and the count describe `polled`.
-        match check(unsafe { libc::poll(polled.as_mut_ptr(), 2, -1) }) {
+        match check(unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, -1) }) {
             Ok(_) => return Ok(polled.map(|entry| entry.revents != 0)),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),

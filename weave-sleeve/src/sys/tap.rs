@@ -10,9 +10,16 @@ use std::os::unix::fs::OpenOptionsExt;
 use super::check;
 use crate::port::Offloads;
 
-/// Opens the TAP device of this name, and makes it if there is none. Frames are preceded by a
-/// virtio-net header of ten bytes.
-pub(crate) fn open(name: &str) -> io::Result<File> {
+/// How many times a device can be opened; settled when it is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Queues {
+    One,
+    Several,
+}
+
+/// Opens a queue of the TAP device of this name, and makes the device if there is none. Frames are
+/// preceded by a virtio-net header of ten bytes.
+pub(crate) fn open(name: &str, queues: Queues) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -28,8 +35,12 @@ pub(crate) fn open(name: &str) -> io::Result<File> {
     for (place, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *place = byte as c_char;
     }
+    let several = match queues {
+        Queues::One => 0,
+        Queues::Several => libc::IFF_MULTI_QUEUE,
+    };
     request.ifr_ifru.ifru_flags =
-        (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
+        (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | several) as libc::c_short;
     // SAFETY: the request takes a pointer to an ifreq, which it reads and writes.
     check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })?;
     Ok(file)

@@ -63,12 +63,29 @@ pub(crate) fn set_dont_fragment(fd: BorrowedFd<'_>, dont_fragment: bool) -> io::
     set_option(fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, &mode)
 }
 
-/// Lets the first socket that was bound to the address of the group receive everything.
-pub(crate) fn receive_with_the_first(fd: BorrowedFd<'_>) -> io::Result<()> {
-    // A classic BPF program that returns 0, the index of a socket in the group.
-    let mut program =
-        [libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 }];
-    let program = libc::sock_fprog { len: 1, filter: program.as_mut_ptr() };
+/// Most sockets that receive: as many values as the last octet of a name has.
+pub(crate) const MAX_SHARES: usize = 256;
+
+/// Shares out what comes in among the sockets that were bound first to the address of the group,
+/// by the last octet of the name of the sender, wherever the format has it: in the legacy format a
+/// datagram begins with the name, in the native one with an octet that has the lowest bit set and
+/// one more. What is too short for a name goes to the first socket.
+pub(crate) fn share_by_sender(fd: BorrowedFd<'_>, count: usize) -> io::Result<()> {
+    let count = u32::try_from(count.clamp(1, MAX_SHARES)).expect("at most 256");
+    let load = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
+    // A classic BPF program that returns the index of a socket in the group.
+    let mut program = [
+        (load, 0, 0, 0),
+        (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 0, 2, 1),
+        (load, 0, 0, 7),
+        (libc::BPF_JMP | libc::BPF_JA, 0, 0, 1),
+        (load, 0, 0, 5),
+        (libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, 0, 0, count),
+        (libc::BPF_RET | libc::BPF_A, 0, 0, 0),
+    ]
+    .map(|(code, jt, jf, k)| libc::sock_filter { code: code as u16, jt, jf, k });
+    let len = program.len() as libc::c_ushort;
+    let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
     set_option(fd, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, &program)
 }
 

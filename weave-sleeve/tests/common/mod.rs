@@ -135,7 +135,7 @@ impl Router {
         let name = peer(number);
         let switch = Arc::new(Switch::new(name, number));
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let sleeve = Sleeve::bind(address, abilities, clock.clone()).unwrap();
+        let sleeve = Sleeve::bind(address, 2, abilities, clock.clone()).unwrap();
         let (port, host) = MemoryPort::new().unwrap();
         let (_, gone) = channel();
         let port = Some(port);
@@ -147,22 +147,24 @@ impl Router {
         let mut port = around(self.port.take().unwrap());
         let (sender, gone) = channel();
         self.gone = gone;
-        let worker = || Worker::new(self.switch.clone()).unwrap();
-        let capturing = DataThread::capturing(
-            worker(),
-            port.capture().unwrap(),
-            port.injector().unwrap(),
-            self.clock.clone(),
-            move |error| sender.send(error.to_string()).unwrap(),
-        );
-        let receiving = DataThread::receiving(
-            worker(),
-            self.sleeve.receiver(),
-            port.injector().unwrap(),
-            self.clock.clone(),
-            |error| panic!("{error}"),
-        );
-        self.threads = vec![capturing.unwrap(), receiving.unwrap()];
+        let mut capture = Some(port.capture().unwrap());
+        self.threads = self
+            .sleeve
+            .receivers()
+            .into_iter()
+            .map(|receiver| {
+                let sender = sender.clone();
+                DataThread::serving(
+                    Worker::new(self.switch.clone()).unwrap(),
+                    capture.take(),
+                    receiver,
+                    port.injector().unwrap(),
+                    self.clock.clone(),
+                    move |lost| sender.send(lost.to_string()).unwrap(),
+                )
+                .unwrap()
+            })
+            .collect();
     }
 
     /// Passes frames to the links of these neighbours.
