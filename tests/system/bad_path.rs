@@ -93,3 +93,29 @@ fn one_of_twenty_comes_twice() -> Result<()> {
 fn one_of_twenty_comes_twice_sealed() -> Result<()> {
     streams_cross(&RouterOptions::new().password("p"), Fate::Repeated)
 }
+
+/// Trains are longer than anything else on this underlay.
+#[test]
+fn trains_that_never_arrive_are_done_without() -> Result<()> {
+    let lab = lab()?;
+    let [h1, h2] = lab.hosts()?;
+    let switch = lab.switch(&[&h1, &h2], 1500)?;
+    let r1 = h1.router(RouterOptions::new())?;
+    let r2 = h2.router(RouterOptions::new().peer("192.168.50.1"))?;
+    r1.wait_established(1, SOON)?;
+    r2.wait_established(1, SOON)?;
+    let c1 = h1.container("c1", "10.32.0.1/12")?;
+    let c2 = h2.container("c2", "10.32.0.2/12")?;
+    c1.wait_ping("10.32.0.2", SOON)?;
+    switch.exec("nft add table netdev path")?;
+    switch
+        .exec("nft add chain netdev path p1 { type filter hook ingress device p1 priority 0 ; }")?;
+    switch.exec("nft add rule netdev path p1 udp dport 6783 meta length > 2000 counter drop")?;
+    let stream = Stream::start(&c1, &c2, "10.32.0.2", 200_000_000)?;
+    r1.wait_log("sending them one by one", SOON * 2)?;
+    let connections = r1.status("connections")?;
+    ensure!(connections.contains("(trains off: "), "{connections}");
+    stream.join()?;
+    ensure!(counted(&switch)?.iter().all(|count| *count > 0), "nothing was lost");
+    lab.finish()
+}
