@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::sync::Mutex;
-use weave_core::driver::{Clock, Handle, Stopped};
+use weave_core::driver::{Handle, Stopped, TokioClock};
 use weave_core::mesh::TargetError;
 
 use super::VERSION;
@@ -17,14 +17,19 @@ use crate::status::{Now, Report, Surroundings, gather};
 pub(super) struct Control {
     handle: Handle,
     state: Arc<State>,
-    clock: Clock,
+    clock: TokioClock,
     port: PortReport,
     /// Held from a change of the targets until they are stored, so that the order is the same.
     storing: Mutex<()>,
 }
 
 impl Control {
-    pub(super) fn new(handle: Handle, state: Arc<State>, clock: Clock, port: PortReport) -> Self {
+    pub(super) fn new(
+        handle: Handle,
+        state: Arc<State>,
+        clock: TokioClock,
+        port: PortReport,
+    ) -> Self {
         Self { handle, state, clock, port, storing: Mutex::default() }
     }
 

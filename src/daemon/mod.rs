@@ -25,7 +25,7 @@ use anyhow::{Context as _, Result, bail};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use tokio::sync::{oneshot, watch};
-use weave_core::driver::{self, Clock};
+use weave_core::driver::{self, TokioClock};
 use weave_core::mesh::{Config, PeerName, Uid};
 use weave_core::router::Router;
 use weave_core::switch::{Overlay, Switch};
@@ -73,7 +73,7 @@ async fn serve(settings: Settings, readiness: Readiness) -> Result<()> {
 
     // Addresses first: what is taken shows before anything is changed on the host.
     let listeners = listen(&settings).await?;
-    let clock = Clock::start();
+    let clock = TokioClock::start();
     let data_clock = weave_sleeve::Clock::new(move || clock.now());
     let listen = SocketAddr::new(settings.host, settings.port);
     let sleeve =

@@ -18,7 +18,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weave_core::driver::{self, Clock, Handle, Settings};
+use weave_core::driver::{self, Handle, Settings, TokioClock};
 use weave_core::mesh::{Config, PeerName, PeerReport, Uid};
 use weave_core::router::{Report, Router};
 use weave_core::switch::{NullOverlay, Overlay, Switch};
@@ -208,7 +208,7 @@ fn start(index: usize) -> Result<Handle, Box<dyn Error>> {
     config.port = PORT;
     let mut seed = [0x5e; 32];
     seed[..8].copy_from_slice(&number.to_be_bytes());
-    let clock = Clock::start();
+    let clock = TokioClock::start();
     let overlays: Vec<Box<dyn Overlay>> = vec![Box::new(NullOverlay)];
     let switch = Arc::new(Switch::new(name, number));
     let router = Router::new(config, switch, overlays, seed, clock.now());

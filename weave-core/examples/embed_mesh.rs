@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use weave_core::driver::{self, Clock, Handle, Settings};
+use weave_core::driver::{self, Handle, Settings, TokioClock};
 use weave_core::mesh::gossip::{Channel, Data, GossipError, Outbox};
 use weave_core::mesh::{Config, PeerName, Uid};
 use weave_core::router::Router;
@@ -108,7 +108,7 @@ async fn start(
     number: u64,
     nickname: &str,
 ) -> Result<(Handle, Arc<Mutex<Places>>), Box<dyn Error>> {
-    let clock = Clock::start();
+    let clock = TokioClock::start();
     let name = PeerName::from_u64(number).ok_or("peer names have 48 bits")?;
     // In earnest: a random number.
     let mut config = Config::new(name, Uid(number));

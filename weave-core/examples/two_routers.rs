@@ -13,7 +13,7 @@ use std::error::Error;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use weave_core::driver::{self, Clock, Handle, Settings};
+use weave_core::driver::{self, Handle, Settings, TokioClock};
 use weave_core::mesh::{Config, PeerName, Uid};
 use weave_core::router::Router;
 use weave_core::switch::{
@@ -123,7 +123,7 @@ impl Inject for Bridge {
 /// One router, and what its data thread has.
 struct Node {
     handle: Handle,
-    clock: Clock,
+    clock: TokioClock,
     name: PeerName,
     worker: Worker,
     bridge: Bridge,
@@ -131,7 +131,7 @@ struct Node {
 
 impl Node {
     fn start(number: u64, title: &'static str, memory: &Memory) -> Result<Self, Box<dyn Error>> {
-        let clock = Clock::start();
+        let clock = TokioClock::start();
         let name = PeerName::from_u64(number).ok_or("peer names have 48 bits")?;
         let switch = Arc::new(Switch::new(name, number));
         let worker = Worker::new(switch.clone())?;

@@ -5,11 +5,11 @@ use crate::time::Instant;
 /// A monotonic clock that starts at zero. Copies tell the same time, so that data threads and the
 /// router's task agree on it.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
+pub struct TokioClock {
     origin: tokio::time::Instant,
 }
 
-impl Clock {
+impl TokioClock {
     /// A clock that starts now.
     pub fn start() -> Self {
         Self { origin: tokio::time::Instant::now() }

@@ -33,7 +33,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, oneshot};
 
-pub use clock::Clock;
+pub use clock::TokioClock;
 
 use crate::mesh::TargetError;
 use crate::router::{Report, Router};
@@ -97,7 +97,7 @@ pub struct Stopped;
 ///
 /// # Errors
 /// The address cannot be listened on.
-pub fn start(router: Router, settings: Settings, clock: Clock) -> std::io::Result<Handle> {
+pub fn start(router: Router, settings: Settings, clock: TokioClock) -> std::io::Result<Handle> {
     let listener = listen(settings.listen)?;
     let address = listener.local_addr()?;
     let (requests, inbox) = mpsc::channel(REQUESTS);

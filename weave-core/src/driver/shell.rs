@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep_until;
 
-use super::clock::Clock;
+use super::clock::TokioClock;
 use super::connection::{Connection, Progress};
 use super::dial::{Found, dial, resolve};
 use super::lobby::Lobby;
@@ -43,7 +43,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Shell {
     router: Router,
     settings: Settings,
-    clock: Clock,
+    clock: TokioClock,
     listener: TcpListener,
     /// When the listener is looked at again.
     listen_at: Instant,
@@ -75,7 +75,7 @@ impl Shell {
     pub(super) fn new(
         router: Router,
         settings: Settings,
-        clock: Clock,
+        clock: TokioClock,
         listener: TcpListener,
         requests: mpsc::Receiver<Request>,
     ) -> Self {

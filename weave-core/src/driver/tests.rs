@@ -16,7 +16,7 @@ use crate::switch::{NullOverlay, Overlay, Switch};
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn router(number: u64, clock: Clock) -> Router {
+fn router(number: u64, clock: TokioClock) -> Router {
     let name = PeerName::from_u64(number).unwrap();
     let mut config = Config::new(name, Uid(number));
     config.discovery = false;
@@ -31,7 +31,7 @@ fn loopback() -> Settings {
 }
 
 fn node(number: u64) -> Handle {
-    let clock = Clock::start();
+    let clock = TokioClock::start();
     start(router(number, clock), loopback(), clock).unwrap()
 }
 
@@ -100,7 +100,7 @@ async fn a_dial_that_fails_is_told_and_tried_again() {
         })
     })
     .await;
-    let clock = Clock::start();
+    let clock = TokioClock::start();
     let settings = Settings { listen: address, ..Settings::default() };
     let again = start(router(1, clock), settings, clock).unwrap();
     until(&again, |report| established(report) == 1).await;
@@ -116,7 +116,7 @@ async fn a_name_that_does_not_exist_is_told() {
 
 #[tokio::test]
 async fn a_neighbour_on_ipv4_is_shown_so_by_a_router_on_ipv6() {
-    let clock = Clock::start();
+    let clock = TokioClock::start();
     let settings = Settings { listen: "[::]:0".parse().unwrap(), ..Settings::default() };
     let one = start(router(1, clock), settings, clock).unwrap();
     let two = node(2);
@@ -130,7 +130,7 @@ async fn a_neighbour_on_ipv4_is_shown_so_by_a_router_on_ipv6() {
 #[tokio::test]
 async fn reports_have_the_round_trip_time_that_was_measured() {
     let time = Duration::from_micros(250);
-    let clock = Clock::start();
+    let clock = TokioClock::start();
     let settings = Settings { round_trip: |_| Some(Duration::from_micros(250)), ..loopback() };
     let one = start(router(1, clock), settings, clock).unwrap();
     let two = node(2);
@@ -156,7 +156,7 @@ async fn bad_targets_are_refused_and_good_ones_used() {
 #[tokio::test]
 async fn a_second_router_cannot_have_the_same_address() {
     let one = node(1);
-    let clock = Clock::start();
+    let clock = TokioClock::start();
     let settings = Settings { listen: one.address(), ..Settings::default() };
     let error = start(router(2, clock), settings, clock).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
@@ -218,7 +218,7 @@ async fn a_crowd_at_the_door_does_not_keep_others_out() {
         .collect();
     until(&one, |report| report.mesh.counters.turned_away > 200).await;
 
-    let clock = Clock::start();
+    let clock = TokioClock::start();
     let settings = Settings { listen: ([127, 0, 0, 2], 0).into(), ..Settings::default() };
     let two = start(router(2, clock), settings, clock).unwrap();
     let before = one.report().await.unwrap().mesh.counters.handshakes_failed;
