@@ -29,7 +29,8 @@ use weave_core::mtu::MAX_UDP_PAYLOAD;
 use crate::cipher::Channel;
 use crate::counters::Lengths;
 use crate::sys;
-use crate::sys::udp::{Arrived, MAX_BATCH, Train};
+use crate::sys::batch::MAX_BATCH;
+use crate::sys::udp::{Arrived, Train};
 
 /// What the kernel may hold for this process before it drops, in each direction.
 const BUFFER_SIZE: usize = 8 << 20;

@@ -85,7 +85,7 @@ impl Port for PacketPort {
                 socket,
                 counters: self.counters.clone(),
                 arena: vec![0; INJECT_ARENA].into(),
-                frames: Vec::with_capacity(sys::packet::MAX_BATCH),
+                frames: Vec::with_capacity(sys::batch::MAX_BATCH),
             },
         }))
     }
@@ -216,7 +216,7 @@ impl Queue {
             return Ok(());
         }
         let mut start = self.frames.last().map_or(0, |last| last.end);
-        if start + length > self.arena.len() || self.frames.len() == sys::packet::MAX_BATCH {
+        if start + length > self.arena.len() || self.frames.len() == sys::batch::MAX_BATCH {
             self.flush();
             start = 0;
         }

@@ -9,6 +9,7 @@
     reason = "constants of the kernel are wider in libc than the fields they go to"
 )]
 
+pub(crate) mod batch;
 pub(crate) mod event;
 pub(crate) mod packet;
 pub(crate) mod tap;

@@ -2,27 +2,18 @@
 
 use std::ffi::CString;
 use std::io;
-use std::mem::{MaybeUninit, offset_of, zeroed};
+use std::mem::{offset_of, zeroed};
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::ptr;
 
 use libc::{c_int, c_uint};
 
-use super::{check, set_option, size};
-
-/// Most frames in one call.
-pub(crate) const MAX_BATCH: usize = 64;
+use super::{batch, check, set_option, size};
 
 const CONTROL_LEN: usize = {
     // SAFETY: computes a length from a length.
     unsafe { libc::CMSG_SPACE(size::<libc::tpacket_auxdata>()) as usize }
 };
-
-/// A control message is aligned like its header.
-#[repr(C, align(8))]
-#[derive(Clone, Copy)]
-struct Control([u8; CONTROL_LEN]);
 
 /// The number of a network device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,90 +87,29 @@ pub(crate) fn receive(
     buffer: &mut [u8],
     captured: &mut [Captured],
 ) -> io::Result<usize> {
-    let count = captured.len().min(MAX_BATCH);
-    let slot = buffer.len() / count.max(1);
-    let mut names = [const { MaybeUninit::<libc::sockaddr_ll>::uninit() }; MAX_BATCH];
-    let mut controls = [const { MaybeUninit::<Control>::uninit() }; MAX_BATCH];
-    let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; MAX_BATCH];
-    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; MAX_BATCH];
-    let slots = buffer.chunks_exact_mut(slot);
-    for ((((header, vector), name), control), slot) in headers
-        .iter_mut()
-        .zip(&mut vectors)
-        .zip(&mut names)
-        .zip(&mut controls)
-        .zip(slots)
-        .take(count)
-    {
-        let vector =
-            vector.write(libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() });
-        // SAFETY: zero is a value of each of its fields.
-        let header = header.write(unsafe { zeroed() });
-        header.msg_hdr.msg_iov = vector;
-        header.msg_hdr.msg_iovlen = 1;
-        header.msg_hdr.msg_name = name.as_mut_ptr().cast();
-        header.msg_hdr.msg_namelen = size::<libc::sockaddr_ll>();
-        header.msg_hdr.msg_control = control.as_mut_ptr().cast();
-        header.msg_hdr.msg_controllen = CONTROL_LEN;
-    }
-    // SAFETY: the first `count` headers are initialised; each points to one vector over one slot
-    // of the buffer, to one name and to one control buffer, which live until the call is over.
-    let taken = check(unsafe {
-        libc::recvmmsg(
-            fd.as_raw_fd(),
-            headers.as_mut_ptr().cast(),
-            count as c_uint,
-            libc::MSG_DONTWAIT,
-            ptr::null_mut(),
-        )
-    })?;
-    let taken = usize::try_from(taken).expect("checked not to be negative");
-    for ((entry, header), name) in captured.iter_mut().zip(&headers).zip(&names).take(taken) {
-        // SAFETY: initialised above, as far as the kernel got.
-        let header = unsafe { header.assume_init_ref() };
-        let named = header.msg_hdr.msg_namelen as usize >= offset_of!(libc::sockaddr_ll, sll_addr);
-        // SAFETY: the name has at least the fields before the hardware address, of which this is
-        // one.
-        let kind = || unsafe { (&raw const (*name.as_ptr()).sll_pkttype).read() };
-        let outgoing = named && kind() == libc::PACKET_OUTGOING;
-        *entry = Captured {
-            length: (header.msg_len as usize).min(slot),
-            truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
-            outgoing,
-            vlan: vlan(&header.msg_hdr),
-        };
-    }
-    Ok(taken)
+    batch::receive::<libc::sockaddr_ll, CONTROL_LEN>(
+        fd,
+        buffer,
+        captured.len(),
+        |index, message| {
+            let batch::Received { length, header, name } = *message;
+            let named = header.msg_namelen as usize >= offset_of!(libc::sockaddr_ll, sll_addr);
+            // SAFETY: the name has at least the fields before the hardware address, of which this is
+            // one.
+            let kind = || unsafe { (&raw const (*name.as_ptr()).sll_pkttype).read() };
+            let outgoing = named && kind() == libc::PACKET_OUTGOING;
+            let truncated = header.msg_flags & libc::MSG_TRUNC != 0;
+            captured[index] = Captured { length, truncated, outgoing, vlan: vlan(header) };
+        },
+    )
 }
 
 /// Sends frames, each with its virtio-net header. Returns how many went out; the error is that
 /// of the first. Never waits.
 pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8], frames: &[Range<usize>]) -> io::Result<usize> {
-    let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; MAX_BATCH];
-    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; MAX_BATCH];
-    let count = frames.len().min(MAX_BATCH);
-    for ((header, vector), range) in headers.iter_mut().zip(&mut vectors).zip(frames) {
-        let frame = &bytes[range.clone()];
-        let vector = vector.write(libc::iovec {
-            iov_base: frame.as_ptr().cast_mut().cast(),
-            iov_len: frame.len(),
-        });
-        // SAFETY: zero is a value of each of its fields.
-        let header = header.write(unsafe { zeroed() });
-        header.msg_hdr.msg_iov = vector;
-        header.msg_hdr.msg_iovlen = 1;
-    }
-    // SAFETY: the first `count` headers are initialised; what they point to lives until the call
-    // is over, and the kernel only reads it.
-    let sent = check(unsafe {
-        libc::sendmmsg(
-            fd.as_raw_fd(),
-            headers.as_mut_ptr().cast(),
-            count as c_uint,
-            libc::MSG_DONTWAIT,
-        )
-    })?;
-    Ok(usize::try_from(sent).expect("checked not to be negative"))
+    let messages = frames.iter().map(|frame| &bytes[frame.clone()]);
+    // SAFETY: nothing is added to the headers.
+    unsafe { batch::send(fd, messages, |_, _| {}) }
 }
 
 /// Frames that found the buffer of the socket full since the last call.

@@ -2,18 +2,15 @@
 //! of equal size that pass the stack as one.
 
 use std::io;
-use std::mem::{MaybeUninit, zeroed};
+use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::ops::Range;
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::ptr;
+use std::os::fd::BorrowedFd;
 
-use libc::{c_int, c_uint};
+use libc::c_int;
 
-use super::{check, int_option, set_option, size};
-
-/// Most messages in one call. A message is a datagram or a train.
-pub(crate) const MAX_BATCH: usize = 64;
+use super::batch::{self, Control, MAX_BATCH};
+use super::{int_option, set_option, size};
 
 /// Room for the control messages that are sent: the source address, and the size of the datagrams
 /// of a train.
@@ -29,11 +26,6 @@ const RECEIVE_CONTROL_LEN: usize = {
     // SAFETY: computes a length from a length.
     unsafe { libc::CMSG_SPACE(size::<c_int>()) as usize }
 };
-
-/// A control message is aligned like its header.
-#[derive(Clone, Copy)]
-#[repr(C, align(8))]
-struct Control<const LEN: usize>([u8; LEN]);
 
 /// Datagrams to send that lie behind one another.
 #[derive(Clone, Debug, Default)]
@@ -108,59 +100,22 @@ pub(crate) fn receive(
     buffer: &mut [u8],
     received: &mut [Arrived],
 ) -> io::Result<usize> {
-    let count = received.len().min(MAX_BATCH);
-    let slot = buffer.len() / count.max(1);
-    let mut names = [const { MaybeUninit::<libc::sockaddr_in>::uninit() }; MAX_BATCH];
-    let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; MAX_BATCH];
-    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; MAX_BATCH];
-    let mut controls = [Control([0; RECEIVE_CONTROL_LEN]); MAX_BATCH];
-    let slots = buffer.chunks_exact_mut(slot);
-    for ((((header, vector), name), control), slot) in headers
-        .iter_mut()
-        .zip(&mut vectors)
-        .zip(&mut names)
-        .zip(&mut controls)
-        .zip(slots)
-        .take(count)
-    {
-        let vector =
-            vector.write(libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() });
-        // SAFETY: zero is a value of each of its fields.
-        let header = header.write(unsafe { zeroed() });
-        header.msg_hdr.msg_iov = vector;
-        header.msg_hdr.msg_iovlen = 1;
-        header.msg_hdr.msg_name = name.as_mut_ptr().cast();
-        header.msg_hdr.msg_namelen = size::<libc::sockaddr_in>();
-        header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
-        header.msg_hdr.msg_controllen = RECEIVE_CONTROL_LEN;
-    }
-    // SAFETY: the first `count` headers are initialised; each points to one vector over one slot
-    // of the buffer, to one name and to one control buffer, all of which live until the call is
-    // over.
-    let taken = check(unsafe {
-        libc::recvmmsg(
-            fd.as_raw_fd(),
-            headers.as_mut_ptr().cast(),
-            count as c_uint,
-            libc::MSG_DONTWAIT,
-            ptr::null_mut(),
-        )
-    })?;
-    let taken = usize::try_from(taken).expect("checked not to be negative");
-    for ((entry, header), name) in received.iter_mut().zip(&headers).zip(&names).take(taken) {
-        // SAFETY: initialised above, as far as the kernel got.
-        let header = unsafe { header.assume_init_ref() };
-        let length = header.msg_len as usize;
-        let whole = header.msg_hdr.msg_namelen == size::<libc::sockaddr_in>();
-        let from = whole.then(|| {
-            // SAFETY: the kernel says that it wrote all of it.
-            address(unsafe { name.assume_init_ref() })
-        });
-        let length = length.min(slot);
-        let segment = segment_size(&header.msg_hdr).filter(|size| (1..length).contains(size));
-        *entry = Arrived { length, segment: segment.unwrap_or(length), from: from.flatten() };
-    }
-    Ok(taken)
+    batch::receive::<libc::sockaddr_in, RECEIVE_CONTROL_LEN>(
+        fd,
+        buffer,
+        received.len(),
+        |index, message| {
+            let batch::Received { length, header, name } = *message;
+            let whole = header.msg_namelen == size::<libc::sockaddr_in>();
+            let from = whole.then(|| {
+                // SAFETY: the kernel says that it wrote all of it.
+                address(unsafe { name.assume_init_ref() })
+            });
+            let segment = segment_size(header).filter(|size| (1..length).contains(size));
+            received[index] =
+                Arrived { length, segment: segment.unwrap_or(length), from: from.flatten() };
+        },
+    )
 }
 
 /// What a received header says about the datagrams of a train.
@@ -195,24 +150,11 @@ pub(crate) fn send(
         sin_zero: [0; 8],
     };
     let mut controls = [const { MaybeUninit::<Control<SEND_CONTROL_LEN>>::uninit() }; MAX_BATCH];
-    let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; MAX_BATCH];
-    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; MAX_BATCH];
-    let count = trains.len().min(MAX_BATCH);
-    for (((header, vector), control), train) in
-        headers.iter_mut().zip(&mut vectors).zip(&mut controls).zip(trains)
-    {
-        let message = &bytes[train.bytes.clone()];
-        let vector = vector.write(libc::iovec {
-            iov_base: message.as_ptr().cast_mut().cast(),
-            iov_len: message.len(),
-        });
-        // SAFETY: zero is a value of each of its fields.
-        let header = header.write(unsafe { zeroed() });
-        header.msg_hdr.msg_iov = vector;
-        header.msg_hdr.msg_iovlen = 1;
-        header.msg_hdr.msg_name = (&raw mut name).cast();
-        header.msg_hdr.msg_namelen = size::<libc::sockaddr_in>();
-        let control = control.write(Control([0; SEND_CONTROL_LEN]));
+    let messages = trains.iter().map(|train| &bytes[train.bytes.clone()]);
+    let complete = |index: usize, header: &mut libc::msghdr| {
+        header.msg_name = (&raw mut name).cast();
+        header.msg_namelen = size::<libc::sockaddr_in>();
+        let control = controls[index].write(Control([0; SEND_CONTROL_LEN]));
         let mut length = 0;
         if let Some(from) = from {
             let info = libc::in_pktinfo {
@@ -222,26 +164,19 @@ pub(crate) fn send(
             };
             length += put_control(&mut control.0, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
         }
+        let train = &trains[index];
         if train.count > 1 {
             let place = &mut control.0[length..];
             length += put_control(place, libc::SOL_UDP, libc::UDP_SEGMENT, train.segment);
         }
         if length > 0 {
-            header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
-            header.msg_hdr.msg_controllen = length;
+            header.msg_control = control.0.as_mut_ptr().cast();
+            header.msg_controllen = length;
         }
-    }
-    // SAFETY: the first `count` headers are initialised; what they point to lives until the call
-    // is over, and the kernel only reads it.
-    let sent = check(unsafe {
-        libc::sendmmsg(
-            fd.as_raw_fd(),
-            headers.as_mut_ptr().cast(),
-            count as c_uint,
-            libc::MSG_DONTWAIT,
-        )
-    })?;
-    Ok(usize::try_from(sent).expect("checked not to be negative"))
+    };
+    // SAFETY: the name and the control messages are variables of this function, with the lengths
+    // that the headers say.
+    unsafe { batch::send(fd, messages, complete) }
 }
 
 /// Writes a control message to the start of `place` and returns where the next one goes.

@@ -1,0 +1,129 @@
+//! Messages by the batch (recvmmsg(2), sendmmsg(2)), for sockets of any family.
+//!
+//! ```text
+//!   header ──▶ vector ──▶ the bytes of one message
+//!          ──▶ name, the address of the other side
+//!          ──▶ control messages
+//! ```
+
+use std::io;
+use std::mem::{MaybeUninit, zeroed};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+use libc::c_uint;
+
+use super::{check, size};
+
+/// Most messages in one call.
+pub(crate) const MAX_BATCH: usize = 64;
+
+/// Room for control messages. They are aligned like their header.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+pub(super) struct Control<const LEN: usize>(pub(super) [u8; LEN]);
+
+/// A message that came in.
+pub(super) struct Received<'a, N> {
+    /// How many of its bytes are in its slot.
+    pub(super) length: usize,
+    /// As the kernel left it: flags, control messages, length of the name.
+    pub(super) header: &'a libc::msghdr,
+    /// The sender, as far as the header says.
+    pub(super) name: &'a MaybeUninit<N>,
+}
+
+/// Receives as many messages as there are, up to `count`, into equal slots of the buffer, and hands
+/// them over with their numbers. `N` is what the family has for addresses. Never waits.
+pub(super) fn receive<N, const CONTROL: usize>(
+    fd: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    count: usize,
+    mut each: impl FnMut(usize, &Received<'_, N>),
+) -> io::Result<usize> {
+    let count = count.min(MAX_BATCH);
+    let slot = buffer.len() / count.max(1);
+    let mut names = [const { MaybeUninit::<N>::uninit() }; MAX_BATCH];
+    let mut controls = [const { MaybeUninit::<Control<CONTROL>>::uninit() }; MAX_BATCH];
+    let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; MAX_BATCH];
+    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; MAX_BATCH];
+    let slots = buffer.chunks_exact_mut(slot);
+    for ((((header, vector), name), control), slot) in headers
+        .iter_mut()
+        .zip(&mut vectors)
+        .zip(&mut names)
+        .zip(&mut controls)
+        .zip(slots)
+        .take(count)
+    {
+        let vector =
+            vector.write(libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() });
+        // SAFETY: zero is a value of each of its fields.
+        let header = header.write(unsafe { zeroed() });
+        header.msg_hdr.msg_iov = vector;
+        header.msg_hdr.msg_iovlen = 1;
+        header.msg_hdr.msg_name = name.as_mut_ptr().cast();
+        header.msg_hdr.msg_namelen = size::<N>();
+        header.msg_hdr.msg_control = control.as_mut_ptr().cast();
+        header.msg_hdr.msg_controllen = CONTROL;
+    }
+    // SAFETY: the first `count` headers are initialised; each points to one vector over one slot
+    // of the buffer, to one name and to one control buffer, all of which live until the call is
+    // over.
+    let taken = check(unsafe {
+        libc::recvmmsg(
+            fd.as_raw_fd(),
+            headers.as_mut_ptr().cast(),
+            count as c_uint,
+            libc::MSG_DONTWAIT,
+            ptr::null_mut(),
+        )
+    })?;
+    let taken = usize::try_from(taken).expect("checked not to be negative");
+    for (index, (header, name)) in headers.iter().zip(&names).take(taken).enumerate() {
+        // SAFETY: initialised above, as far as the kernel got.
+        let header = unsafe { header.assume_init_ref() };
+        let length = (header.msg_len as usize).min(slot);
+        each(index, &Received { length, header: &header.msg_hdr, name });
+    }
+    Ok(taken)
+}
+
+/// Sends messages, up to a batch. `complete` gets the number and the header of each, to add a name
+/// and control messages. Returns how many went out; the error is that of the first. Never waits.
+///
+/// # Safety
+/// What `complete` lets a header point to has the length that the header says, and stays where it
+/// is until this returns.
+pub(super) unsafe fn send<'b>(
+    fd: BorrowedFd<'_>,
+    messages: impl Iterator<Item = &'b [u8]>,
+    mut complete: impl FnMut(usize, &mut libc::msghdr),
+) -> io::Result<usize> {
+    let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; MAX_BATCH];
+    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; MAX_BATCH];
+    let mut count = 0;
+    for ((header, vector), message) in headers.iter_mut().zip(&mut vectors).zip(messages) {
+        let vector = vector.write(libc::iovec {
+            iov_base: message.as_ptr().cast_mut().cast(),
+            iov_len: message.len(),
+        });
+        // SAFETY: zero is a value of each of its fields.
+        let header = header.write(unsafe { zeroed() });
+        header.msg_hdr.msg_iov = vector;
+        header.msg_hdr.msg_iovlen = 1;
+        complete(count, &mut header.msg_hdr);
+        count += 1;
+    }
+    // SAFETY: the first `count` headers are initialised; what they point to lives until the call
+    // is over, and the kernel only reads it.
+    let sent = check(unsafe {
+        libc::sendmmsg(
+            fd.as_raw_fd(),
+            headers.as_mut_ptr().cast(),
+            count as c_uint,
+            libc::MSG_DONTWAIT,
+        )
+    })?;
+    Ok(usize::try_from(sent).expect("checked not to be negative"))
+}
