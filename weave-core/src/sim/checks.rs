@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::host::HostId;
+use super::names::HostId;
 use super::net::Net;
 use crate::mesh::{PeerName, Report};
 

@@ -6,16 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::names::{HostId, Side, StreamId};
 use super::overlay::SimOverlay;
-use super::tcp::{Side, StreamId};
 use crate::mesh::{Config, ConnectionId, DEFAULT_PORT, PeerName, Random, Uid};
 use crate::router::{Event, Router};
 use crate::switch::{Frame, Inject, Switch, Waker, Worker};
 use crate::time::Instant;
-
-/// Names a host of a [`Net`](super::Net), by the order in which they were added.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct HostId(pub usize);
 
 /// A frame that the bridge of a host got from its router.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -14,6 +14,7 @@
 
 mod checks;
 mod host;
+mod names;
 mod net;
 pub mod ops;
 mod overlay;
@@ -23,6 +24,7 @@ mod tcp;
 mod tests;
 
 pub use checks::Traffic;
-pub use host::{Delivery, HostId};
+pub use host::Delivery;
+pub use names::HostId;
 pub use net::Net;
 pub use quality::Quality;

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::host::{Bridge, Delivery, Host, HostId, Running, host_at};
+use super::host::{Bridge, Delivery, Host, Running, host_at};
+use super::names::{HostId, Side, StreamId};
 use super::overlay::{Content, Datagram};
 use super::quality::Quality;
-use super::tcp::{End, Side, Stream, StreamId};
+use super::tcp::{End, Stream};
 use crate::mesh::{Config, ConnectionId, PeerName, Random};
 use crate::router::{Event, Output, Router};
 use crate::switch::{Arrival, Frame};

@@ -5,32 +5,12 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::host::HostId;
+use super::names::{HostId, Side};
 use crate::mesh::ConnectionId;
 use crate::time::Instant;
 
 /// Bytes that a sender may have on the way: the buffers of both kernels.
 const WINDOW: usize = 256 << 10;
-
-/// Names a stream in events.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct StreamId(pub(super) u64);
-
-/// One of the two ends of a stream.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Side {
-    Dialler,
-    Listener,
-}
-
-impl Side {
-    pub(super) const fn other(self) -> Self {
-        match self {
-            Self::Dialler => Self::Listener,
-            Self::Listener => Self::Dialler,
-        }
-    }
-}
 
 /// Both ends.
 pub(super) struct Stream {

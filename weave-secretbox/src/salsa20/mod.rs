@@ -19,6 +19,7 @@
 //! This is only a keystream. It authenticates nothing.
 
 mod backend;
+mod block_number;
 mod portable;
 mod rounds;
 #[cfg(target_arch = "x86_64")]

@@ -8,7 +8,7 @@
 use std::arch::x86_64::*;
 use std::array;
 
-use super::backend::{counter, halves};
+use super::block_number::{counter, halves};
 use super::rounds::twenty_rounds;
 use super::{BLOCK_LEN, WORDS};
 

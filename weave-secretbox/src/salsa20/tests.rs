@@ -104,7 +104,7 @@ fn reference(key: &[u8; 32], nonce: &[u8; 8], offset: u64, len: usize) -> Vec<u8
 /// A stream that starts with a block other than the first.
 fn starting_at(backend: Backend, key: &[u8; 32], nonce: &[u8; 8], block: u64) -> Salsa20 {
     let mut stream = Salsa20::with_backend(backend, key, nonce);
-    [stream.state[8], stream.state[9]] = backend::halves(block);
+    [stream.state[8], stream.state[9]] = block_number::halves(block);
     stream
 }
 
