@@ -48,6 +48,7 @@
 
 mod announce;
 mod decode;
+mod define;
 mod definitions;
 mod encode;
 mod error;
