@@ -183,6 +183,14 @@ fn mesh_event(event: &mesh::Event) {
             tracing::warn!("->[{target}] error during connection attempt: {error}");
         }
         Event::NameCollision(clash) => tracing::warn!(peer = %clash.name, "{clash}"),
+        Event::Twin { name, nickname, uid } => tracing::warn!(
+            peer = %name,
+            "name collision: a router that this one has no connection to says that it is {name}, \
+             too: {} (UID {}); each takes frames of the other one; give one of the two machines \
+             another peer name (--name)",
+            Named(*name, nickname),
+            uid.0,
+        ),
         Event::PeerRemoved { peer, nickname } => {
             tracing::info!(%peer, "Removed unreachable peer {}", Named(*peer, nickname));
         }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::clash::NameClash;
 use super::error::ConnectionError;
-use super::{ConnectionId, ConnectionUid, PeerName, Routes, SessionKey, ShortId};
+use super::{ConnectionId, ConnectionUid, PeerName, Routes, SessionKey, ShortId, Uid};
 
 /// Something to do, in the order given.
 #[derive(Clone, Debug)]
@@ -176,6 +176,17 @@ pub enum Event {
     /// Told once for each incarnation that comes too late, and while that lasts every ten
     /// minutes.
     NameCollision(Box<NameClash>),
+    /// Another router, which this one has no connection to, goes on saying that it is this one.
+    /// Neither gets all of its frames: give one of them another name. Told every ten minutes
+    /// while that lasts.
+    Twin {
+        /// The name of both.
+        name: PeerName,
+        /// What people call the other one.
+        nickname: String,
+        /// Its incarnation.
+        uid: Uid,
+    },
     /// A peer left the mesh: no chain of connections leads to it any more.
     PeerRemoved {
         /// The peer.

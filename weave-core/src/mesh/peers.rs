@@ -42,6 +42,8 @@ pub struct Peers {
     /// peers came or went.
     graph: Option<Arc<Graph>>,
     changed: BTreeSet<PeerName>,
+    /// The incarnation of the own name that was outlived last, and how often.
+    outlived: Option<(Uid, u32)>,
 }
 
 #[derive(Debug)]
@@ -67,6 +69,11 @@ pub struct Effects {
     pub new_short_id: Option<ShortId>,
 }
 
+/// Records of another incarnation of the own name, each newer than ours that answered the one
+/// before, that tell that it is alive. One that stopped leaves a record behind, and one or two
+/// more can be on their way.
+const SIGNS_OF_LIFE: u32 = 4;
+
 /// What an update brought.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[must_use]
@@ -76,6 +83,9 @@ pub struct Applied {
     /// Those of which it brought news: what is passed on if it was gossip. If there are any,
     /// routes and connections to make have to be looked at again.
     pub delta: BTreeSet<PeerName>,
+    /// Another router that goes on making records of the own peer: its incarnation and what
+    /// people call it.
+    pub twin: Option<(Uid, String)>,
     /// What else must be done.
     pub effects: Effects,
 }
@@ -125,6 +135,7 @@ impl Peers {
             links: 0,
             graph: None,
             changed: BTreeSet::new(),
+            outlived: None,
         };
         let _ = peers.insert(own, 1);
         peers
@@ -284,7 +295,9 @@ impl Peers {
         let effects = &mut applied.effects;
         for (name, record) in update.records {
             if name == self.own {
-                self.outlive(&record);
+                if self.outlive(&record) {
+                    applied.twin = Some((record.uid, record.nickname));
+                }
                 effects.announce_own = true;
                 continue;
             }
@@ -385,10 +398,15 @@ impl Peers {
         Ok(())
     }
 
-    /// Goes on where the incarnation was that the mesh remembers.
-    fn outlive(&mut self, remembered: &Peer) {
+    /// Goes on where the incarnation was that the mesh remembers. Whether that one must be alive:
+    /// it has outlived ours again and again.
+    fn outlive(&mut self, remembered: &Peer) -> bool {
         self.change_own();
         self.own_entry().peer.version = remembered.version.saturating_add(1);
+        let before = self.outlived.filter(|(uid, _)| *uid == remembered.uid);
+        let times = before.map_or(1, |(_, times)| times.saturating_add(1));
+        self.outlived = Some((remembered.uid, times));
+        times >= SIGNS_OF_LIFE
     }
 
     fn insert(&mut self, peer: Peer, references: usize) -> Change {

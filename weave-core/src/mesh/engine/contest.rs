@@ -38,7 +38,7 @@ const MAX_CHALLENGERS: usize = 4;
 /// Clashes that are remembered.
 const MAX_CLASHES: usize = 64;
 /// After so long without another attempt a clash is over; while it lasts it is told as often.
-const CLASH_MEMORY: Duration = Duration::from_secs(10 * 60);
+pub(super) const CLASH_MEMORY: Duration = Duration::from_secs(10 * 60);
 
 /// The connection to a peer has to show that it works.
 pub(super) struct Contest {

@@ -96,6 +96,8 @@ pub struct Mesh {
     /// Connections that waited for the end of another one, which has come.
     unopposed: VecDeque<ConnectionId>,
     clashes: Clashes,
+    /// When it was last told that another router says that it is this one.
+    twin_told_at: Option<Instant>,
     outputs: VecDeque<Output>,
     counters: Counters,
 }
@@ -132,6 +134,7 @@ impl Mesh {
             contests: BTreeMap::new(),
             unopposed: VecDeque::new(),
             clashes: Clashes::default(),
+            twin_told_at: None,
             outputs: VecDeque::new(),
             counters: Counters::default(),
             random,

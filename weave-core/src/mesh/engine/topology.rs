@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::contest::CLASH_MEMORY;
 use super::sync::Announced;
 use super::{Mesh, Way};
 use crate::mesh::engine::messages::TOPOLOGY;
@@ -20,6 +21,13 @@ impl Mesh {
         let applied = self.peers.apply_update(payload, &mut self.random).map_err(|error| {
             ConnectionError::Gossip { channel: TOPOLOGY.to_owned(), reason: error.to_string() }
         })?;
+        if let Some((uid, nickname)) = &applied.twin
+            && self.twin_told_at.is_none_or(|at| self.now.saturating_since(at) >= CLASH_MEMORY)
+        {
+            self.twin_told_at = Some(self.now);
+            let (name, nickname) = (self.config.name, nickname.clone());
+            self.event(Event::Twin { name, nickname, uid: *uid });
+        }
         self.have_effects(applied.effects);
         self.stop_asking(&applied.names);
         if !applied.delta.is_empty() {

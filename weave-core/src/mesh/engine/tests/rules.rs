@@ -169,6 +169,23 @@ fn our_own_record_from_before_a_restart_is_outlived() {
 }
 
 #[test]
+fn a_router_somewhere_that_says_it_is_us_is_told_once_in_ten_minutes() {
+    let mut bench = Bench::new();
+    let mut remote = bench.meet(legacy_features(2));
+    let twins = |bench: &Bench| {
+        bench.events.iter().filter(|event| matches!(event, Event::Twin { .. })).count()
+    };
+    // What a former incarnation left behind comes once, or twice.
+    for (links, told) in [(5, 0), (10, 0), (15, 0), (20, 1), (25, 1)] {
+        let neighbours: Vec<u64> = (2..2 + links).collect();
+        let answer = gossip("topology", 2, &record(1, &neighbours));
+        bench.say(&mut remote, &Message::Gossip(&answer));
+        assert_eq!(bench.mesh.peers().own().version, links + 1, "outlived each time");
+        assert_eq!(twins(&bench), told, "{links}");
+    }
+}
+
+#[test]
 fn control_messages_go_to_those_who_can_choose_and_legacy_ones_to_the_others() {
     let mut bench = Bench::new();
     let mut own = bench.meet(features(2));
