@@ -20,19 +20,20 @@ use weave_core::mtu::{DEFAULT_FLOOR, MAX_UDP_PAYLOAD, PathMtu, UNKNOWN_MTU};
 use weave_core::switch::{Envelope, Forwarded, Forwarder, LinkEvent, LinkParams, Waker, WorkerId};
 use weave_core::time::Instant;
 use weave_core::wire::ethernet::HEADER_LEN as ETHERNET_HEADER;
-use weave_core::wire::{Classified, fragment, ipv6};
+use weave_core::wire::fragment;
 
 use crate::aggregate::{Appended, Batch};
-use crate::cipher::{Channel, Cipher, LegacyBox};
+use crate::cipher::Channel;
 use crate::clock::Clock;
 use crate::counters::{Counter, Received, Sent};
 use crate::datagram;
 use crate::encapsulation::{Emit, Encapsulation};
 use crate::link::{Counts, LinkMachine, Special, TrainChange};
-use crate::native::{self, Abilities, Choice, Form, Seal};
+use crate::native::{self, Abilities, Form};
 use crate::offload::Segments;
 use crate::replay::Windows;
 use crate::udp::{Path, UdpSockets, Unsent};
+use crate::way::Way;
 
 /// A link, as data threads see it.
 #[derive(Debug)]
@@ -89,7 +90,7 @@ impl Carrier {
         sockets: Arc<UdpSockets>,
         clock: Clock,
     ) -> Self {
-        let encapsulation = encapsulation(params, abilities, clock.now());
+        let encapsulation = Encapsulation::agreed(params, abilities, clock.now());
         let path_mtu = PathMtu::new(encapsulation.overhead(), DEFAULT_FLOOR);
         // The accepting side would only know the port of the TCP connection.
         let remote = params.outbound.then_some(params.remote_address);
@@ -456,20 +457,6 @@ impl Carrier {
     }
 }
 
-/// What this side and the neighbour have in common.
-fn encapsulation(params: &LinkParams, abilities: &Abilities, now: Instant) -> Encapsulation {
-    let LinkParams { remote_features, outbound, session_key, .. } = params;
-    let choice = abilities.agree(remote_features, *outbound, session_key.is_some());
-    match (session_key, choice) {
-        (None, Choice::Plain) => Encapsulation::Native(Seal::Plain),
-        (None, _) => Encapsulation::Legacy(Cipher::Plain),
-        (Some(key), Choice::Sealed(suite)) => {
-            Encapsulation::Native(Seal::new(key, *outbound, suite, now))
-        }
-        (Some(key), _) => Encapsulation::Legacy(Cipher::Legacy(LegacyBox::new(key, *outbound))),
-    }
-}
-
 /// Makes a datagram of one record, with room around it.
 fn put_alone(draft: &impl Emit, (header, trailer): (usize, usize), datagram: &mut Vec<u8>) {
     datagram.clear();
@@ -540,306 +527,5 @@ impl Forwarder for Carrier {
     }
 }
 
-/// How a frame travels (spec sleeve.md, section 5).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Way {
-    /// In one piece, with "don't fragment" set.
-    Whole,
-    /// Larger than the path takes; may be cut by anybody.
-    Cut,
-    /// Without "don't fragment", whatever its size.
-    Fragmentable,
-    /// Not at all; its sender is to be told.
-    TooBig,
-}
-
-impl Way {
-    /// IPv6 is cut by nobody but its sender (RFC 8200, section 5), which hears that a packet is
-    /// too big unless many would answer at once, or the packet is so small that every link has to
-    /// carry it in some way. Weave Net sends all IPv6 like `Fragmentable`; the receiver cannot
-    /// tell.
-    fn of(frame: &[u8], too_big: bool, broadcast: bool) -> Self {
-        match Classified::of(frame) {
-            Classified::Ipv4 { .. } | Classified::Ipv6 { .. } if !too_big => Self::Whole,
-            Classified::Ipv4 { packet, .. } if packet.dont_fragment() => Self::TooBig,
-            Classified::Ipv4 { .. } => Self::Cut,
-            Classified::Ipv6 { packet, .. }
-                if !broadcast && packet.packet().len() > ipv6::MIN_MTU =>
-            {
-                Self::TooBig
-            }
-            _ => Self::Fragmentable,
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-    use std::net::{SocketAddr, UdpSocket};
-
-    use weave_core::mesh::{ConnectionId, ConnectionUid, SessionKey, ShortId};
-    use weave_core::switch::{ChecksumRequest, Frame};
-    use weave_core::wire::Checksum;
-
-    use weave_core::wire::complete_checksum;
-
-    use super::*;
-    use crate::encapsulation::Opened;
-    use crate::offload::sample::super_frame;
-
-    const WORKER: WorkerId = WorkerId::new(0).expect("zero is below the limit");
-
-    /// A link to a socket of the test.
-    struct Setup {
-        carrier: Carrier,
-        neighbour: UdpSocket,
-    }
-
-    fn setup(session_key: Option<SessionKey>) -> Setup {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let neighbour = UdpSocket::bind(any).unwrap();
-        neighbour.set_nonblocking(true).unwrap();
-        let sockets = Arc::new(UdpSockets::bind(any, 1).unwrap());
-        let params = LinkParams {
-            connection: ConnectionId(1),
-            own: PeerName::from_u64(0xa1).unwrap(),
-            remote: PeerName::from_u64(0xa2).unwrap(),
-            connection_uid: ConnectionUid(7),
-            outbound: true,
-            local_address: sockets.address(),
-            remote_address: neighbour.local_addr().unwrap(),
-            own_short_id: ShortId::new(1).unwrap(),
-            remote_short_id: None,
-            session_key,
-            remote_features: BTreeMap::new(),
-            waker: Waker::new(|| {}),
-        };
-        let clock = Clock::new(|| Instant::ORIGIN);
-        let abilities = Abilities::default();
-        Setup { carrier: Carrier::new(&params, &abilities, sockets, clock), neighbour }
-    }
-
-    impl Setup {
-        fn forward(&self, frame: &[u8], broadcast: bool) -> Forwarded {
-            let envelope = Envelope {
-                source: self.carrier.own,
-                destination: self.carrier.remote,
-                frame: Frame::plain(frame),
-                broadcast,
-            };
-            self.carrier.forward(WORKER, envelope)
-        }
-
-        fn forward_marked(&self, frame: Frame<'_>) -> Forwarded {
-            let (source, destination) = (self.carrier.own, self.carrier.remote);
-            let envelope = Envelope { source, destination, frame, broadcast: false };
-            self.carrier.forward(WORKER, envelope)
-        }
-
-        /// What the neighbour gets after a flush, datagram by datagram.
-        fn received(&self) -> Vec<Vec<Vec<u8>>> {
-            self.carrier.flush(WORKER);
-            let mut datagrams = Vec::new();
-            let mut buffer = vec![0; 65_536];
-            while let Ok(length) = self.neighbour.recv(&mut buffer) {
-                let mut windows = Windows::default();
-                let theirs = match &self.carrier.encapsulation {
-                    Encapsulation::Native(_) => Encapsulation::Native(Seal::Plain),
-                    Encapsulation::Legacy(Cipher::Plain) => Encapsulation::Legacy(Cipher::Plain),
-                    Encapsulation::Legacy(Cipher::Legacy(_)) => {
-                        let legacy = LegacyBox::new(&SessionKey([1; 32]), false);
-                        Encapsulation::Legacy(Cipher::Legacy(legacy))
-                    }
-                };
-                datagrams.push(match theirs.open(&mut windows, &mut buffer[..length]).unwrap() {
-                    Opened::Legacy(records) => {
-                        records.map(|record| record.unwrap().frame.to_vec()).collect()
-                    }
-                    Opened::Native(records) => {
-                        records.map(|record| record.unwrap().bytes.to_vec()).collect()
-                    }
-                });
-            }
-            datagrams
-        }
-
-        /// As if the kernel had refused a datagram, and the neighbour acknowledged the test.
-        fn discover(&self, path_mtu: usize) {
-            let overhead = self.carrier.encapsulation.overhead();
-            let mtu = u16::try_from(path_mtu - overhead).unwrap().to_be_bytes();
-            self.carrier.control(Instant::ORIGIN, |machine| {
-                machine.handle_too_big(Instant::ORIGIN, path_mtu);
-            });
-            assert_eq!(self.carrier.verified_mtu(), None);
-            self.carrier.control(Instant::ORIGIN, |machine| {
-                machine.handle_control(Instant::ORIGIN, 3, &mtu);
-            });
-            self.received();
-        }
-    }
-
-    /// An Ethernet frame with an IPv4 packet of this many bytes.
-    fn ipv4(length: u16, dont_fragment: bool) -> Vec<u8> {
-        let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0];
-        frame.extend(length.to_be_bytes());
-        frame.extend([0, 1, if dont_fragment { 0x40 } else { 0 }, 0, 64, 17, 0, 0]);
-        frame.extend([10, 32, 0, 1, 10, 32, 0, 2]);
-        let checksum = Checksum::of(&frame[14..]).to_be_bytes();
-        frame[24..26].copy_from_slice(&checksum);
-        frame.extend((20..length).map(|n| n.to_be_bytes()[1]));
-        frame
-    }
-
-    fn ipv6(length: u16) -> Vec<u8> {
-        let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x86, 0xdd, 0x60, 0, 0, 0];
-        frame.extend((length - 40).to_be_bytes());
-        frame.extend([59, 64]);
-        frame.resize(14 + usize::from(length), 0);
-        frame
-    }
-
-    #[test]
-    fn too_big_is_told_by_whoever_must_not_be_cut() {
-        for (key, mtu) in [(None, 1438), (Some(SessionKey([1; 32])), 1414)] {
-            let setup = setup(key);
-            setup.discover(1500);
-            assert_eq!(setup.carrier.mtu(), Some(mtu));
-            assert_eq!(setup.carrier.verified_mtu(), Some(mtu));
-            let length = u16::try_from(mtu).unwrap();
-            assert_eq!(setup.forward(&ipv4(length, true), false), Forwarded::Taken);
-            assert_eq!(setup.received(), [[ipv4(length, true)]]);
-            for frame in [ipv4(length + 1, true), ipv6(length + 1)] {
-                assert_eq!(setup.forward(&frame, false), Forwarded::TooBig { mtu });
-            }
-            assert_eq!(setup.forward(&ipv4(1500, true), true), Forwarded::TooBig { mtu });
-            assert!(setup.received().is_empty());
-            // Nobody would be content with less.
-            setup.discover(1300);
-            assert_eq!(setup.forward(&ipv6(1280), false), Forwarded::Taken);
-            assert_eq!(setup.received(), [[ipv6(1280)]]);
-            let small = setup.carrier.mtu().unwrap();
-            assert!(small < 1280);
-            assert_eq!(setup.forward(&ipv6(1281), false), Forwarded::TooBig { mtu: small });
-            // Nobody could answer to all who get it.
-            assert_eq!(setup.forward(&ipv6(length + 1), true), Forwarded::Taken);
-            assert_eq!(setup.received(), [[ipv6(length + 1)]]);
-        }
-    }
-
-    #[test]
-    fn what_may_be_cut_is_cut_here_or_by_the_kernel() {
-        let setup = setup(None);
-        setup.discover(1500);
-        let big = ipv4(4000, false);
-        assert_eq!(setup.forward(&big, false), Forwarded::Taken);
-        let pieces = setup.received().concat();
-        assert_eq!(pieces.len(), 3);
-        let mut payload = Vec::<u8>::new();
-        for piece in &pieces {
-            assert!(piece.len() <= 1438 + 14);
-            let header = &piece[14..34];
-            assert_eq!(Checksum::of(header), 0);
-            let offset = usize::from(u16::from_be_bytes([header[6], header[7]]) & 0x1fff) * 8;
-            assert_eq!(offset, payload.len());
-            payload.extend(&piece[34..]);
-        }
-        assert_eq!(payload, big[34..]);
-
-        // The neighbour has received the fragmentation test.
-        setup.carrier.control(Instant::ORIGIN, |m| m.handle_control(Instant::ORIGIN, 2, &[]));
-        assert_eq!(setup.forward(&big, false), Forwarded::Taken);
-        assert_eq!(setup.received(), [[big.clone()]]);
-
-        setup.carrier.control(Instant::ORIGIN, |m| {
-            m.handle_control(Instant::ORIGIN, 1, &[]); // tests again
-        });
-        setup.received();
-        let mut cut_off = big;
-        cut_off.truncate(2000);
-        assert_eq!(setup.forward(&cut_off, false), Forwarded::Dropped);
-    }
-
-    #[test]
-    fn frames_are_refused_without_an_address_and_after_the_end() {
-        let setup = setup(None);
-        assert_eq!(setup.forward(&ipv4(100, true), false), Forwarded::Taken);
-        setup.carrier.close();
-        assert_eq!(setup.forward(&ipv4(100, true), false), Forwarded::Refused);
-        assert!(setup.received().is_empty(), "what was waiting is forgotten");
-        assert_eq!(setup.carrier.sent.no_address.get(), 1);
-    }
-
-    #[test]
-    fn unfinished_checksums_are_finished() {
-        let setup = setup(None);
-        let bytes = ipv4(100, true);
-        let checksum = Some(ChecksumRequest { start: 34, offset: 6 });
-        let frame = Frame { checksum, ..Frame::plain(&bytes) };
-        let mut finished = bytes.clone();
-        complete_checksum(&mut finished, 34, 6).unwrap();
-        assert_eq!(setup.forward_marked(frame), Forwarded::Taken);
-        assert_eq!(setup.received(), [[finished]]);
-
-        let checksum = Some(ChecksumRequest { start: 34, offset: 600 });
-        let frame = Frame { checksum, ..Frame::plain(&bytes) };
-        assert_eq!(setup.forward_marked(frame), Forwarded::Dropped);
-        assert_eq!(setup.carrier.sent.malformed.get(), 1);
-    }
-
-    #[test]
-    fn super_frames_are_cut_to_what_the_path_takes() {
-        for key in [None, Some(SessionKey([1; 32]))] {
-            let setup = setup(key);
-            let whole = super_frame(60_000, 1348);
-            let segments = Segments::new(whole.frame()).unwrap();
-            let expected: Vec<Vec<Vec<u8>>> = (0..segments.count())
-                .map(|index| {
-                    let mut frame = vec![0; segments.frame_len(index)];
-                    segments.write(index, &mut frame);
-                    vec![frame]
-                })
-                .collect();
-            setup.carrier.published.max_payload.store(1472, Ordering::Relaxed);
-            assert_eq!(setup.forward_marked(whole.frame()), Forwarded::Taken);
-            assert_eq!(setup.received(), expected);
-            assert_eq!(setup.carrier.sent.super_frames.get(), 1);
-
-            setup.carrier.published.mtu.store(1000, Ordering::Relaxed);
-            assert_eq!(setup.forward_marked(whole.frame()), Forwarded::Taken);
-            let lengths: Vec<_> = setup.received().concat().iter().map(Vec::len).collect();
-            assert!(lengths.iter().all(|length| *length <= 1014));
-            assert_eq!(lengths.len(), 60_000_usize.div_ceil(1000 - 52));
-        }
-    }
-
-    #[test]
-    fn workers_have_batches_of_their_own() {
-        let setup = setup(None);
-        let other = WorkerId::new(63).unwrap();
-        let (source, destination) = (setup.carrier.own, setup.carrier.remote);
-        let frame = ipv4(100, true);
-        let frame = Frame::plain(&frame);
-        let envelope = Envelope { source, destination, frame, broadcast: false };
-        assert_eq!(setup.carrier.forward(WORKER, envelope), Forwarded::Taken);
-        assert_eq!(setup.carrier.forward(other, envelope), Forwarded::Taken);
-        assert_eq!(setup.received().len(), 1);
-        setup.carrier.flush(other);
-        assert_eq!(setup.received().len(), 1);
-    }
-
-    #[test]
-    fn a_lost_route_costs_frames_but_not_the_link() {
-        let setup = setup(None);
-        // The broadcast address: a socket needs a permission that this one does not have.
-        setup.carrier.published.path.store(Some(Arc::new(Path {
-            local: [127, 0, 0, 1].into(),
-            remote: SocketAddr::from(([255, 255, 255, 255], 9)),
-            trains: true,
-        })));
-        assert_eq!(setup.forward(&ipv4(100, true), false), Forwarded::Taken);
-        assert!(setup.received().is_empty());
-        assert_eq!(setup.carrier.sent.unreachable.get(), 1);
-        assert_eq!(setup.carrier.poll_event(), None);
-    }
-}
+mod tests;

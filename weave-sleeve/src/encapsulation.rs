@@ -3,10 +3,11 @@
 use std::ops::Range;
 
 use weave_core::mesh::PeerName;
+use weave_core::switch::LinkParams;
 use weave_core::time::Instant;
 
-use crate::cipher::{Channel, Cipher, NoncesExhausted};
-use crate::native::{self, Seal};
+use crate::cipher::{Channel, Cipher, LegacyBox, NoncesExhausted};
+use crate::native::{self, Abilities, Choice, Seal};
 use crate::replay::Windows;
 use crate::{cipher, datagram};
 
@@ -75,6 +76,20 @@ pub(crate) trait Emit {
 }
 
 impl Encapsulation {
+    /// What this side and the neighbour have in common.
+    pub(crate) fn agreed(params: &LinkParams, abilities: &Abilities, now: Instant) -> Self {
+        let LinkParams { remote_features, outbound, session_key, .. } = params;
+        let choice = abilities.agree(remote_features, *outbound, session_key.is_some());
+        match (session_key, choice) {
+            (None, Choice::Plain) => Self::Native(Seal::Plain),
+            (None, _) => Self::Legacy(Cipher::Plain),
+            (Some(key), Choice::Sealed(suite)) => {
+                Self::Native(Seal::new(key, *outbound, suite, now))
+            }
+            (Some(key), _) => Self::Legacy(Cipher::Legacy(LegacyBox::new(key, *outbound))),
+        }
+    }
+
     /// What precedes the first record.
     pub(crate) const fn header_len(&self) -> usize {
         match self {

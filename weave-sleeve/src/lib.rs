@@ -34,6 +34,7 @@ mod registry;
 mod sys;
 mod trains;
 mod udp;
+mod way;
 
 pub use clock::Clock;
 pub use overlay::Sleeve;
