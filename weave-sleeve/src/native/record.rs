@@ -131,6 +131,14 @@ pub enum RecordError {
         /// As the record says.
         kind: u8,
     },
+    /// A frame that says of itself what only pieces do.
+    #[error("a record of kind {kind:#04x} at offset {offset} with the fields of a piece")]
+    Unused {
+        /// Where it starts.
+        offset: usize,
+        /// As the record says.
+        kind: u8,
+    },
     /// A record says that it is longer than what is left.
     #[error("too short: expected {expected} bytes at offset {offset}, got {available}")]
     TooShort {
@@ -178,6 +186,9 @@ impl<'a> Records<'a> {
         let expected = usize::from(u16::from_be_bytes([n0, n1]));
         let (size, start) = (u16::from_be_bytes([z0, z1]), u16::from_be_bytes([o0, o1]));
         let form = match kind {
+            COMPLETE | UNFINISHED if (headers, size, start) != (0, 0, 0) => {
+                return Err(RecordError::Unused { offset, kind });
+            }
             COMPLETE => Form::Complete,
             UNFINISHED => Form::Unfinished,
             PIECE => piece(expected, headers, size, start)?,
@@ -307,6 +318,10 @@ mod tests {
             RecordError::TooShort { offset: 45, expected: 5, available: 4 }
         );
         assert_eq!(second(&|bytes| bytes[0] = 3), RecordError::Kind { offset: 25, kind: 3 });
+        for (kind, place) in [(0, 15), (0, 17), (1, 16), (1, 18), (1, 19)] {
+            let damaged = second(&|bytes| (bytes[0], bytes[place]) = (kind, 1));
+            assert_eq!(damaged, RecordError::Unused { offset: 25, kind });
+        }
         // No size; no payload; too much of it; between two segments.
         for (headers, size, offset) in [(2, 0, 0), (5, 3, 0), (6, 3, 0), (1, 3, 0), (2, 3, 4)] {
             let damaged = second(&|bytes| {
