@@ -5,9 +5,8 @@
 mod counting;
 
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 
-use counting::ALLOCATIONS;
+use counting::own_allocations;
 use weave_core::mesh::{PeerName, SessionKey};
 use weave_core::time::Instant;
 use weave_sleeve::cipher::native::{EPOCH_AGE, Opener, Sealer, Suite};
@@ -15,9 +14,9 @@ use weave_sleeve::cipher::native::{EPOCH_AGE, Opener, Sealer, Suite};
 const LEN: usize = 1400;
 
 fn allocations(work: impl FnOnce()) -> u64 {
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = own_allocations();
     work();
-    ALLOCATIONS.load(Ordering::Relaxed) - before
+    own_allocations() - before
 }
 
 #[test]

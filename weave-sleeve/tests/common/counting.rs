@@ -1,12 +1,24 @@
 //! An allocator that counts.
+#![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 struct Counting;
 
 /// What all threads allocated so far.
 pub static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    /// What this thread allocated so far.
+    static OWN: Cell<u64> = const { Cell::new(0) };
+}
+
+/// What the calling thread allocated so far.
+pub fn own_allocations() -> u64 {
+    OWN.get()
+}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -15,6 +27,7 @@ static ALLOCATOR: Counting = Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        OWN.set(OWN.get() + 1);
         // SAFETY: the caller keeps the rules.
         unsafe { System.alloc(layout) }
     }
