@@ -4,14 +4,20 @@ use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::wait::eventually;
+
 /// Where `ip netns` keeps its names.
 const NAMESPACES: &str = "/run/netns";
+
+/// A killed process is gone in milliseconds, unless the kernel is busy with it.
+const LAST_BREATH: Duration = Duration::from_secs(1);
 
 /// A named network namespace that is removed on drop, together with the processes in it.
 #[derive(Debug)]
@@ -116,12 +122,8 @@ pub(crate) fn remove(name: &str) {
         // A process that has ended meanwhile is what we want.
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
-    for _ in 0..100 {
-        if pids(name).is_empty() {
-            break;
-        }
-        thread::sleep(std::time::Duration::from_millis(10));
-    }
+    let _ =
+        eventually("the end of the namespace's processes", LAST_BREATH, || pids(name).is_empty());
     let _ = run("ip", &["netns", "del", name]);
 }
 
