@@ -17,7 +17,7 @@ use weave_core::mtu::MAX_UDP_PAYLOAD;
 use weave_core::time::Instant;
 
 use crate::cipher::{Channel, NoncesExhausted};
-use crate::encapsulation::{Emit, Encapsulation};
+use crate::encapsulation::{Draft, Encapsulation};
 
 /// Frames taken before a datagram is closed even though more would fit.
 const FRAMES_PER_ROUND: usize = 100;
@@ -74,21 +74,20 @@ impl Batch {
         &mut self,
         encapsulation: &Encapsulation,
         max_payload: usize,
-        record: &impl Emit,
+        record: &Draft<impl Fn(&mut [u8])>,
     ) -> Appended {
         let trailer = encapsulation.trailer_len();
+        let record_len = encapsulation.record_len(record);
         let max_payload = max_payload.min(MAX_UDP_PAYLOAD);
         if let Some(open) = &mut self.open {
-            if self.round < FRAMES_PER_ROUND
-                && open.len() + record.buffer_len() + trailer <= max_payload
-            {
-                open.end += emit(record, &mut self.arena[open.end..]);
+            if self.round < FRAMES_PER_ROUND && open.len() + record_len + trailer <= max_payload {
+                open.end += emit(encapsulation, record, &mut self.arena[open.end..]);
                 self.round += 1;
                 return Appended::Taken;
             }
             self.close(trailer);
         }
-        let length = encapsulation.header_len() + record.buffer_len() + trailer;
+        let length = encapsulation.header_len() + record_len + trailer;
         let limit = match self.channel {
             Channel::DontFragment => max_payload,
             Channel::Fragmentable => MAX_UDP_PAYLOAD,
@@ -106,7 +105,7 @@ impl Batch {
             self.round = 0;
         }
         let records = start + encapsulation.header_len();
-        let end = records + emit(record, &mut self.arena[records..]);
+        let end = records + emit(encapsulation, record, &mut self.arena[records..]);
         self.open = Some(start..end);
         self.round += 1;
         Appended::Taken
@@ -143,8 +142,14 @@ impl Batch {
     }
 }
 
-fn emit(record: &impl Emit, buffer: &mut [u8]) -> usize {
-    record.emit(buffer).expect("a datagram is below 64 KiB and the arena has room for it")
+fn emit(
+    encapsulation: &Encapsulation,
+    record: &Draft<impl Fn(&mut [u8])>,
+    buffer: &mut [u8],
+) -> usize {
+    encapsulation
+        .emit(record, buffer)
+        .expect("a datagram is below 64 KiB and the arena has room for it")
 }
 
 #[cfg(test)]
@@ -155,8 +160,9 @@ mod tests {
 
     use super::*;
     use crate::cipher::{Cipher, LegacyBox};
-    use crate::datagram::{Draft, RECORD_HEADER};
+    use crate::datagram::RECORD_HEADER;
     use crate::encapsulation::Opened;
+    use crate::native::Form;
     use crate::replay::Windows;
 
     fn legacy(encrypted: bool, outbound: bool) -> Encapsulation {
@@ -189,7 +195,8 @@ mod tests {
             let (source, destination) =
                 (PeerName::from_bytes([2; 6]), PeerName::from_bytes([4; 6]));
             let write = |place: &mut [u8]| place.copy_from_slice(&frame);
-            let record = Draft { source, destination, length: frame.len(), write };
+            let (form, length) = (Form::Complete, frame.len());
+            let record = Draft { source, destination, form, length, write };
             let append = |batch: &mut Batch| batch.append(&legacy, max_payload, &record);
             match append(&mut batch) {
                 Appended::Taken => {}

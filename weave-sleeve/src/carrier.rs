@@ -26,8 +26,7 @@ use crate::aggregate::{Appended, Batch};
 use crate::cipher::Channel;
 use crate::clock::Clock;
 use crate::counters::{Counter, Received, Sent};
-use crate::datagram;
-use crate::encapsulation::{Emit, Encapsulation};
+use crate::encapsulation::{Draft, Encapsulation};
 use crate::link::{Counts, LinkMachine, Special, TrainChange};
 use crate::native::{self, Abilities, Form};
 use crate::offload::Segments;
@@ -191,19 +190,14 @@ impl Carrier {
         let mut frame = Vec::new();
         special.emit(&mut frame);
         let write = |place: &mut [u8]| place.copy_from_slice(&frame);
-        let (source, destination) = (self.own, self.remote);
-        let around = (self.encapsulation.header_len(), self.encapsulation.trailer_len());
-        match self.encapsulation {
-            Encapsulation::Legacy(_) => {
-                let draft = datagram::Draft { source, destination, length: frame.len(), write };
-                put_alone(&draft, around, datagram);
-            }
-            Encapsulation::Native(_) => {
-                let (form, length) = (Form::Complete, frame.len());
-                let draft = native::Draft { source, destination, form, length, write };
-                put_alone(&draft, around, datagram);
-            }
-        }
+        let (form, length) = (Form::Complete, frame.len());
+        let draft = Draft { source: self.own, destination: self.remote, form, length, write };
+        let header = self.encapsulation.header_len();
+        let trailer = self.encapsulation.trailer_len();
+        datagram.clear();
+        datagram.resize(header + self.encapsulation.record_len(&draft) + trailer, 0);
+        let record = &mut datagram[header..];
+        self.encapsulation.emit(&draft, record).expect("made with room for a frame below 64 KiB");
         let (channel, all) = (special.channel(), 0..datagram.len());
         let all = std::slice::from_ref(&all);
         if self.encapsulation.seal(now, self.own, channel, datagram, all).is_err() {
@@ -296,14 +290,14 @@ impl Carrier {
     /// together again.
     pub(crate) fn offload(&self) -> String {
         let trains = match self.sockets.trains() {
-            (true, true) => "gso gro",
+            (true, true) => "gso,gro",
             (true, false) => "gso",
             (false, true) => "gro",
             (false, false) => "none",
         };
         match self.lock().machine.train_loss() {
             None => trains.to_owned(),
-            Some(lost) => format!("{trains} (trains off: {lost} % lost)"),
+            Some(lost) => format!("{trains},trains-off-for-{lost}%-loss"),
         }
     }
 
@@ -317,17 +311,8 @@ impl Carrier {
         write: impl Fn(&mut [u8]),
     ) -> bool {
         let Envelope { source, destination, .. } = *envelope;
-        match self.encapsulation {
-            Encapsulation::Legacy(_) => {
-                let draft = datagram::Draft { source, destination, length, write };
-                self.append_draft(path, batch, length, &draft)
-            }
-            Encapsulation::Native(_) => {
-                let form = Form::Complete;
-                let draft = native::Draft { source, destination, form, length, write };
-                self.append_draft(path, batch, length, &draft)
-            }
-        }
+        let draft = Draft { source, destination, form: Form::Complete, length, write };
+        self.append_draft(path, batch, &draft)
     }
 
     /// Appends a frame in the native format: uncut and unfinished, if it can be.
@@ -342,8 +327,8 @@ impl Carrier {
         if segments.only_lacks_its_checksum() {
             let (form, length) = (Form::Unfinished, frame.bytes.len());
             let write = |place: &mut [u8]| place.copy_from_slice(frame.bytes);
-            let draft = native::Draft { source, destination, form, length, write };
-            return self.append_draft(path, batch, length, &draft);
+            let draft = Draft { source, destination, form, length, write };
+            return self.append_draft(path, batch, &draft);
         }
         let Some(pieces) = segments.parts().and_then(native::pieces) else {
             return self.append_segments(path, batch, envelope, segments);
@@ -352,8 +337,8 @@ impl Carrier {
         for piece in pieces {
             let write = |place: &mut [u8]| piece.write(place);
             let (form, length) = (piece.form, piece.len());
-            let draft = native::Draft { source, destination, form, length, write };
-            taken &= self.append_draft(path, batch, length, &draft);
+            let draft = Draft { source, destination, form, length, write };
+            taken &= self.append_draft(path, batch, &draft);
         }
         taken
     }
@@ -379,8 +364,7 @@ impl Carrier {
         &self,
         path: &Path,
         batch: &mut Batch,
-        length: usize,
-        draft: &impl Emit,
+        draft: &Draft<impl Fn(&mut [u8])>,
     ) -> bool {
         let max_payload = self.published.max_payload.load(Ordering::Relaxed);
         let append = |batch: &mut Batch| batch.append(&self.encapsulation, max_payload, draft);
@@ -392,7 +376,7 @@ impl Carrier {
         match appended {
             Appended::Taken => {
                 self.sent.frames.add(1);
-                self.sent.bytes.add(length);
+                self.sent.bytes.add(draft.length);
                 true
             }
             Appended::TooLong | Appended::Full => {
@@ -455,13 +439,6 @@ impl Carrier {
             self.control_and_wake(now, |machine| machine.handle_too_big(now, path_mtu));
         }
     }
-}
-
-/// Makes a datagram of one record, with room around it.
-fn put_alone(draft: &impl Emit, (header, trailer): (usize, usize), datagram: &mut Vec<u8>) {
-    datagram.clear();
-    datagram.resize(header + draft.buffer_len() + trailer, 0);
-    draft.emit(&mut datagram[header..]).expect("made with room for a frame below 64 KiB");
 }
 
 impl Forwarder for Carrier {

@@ -12,8 +12,6 @@
 
 use weave_core::mesh::PeerName;
 
-use crate::encapsulation::Emit;
-
 /// Length of a peer name.
 pub const NAME_LEN: usize = 6;
 
@@ -52,36 +50,24 @@ impl Record<'_> {
     /// or the frame is longer than 65535 bytes.
     pub fn emit(&self, buffer: &mut [u8]) -> Option<usize> {
         let Self { source, destination, frame } = *self;
-        let write = |place: &mut [u8]| place.copy_from_slice(frame);
-        Draft { source, destination, length: frame.len(), write }.emit(buffer)
-    }
-}
-
-/// A record whose frame is made where it is to lie.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Draft<W> {
-    pub(crate) source: PeerName,
-    pub(crate) destination: PeerName,
-    /// Length of the frame.
-    pub(crate) length: usize,
-    /// Makes the frame in a place of that length.
-    pub(crate) write: W,
-}
-
-impl<W: Fn(&mut [u8])> Emit for Draft<W> {
-    fn buffer_len(&self) -> usize {
-        RECORD_HEADER + self.length
-    }
-
-    fn emit(&self, buffer: &mut [u8]) -> Option<usize> {
-        let length = u16::try_from(self.length).ok()?;
+        let length = u16::try_from(frame.len()).ok()?;
         let (header, rest) = buffer.split_first_chunk_mut::<RECORD_HEADER>()?;
-        (self.write)(rest.get_mut(..self.length)?);
-        header[..6].copy_from_slice(&self.source.to_bytes());
-        header[6..12].copy_from_slice(&self.destination.to_bytes());
-        header[12..].copy_from_slice(&length.to_be_bytes());
+        rest.get_mut(..frame.len())?.copy_from_slice(frame);
+        put_header(header, source, destination, length);
         Some(self.buffer_len())
     }
+}
+
+/// Writes what precedes a frame of this length.
+pub(crate) fn put_header(
+    header: &mut [u8; RECORD_HEADER],
+    source: PeerName,
+    destination: PeerName,
+    length: u16,
+) {
+    header[..6].copy_from_slice(&source.to_bytes());
+    header[6..12].copy_from_slice(&destination.to_bytes());
+    header[12..].copy_from_slice(&length.to_be_bytes());
 }
 
 /// Why the rest of a datagram is not a record. The offsets count from the first record.

@@ -7,7 +7,7 @@ use weave_core::switch::LinkParams;
 use weave_core::time::Instant;
 
 use crate::cipher::{Channel, Cipher, LegacyBox, NoncesExhausted};
-use crate::native::{self, Abilities, Choice, Seal};
+use crate::native::{self, Abilities, Choice, Form, Seal};
 use crate::replay::Windows;
 use crate::{cipher, datagram};
 
@@ -65,14 +65,17 @@ impl From<cipher::native::OpenError> for Unopened {
     }
 }
 
-/// A record that is written to where it is sent from.
-pub(crate) trait Emit {
-    /// Length on the wire.
-    fn buffer_len(&self) -> usize;
-
-    /// Writes it to the start of `buffer`; returns its length, or none if it does not fit or is
-    /// too long for a record.
-    fn emit(&self, buffer: &mut [u8]) -> Option<usize>;
+/// A record whose bytes are made where they are sent from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Draft<W> {
+    pub(crate) source: PeerName,
+    pub(crate) destination: PeerName,
+    /// A legacy record is always a complete frame.
+    pub(crate) form: Form,
+    /// How many bytes there will be.
+    pub(crate) length: usize,
+    /// Makes them in a place of that length.
+    pub(crate) write: W,
 }
 
 impl Encapsulation {
@@ -112,6 +115,34 @@ impl Encapsulation {
             Self::Legacy(_) => datagram::RECORD_HEADER,
             Self::Native(_) => native::RECORD_HEADER,
         }
+    }
+
+    /// Length of a record on the wire.
+    pub(crate) const fn record_len<W>(&self, draft: &Draft<W>) -> usize {
+        self.record_header_len() + draft.length
+    }
+
+    /// Writes a record to the start of `buffer`; returns its length, or none if it does not fit or
+    /// has more than 65535 bytes.
+    pub(crate) fn emit(
+        &self,
+        draft: &Draft<impl Fn(&mut [u8])>,
+        buffer: &mut [u8],
+    ) -> Option<usize> {
+        let Draft { source, destination, form, length, write } = draft;
+        let (header, rest) = buffer.split_at_mut_checked(self.record_header_len())?;
+        write(rest.get_mut(..*length)?);
+        let length = u16::try_from(*length).ok()?;
+        match self {
+            Self::Legacy(_) => {
+                datagram::put_header(header.try_into().ok()?, *source, *destination, length);
+            }
+            Self::Native(_) => {
+                let header = header.try_into().ok()?;
+                native::put_header(header, *source, *destination, *form, length);
+            }
+        }
+        Some(self.record_len(draft))
     }
 
     /// The difference between the MTU of the path and that of the overlay, in a datagram of one

@@ -24,8 +24,8 @@ mod seal;
 pub use features::Abilities;
 pub(crate) use features::Choice;
 pub(crate) use pieces::pieces;
-pub(crate) use record::{Draft, HEADER_LEN as RECORD_HEADER};
 pub use record::{Form, Record, RecordError, Records};
+pub(crate) use record::{HEADER_LEN as RECORD_HEADER, put_header};
 pub(crate) use seal::Seal;
 
 use weave_core::mesh::PeerName;

@@ -19,8 +19,6 @@ use std::num::NonZeroU16;
 
 use weave_core::mesh::PeerName;
 
-use crate::encapsulation::Emit;
-
 /// Length of what precedes each frame.
 pub(crate) const HEADER_LEN: usize = 20;
 
@@ -69,46 +67,34 @@ impl Record<'_> {
     /// or is longer than 65535 bytes.
     pub fn emit(&self, buffer: &mut [u8]) -> Option<usize> {
         let Self { source, destination, form, bytes } = *self;
-        let write = |place: &mut [u8]| place.copy_from_slice(bytes);
-        Draft { source, destination, form, length: bytes.len(), write }.emit(buffer)
-    }
-}
-
-/// A record whose bytes are made where they are to lie.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Draft<W> {
-    pub(crate) source: PeerName,
-    pub(crate) destination: PeerName,
-    pub(crate) form: Form,
-    /// How many bytes there will be.
-    pub(crate) length: usize,
-    /// Makes them in a place of that length.
-    pub(crate) write: W,
-}
-
-impl<W: Fn(&mut [u8])> Emit for Draft<W> {
-    fn buffer_len(&self) -> usize {
-        HEADER_LEN + self.length
-    }
-
-    fn emit(&self, buffer: &mut [u8]) -> Option<usize> {
-        let length = u16::try_from(self.length).ok()?;
+        let length = u16::try_from(bytes.len()).ok()?;
         let (header, rest) = buffer.split_first_chunk_mut::<HEADER_LEN>()?;
-        (self.write)(rest.get_mut(..self.length)?);
-        let (kind, headers, size, offset) = match self.form {
-            Form::Complete => (COMPLETE, 0, 0, 0),
-            Form::Unfinished => (UNFINISHED, 0, 0, 0),
-            Form::Piece { headers, size, offset } => (PIECE, headers, size.get(), offset),
-        };
-        header[0] = kind;
-        header[1..7].copy_from_slice(&self.source.to_bytes());
-        header[7..13].copy_from_slice(&self.destination.to_bytes());
-        header[13..15].copy_from_slice(&length.to_be_bytes());
-        header[15] = headers;
-        header[16..18].copy_from_slice(&size.to_be_bytes());
-        header[18..].copy_from_slice(&offset.to_be_bytes());
-        Some(HEADER_LEN + self.length)
+        rest.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        put_header(header, source, destination, form, length);
+        Some(self.buffer_len())
     }
+}
+
+/// Writes what precedes so many bytes.
+pub(crate) fn put_header(
+    header: &mut [u8; HEADER_LEN],
+    source: PeerName,
+    destination: PeerName,
+    form: Form,
+    length: u16,
+) {
+    let (kind, headers, size, offset) = match form {
+        Form::Complete => (COMPLETE, 0, 0, 0),
+        Form::Unfinished => (UNFINISHED, 0, 0, 0),
+        Form::Piece { headers, size, offset } => (PIECE, headers, size.get(), offset),
+    };
+    header[0] = kind;
+    header[1..7].copy_from_slice(&source.to_bytes());
+    header[7..13].copy_from_slice(&destination.to_bytes());
+    header[13..15].copy_from_slice(&length.to_be_bytes());
+    header[15] = headers;
+    header[16..18].copy_from_slice(&size.to_be_bytes());
+    header[18..].copy_from_slice(&offset.to_be_bytes());
 }
 
 /// Why the rest of a datagram is not a record. The offsets count from the first record.
