@@ -12,8 +12,12 @@ use crate::time::Instant;
 
 /// From the first reason to calculate routes to the calculation (spec mesh.md, section 17.3).
 const ROUTES_DEFERRAL: Duration = Duration::from_millis(100);
-/// From the first change of the own record to its announcement (spec mesh.md, section 12.5).
-const ANNOUNCEMENT_DEFERRAL: Duration = Duration::from_secs(1);
+/// From the first change of the own record to its announcement, after a time of rest. A link is added,
+/// and established some milliseconds later: both go in one announcement.
+const ANNOUNCEMENT_DEFERRAL: Duration = Duration::from_millis(100);
+/// From one announcement to the next. The original waits that long before the first one too (spec
+/// mesh.md, section 12.5), and what containers send meanwhile to those behind a new link is lost.
+const ANNOUNCEMENT_INTERVAL: Duration = Duration::from_secs(1);
 /// From the latest update of the topology to the collection of what is out of reach (12.4). The
 /// original waits for one second from the first one, which is also how long the link that leads
 /// there takes to be announced: too often it comes just after.
@@ -30,6 +34,7 @@ pub(super) struct Deadlines {
     connections: BTreeSet<(Instant, ConnectionId)>,
     pub(super) routes: Option<Instant>,
     pub(super) announcement: Option<Instant>,
+    last_announcement: Option<Instant>,
     pub(super) collection: Option<Instant>,
     collection_limit: Instant,
     pub(super) gaps: Option<Instant>,
@@ -45,6 +50,7 @@ impl Deadlines {
             connections: BTreeSet::new(),
             routes: None,
             announcement: None,
+            last_announcement: None,
             collection: None,
             collection_limit: gossip,
             gaps: None,
@@ -60,7 +66,19 @@ impl Deadlines {
     }
 
     pub(super) fn announce_soon(&mut self, now: Instant) {
-        self.announcement.get_or_insert(now + ANNOUNCEMENT_DEFERRAL);
+        let soon = now + ANNOUNCEMENT_DEFERRAL;
+        let earliest =
+            self.last_announcement.map_or(soon, |last| soon.max(last + ANNOUNCEMENT_INTERVAL));
+        self.announcement.get_or_insert(earliest);
+    }
+
+    /// Whether it is time to announce the own record.
+    fn take_announcement(&mut self, now: Instant) -> bool {
+        let due = take_due(&mut self.announcement, now);
+        if due {
+            self.last_announcement = Some(now);
+        }
+        due
     }
 
     pub(super) fn collect_soon(&mut self, now: Instant) {
@@ -177,7 +195,7 @@ impl Mesh {
         if take_due(&mut self.deadlines.gaps, now) {
             self.ask_for_gaps();
         }
-        if take_due(&mut self.deadlines.announcement, now) {
+        if self.deadlines.take_announcement(now) {
             self.announce_changes();
         }
         if self.deadlines.gossip <= now {

@@ -109,9 +109,9 @@ fn what_is_behind_a_new_neighbour_is_told_once_more_with_the_link_to_it() {
         let news = gossip("topology", 3, &record(number, neighbours));
         bench.say(&mut gate, &Message::Gossip(&news));
     }
-    bench.pass(SECOND / 2);
+    bench.pass(SECOND / 20);
     bench.heard(&mut near);
-    // Until the link is announced a second after it was made, `near` knows no way to any of them.
+    // Until the link is announced a moment after it was made, `near` knows no way to any of them.
     bench.pass(SECOND);
     let told = |bench: &mut Bench, near: &mut Remote| -> Vec<u64> {
         let mut peers = Peers::new(name(9), String::new(), Uid(9), ShortId::new(9).unwrap());
@@ -127,7 +127,7 @@ fn what_is_behind_a_new_neighbour_is_told_once_more_with_the_link_to_it() {
     let news = gossip("topology", 3, &record(3, &[1, 4, 6]));
     bench.say(&mut gate, &Message::Gossip(&news));
     bench.meet(legacy_features(7));
-    bench.pass(SECOND / 2);
+    bench.pass(SECOND / 20);
     bench.heard(&mut near);
     bench.pass(SECOND);
     let told = told(&mut bench, &mut near);
