@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::steps::{Outcome, Steps};
 use crate::tools::{self, cargo, output, run, run_for};
-use crate::{fuzz, no_io};
+use crate::{fuzz, no_io, vm};
 
 /// Examples that want arguments and a second host; `lints` compiles them.
 const NEED_A_HOST: [&str; 1] = ["tunnel"];
@@ -49,6 +49,10 @@ pub fn all() -> Result<bool> {
     }
     steps.run("system tests in network namespaces", || {
         run(&mut cargo("nextest run -p weave --profile system --cargo-profile system"))
+    });
+    steps.run_or_skip("tests in a virtual machine", || match vm::UNSUPPORTED {
+        Some(reason) => Ok(Outcome::Skipped(reason.to_owned())),
+        None => vm::test(&[]).map(|()| Outcome::Passed),
     });
     for target in fuzz::targets()? {
         steps.run(&format!("fuzz {target}"), || fuzz::one(&target, fuzz::SMOKE_SECONDS));

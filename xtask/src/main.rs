@@ -10,6 +10,7 @@ mod no_io;
 mod steps;
 mod tools;
 mod usage;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,8 @@ usage: cargo xtask TASK
   bench lab [ARG...]         this and other overlays side by side (benches/lab/README.md); needs root
   bench micro [ARG...]       the benchmarks of the crates
   no-io                      proves that weave-core alone does no I/O (a part of test)
+  vm run [ARG...] -- COMMAND a command in a virtual machine with a full Debian kernel (CONTRIBUTING.md)
+  vm test [ARG...]           the tests that need such a kernel (a part of test)
   fuzz [TARGET [SECONDS]]    fuzzes one target, or each in turn (20 seconds)
 ";
 
@@ -31,8 +34,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match run(&arguments) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
@@ -40,20 +42,25 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &[&str]) -> Result<bool> {
+fn run(arguments: &[&str]) -> Result<ExitCode> {
     match arguments {
-        ["test"] => check::all(),
-        ["demo"] => demo::demo().map(|()| true),
-        ["bench", rest @ ..] => bench::bench(rest).map(|()| true),
-        ["no-io"] => no_io::prove().map(|()| true),
-        ["fuzz", rest @ ..] => fuzz::run_arguments(rest),
+        ["test"] => check::all().map(code),
+        ["demo"] => demo::demo().map(|()| ExitCode::SUCCESS),
+        ["bench", rest @ ..] => bench::bench(rest).map(|()| ExitCode::SUCCESS),
+        ["no-io"] => no_io::prove().map(|()| ExitCode::SUCCESS),
+        ["vm", rest @ ..] => vm::vm(rest),
+        ["fuzz", rest @ ..] => fuzz::run_arguments(rest).map(code),
         [] | ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
-            Ok(true)
+            Ok(ExitCode::SUCCESS)
         }
         _ => {
             let task = arguments.join(" ");
             Err(Usage(format!("no task `{task}`; cargo xtask lists what there is")).into())
         }
     }
+}
+
+fn code(passed: bool) -> ExitCode {
+    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

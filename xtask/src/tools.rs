@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 /// Debian packages and one program of each.
-const PACKAGES: [(&str, &str); 10] = [
+const PACKAGES: [(&str, &str); 11] = [
     ("g++", "g++"),
     ("iproute2", "ip"),
     ("iputils-ping", "ping"),
@@ -16,6 +16,7 @@ const PACKAGES: [(&str, &str); 10] = [
     ("tshark", "tshark"),
     ("iperf3", "iperf3"),
     ("ethtool", "ethtool"),
+    ("nftables", "nft"),
     ("binutils", "readelf"),
     ("procps", "sysctl"),
 ];

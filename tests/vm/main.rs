@@ -1,0 +1,20 @@
+//! Tests that need more kernel than a container or a small machine has: they run in a virtual machine whose
+//! hosts are network namespaces, with `cargo xtask vm test`.
+//!
+//! One file for each topology or theme; what it looks like is drawn at the top.
+
+mod kernel;
+mod netem;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use weave_testbed::Lab;
+
+/// Longer than anything takes that does not wait for a timer of minutes, on emulated processors.
+const SOON: Duration = Duration::from_secs(60);
+
+/// A lab whose routers run the binary under test.
+fn lab() -> Result<Lab> {
+    Lab::new(env!("CARGO_BIN_EXE_weave"))
+}

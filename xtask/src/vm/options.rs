@@ -1,0 +1,78 @@
+//! What a caller of `cargo xtask vm run` can choose.
+
+use std::time::Duration;
+
+use crate::usage::Usage;
+
+/// Size and speed of the machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// The machine is ended after this.
+    pub limit: Duration,
+    /// Its memory in MiB; half of it is for files that are written.
+    pub memory: u32,
+    /// Hardware virtualisation instead of emulation. Not found out by trying: there are machines where
+    /// `/dev/kvm` can be opened and the first instruction hangs.
+    pub kvm: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { limit: Duration::from_secs(300), memory: 4096, kvm: false }
+    }
+}
+
+/// Splits the arguments into options and the command.
+pub fn parse(arguments: &[&str]) -> Result<(Options, Vec<String>), Usage> {
+    let mut options = Options::default();
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        match *word {
+            "--limit" => {
+                let seconds: u32 = number(word, words.next())?;
+                options.limit = Duration::from_secs(seconds.into());
+            }
+            "--memory" => options.memory = number(word, words.next())?,
+            "--kvm" => options.kvm = true,
+            "--" => break,
+            _ => return Err(Usage(format!("no option `{word}`; {}", super::USAGE))),
+        }
+    }
+    let command: Vec<String> = words.map(|word| (*word).to_owned()).collect();
+    if command.is_empty() {
+        return Err(Usage(format!("no command; {}", super::USAGE)));
+    }
+    Ok((options, command))
+}
+
+fn number(option: &str, value: Option<&&str>) -> Result<u32, Usage> {
+    let value = value.and_then(|value| value.parse().ok()).filter(|value| *value > 0);
+    value.ok_or_else(|| Usage(format!("{option} wants a number above 0; {}", super::USAGE)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_end_where_the_command_begins() {
+        let (options, command) =
+            parse(&["--limit", "20", "--memory", "512", "--", "ip", "--limit"]).unwrap();
+        let expected = Options { limit: Duration::from_secs(20), memory: 512, kvm: false };
+        assert_eq!(options, expected);
+        assert_eq!(command, ["ip", "--limit"]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (arguments, what) in [
+            (&["--limit", "soon", "--", "true"][..], "--limit wants a number"),
+            (&["--memory"], "--memory wants a number"),
+            (&["true"], "no option `true`"),
+            (&["--kvm", "--"], "no command"),
+        ] {
+            let Usage(text) = parse(arguments).unwrap_err();
+            assert!(text.starts_with(what), "{text}");
+        }
+    }
+}
