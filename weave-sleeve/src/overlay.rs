@@ -154,6 +154,7 @@ impl Link for SleeveLink {
             mtu: carrier.verified_mtu(),
             encrypted: encapsulation.cipher().is_some(),
             attributes,
+            problem: None,
             counters: carrier.sent.list().chain(carrier.received.list()).collect(),
         }
     }

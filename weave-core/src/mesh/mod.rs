@@ -55,6 +55,6 @@ pub use report::{
 };
 pub use routes::Routes;
 pub use session::{MAX_MESSAGE_LEN, Session, SessionError, TooLongToSend};
-pub use short_ids::ShortIds;
+pub use short_ids::{ShortIdTable, ShortIds};
 pub use subnet::{Subnet, SubnetError};
 pub use update::{MAX_CONNECTIONS, UpdateError};

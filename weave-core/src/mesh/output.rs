@@ -68,7 +68,7 @@ pub enum Output {
     RoutesChanged(Arc<Routes>),
     /// These peers left the mesh.
     PeersRemoved(Vec<PeerName>),
-    /// A short id changed its owner: forget what was derived from it.
+    /// Short ids changed their owners: what was derived from the former ones has to follow.
     ShortIdsChanged,
     /// Something an operator may want to know.
     Event(Event),

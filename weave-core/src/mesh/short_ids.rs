@@ -14,6 +14,43 @@ pub struct ShortIds {
     /// Those that were ever used: one that was, and gets a new owner, may still be in the flow
     /// tables of the fast datapath.
     entries: BTreeMap<ShortId, Entry>,
+    /// Counts the changes.
+    edition: u64,
+}
+
+/// Which peer each short id stands for, at one moment. A peer whose id belongs to another one has
+/// none.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ShortIdTable {
+    /// Sorted by id.
+    by_id: Box<[(ShortId, PeerName)]>,
+    /// Sorted by name.
+    by_name: Box<[(PeerName, ShortId)]>,
+}
+
+impl ShortIdTable {
+    /// A table of these. The first owner of an id has it, and the first id of a peer counts.
+    pub fn new(owners: impl IntoIterator<Item = (ShortId, PeerName)>) -> Self {
+        let mut by_id: Vec<_> = owners.into_iter().collect();
+        by_id.sort_by_key(|(id, _)| *id);
+        by_id.dedup_by_key(|(id, _)| *id);
+        let mut by_name: Vec<_> = by_id.iter().map(|&(id, name)| (name, id)).collect();
+        by_name.sort_unstable();
+        by_name.dedup_by_key(|(name, _)| *name);
+        Self { by_id: by_id.into(), by_name: by_name.into() }
+    }
+
+    /// The peer that an id stands for.
+    pub fn owner(&self, id: ShortId) -> Option<PeerName> {
+        let index = self.by_id.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        self.by_id.get(index).map(|(_, name)| *name)
+    }
+
+    /// The id that stands for a peer.
+    pub fn of(&self, peer: PeerName) -> Option<ShortId> {
+        let index = self.by_name.binary_search_by_key(&peer, |(name, _)| *name).ok()?;
+        self.by_name.get(index).map(|(_, id)| *id)
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -38,7 +75,19 @@ impl ShortIds {
         self.entries.get(&id)?.claimants.first().copied()
     }
 
+    /// Another number after each change.
+    pub(super) const fn edition(&self) -> u64 {
+        self.edition
+    }
+
+    /// What the ids stand for now.
+    pub fn table(&self) -> ShortIdTable {
+        let owner = |(id, entry): (&ShortId, &Entry)| Some((*id, *entry.claimants.first()?));
+        ShortIdTable::new(self.entries.iter().filter_map(owner))
+    }
+
     pub(super) fn register(&mut self, id: ShortId, peer: PeerName) -> Change {
+        self.edition += 1;
         let fresh = !self.entries.contains_key(&id);
         let entry = self.entries.entry(id).or_default();
         entry.claimants.insert(peer);
@@ -47,6 +96,7 @@ impl ShortIds {
     }
 
     pub(super) fn unregister(&mut self, id: ShortId, peer: PeerName) -> Change {
+        self.edition += 1;
         let Some(entry) = self.entries.get_mut(&id) else { return Change::None };
         let owned = entry.claimants.first() == Some(&peer);
         entry.claimants.remove(&peer);
@@ -106,6 +156,20 @@ mod tests {
         assert_eq!(ids.unregister(id(7), name(5)), Change::None, "nobody takes over");
         assert_eq!(ids.owner(id(7)), None);
         assert_eq!(ids.register(id(7), name(8)), Change::Invalidation, "used before");
+    }
+
+    #[test]
+    fn a_table_has_owners_alone() {
+        let mut ids = ShortIds::default();
+        for (number, peer) in [(7, 5), (7, 3), (1, 9), (2, 9), (4, 6)] {
+            let _ = ids.register(id(number), name(peer));
+        }
+        let _ = ids.unregister(id(4), name(6));
+        let table = ids.table();
+        assert_eq!(table.owner(id(7)), Some(name(3)));
+        assert_eq!((table.of(name(3)), table.of(name(5))), (Some(id(7)), None));
+        assert_eq!((table.owner(id(2)), table.of(name(9))), (Some(name(9)), Some(id(1))));
+        assert_eq!((table.owner(id(4)), table.of(name(6))), (None, None));
     }
 
     #[test]

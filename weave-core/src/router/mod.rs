@@ -139,7 +139,7 @@ impl Router {
         let wakes = Wakes::new();
         let for_switch = Arc::clone(&wakes);
         switch.on_move(Waker::new(move || for_switch.stations_moved()));
-        Self {
+        let mut router = Self {
             routes: mesh.routes(),
             mesh,
             overlays,
@@ -150,7 +150,9 @@ impl Router {
             outputs: VecDeque::new(),
             sweep_at: now + SWEEP_INTERVAL,
             station_news: StationNews::default(),
-        }
+        };
+        router.tell_short_ids();
+        router
     }
 
     /// From now on `waker` is called, from any thread, when [`Self::handle_wakes`] is wanted.
@@ -388,11 +390,7 @@ impl Router {
                     self.invalidate_routes();
                 }
                 mesh::Output::PeersRemoved(peers) => self.switch.macs().remove_peers(&peers),
-                mesh::Output::ShortIdsChanged => {
-                    for overlay in &mut self.overlays {
-                        overlay.invalidate_short_ids();
-                    }
-                }
+                mesh::Output::ShortIdsChanged => self.tell_short_ids(),
             }
         }
     }
@@ -458,6 +456,13 @@ impl Router {
             .collect();
         let routes = Arc::clone(&self.routes);
         self.switch.publish(ForwardingTable::new(self.switch.own(), routes, links));
+    }
+
+    fn tell_short_ids(&mut self) {
+        let ids = Arc::new(self.mesh.peers().short_ids().table());
+        for overlay in &mut self.overlays {
+            overlay.handle_short_ids(&ids);
+        }
     }
 
     fn invalidate_routes(&mut self) {

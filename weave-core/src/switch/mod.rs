@@ -6,6 +6,7 @@
 //! * [`Switch`]: these together, shared by control plane and data threads.
 //! * [`Worker`], [`Pass`]: what a data thread calls.
 //! * [`Selector`]: which transport of a connection is in use.
+//! * [`virtio`]: the header by which devices hand over unfinished frames.
 //! * [`Overlay`], [`Link`], [`Forwarder`]: what a transport implements.
 
 mod counters;
@@ -18,6 +19,7 @@ mod pass;
 mod selector;
 mod shared;
 mod table;
+pub mod virtio;
 
 pub use counters::{DropCounts, SwitchReport};
 pub use decision::{Addresses, Arrival, Decision, DropCause, Onward};

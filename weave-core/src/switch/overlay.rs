@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Frame;
-use crate::mesh::{ConnectionId, ConnectionUid, PeerName, SessionKey, ShortId};
+use crate::mesh::{ConnectionId, ConnectionUid, PeerName, SessionKey, ShortId, ShortIdTable};
 use crate::time::Instant;
 
 /// A way to carry frames to neighbours.
@@ -35,8 +35,8 @@ pub trait Overlay: Send {
     /// The forwarding table changed: forget what was derived from it.
     fn invalidate_routes(&mut self) {}
 
-    /// A short id changed its owner: forget what was derived from it.
-    fn invalidate_short_ids(&mut self) {}
+    /// This is what short ids stand for from now on. Told at the start and after each change.
+    fn handle_short_ids(&mut self, _ids: &Arc<ShortIdTable>) {}
 }
 
 /// A transport cannot serve a connection: why, in one line for the log.
@@ -152,6 +152,8 @@ pub struct LinkStatus {
     pub encrypted: bool,
     /// Further attributes in display order, e.g. `("cipher", "xsalsa20poly1305")`.
     pub attributes: Vec<(&'static str, String)>,
+    /// What keeps the link from carrying frames, for the operator: one line without a full stop.
+    pub problem: Option<String>,
     /// Counters by name, e.g. `("tx_frames", 17)`; names are unique and never change.
     pub counters: Vec<(&'static str, u64)>,
 }

@@ -116,13 +116,28 @@ impl<P: Inject + ?Sized> Pass<'_, P> {
 
     /// A frame was received from a neighbour.
     pub fn received(&mut self, arrival: Arrival, frame: Frame<'_>) {
+        self.take_in(arrival, frame, |decision| decision);
+    }
+
+    /// A frame was received from a neighbour by the kernel, which has given it to the local bridge
+    /// already: what is left to do is to learn from it and to send it on.
+    pub fn overheard(&mut self, arrival: Arrival, frame: Frame<'_>) {
+        self.take_in(arrival, frame, |decision| Decision { inject: false, ..decision });
+    }
+
+    fn take_in(
+        &mut self,
+        arrival: Arrival,
+        frame: Frame<'_>,
+        left_to_do: impl FnOnce(Decision<'_>) -> Decision<'_>,
+    ) {
         let Self { now, table, worker, port } = self;
         let Worker { switch, id, counters, touched, answer } = &mut **worker;
         counters.received.bump();
         let Some(addresses) = Addresses::of(frame.bytes) else {
             return counters.dropped(DropCause::Short);
         };
-        let decision = switch.received(table, *now, arrival, addresses);
+        let decision = switch.received(table, *now, arrival, addresses).map(left_to_do);
         Outlet { table, id: *id, counters, touched, answer, port: &mut **port }
             .carry_out(decision, frame);
     }
@@ -395,6 +410,30 @@ mod tests {
         assert_eq!(setup.other.take(), [Taken(peer(2), peer(3), frame(Y, X), false)]);
         assert_eq!(setup.dropped(DropCause::Short), 1);
         assert_eq!(setup.switch.macs().lookup(Y), Some(peer(2)));
+    }
+
+    #[test]
+    fn overheard_frames_are_relayed_but_not_injected() {
+        let mut setup = Setup::new();
+        let routes = Routes {
+            next_hops: [(peer(2), peer(2)), (peer(3), peer(3))].into(),
+            broadcast: [(peer(2), vec![peer(3)])].into(),
+        };
+        let links = [(2, &setup.fast), (3, &setup.other)].map(|(number, link)| NeighbourLinks {
+            name: peer(number),
+            forwarders: vec![Arc::clone(link) as Arc<dyn super::super::Forwarder>],
+        });
+        setup.switch.publish(ForwardingTable::new(peer(1), Arc::new(routes), links.into()));
+        let arrival = Arrival { neighbour: peer(2), source: peer(2), destination: peer(1) };
+        let flooded = frame(Y, MacAddress::BROADCAST);
+        setup.worker.pass(at(0), &mut setup.port).overheard(arrival, Frame::plain(&flooded));
+        assert!(setup.port.injected.is_empty());
+        assert_eq!(setup.other.take(), [Taken(peer(2), peer(3), flooded, true)]);
+        assert_eq!(setup.switch.macs().lookup(Y), Some(peer(2)));
+        // For a station that is known to be here the kernel did everything.
+        setup.switch.sighted(at(0), X, peer(1));
+        setup.worker.pass(at(0), &mut setup.port).overheard(arrival, Frame::plain(&frame(Y, X)));
+        assert!(setup.port.injected.is_empty() && setup.other.take().is_empty());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::table::ForwardingTable;
 use super::{Waker, WorkerId};
 use crate::mesh::PeerName;
 use crate::time::Instant;
+use crate::wire::MacAddress;
 
 /// The learning switch of one router: the published forwarding table, the stations known, and
 /// what the data threads count.
@@ -35,9 +36,9 @@ pub struct Switch {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Noted {
     /// A station that changed its peer: address, from, to.
-    pub moved: Option<(crate::wire::MacAddress, PeerName, PeerName)>,
+    pub moved: Option<(MacAddress, PeerName, PeerName)>,
     /// A captured frame whose source was just heard behind another peer.
-    pub conflict: Option<(crate::wire::MacAddress, PeerName)>,
+    pub conflict: Option<(MacAddress, PeerName)>,
 }
 
 /// There are [`WorkerId::MAX`] workers already.
@@ -137,6 +138,18 @@ impl Switch {
             self.note_move(decision.learned, addresses, arrival.source);
         }
         decision
+    }
+
+    /// A station was seen behind a peer, which may be this one, without a frame of its being
+    /// passed through here: the kernel carried it.
+    pub fn sighted(&self, now: Instant, station: MacAddress, peer: PeerName) {
+        let learned = if peer == self.own {
+            self.macs.learn_captured(now, station, peer).unwrap_or(Learned::Known)
+        } else {
+            self.macs.learn_received(now, station, peer)
+        };
+        let addresses = Addresses { source: station, destination: MacAddress::ZERO };
+        self.note_move(learned, addresses, peer);
     }
 
     /// Frames captured so far whose source was just heard behind another peer.

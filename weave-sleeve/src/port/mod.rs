@@ -12,7 +12,7 @@ mod memory;
 mod packet;
 mod pcap;
 mod tap;
-pub mod virtio;
+pub use weave_core::switch::virtio;
 
 use std::fmt;
 use std::io;

@@ -67,6 +67,8 @@ pub struct Mesh {
     /// The registered ones.
     by_peer: BTreeMap<PeerName, ConnectionId>,
     peers: Peers,
+    /// The edition of the short ids that was last told.
+    short_ids_told: u64,
     routes: Arc<Routes>,
     /// Records besides the own one that are to be told with it.
     unannounced: BTreeSet<PeerName>,
@@ -116,6 +118,7 @@ impl Mesh {
             connections: BTreeMap::new(),
             by_peer: BTreeMap::new(),
             announced: Announced::new(&peers),
+            short_ids_told: peers.short_ids().edition(),
             peers,
             routes: Arc::new(Routes::alone(config.name)),
             unannounced: BTreeSet::new(),

@@ -45,7 +45,8 @@ impl Mesh {
         if effects.announce_own {
             self.own_record_changed(None);
         }
-        if effects.short_ids_changed {
+        let edition = self.peers.short_ids().edition();
+        if std::mem::replace(&mut self.short_ids_told, edition) != edition {
             self.outputs.push_back(Output::ShortIdsChanged);
         }
         if let Some(short_id) = effects.new_short_id {

@@ -8,7 +8,7 @@
 //! Integers are in the byte order of the machine. The header length is a hint that nobody should
 //! trust; it is ignored.
 
-use weave_core::switch::{ChecksumRequest, Frame, Segmentation, SegmentationKind};
+use super::{ChecksumRequest, Frame, Segmentation, SegmentationKind};
 
 /// Length of the header.
 pub const HEADER_LEN: usize = 10;
