@@ -110,7 +110,7 @@ impl Pair {
 fn links_are_established_at_once() {
     for watched in [false, true] {
         let mut pair = Pair::new(watched);
-        pair.run_until(10);
+        pair.run_until(30);
         assert_eq!(pair.carry(), [true; 2]);
         assert_eq!(pair.links[0].mtu(), Some(1376));
         assert_eq!(pair.links[0].problem(), None);
