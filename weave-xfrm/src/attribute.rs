@@ -1,0 +1,157 @@
+//! Attributes and the structures before them, written to and read from bytes.
+
+use std::net::Ipv4Addr;
+
+use netlink_packet_core::{NLA_ALIGNTO, NLA_HEADER_SIZE, NlaBuffer};
+
+use crate::error::DecodeError;
+
+/// Length of an address: `xfrm_address_t` has room for IPv6, an IPv4 address comes first in it.
+const ADDRESS_LEN: usize = 16;
+
+/// Writes structures field by field.
+pub(crate) trait Put {
+    fn put(&mut self, bytes: &[u8]);
+    fn zeros(&mut self, count: usize);
+
+    fn u16(&mut self, number: u16) {
+        self.put(&number.to_ne_bytes());
+    }
+
+    fn u32(&mut self, number: u32) {
+        self.put(&number.to_ne_bytes());
+    }
+
+    fn u64(&mut self, number: u64) {
+        self.put(&number.to_ne_bytes());
+    }
+
+    fn address(&mut self, address: Ipv4Addr) {
+        self.put(&address.octets());
+        self.zeros(ADDRESS_LEN - 4);
+    }
+
+    /// The header of an attribute with a value of this length, at most `u16::MAX - 4` and a
+    /// multiple of 4.
+    fn attribute(&mut self, kind: u16, length: u16) {
+        self.u16(length + 4);
+        self.u16(kind);
+    }
+}
+
+impl Put for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+
+    fn zeros(&mut self, count: usize) {
+        self.resize(self.len() + count, 0);
+    }
+}
+
+/// Reads a structure field by field.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fields<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    /// Splits a structure of `length` bytes off what is at `offset` of a message.
+    pub(crate) fn split(
+        what: &'static str,
+        bytes: &'a [u8],
+        offset: usize,
+        length: usize,
+    ) -> Result<(Self, &'a [u8]), DecodeError> {
+        let (fields, rest) = bytes.split_at_checked(length).ok_or(DecodeError::Short {
+            what,
+            offset,
+            needed: length,
+            left: bytes.len(),
+        })?;
+        Ok((Self { rest: fields }, rest))
+    }
+
+    /// The next field. The length of the structure is known, so that a field beyond its end,
+    /// which reads as zero, is a slip in this crate that the tests find.
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        debug_assert!(self.rest.len() >= N, "a field beyond the end of its structure");
+        let Some((field, rest)) = self.rest.split_first_chunk() else { return [0; N] };
+        self.rest = rest;
+        *field
+    }
+
+    pub(crate) fn u8(&mut self) -> u8 {
+        let [byte] = self.take();
+        byte
+    }
+
+    pub(crate) fn u32(&mut self) -> u32 {
+        u32::from_ne_bytes(self.take())
+    }
+
+    pub(crate) fn u32_be(&mut self) -> u32 {
+        u32::from_be_bytes(self.take())
+    }
+
+    pub(crate) fn u16(&mut self) -> u16 {
+        u16::from_ne_bytes(self.take())
+    }
+
+    pub(crate) fn address(&mut self) -> Ipv4Addr {
+        let [a, b, c, d, ..] = self.take::<ADDRESS_LEN>();
+        Ipv4Addr::new(a, b, c, d)
+    }
+
+    pub(crate) fn skip(&mut self, count: usize) {
+        debug_assert!(self.rest.len() >= count, "a field beyond the end of its structure");
+        self.rest = self.rest.get(count..).unwrap_or_default();
+    }
+}
+
+/// The attributes in received bytes, in order; after an error there are none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attributes<'a> {
+    rest: &'a [u8],
+    offset: usize,
+}
+
+/// An attribute received.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attribute<'a> {
+    pub(crate) kind: u16,
+    pub(crate) value: &'a [u8],
+    /// Where the value starts.
+    pub(crate) offset: usize,
+}
+
+impl<'a> Attributes<'a> {
+    /// Those in `bytes`, which start at `offset` of what is being decoded.
+    pub(crate) const fn new(bytes: &'a [u8], offset: usize) -> Self {
+        Self { rest: bytes, offset }
+    }
+}
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = Result<Attribute<'a>, DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let Self { rest, offset } = std::mem::replace(self, Self::new(&[], 0));
+        let left = rest.len();
+        if left < NLA_HEADER_SIZE {
+            let needed = NLA_HEADER_SIZE;
+            return Some(Err(DecodeError::Short { what: "an attribute", offset, needed, left }));
+        }
+        let header = NlaBuffer::new(rest);
+        let length = usize::from(header.length());
+        let Some(value) = rest.get(NLA_HEADER_SIZE..length) else {
+            return Some(Err(DecodeError::Attribute { offset, length, left }));
+        };
+        let next = length.next_multiple_of(NLA_ALIGNTO).min(left);
+        *self = Self::new(rest.get(next..).unwrap_or_default(), offset + next);
+        Some(Ok(Attribute { kind: header.kind(), value, offset: offset + NLA_HEADER_SIZE }))
+    }
+}

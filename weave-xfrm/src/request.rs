@@ -1,0 +1,280 @@
+//! Requests, and their bytes: those of Weave Net 2.x, but for the reqid, which there is zero.
+
+use std::ops::RangeInclusive;
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkBuffer,
+};
+
+use crate::attribute::Put;
+use crate::key::KEY_LEN;
+use crate::message::{HEADER_LEN, NEW_POLICY, NEW_STATE};
+use crate::names::{Mark, Path, Reqid, Spi};
+use crate::policy::{ATTRIBUTE_MARK, ATTRIBUTE_TEMPLATES, HOST, OUT, Policy, TEMPLATE_LEN, UDP};
+use crate::state::{
+    AES_GCM, ATTRIBUTE_AEAD, ESP, FLAG_ESN, INET, LIMITS_LEN, NAME_LEN, SELECTOR_LEN,
+    STATISTICS_LEN, State, USE_LEN,
+};
+
+const DELETE_STATE: u16 = 0x11;
+const GET_STATE: u16 = 0x12;
+const DELETE_POLICY: u16 = 0x14;
+const GET_POLICY: u16 = 0x15;
+const ALLOCATE_SPI: u16 = 0x16;
+const UPDATE_POLICY: u16 = 0x19;
+const UPDATE_STATE: u16 = 0x1a;
+
+/// `XFRMA_SRCADDR`
+const ATTRIBUTE_SOURCE: u16 = 13;
+/// `XFRMA_REPLAY_ESN_VAL`
+const ATTRIBUTE_REPLAY: u16 = 23;
+
+/// Those below are reserved (RFC 4303, section 2.1).
+const SPIS: RangeInclusive<u32> = 0x100..=u32::MAX;
+
+const KEY_BITS: u32 = 8 * 36;
+const TAG_BITS: u32 = 128;
+/// Packets that may come late, as in Weave Net 2.x.
+const REPLAY_WINDOW: u32 = 256;
+/// Length of a value of `ATTRIBUTE_AEAD`.
+const AEAD_LEN: u16 = 64 + 8 + 36;
+const _: () = assert!(NAME_LEN + 8 + KEY_LEN == AEAD_LEN as usize);
+
+/// More than any request has.
+const LONGEST: usize = 512;
+
+/// A request.
+#[derive(Clone, Copy, Debug)]
+pub enum Request<'a> {
+    /// Makes a state without a key, which receives nothing, and with a new number, which is in
+    /// the answer. It goes away by itself after a while (`net.core.xfrm_acq_expires`, 30 s).
+    AllocateSpi {
+        /// Between whom.
+        path: Path,
+        /// Whose it is.
+        reqid: Reqid,
+    },
+    /// Completes such a state, or gives one a new key. `ESRCH`: there is none.
+    UpdateState(&'a State),
+    /// Makes a state. `EEXIST`: there is one of this number. `ENOENT`: the kernel has no
+    /// AES-GCM. `EPROTONOSUPPORT`: no ESP.
+    AddState(&'a State),
+    /// Deletes a state. `ESRCH`: there is none.
+    DeleteState {
+        /// Between whom.
+        path: Path,
+        /// Its number.
+        spi: Spi,
+    },
+    /// Lists the states.
+    States,
+    /// Makes a policy, or replaces the one of the same path and mark.
+    PutPolicy(&'a Policy),
+    /// Looks a policy up. `ENOENT`: there is none.
+    Policy {
+        /// Between whom.
+        path: Path,
+        /// Which packets.
+        mark: Mark,
+    },
+    /// Deletes a policy. `ENOENT`: there is none.
+    DeletePolicy {
+        /// Between whom.
+        path: Path,
+        /// Which packets.
+        mark: Mark,
+    },
+    /// Lists the policies.
+    Policies,
+}
+
+impl Request<'_> {
+    /// What it does, in the words of an error: "cannot ...".
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::AllocateSpi { .. } => "allocate a number for an IPsec state",
+            Self::UpdateState(_) => "complete an IPsec state",
+            Self::AddState(_) => "add an IPsec state",
+            Self::DeleteState { .. } => "delete an IPsec state",
+            Self::States => "list the IPsec states",
+            Self::PutPolicy(_) => "put an IPsec policy in place",
+            Self::Policy { .. } => "look up an IPsec policy",
+            Self::DeletePolicy { .. } => "delete an IPsec policy",
+            Self::Policies => "list the IPsec policies",
+        }
+    }
+
+    const fn kind(&self) -> u16 {
+        match self {
+            Self::AllocateSpi { .. } => ALLOCATE_SPI,
+            Self::UpdateState(_) => UPDATE_STATE,
+            Self::AddState(_) => NEW_STATE,
+            Self::DeleteState { .. } => DELETE_STATE,
+            Self::States => GET_STATE,
+            Self::PutPolicy(_) => UPDATE_POLICY,
+            Self::Policy { .. } | Self::Policies => GET_POLICY,
+            Self::DeletePolicy { .. } => DELETE_POLICY,
+        }
+    }
+
+    const fn flags(&self) -> u16 {
+        match self {
+            Self::States | Self::Policies => NLM_F_REQUEST | NLM_F_DUMP,
+            Self::Policy { .. } | Self::DeletePolicy { .. } | Self::DeleteState { .. } => {
+                NLM_F_REQUEST | NLM_F_ACK
+            }
+            Self::AllocateSpi { .. }
+            | Self::UpdateState(_)
+            | Self::AddState(_)
+            | Self::PutPolicy(_) => NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL,
+        }
+    }
+
+    /// What the answer is: the type of its messages.
+    pub(crate) const fn answer(&self) -> u16 {
+        match self {
+            Self::Policy { .. } | Self::Policies => NEW_POLICY,
+            _ => NEW_STATE,
+        }
+    }
+
+    /// Appends the bytes to `to`, which has room for them before: where a key was is known.
+    pub fn encode(&self, sequence: u32, to: &mut Vec<u8>) {
+        to.reserve(LONGEST);
+        let start = to.len();
+        to.zeros(HEADER_LEN);
+        match *self {
+            Self::AllocateSpi { path, reqid } => {
+                state_info(to, path, None, reqid);
+                to.u32(*SPIS.start());
+                to.u32(*SPIS.end());
+            }
+            Self::UpdateState(state) | Self::AddState(state) => {
+                state_info(to, state.path, Some(state.spi), state.reqid);
+                aead(to, state);
+                replay(to);
+            }
+            Self::DeleteState { path, spi } => state_id(to, path, spi),
+            Self::States => {}
+            Self::PutPolicy(policy) => {
+                policy_info(to, policy);
+                template(to, policy);
+                mark(to, policy.mark);
+            }
+            Self::Policy { path, mark } | Self::DeletePolicy { path, mark } => {
+                selector(to, path);
+                to.u32(0);
+                to.put(&[OUT, 0, 0, 0]);
+                self::mark(to, mark);
+            }
+            // An ifinfomsg of this family. The kernel looks at the family alone, if at all.
+            Self::Policies => {
+                to.u16(INET);
+                to.zeros(14);
+            }
+        }
+        let length = to.len() - start;
+        debug_assert!(length <= LONGEST);
+        let mut header = NetlinkBuffer::new(to.get_mut(start..).unwrap_or_default());
+        header.set_length(u32::try_from(length).unwrap_or(u32::MAX));
+        header.set_message_type(self.kind());
+        header.set_flags(self.flags());
+        header.set_sequence_number(sequence);
+    }
+}
+
+fn state_info(to: &mut Vec<u8>, path: Path, spi: Option<Spi>, reqid: Reqid) {
+    to.zeros(SELECTOR_LEN);
+    to.address(path.destination);
+    to.put(&spi.map_or(0, Spi::get).to_be_bytes());
+    to.put(&[ESP, 0, 0, 0]);
+    to.address(path.source);
+    match spi {
+        Some(_) => unlimited(to),
+        None => to.zeros(LIMITS_LEN),
+    }
+    to.zeros(USE_LEN + STATISTICS_LEN + 4);
+    to.u32(reqid.0);
+    to.u16(INET);
+    // Transport mode; the window is in an attribute.
+    let flags = if spi.is_some() { FLAG_ESN } else { 0 };
+    to.put(&[0, 0, flags]);
+    to.zeros(7);
+}
+
+/// As many bytes and packets, soft and hard, as there can be; for all time.
+fn unlimited(to: &mut Vec<u8>) {
+    for _ in 0..4 {
+        to.u64(u64::MAX);
+    }
+    to.zeros(LIMITS_LEN - 32);
+}
+
+fn aead(to: &mut Vec<u8>, state: &State) {
+    to.attribute(ATTRIBUTE_AEAD, AEAD_LEN);
+    to.put(AES_GCM.as_bytes());
+    to.zeros(NAME_LEN - AES_GCM.len());
+    to.u32(KEY_BITS);
+    to.u32(TAG_BITS);
+    to.put(state.key.bytes());
+}
+
+/// An `xfrm_replay_state_esn` that says how many numbers its bitmap has, and leaves the bitmap,
+/// which is all zero, away.
+fn replay(to: &mut Vec<u8>) {
+    to.attribute(ATTRIBUTE_REPLAY, 24);
+    to.u32(REPLAY_WINDOW / u32::BITS);
+    to.zeros(16);
+    to.u32(REPLAY_WINDOW);
+}
+
+fn state_id(to: &mut Vec<u8>, path: Path, spi: Spi) {
+    to.address(path.destination);
+    to.put(&spi.get().to_be_bytes());
+    to.u16(INET);
+    to.put(&[ESP, 0]);
+    // For ESP the kernel does not look at it; Weave Net writes it like this.
+    to.attribute(ATTRIBUTE_SOURCE, 16);
+    to.put(&path.source.to_ipv6_mapped().octets());
+}
+
+fn selector(to: &mut Vec<u8>, path: Path) {
+    to.address(path.destination);
+    to.address(path.source);
+    to.zeros(8);
+    to.u16(INET);
+    to.put(&[HOST, HOST, UDP]);
+    to.zeros(11);
+}
+
+fn policy_info(to: &mut Vec<u8>, policy: &Policy) {
+    selector(to, policy.path);
+    unlimited(to);
+    to.zeros(USE_LEN + 8);
+    to.put(&[OUT, 0, 0, 0]);
+    to.zeros(4);
+}
+
+fn template(to: &mut Vec<u8>, policy: &Policy) {
+    const LENGTH: u16 = 64;
+    const _: () = assert!(TEMPLATE_LEN == LENGTH as usize);
+    to.attribute(ATTRIBUTE_TEMPLATES, LENGTH);
+    to.address(policy.path.destination);
+    to.put(&policy.spi.get().to_be_bytes());
+    to.put(&[ESP, 0, 0, 0]);
+    // The family, which is that of the policy.
+    to.zeros(4);
+    to.address(policy.path.source);
+    to.u32(policy.reqid.0);
+    // Transport mode, not optional, with any algorithm.
+    to.zeros(4);
+    for _ in 0..3 {
+        to.u32(u32::MAX);
+    }
+}
+
+fn mark(to: &mut Vec<u8>, mark: Mark) {
+    to.attribute(ATTRIBUTE_MARK, 8);
+    to.u32(mark.value);
+    to.u32(mark.mask);
+}

@@ -1,0 +1,124 @@
+//! States: a key for one direction between two hosts.
+//!
+//! ```text
+//!   xfrm_usersa_info   | 56: selector | 24: id | 16: source address |
+//!                      | 64: limits | 32: use so far | 12: statistics | u32 sequence |
+//!                      | u32 reqid | u16 family | u8 mode | u8 window | u8 flags | 7: 0 |
+//!   xfrm_id            | 16: destination address | be32 spi | u8 protocol | 3: 0 |
+//!   xfrm_algo_aead     | 64: name, NUL-terminated | u32 bits of key | u32 bits of tag | key |
+//! ```
+
+use crate::attribute::{Attributes, Fields};
+use crate::error::DecodeError;
+use crate::key::AeadKey;
+use crate::names::{Path, Reqid, Spi};
+
+/// Length of an `xfrm_usersa_info`.
+pub(crate) const INFO_LEN: usize = 224;
+/// Length of an `xfrm_selector`.
+pub(crate) const SELECTOR_LEN: usize = 56;
+/// Length of an `xfrm_lifetime_cfg`: what a state or a policy may be used for.
+pub(crate) const LIMITS_LEN: usize = 64;
+/// Length of an `xfrm_lifetime_cur`: what it was used for.
+pub(crate) const USE_LEN: usize = 32;
+/// Length of an `xfrm_stats`.
+pub(crate) const STATISTICS_LEN: usize = 12;
+/// Length of the name in an `xfrm_algo_aead`.
+pub(crate) const NAME_LEN: usize = 64;
+
+/// `IPPROTO_ESP`
+pub(crate) const ESP: u8 = 50;
+/// `AF_INET`
+pub(crate) const INET: u16 = 2;
+/// `XFRM_STATE_ESN`: sequence numbers have 64 bits.
+pub(crate) const FLAG_ESN: u8 = 0x80;
+/// `XFRMA_ALG_AEAD`
+pub(crate) const ATTRIBUTE_AEAD: u16 = 18;
+/// What the kernel calls AES-GCM in ESP (RFC 4106).
+pub(crate) const AES_GCM: &str = "rfc4106(gcm(aes))";
+
+/// A state to be made.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// Between whom.
+    pub path: Path,
+    /// Chosen by the receiver.
+    pub spi: Spi,
+    /// Whose it is.
+    pub reqid: Reqid,
+    /// Seals on one side and opens on the other; never to be given to a second state.
+    pub key: AeadKey,
+}
+
+/// How ESP wraps packets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// What is behind the IP header.
+    Transport,
+    /// Whole packets.
+    Tunnel,
+    /// Another, of this number.
+    Other(u8),
+}
+
+impl Mode {
+    const fn new(number: u8) -> Self {
+        match number {
+            0 => Self::Transport,
+            1 => Self::Tunnel,
+            other => Self::Other(other),
+        }
+    }
+}
+
+/// A state in the kernel, without its key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StateEntry {
+    /// Between whom.
+    pub path: Path,
+    /// Its number; none if it is yet to be agreed on.
+    pub spi: Option<Spi>,
+    /// Whose it is.
+    pub reqid: Reqid,
+    /// How it wraps.
+    pub mode: Mode,
+    /// Whether it seals with AES-GCM, as those do that this crate makes.
+    pub aes_gcm: bool,
+    /// Whether sequence numbers have 64 bits.
+    pub extended_sequence: bool,
+}
+
+impl StateEntry {
+    /// Reads what follows the netlink header. `None`: not ESP, or not IPv4.
+    ///
+    /// # Errors
+    /// It is cut off, or an attribute is longer than what is left.
+    pub fn decode(payload: &[u8]) -> Result<Option<Self>, DecodeError> {
+        let (mut fields, rest) = Fields::split("a state", payload, 0, INFO_LEN)?;
+        fields.skip(SELECTOR_LEN);
+        let destination = fields.address();
+        let spi = Spi::new(fields.u32_be());
+        let protocol = fields.u8();
+        fields.skip(3);
+        let source = fields.address();
+        fields.skip(LIMITS_LEN + USE_LEN + STATISTICS_LEN + 4);
+        let reqid = Reqid(fields.u32());
+        let family = fields.u16();
+        let mode = Mode::new(fields.u8());
+        fields.skip(1);
+        let extended_sequence = fields.u8() & FLAG_ESN != 0;
+        let mut aes_gcm = false;
+        for attribute in Attributes::new(rest, INFO_LEN) {
+            let attribute = attribute?;
+            if attribute.kind == ATTRIBUTE_AEAD {
+                aes_gcm = attribute
+                    .value
+                    .strip_prefix(AES_GCM.as_bytes())
+                    .is_some_and(|rest| rest.first() == Some(&0));
+            }
+        }
+        let path = Path { source, destination };
+        let entry = Self { path, spi, reqid, mode, aes_gcm, extended_sequence };
+        Ok((protocol == ESP && family == INET).then_some(entry))
+    }
+}
