@@ -1,0 +1,80 @@
+//! What is done with a packet.
+
+use std::fmt;
+
+use crate::attribute::{Attribute, Attributes};
+use crate::error::DecodeError;
+use crate::tunnel::Tunnel;
+use crate::vport::PortNumber;
+
+const OUTPUT: u16 = 1;
+const SET: u16 = 3;
+/// `OVS_KEY_ATTR_TUNNEL`, inside `SET`.
+const TUNNEL: u16 = 16;
+
+/// A step in what is done with a packet. No step at all drops it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Action {
+    /// Out by this port.
+    Output(PortNumber),
+    /// From now on into this tunnel, when sent to a port with tunnels.
+    SetTunnel(Tunnel),
+}
+
+impl Action {
+    pub(crate) fn attribute(&self) -> Attribute<'static> {
+        match self {
+            Self::Output(port) => Attribute::u32(OUTPUT, port.0),
+            Self::SetTunnel(tunnel) => {
+                Attribute::nest(SET, vec![Attribute::nest(TUNNEL, tunnel.action_attributes())])
+            }
+        }
+    }
+
+    /// The attributes of a list of actions.
+    pub(crate) fn attributes(actions: &[Self]) -> Vec<Attribute<'static>> {
+        actions.iter().map(Self::attribute).collect()
+    }
+
+    pub(crate) fn decode_list(fields: Attributes<'_>) -> Result<Vec<Self>, DecodeError> {
+        fields
+            .map(|field| {
+                let field = field?;
+                let unknown = DecodeError::UnknownAction { kind: field.kind, offset: field.offset };
+                match field.kind {
+                    OUTPUT => Ok(Self::Output(PortNumber(field.u32("output port")?))),
+                    SET => decode_set(field.nested())?.ok_or(unknown),
+                    _ => Err(unknown),
+                }
+            })
+            .collect()
+    }
+}
+
+/// `None` if it sets something else than a tunnel.
+fn decode_set(fields: Attributes<'_>) -> Result<Option<Action>, DecodeError> {
+    let mut without_level = false;
+    for field in fields {
+        let field = field?;
+        match field.kind {
+            TUNNEL => return Tunnel::decode(field.nested()).map(Action::SetTunnel).map(Some),
+            // Linux 4.3 leaves out the level of the tunnel: this is its destination.
+            2 if field.value.len() == 4 => without_level = true,
+            _ => {}
+        }
+    }
+    // A packet's priority is set by an attribute of the same look, but that one is alone.
+    match without_level && fields.count() > 1 {
+        true => Tunnel::decode(fields).map(Action::SetTunnel).map(Some),
+        false => Ok(None),
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Output(port) => write!(f, "output={port}"),
+            Self::SetTunnel(tunnel) => write!(f, "set_tunnel={{{tunnel}}}"),
+        }
+    }
+}

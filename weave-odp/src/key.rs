@@ -1,0 +1,253 @@
+//! What a packet looks like, and what a flow looks at.
+
+use std::fmt;
+
+use crate::attribute::{Attribute, Attributes, Field, Value};
+use crate::error::DecodeError;
+use crate::tunnel::Tunnel;
+use crate::vport::PortNumber;
+
+const IN_PORT: u16 = 3;
+const ETHERNET: u16 = 4;
+const VLAN: u16 = 5;
+const TUNNEL: u16 = 16;
+
+/// The addresses of an Ethernet header; with all bits set the mask of both.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Ethernet {
+    /// Source.
+    pub source: [u8; 6],
+    /// Destination.
+    pub destination: [u8; 6],
+}
+
+impl Ethernet {
+    /// The mask that matches any addresses.
+    pub const ANY: Self = Self { source: [0; 6], destination: [0; 6] };
+    /// The mask that matches both addresses.
+    pub const EXACT: Self = Self { source: [0xff; 6], destination: [0xff; 6] };
+
+    fn bytes(self) -> [u8; 12] {
+        let mut bytes = [0; 12];
+        bytes[..6].copy_from_slice(&self.source);
+        bytes[6..].copy_from_slice(&self.destination);
+        bytes
+    }
+
+    fn decode(field: Field<'_>) -> Result<Self, DecodeError> {
+        let [a, b, c, d, e, f, g, h, i, j, k, l] = field.array("Ethernet addresses")?;
+        Ok(Self { source: [a, b, c, d, e, f], destination: [g, h, i, j, k, l] })
+    }
+
+    fn masked(self, mask: Self) -> Self {
+        let and = |a: [u8; 6], b: [u8; 6]| std::array::from_fn(|i| a[i] & b[i]);
+        Self {
+            source: and(self.source, mask.source),
+            destination: and(self.destination, mask.destination),
+        }
+    }
+}
+
+/// A key and which bits of it count. Bits that do not count are zero.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Masked<T> {
+    key: T,
+    mask: T,
+}
+
+impl<T: Copy> Masked<T> {
+    /// The key; bits that do not count are zero.
+    pub const fn key(&self) -> T {
+        self.key
+    }
+
+    /// The bits that count.
+    pub const fn mask(&self) -> T {
+        self.mask
+    }
+}
+
+impl Masked<Ethernet> {
+    /// Matches any addresses.
+    pub const ANY: Self = Self { key: Ethernet::ANY, mask: Ethernet::ANY };
+
+    /// Matches where `mask` has a bit set.
+    pub fn new(key: Ethernet, mask: Ethernet) -> Self {
+        Self { key: key.masked(mask), mask }
+    }
+
+    /// Matches these addresses.
+    pub const fn exact(key: Ethernet) -> Self {
+        Self { key, mask: Ethernet::EXACT }
+    }
+}
+
+impl Masked<Tunnel> {
+    /// Matches where `mask` has a bit set.
+    pub fn new(key: Tunnel, mask: Tunnel) -> Self {
+        Self { key: key.masked(mask), mask }
+    }
+
+    /// Matches the key and the ends of this tunnel.
+    pub fn ends(key: Tunnel) -> Self {
+        Self::new(key, Tunnel::ENDS)
+    }
+}
+
+/// The key of a packet, as far as this crate looks at it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FlowKey {
+    /// The port it came in by.
+    pub in_port: PortNumber,
+    /// Its addresses.
+    pub ethernet: Ethernet,
+    /// The tunnel it came through.
+    pub tunnel: Option<Tunnel>,
+    /// Whether it has a VLAN tag. A flow that says nothing of VLANs matches untagged packets
+    /// only, so none can be made for this one.
+    pub tagged: bool,
+}
+
+impl FlowKey {
+    pub(crate) fn decode(fields: Attributes<'_>) -> Result<Self, DecodeError> {
+        let (mut in_port, mut ethernet, mut tunnel, mut tagged) = (None, None, None, false);
+        for field in fields {
+            let field = field?;
+            match field.kind {
+                IN_PORT => in_port = Some(PortNumber(field.u32("input port")?)),
+                ETHERNET => ethernet = Some(Ethernet::decode(field)?),
+                TUNNEL => tunnel = Some(Tunnel::decode(field.nested())?),
+                VLAN => tagged = true,
+                _ => {}
+            }
+        }
+        let missing = |what| DecodeError::Missing { what };
+        Ok(Self {
+            in_port: in_port.ok_or(missing("input port"))?,
+            ethernet: ethernet.ok_or(missing("Ethernet addresses"))?,
+            tunnel,
+            tagged,
+        })
+    }
+}
+
+/// What a flow matches, and the name of the flow in its datapath.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct FlowMatch {
+    /// The port packets come in by; none if it does not look at it.
+    pub in_port: Option<PortNumber>,
+    /// Their addresses.
+    pub ethernet: Masked<Ethernet>,
+    /// The tunnel they come through; none if it does not look at it.
+    pub tunnel: Option<Masked<Tunnel>>,
+    /// What this crate knows nothing of, in flows that were dumped; by type.
+    pub other: Vec<OtherKey>,
+}
+
+/// A key that this crate knows nothing of.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct OtherKey {
+    kind: u16,
+    key: Vec<u8>,
+    mask: Vec<u8>,
+}
+
+impl FlowMatch {
+    /// Of packets that come in by this port and have these addresses.
+    pub const fn new(in_port: PortNumber, ethernet: Masked<Ethernet>) -> Self {
+        Self { in_port: Some(in_port), ethernet, tunnel: None, other: Vec::new() }
+    }
+
+    /// The attributes of `OVS_FLOW_ATTR_KEY`.
+    pub(crate) fn key_attributes(&self) -> Vec<Attribute<'_>> {
+        self.attributes(PortNumber, Masked::key, Masked::key, |other| &other.key)
+    }
+
+    /// The attributes of `OVS_FLOW_ATTR_MASK`.
+    pub(crate) fn mask_attributes(&self) -> Vec<Attribute<'_>> {
+        self.attributes(|_| PortNumber(u32::MAX), Masked::mask, Masked::mask, |other| &other.mask)
+    }
+
+    fn attributes<'a>(
+        &'a self,
+        in_port: impl Fn(u32) -> PortNumber,
+        ethernet: impl Fn(&Masked<Ethernet>) -> Ethernet,
+        tunnel: impl Fn(&Masked<Tunnel>) -> Tunnel,
+        other: impl Fn(&'a OtherKey) -> &'a Vec<u8>,
+    ) -> Vec<Attribute<'a>> {
+        let mut list = Vec::with_capacity(3 + self.other.len());
+        list.extend(self.in_port.map(|port| Attribute::u32(IN_PORT, in_port(port.0).0)));
+        list.push(Attribute::small(ETHERNET, ethernet(&self.ethernet).bytes()));
+        list.extend(
+            self.tunnel
+                .as_ref()
+                .map(|masked| Attribute::nest(TUNNEL, tunnel(masked).attributes(masked.mask()))),
+        );
+        list.extend(
+            self.other.iter().map(|key| Attribute::new(key.kind, Value::Bytes(other(key)))),
+        );
+        list
+    }
+
+    /// Of the keys and masks of a dumped flow. A key without a mask, or with one that is zero,
+    /// is no part of it; a port is one only with a full mask.
+    pub(crate) fn decode(keys: Attributes<'_>, masks: Attributes<'_>) -> Result<Self, DecodeError> {
+        let masks: Vec<_> = masks.collect::<Result<_, _>>()?;
+        let mut flow =
+            Self { in_port: None, ethernet: Masked::ANY, tunnel: None, other: Vec::new() };
+        for key in keys {
+            let key = key?;
+            let Some(mask) = masks.iter().find(|mask| mask.kind == key.kind) else { continue };
+            match key.kind {
+                IN_PORT => {
+                    let number = PortNumber(key.u32("input port")?);
+                    let full = mask.u32("mask of the input port")? == u32::MAX;
+                    flow.in_port = full.then_some(number);
+                }
+                ETHERNET => {
+                    let mask = Ethernet::decode(*mask)?;
+                    flow.ethernet = Masked::<Ethernet>::new(Ethernet::decode(key)?, mask);
+                }
+                TUNNEL => {
+                    let mask = Tunnel::decode(mask.nested())?;
+                    let tunnel = Tunnel::decode(key.nested())?;
+                    flow.tunnel =
+                        (mask != Tunnel::ZERO).then(|| Masked::<Tunnel>::new(tunnel, mask));
+                }
+                kind if mask.value.iter().any(|&byte| byte != 0) => {
+                    let (key, mask) = (key.value.to_vec(), mask.value.to_vec());
+                    flow.other.push(OtherKey { kind, key, mask });
+                }
+                _ => {}
+            }
+        }
+        flow.other.sort();
+        Ok(flow)
+    }
+}
+
+/// A list like `in_port=1 eth=02:00:00:00:00:0b->02:00:00:00:00:0a`; `*` where nothing counts.
+impl fmt::Display for FlowMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.in_port {
+            Some(port) => write!(f, "in_port={port}")?,
+            None => write!(f, "in_port=*")?,
+        }
+        if let Some(tunnel) = &self.tunnel {
+            write!(f, " tunnel={{{}}}", tunnel.key())?;
+        }
+        let Masked { key, mask } = self.ethernet;
+        f.write_str(" eth=")?;
+        address(f, key.source, mask.source)?;
+        f.write_str("->")?;
+        address(f, key.destination, mask.destination)
+    }
+}
+
+fn address(f: &mut fmt::Formatter<'_>, key: [u8; 6], mask: [u8; 6]) -> fmt::Result {
+    if mask == [0; 6] {
+        return f.write_str("*");
+    }
+    let [a, b, c, d, e, g] = key;
+    write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+}

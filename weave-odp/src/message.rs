@@ -1,0 +1,198 @@
+//! Datagrams from the kernel, taken apart.
+
+use netlink_packet_core::{
+    NLM_F_DUMP_INTR, NLMSG_ALIGNTO, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN,
+    NetlinkBuffer,
+};
+use nix::errno::Errno;
+
+use crate::error::DecodeError;
+use crate::family::FamilyId;
+
+/// Length of a netlink header, `nlmsghdr`.
+pub(crate) const NETLINK_HEADER: usize = 16;
+/// Length of a generic netlink header, `genlmsghdr`.
+pub(crate) const GENERIC_HEADER: usize = 4;
+
+/// One message of a datagram.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Message<'a> {
+    /// That of the request it answers; 0 in what the kernel says unasked.
+    pub sequence: u32,
+    /// Part of a dump of something that changed while it was read: the dump has gaps.
+    pub interrupted: bool,
+    /// What it says.
+    pub body: Body<'a>,
+}
+
+/// What a message says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Body<'a> {
+    /// The request was carried out.
+    Acknowledged,
+    /// The request was refused, or a dump broke off.
+    Failed(Errno),
+    /// The end of a dump.
+    Done,
+    /// Messages were lost.
+    Overrun,
+    /// Something from a family.
+    Generic {
+        /// Which family.
+        family: FamilyId,
+        /// What it did.
+        command: u8,
+        /// What follows the generic header.
+        payload: &'a [u8],
+    },
+    /// To be ignored.
+    Noop,
+}
+
+/// The messages of a datagram, in order; after an error there are none.
+#[derive(Clone, Debug)]
+pub struct Messages<'a> {
+    rest: &'a [u8],
+    offset: usize,
+}
+
+impl<'a> Messages<'a> {
+    /// Those of this datagram.
+    pub const fn new(datagram: &'a [u8]) -> Self {
+        Self { rest: datagram, offset: 0 }
+    }
+
+    fn decode(&mut self) -> Result<Message<'a>, DecodeError> {
+        let Self { rest, offset } = std::mem::replace(self, Self { rest: &[], offset: 0 });
+        let short = |what, needed| DecodeError::Short { what, offset, needed, left: rest.len() };
+        if rest.len() < NETLINK_HEADER {
+            return Err(short("a netlink header", NETLINK_HEADER));
+        }
+        let buffer = NetlinkBuffer::new(rest);
+        let length = usize::try_from(buffer.length()).unwrap_or(usize::MAX);
+        let Some(payload) = rest.get(NETLINK_HEADER..length) else {
+            return Err(short("a netlink message", length));
+        };
+        let next = length.next_multiple_of(NLMSG_ALIGNTO.into()).min(rest.len());
+        *self = Self { rest: &rest[next..], offset: offset + next };
+        let payload_offset = offset + NETLINK_HEADER;
+        let code = |what| {
+            let left = payload.len();
+            let short = DecodeError::Short { what, offset: payload_offset, needed: 4, left };
+            payload.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes)).ok_or(short)
+        };
+        let body = match buffer.message_type() {
+            NLMSG_NOOP => Body::Noop,
+            NLMSG_OVERRUN => Body::Overrun,
+            NLMSG_ERROR => match code("an error code")? {
+                0 => Body::Acknowledged,
+                code => Body::Failed(errno(code)),
+            },
+            // Old kernels end a dump with an empty message; a positive number is a length.
+            NLMSG_DONE => match code("the end of a dump").unwrap_or(0) {
+                0.. => Body::Done,
+                code => Body::Failed(errno(code)),
+            },
+            family => {
+                let left = payload.len();
+                let Some((header, payload)) = payload.split_first_chunk::<GENERIC_HEADER>() else {
+                    return Err(DecodeError::Short {
+                        what: "a generic netlink header",
+                        offset: payload_offset,
+                        needed: GENERIC_HEADER,
+                        left,
+                    });
+                };
+                Body::Generic { family: FamilyId(family), command: header[0], payload }
+            }
+        };
+        Ok(Message {
+            sequence: buffer.sequence_number(),
+            interrupted: buffer.flags() & NLM_F_DUMP_INTR != 0,
+            body,
+        })
+    }
+}
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = Result<Message<'a>, DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        (!self.rest.is_empty()).then(|| self.decode())
+    }
+}
+
+/// The kernel sends errors negated.
+const fn errno(code: i32) -> Errno {
+    Errno::from_raw(code.wrapping_neg())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: u16, flags: u16, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(16 + payload.len()).unwrap();
+        let mut bytes = [length.to_ne_bytes(), [0; 4], 9_u32.to_ne_bytes(), [0; 4]].concat();
+        bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+        bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+        bytes.extend_from_slice(payload);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    #[test]
+    fn several_in_a_datagram() {
+        let datagram = [
+            message(32, NLM_F_DUMP_INTR, &[1, 2, 0, 0, 0xaa]),
+            message(NLMSG_NOOP, 0, &[]),
+            message(NLMSG_ERROR, 0, &(-19_i32).to_ne_bytes()),
+            message(NLMSG_ERROR, 0, &[0; 20]),
+            message(NLMSG_DONE, 0, &(-4_i32).to_ne_bytes()),
+            message(NLMSG_DONE, 0, &[]),
+            message(NLMSG_OVERRUN, 0, &[]),
+        ]
+        .concat();
+        let messages: Vec<_> = Messages::new(&datagram).map(Result::unwrap).collect();
+        let bodies: Vec<_> = messages.iter().map(|message| message.body).collect();
+        let (family, command) = (FamilyId(32), 1);
+        assert_eq!(
+            bodies,
+            [
+                Body::Generic { family, command, payload: &[0xaa] },
+                Body::Noop,
+                Body::Failed(Errno::ENODEV),
+                Body::Acknowledged,
+                Body::Failed(Errno::EINTR),
+                Body::Done,
+                Body::Overrun
+            ]
+        );
+        assert!(messages.iter().all(|message| message.sequence == 9));
+        assert!(messages[0].interrupted && !messages[1].interrupted);
+    }
+
+    #[test]
+    fn says_what_is_wrong_and_where() {
+        let error = |tail: &[u8]| {
+            let datagram = [&message(NLMSG_NOOP, 0, &[])[..], tail].concat();
+            let mut messages = Messages::new(&datagram).skip(1);
+            let error = messages.next().unwrap().unwrap_err().to_string();
+            assert!(messages.next().is_none());
+            error
+        };
+        let none = "a netlink header at offset 16 needs 16 bytes, but 3 are left";
+        assert_eq!(error(&[1, 2, 3]), none);
+        let mut long = message(32, 0, &[0; 4]);
+        long[0] += 4;
+        let expected = "a netlink message at offset 16 needs 24 bytes, but 20 are left";
+        assert_eq!(error(&long), expected);
+        let mut short = message(32, 0, &[0; 4]);
+        short[0] = 15;
+        assert!(error(&short).starts_with("a netlink message at offset 16 needs 15 bytes"));
+        let expected = "a generic netlink header at offset 32 needs 4 bytes, but 2 are left";
+        assert_eq!(error(&message(32, 0, &[0; 2])), expected);
+        let expected = "an error code at offset 32 needs 4 bytes, but 3 are left";
+        assert_eq!(error(&message(NLMSG_ERROR, 0, &[0; 3])), expected);
+    }
+}

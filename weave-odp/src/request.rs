@@ -1,0 +1,297 @@
+//! Requests, and their bytes.
+
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_ECHO, NLM_F_REQUEST, NetlinkBuffer};
+
+use crate::action::Action;
+use crate::attribute::{Attribute, Value, append};
+use crate::datapath::DatapathId;
+use crate::error::TooLong;
+use crate::family::{Families, Family, FamilyId};
+use crate::flow::Flow;
+use crate::key::FlowMatch;
+use crate::message::{GENERIC_HEADER, NETLINK_HEADER};
+use crate::vport::{PortNumber, VportKind};
+
+const NEW: u8 = 1;
+const DELETE: u8 = 2;
+const GET: u8 = 3;
+const SET: u8 = 4;
+/// `OVS_PACKET_CMD_EXECUTE`
+const EXECUTE: u8 = 3;
+
+/// `OVS_DP_F_UNALIGNED | OVS_DP_F_VPORT_PIDS`: attributes need no padding, and a port has a list
+/// of sockets for its misses.
+const USER_FEATURES: u32 = 3;
+
+/// Nobody listens to the misses.
+const NO_UPCALLS: u32 = 0;
+
+/// A request.
+#[derive(Clone, Copy, Debug)]
+pub enum Request<'a> {
+    /// Creates a datapath; `EEXIST` if an interface has this name.
+    CreateDatapath {
+        /// Its name.
+        name: &'a str,
+    },
+    /// Looks a datapath up; `ENODEV` if there is none.
+    Datapath {
+        /// Its name.
+        name: &'a str,
+    },
+    /// Deletes a datapath with all it has.
+    DeleteDatapath(DatapathId),
+    /// Creates a port. `EEXIST`: it is there already. `EADDRINUSE`: the UDP port is taken.
+    /// `EAFNOSUPPORT`: this kernel has no such ports. `ENODEV`: there is no such interface.
+    CreateVport {
+        /// Where.
+        datapath: DatapathId,
+        /// Its name.
+        name: &'a str,
+        /// What it is.
+        kind: VportKind,
+    },
+    /// Looks a port up.
+    Vport {
+        /// Where.
+        datapath: DatapathId,
+        /// Which one.
+        port: PortNumber,
+    },
+    /// Lists the ports.
+    Vports(DatapathId),
+    /// Deletes a port.
+    DeleteVport {
+        /// Where.
+        datapath: DatapathId,
+        /// Which one.
+        port: PortNumber,
+    },
+    /// Shares the misses of a port out to these sockets, by a hash of the packet.
+    SetUpcalls {
+        /// Where.
+        datapath: DatapathId,
+        /// Which one.
+        port: PortNumber,
+        /// The port ids of the sockets.
+        sockets: &'a [u32],
+    },
+    /// Creates a flow, or replaces the actions of one.
+    PutFlow {
+        /// Where.
+        datapath: DatapathId,
+        /// The flow.
+        flow: &'a Flow,
+    },
+    /// Deletes a flow; `ENOENT` if there is none.
+    DeleteFlow {
+        /// Where.
+        datapath: DatapathId,
+        /// Which one.
+        matches: &'a FlowMatch,
+    },
+    /// Deletes all flows.
+    DeleteFlows(DatapathId),
+    /// Sets the counters of a flow to zero, and its actions to these.
+    ClearFlow {
+        /// Where.
+        datapath: DatapathId,
+        /// The flow.
+        flow: &'a Flow,
+    },
+    /// Lists the flows.
+    Flows(DatapathId),
+    /// Does something with a packet.
+    Execute {
+        /// Where.
+        datapath: DatapathId,
+        /// The packet, from its Ethernet header on.
+        packet: &'a [u8],
+        /// What to do with it.
+        actions: &'a [Action],
+    },
+}
+
+impl Request<'_> {
+    /// The family it goes to.
+    pub const fn family(&self) -> Family {
+        self.command().0
+    }
+
+    /// Its name in errors.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::CreateDatapath { .. } => "create datapath",
+            Self::Datapath { .. } => "look up datapath",
+            Self::DeleteDatapath(_) => "delete datapath",
+            Self::CreateVport { .. } => "create vport",
+            Self::Vport { .. } => "look up vport",
+            Self::Vports(_) => "list vports",
+            Self::DeleteVport { .. } => "delete vport",
+            Self::SetUpcalls { .. } => "set upcall sockets",
+            Self::PutFlow { .. } => "create flow",
+            Self::DeleteFlow { .. } => "delete flow",
+            Self::DeleteFlows(_) => "delete all flows",
+            Self::ClearFlow { .. } => "clear flow",
+            Self::Flows(_) => "list flows",
+            Self::Execute { .. } => "execute",
+        }
+    }
+
+    /// Whether it is answered by a list.
+    pub const fn is_dump(&self) -> bool {
+        matches!(self, Self::Vports(_) | Self::Flows(_))
+    }
+
+    /// Appends the bytes of this request.
+    ///
+    /// # Errors
+    /// Something in it is too long; nothing is appended.
+    pub fn encode(
+        &self,
+        families: &Families,
+        sequence: u32,
+        to: &mut Vec<u8>,
+    ) -> Result<(), TooLong> {
+        let (family, command) = self.command();
+        let datapath = self.datapath().map_or(0, |id| id.0);
+        let header = [command, family.version(), 0, 0];
+        let flags = if self.is_dump() { NLM_F_DUMP } else { NLM_F_ECHO };
+        let prefix = [header, datapath.to_ne_bytes()].concat();
+        frame(families.id(family), flags, sequence, &prefix, &self.attributes(), to)
+    }
+
+    const fn command(&self) -> (Family, u8) {
+        match self {
+            Self::CreateDatapath { .. } => (Family::Datapath, NEW),
+            Self::Datapath { .. } => (Family::Datapath, GET),
+            Self::DeleteDatapath(_) => (Family::Datapath, DELETE),
+            Self::CreateVport { .. } => (Family::Vport, NEW),
+            Self::Vport { .. } | Self::Vports(_) => (Family::Vport, GET),
+            Self::DeleteVport { .. } => (Family::Vport, DELETE),
+            Self::SetUpcalls { .. } => (Family::Vport, SET),
+            Self::PutFlow { .. } => (Family::Flow, NEW),
+            Self::DeleteFlow { .. } | Self::DeleteFlows(_) => (Family::Flow, DELETE),
+            Self::ClearFlow { .. } => (Family::Flow, SET),
+            Self::Flows(_) => (Family::Flow, GET),
+            Self::Execute { .. } => (Family::Packet, EXECUTE),
+        }
+    }
+
+    const fn datapath(&self) -> Option<DatapathId> {
+        match self {
+            Self::CreateDatapath { .. } | Self::Datapath { .. } => None,
+            Self::DeleteDatapath(datapath)
+            | Self::Vports(datapath)
+            | Self::DeleteFlows(datapath)
+            | Self::Flows(datapath)
+            | Self::CreateVport { datapath, .. }
+            | Self::Vport { datapath, .. }
+            | Self::DeleteVport { datapath, .. }
+            | Self::SetUpcalls { datapath, .. }
+            | Self::PutFlow { datapath, .. }
+            | Self::DeleteFlow { datapath, .. }
+            | Self::ClearFlow { datapath, .. }
+            | Self::Execute { datapath, .. } => Some(*datapath),
+        }
+    }
+
+    fn attributes(&self) -> Vec<Attribute<'_>> {
+        match *self {
+            // OVS_DP_ATTR_NAME, _UPCALL_PID, _USER_FEATURES
+            Self::CreateDatapath { name } => vec![
+                Attribute::text(1, name),
+                Attribute::u32(2, NO_UPCALLS),
+                Attribute::u32(5, USER_FEATURES),
+            ],
+            Self::Datapath { name } => vec![Attribute::text(1, name)],
+            Self::DeleteDatapath(_) | Self::Vports(_) | Self::DeleteFlows(_) | Self::Flows(_) => {
+                Vec::new()
+            }
+            // OVS_VPORT_ATTR_NAME, _TYPE, _OPTIONS, _UPCALL_PID
+            Self::CreateVport { name, kind, .. } => vec![
+                Attribute::text(3, name),
+                Attribute::u32(2, kind.number()),
+                Attribute::nest(4, kind.options()),
+                Attribute::u32(5, NO_UPCALLS),
+            ],
+            // OVS_VPORT_ATTR_PORT_NO
+            Self::Vport { port, .. } | Self::DeleteVport { port, .. } => {
+                vec![Attribute::u32(1, port.0)]
+            }
+            Self::SetUpcalls { port, sockets, .. } => {
+                vec![Attribute::u32(1, port.0), Attribute::new(5, Value::Numbers(sockets.to_vec()))]
+            }
+            Self::PutFlow { flow, .. } => flow_attributes(flow),
+            Self::DeleteFlow { matches, .. } => match_attributes(matches),
+            Self::ClearFlow { flow, .. } => {
+                let mut list = flow_attributes(flow);
+                // OVS_FLOW_ATTR_CLEAR
+                list.push(Attribute::empty(6));
+                list
+            }
+            // OVS_PACKET_ATTR_PACKET, _KEY, _ACTIONS
+            Self::Execute { packet, actions, .. } => vec![
+                Attribute::new(1, Value::Bytes(packet)),
+                Attribute::nest(2, Vec::new()),
+                Attribute::nest(3, Action::attributes(actions)),
+            ],
+        }
+    }
+}
+
+/// Appends the request for the number of a family, `CTRL_CMD_GETFAMILY`.
+///
+/// # Errors
+/// The name is too long.
+pub fn look_up_family(name: &str, sequence: u32, to: &mut Vec<u8>) -> Result<(), TooLong> {
+    // CTRL_ATTR_FAMILY_NAME
+    let attributes = [Attribute::text(2, name)];
+    frame(FamilyId::CONTROL, NLM_F_ECHO, sequence, &[GET, 0, 0, 0], &attributes, to)
+}
+
+/// `OVS_FLOW_ATTR_KEY`, `_MASK`
+fn match_attributes(matches: &FlowMatch) -> Vec<Attribute<'_>> {
+    vec![
+        Attribute::nest(1, matches.key_attributes()),
+        Attribute::nest(7, matches.mask_attributes()),
+    ]
+}
+
+fn flow_attributes(flow: &Flow) -> Vec<Attribute<'_>> {
+    let mut list = match_attributes(&flow.matches);
+    // OVS_FLOW_ATTR_ACTIONS
+    list.push(Attribute::nest(2, Action::attributes(&flow.actions)));
+    list
+}
+
+/// Appends a message: a netlink header, `prefix` and the attributes.
+fn frame(
+    family: FamilyId,
+    flags: u16,
+    sequence: u32,
+    prefix: &[u8],
+    attributes: &[Attribute<'_>],
+    to: &mut Vec<u8>,
+) -> Result<(), TooLong> {
+    debug_assert!(prefix.len() >= GENERIC_HEADER);
+    let start = to.len();
+    to.resize(start + NETLINK_HEADER, 0);
+    to.extend_from_slice(prefix);
+    let appended = append(attributes, to);
+    let length = to.len() - start;
+    match u32::try_from(length).map_err(|_| TooLong { length }).and_then(|n| appended.map(|()| n)) {
+        Ok(length) => {
+            let mut header = NetlinkBuffer::new(&mut to[start..]);
+            header.set_length(length);
+            header.set_message_type(family.0);
+            header.set_flags(NLM_F_REQUEST | flags);
+            header.set_sequence_number(sequence);
+            Ok(())
+        }
+        Err(error) => {
+            to.truncate(start);
+            Err(error)
+        }
+    }
+}
