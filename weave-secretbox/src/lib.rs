@@ -13,7 +13,7 @@
 //! nothing is moved.
 #![deny(unsafe_code)]
 
-mod poly1305;
+pub mod poly1305;
 mod salsa20;
 
 pub use salsa20::{Backend, hsalsa20};
