@@ -1,5 +1,6 @@
 //! The `weave` command: the router of a virtual Ethernet switch, and the commands to run it.
 
+mod bool_flag;
 mod cli;
 mod daemon;
 mod http;

@@ -6,8 +6,8 @@
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
-use super::bool_flag;
 use super::failure::Failure;
+use crate::bool_flag;
 
 /// A flag of the original.
 struct Flag {
@@ -73,8 +73,7 @@ const FLAGS: &[Flag] = &[
     value("proc-path", Effect::Fulfilled),
     value("datapath", Effect::Noted("there is no kernel datapath in this version")),
     value("docker-api", Effect::Noted("this version does not use Docker")),
-    value("docker-bridge", Effect::Noted("this version makes no firewall rules for it")),
-    switch("no-masq-local", Effect::Noted("this version masquerades nothing")),
+    switch("no-masq-local", Effect::Noted("it takes the ranges of address allocation")),
     switch("pkt-debug", Effect::Noted("single packets are not logged in this version")),
     switch("expect-npc", Effect::Refused("network policy")),
     switch("awsvpc", Effect::Refused("AWS-VPC routing")),
@@ -121,8 +120,8 @@ impl LaterFlags {
 Flags of Weave Net 2.x that are accepted and change nothing: --no-fastdp, --no-bridged-fastdp,
 --no-dns, --no-restart, --no-default-ipalloc, --no-rewrite-hosts, --without-dns,
 --no-multicast-route, --proc-path, --plugin=false, --proxy=false, --awsvpc=false,
---expect-npc=false; with a note in the log: --datapath, --docker-api, --docker-bridge,
---no-masq-local, --pkt-debug.
+--expect-npc=false; with a note in the log: --datapath, --docker-api, --no-masq-local,
+--pkt-debug.
 Not in this version, and refused: --ipalloc-*; --dns-* and --resolv-conf, unless with --no-dns;
 --plugin*; --proxy, -H, --hostname-*, --tls*; --expect-npc; --awsvpc; --profile; --token.";
 
@@ -213,8 +212,6 @@ const STOP: Fate = Fate::Removed("use `weave stop`");
 const COMMANDS: &[(&str, Fate)] = &[
     ("prime", Fate::Missing("address allocation")),
     ("rmpeer", Fate::Missing("address allocation")),
-    ("expose", Fate::Missing("addresses for the host itself")),
-    ("hide", Fate::Missing("addresses for the host itself")),
     ("ps", Fate::Missing("a list of containers")),
     ("dns-add", Fate::Missing("DNS")),
     ("dns-remove", Fate::Missing("DNS")),

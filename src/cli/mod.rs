@@ -3,12 +3,14 @@
 //! Exit codes: 0; 1 when something failed; 2 for a wrong use, which changes nothing.
 
 mod attach;
-mod bool_flag;
 mod bridge_name;
 mod connect;
 mod detach;
+mod expose;
 mod failure;
 mod forget;
+mod hide;
+mod host_address;
 mod later;
 mod launch;
 mod output;
@@ -57,6 +59,10 @@ enum Command {
     Attach(attach::Attach),
     /// Take addresses, or the interface, from a container.
     Detach(detach::Detach),
+    /// Give the host itself an address on the switch.
+    Expose(expose::Expose),
+    /// Take addresses on the switch from the host itself.
+    Hide(hide::Hide),
     /// Connect to further peers.
     Connect(connect::Connect),
     /// No longer connect to peers.
@@ -89,6 +95,8 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::Reset(command) => command.run(),
         Command::Attach(command) => command.run(),
         Command::Detach(command) => command.run(),
+        Command::Expose(command) => command.run(),
+        Command::Hide(command) => command.run(),
         Command::Connect(command) => command.run(),
         Command::Forget(command) => command.run(),
         Command::Status(command) => command.run(),

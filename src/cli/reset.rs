@@ -41,6 +41,12 @@ impl Reset {
                 output::print(&format!("removed {}\n", names.join(", ")));
             }
         }))?;
+        let rules = weave_host::remove_rules(&self.weave_bridge).map_err(Failure::from);
+        self.step(rules.map(|backends| {
+            for backend in backends {
+                output::print(&format!("removed the rules in {backend}\n"));
+            }
+        }))?;
         let prefix = &self.state.db_prefix;
         for path in [data_file(prefix), log_file(prefix), pid_file(prefix)] {
             self.step(match fs::remove_file(&path) {

@@ -11,10 +11,10 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args};
 use weave_core::mesh::{DEFAULT_PORT, Password, PeerName, Subnet};
 use weave_core::wire::MacAddress;
+use weave_host::Backend;
 use weave_sleeve::cipher::native::Suite;
 use weave_sleeve::native::Abilities;
 
-use super::bool_flag;
 use super::bridge_name;
 use super::failure::Failure;
 use super::later::LaterFlags;
@@ -22,6 +22,7 @@ use super::output;
 use super::remote;
 use super::state_args::{StateArgs, absolute};
 use super::targets;
+use crate::bool_flag;
 use crate::daemon::{self, Capture, Peers, Readiness, Settings, SleeveFormat, VERSION};
 use crate::http::Address;
 use crate::log::{self, LogLevel};
@@ -91,6 +92,13 @@ pub(super) struct Router {
     #[arg(long, value_name = "NAME", default_value = weave_host::BRIDGE_NAME)]
     #[arg(value_parser = bridge_name::parse)]
     weave_bridge: String,
+    /// The bridge of Docker, kept apart from ours.
+    #[arg(long, value_name = "NAME", value_parser = optional_bridge)]
+    docker_bridge: Option<OptionalBridge>,
+    /// Where firewall rules are kept: iptables-nft, iptables-legacy, nftables or none. By
+    /// default where those of the host are.
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = firewall)]
+    firewall: FirewallChoice,
     /// How frames get from the bridge to the router.
     #[arg(long, value_enum, default_value_t = Capture::Auto)]
     capture: Capture,
@@ -180,6 +188,24 @@ struct OptionalAddress(Option<Address>);
 fn optional_address(text: &str) -> Result<OptionalAddress, String> {
     let address = (!text.is_empty()).then(|| text.parse()).transpose();
     address.map(OptionalAddress).map_err(|error: crate::http::AddressError| error.to_string())
+}
+
+/// An option that clap takes for one value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct OptionalBridge(Option<String>);
+
+fn optional_bridge(text: &str) -> Result<OptionalBridge, String> {
+    let name = (!text.is_empty()).then(|| bridge_name::parse(text)).transpose();
+    name.map(OptionalBridge)
+}
+
+/// An option that clap takes for one value; none means to look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct FirewallChoice(Option<Backend>);
+
+fn firewall(text: &str) -> Result<FirewallChoice, String> {
+    let backend = (text != "auto").then(|| text.parse()).transpose();
+    backend.map(FirewallChoice).map_err(|error: weave_host::BackendError| error.to_string())
 }
 
 impl Router {
@@ -278,6 +304,8 @@ impl Router {
             peers: if self.resume { Peers::Resume } else { Peers::Given(self.peers) },
             weave_bridge: self.weave_bridge,
             mtu: (self.mtu != 0).then_some(self.mtu),
+            docker_bridge: self.docker_bridge.and_then(|OptionalBridge(name)| name),
+            firewall: self.firewall.0,
             capture: self.capture,
             capture_file: self.capture_file,
             capture_buffer: usize::from(self.bufsz) << 20,

@@ -42,6 +42,8 @@ fn lines_of_launch_scripts() {
         "--ipalloc-range= --expect-npc=false --awsvpc=0",
         "--plugin=false --plugin-socket /run/x --proxy=false -H unix:///run/y",
         "-port 6783",
+        "--docker-bridge docker0 --firewall nftables",
+        "--docker-bridge= --firewall=auto",
         "--mtu 8916 --bufsz 16 --min-protocol-version 2 --log-level=debug",
         "--resume",
         "--port= --mtu=",
@@ -72,6 +74,8 @@ fn wrong_lines_say_what_is_wrong() {
         ("--log-level loud", "neither debug"),
         ("--http-addr 6784", "neither HOST:PORT"),
         ("--mtu 100", "not from 552"),
+        ("--firewall ufw", "neither iptables-nft, iptables-legacy, nftables nor none"),
+        ("--weave-bridge br+", "no name for an interface"),
         ("--weave-bridge a-name-that-is-too-long", "1 to 15 characters"),
         ("--no-discovery=maybe", "neither true nor false"),
         ("--nonsense", "--nonsense"),
@@ -104,6 +108,9 @@ fn the_other_commands() {
         "weave reset --force",
         "weave attach 10.32.0.1/12 fd00::1/64 1234",
         "weave detach name",
+        "weave expose 10.32.0.1/12 -h host.weave.local --without-masquerade",
+        "weave expose",
+        "weave hide net:10.32.0.0/12",
         "weave connect --replace host1",
         "weave forget host1 host2",
         "weave status",
@@ -123,7 +130,7 @@ fn the_other_commands() {
 #[test]
 fn commands_of_the_original_are_answered() {
     for (name, expected) in [
-        ("expose", "not in this version"),
+        ("ps", "not in this version"),
         ("dns-add", "for want of DNS"),
         ("run", "has been removed as of weave version 2.0"),
         ("launch-router", "use `weave launch`"),

@@ -6,10 +6,12 @@ use std::time::SystemTime;
 use tokio::sync::Mutex;
 use weave_core::driver::{Handle, Stopped, TokioClock};
 use weave_core::mesh::TargetError;
+use weave_host::{Cidr, Exposed};
 
 use super::VERSION;
 use super::devices::PortReport;
-use crate::http::{self, ConnectError, Unavailable};
+use super::exposure::Exposure;
+use crate::http::{self, ConnectError, ExposeError, Unavailable};
 use crate::state::State;
 use crate::status::{Now, Report, Surroundings, gather};
 
@@ -19,6 +21,7 @@ pub(super) struct Control {
     state: Arc<State>,
     clock: TokioClock,
     port: PortReport,
+    exposure: Exposure,
     /// Held from a change of the targets until they are stored, so that the order is the same.
     storing: Mutex<()>,
 }
@@ -29,8 +32,9 @@ impl Control {
         state: Arc<State>,
         clock: TokioClock,
         port: PortReport,
+        exposure: Exposure,
     ) -> Self {
-        Self { handle, state, clock, port, storing: Mutex::default() }
+        Self { handle, state, clock, port, exposure, storing: Mutex::default() }
     }
 
     /// Stores the targets there are now.
@@ -56,6 +60,7 @@ impl http::Control for Control {
         let surroundings = Surroundings {
             version: VERSION.to_owned(),
             interface: self.port.interface(),
+            firewall: self.exposure.firewall(),
             capture: self.port.counters(),
             sleeve: self.port.socket_counters(),
         };
@@ -77,6 +82,18 @@ impl http::Control for Control {
         let _storing = self.storing.lock().await;
         self.handle.forget(peers).await.map_err(stopped)?;
         self.store_targets().await
+    }
+
+    async fn expose(&self, address: Exposed) -> Result<(), ExposeError> {
+        self.exposure.expose(address).await
+    }
+
+    async fn hide(&self, cidr: Cidr) -> Result<(), ExposeError> {
+        self.exposure.hide(cidr).await
+    }
+
+    fn exposed(&self) -> Vec<Exposed> {
+        self.exposure.exposed()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Looking after the devices while the router runs.
+//! Looking after the devices and the firewall while the router runs.
 
 use std::time::{Duration, Instant};
 
@@ -8,18 +8,28 @@ use tokio::task::spawn_blocking;
 use tokio::time::MissedTickBehavior;
 
 use super::devices::Devices;
+use super::exposure::Exposure;
 use super::pace::Pace;
 
 /// How often to look whether somebody took the bridge away: who does that by mistake sees no
 /// more than a pause. A look costs two requests of the kernel.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Mends bridge and port whenever somebody damaged them, until `released` ends; then the devices
-/// end. The error is one that cannot be mended.
-pub(super) async fn keep(mut devices: Devices, mut released: oneshot::Receiver<()>) -> Result<()> {
+/// How often to look at the firewall. A look starts a few programs, some 20 ms of work together;
+/// the original looks every 10 s.
+const FIREWALL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Mends bridge, port and firewall whenever somebody damaged them, until `released` ends; then
+/// the devices end. The error is one that cannot be mended.
+pub(super) async fn keep(
+    mut devices: Devices,
+    exposure: Exposure,
+    mut released: oneshot::Receiver<()>,
+) -> Result<()> {
     let mut interval = tokio::time::interval(WATCH_INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut pace = Pace::default();
+    let mut rules = Rules { exposure, pace: Pace::default(), next: Instant::now() };
     let result = loop {
         tokio::select! {
             _ = &mut released => break Ok(()),
@@ -30,29 +40,62 @@ pub(super) async fn keep(mut devices: Devices, mut released: oneshot::Receiver<(
             }
             _ = interval.tick() => {}
         }
-        if !pace.allows(Instant::now()) {
-            continue;
-        }
-        let mended;
-        (devices, mended) = spawn_blocking(move || {
-            let mended = devices.mend();
-            (devices, mended)
-        })
-        .await
-        .context("cannot look after the bridge")?;
-        match mended {
-            Ok(None) => {}
-            Ok(Some(what)) => {
-                pace.tried(Instant::now());
-                tracing::warn!("{what}");
+        if pace.allows(Instant::now()) {
+            let mended;
+            (devices, mended) = spawn_blocking(move || {
+                let mended = devices.mend();
+                (devices, mended)
+            })
+            .await
+            .context("cannot look after the bridge")?;
+            match mended {
+                Ok(None) => {}
+                Ok(Some(what)) => {
+                    pace.tried(Instant::now());
+                    tracing::warn!("{what}");
+                    // The addresses of the host went with the bridge.
+                    rules.next = Instant::now();
+                }
+                Err(error) => {
+                    let pause = pace.tried(Instant::now()).as_secs();
+                    tracing::warn!("the bridge is damaged, next attempt in {pause} s: {error:#}");
+                }
             }
-            Err(error) => {
-                let pause = pace.tried(Instant::now()).as_secs();
-                tracing::warn!("the bridge is damaged, next attempt in {pause} s: {error:#}");
-            }
         }
+        rules.look().await?;
     };
     // Threads are waited for.
     spawn_blocking(move || drop(devices)).await.context("cannot stop the data threads")?;
     result
+}
+
+/// The firewall, and when to look at it.
+struct Rules {
+    exposure: Exposure,
+    pace: Pace,
+    next: Instant,
+}
+
+impl Rules {
+    async fn look(&mut self) -> Result<()> {
+        let now = Instant::now();
+        if now < self.next || !self.pace.allows(now) {
+            return Ok(());
+        }
+        self.next = now + FIREWALL_INTERVAL;
+        let exposure = self.exposure.clone();
+        let mended = spawn_blocking(move || exposure.look());
+        match mended.await.context("cannot look after the firewall")? {
+            Ok(None) => {}
+            Ok(Some(what)) => {
+                self.pace.tried(Instant::now());
+                tracing::warn!("somebody removed {what}: they are back");
+            }
+            Err(error) => {
+                let pause = self.pace.tried(Instant::now()).max(FIREWALL_INTERVAL).as_secs();
+                tracing::warn!("{error:#}; next attempt in {pause} s");
+            }
+        }
+        Ok(())
+    }
 }

@@ -10,6 +10,7 @@
 
 mod control;
 mod devices;
+mod exposure;
 mod instance;
 mod keeper;
 mod notify;
@@ -40,6 +41,7 @@ use crate::state::State;
 use crate::sys;
 use control::Control;
 use devices::Devices;
+use exposure::Exposure;
 use signals::Signal;
 
 /// This program, as it tells in status pages.
@@ -84,6 +86,7 @@ async fn serve(settings: Settings, readiness: Readiness) -> Result<()> {
     let mut devices = tokio::task::block_in_place(|| {
         Devices::set_up(&settings, name, &switch, &sleeve, &data_clock)
     })?;
+    let exposure = tokio::task::block_in_place(|| Exposure::set_up(&settings, &state))?;
     tracing::info!("Our name is {name}({})", settings.nickname);
     if settings.password.is_some() {
         tracing::info!("Communication between peers via untrusted networks is encrypted.");
@@ -101,8 +104,13 @@ async fn serve(settings: Settings, readiness: Readiness) -> Result<()> {
     let handle = driver::start(router, driver_settings, clock)
         .with_context(|| format!("cannot listen on TCP {listen}"))?;
 
-    let control =
-        Arc::new(Control::new(handle.clone(), Arc::clone(&state), clock, devices.report()));
+    let control = Arc::new(Control::new(
+        handle.clone(),
+        Arc::clone(&state),
+        clock,
+        devices.report(),
+        exposure.clone(),
+    ));
     connect(&control, targets).await?;
 
     let (stop, stopped) = watch::channel(false);
@@ -112,7 +120,7 @@ async fn serve(settings: Settings, readiness: Readiness) -> Result<()> {
     }
     devices.settle();
     let (release, released) = oneshot::channel();
-    let mut keeper = tokio::spawn(keeper::keep(devices, released));
+    let mut keeper = tokio::spawn(keeper::keep(devices, exposure, released));
     readiness.ready();
 
     let result = loop {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use weave_core::mesh::{Password, PeerName, Subnet};
+use weave_host::Backend;
 use weave_sleeve::native::Abilities;
 
 use crate::http::Address;
@@ -23,6 +24,10 @@ pub(crate) struct Settings {
     pub(crate) weave_bridge: String,
     /// The largest packet of a container; automatic if none.
     pub(crate) mtu: Option<u32>,
+    /// The bridge of Docker, to be kept apart.
+    pub(crate) docker_bridge: Option<String>,
+    /// Where firewall rules are kept; where the host has its own if none.
+    pub(crate) firewall: Option<Backend>,
     pub(crate) capture: Capture,
     /// Where to write what passes the port, as pcap.
     pub(crate) capture_file: Option<PathBuf>,

@@ -67,11 +67,30 @@ impl Client {
     ) -> Result<String, ClientError> {
         let body: Vec<_> =
             fields.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
-        let request = Request::post(path)
+        self.change(Request::post(path), body.join("&")).await
+    }
+
+    /// Asks for something to be there.
+    pub(crate) async fn put(&self, path: &str) -> Result<String, ClientError> {
+        self.change(Request::put(path), String::new()).await
+    }
+
+    /// Asks for something to be gone.
+    pub(crate) async fn delete(&self, path: &str) -> Result<String, ClientError> {
+        self.change(Request::delete(path), String::new()).await
+    }
+
+    async fn change(
+        &self,
+        request: hyper::http::request::Builder,
+        form: String,
+    ) -> Result<String, ClientError> {
+        let request = request
             .header("content-type", "application/x-www-form-urlencoded")
-            .body(Full::from(body.join("&")));
+            .body(Full::from(form));
         match self.ask(request).await? {
             (status, text) if status.is_success() => Ok(text),
+            (StatusCode::NOT_FOUND, text) => Err(ClientError::NotFound(text.trim_end().to_owned())),
             (_, text) => Err(ClientError::Refused(text.trim_end().to_owned())),
         }
     }

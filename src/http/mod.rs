@@ -6,6 +6,7 @@
 
 mod address;
 mod client;
+mod expose;
 mod help;
 mod metrics;
 mod peers;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{StatusCode, Uri};
+use weave_host::{Cidr, Exposed};
 
 pub(crate) use address::{Address, AddressError};
 pub(crate) use client::{Client, ClientError, with_query};
@@ -43,6 +45,15 @@ pub(crate) trait Control: Send + Sync + 'static {
 
     /// No longer connects to these peers.
     fn forget(&self, peers: Vec<String>) -> impl Future<Output = Result<(), Unavailable>> + Send;
+
+    /// Gives the host an address on the bridge.
+    fn expose(&self, address: Exposed) -> impl Future<Output = Result<(), ExposeError>> + Send;
+
+    /// Takes it away.
+    fn hide(&self, cidr: Cidr) -> impl Future<Output = Result<(), ExposeError>> + Send;
+
+    /// The addresses the host has.
+    fn exposed(&self) -> Vec<Exposed>;
 }
 
 /// The router cannot answer: it is stopping, or cannot keep its state.
@@ -58,6 +69,17 @@ pub(crate) enum ConnectError {
     Unavailable(Unavailable),
 }
 
+/// Why an address of the host is not as asked.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum ExposeError {
+    /// The request makes no sense here.
+    #[error("{0}")]
+    Refused(String),
+    /// The host does not do it.
+    #[error("{0}")]
+    Failed(String),
+}
+
 /// Everything.
 pub(crate) fn control_routes<C: Control>(control: Arc<C>) -> Router {
     finish(
@@ -65,7 +87,8 @@ pub(crate) fn control_routes<C: Control>(control: Arc<C>) -> Router {
             .merge(status::routes())
             .merge(report::routes())
             .merge(metrics::routes())
-            .merge(peers::routes()),
+            .merge(peers::routes())
+            .merge(expose::routes()),
         control,
     )
 }
@@ -98,7 +121,6 @@ async fn not_found(uri: Uri) -> (StatusCode, String) {
     let part = match uri.path().split('/').nth(1) {
         Some("ip" | "ipinfo" | "ring" | "peer") => "address allocation",
         Some("domain" | "name" | "dns-address" | "dns-address-port") => "DNS",
-        Some("expose") => "exposing the host",
         Some("proxyaddrs") => "the Docker proxy",
         _ => return (StatusCode::NOT_FOUND, "404 page not found\n".to_owned()),
     };

@@ -32,6 +32,21 @@ impl Control for Told {
         self.calls.lock().unwrap().push(format!("forget {peers:?}"));
         Ok(())
     }
+
+    async fn expose(&self, address: Exposed) -> Result<(), ExposeError> {
+        let (cidr, how) = (address.cidr, if address.masquerade { "masqueraded" } else { "as is" });
+        self.calls.lock().unwrap().push(format!("expose {cidr} {how}"));
+        if cidr.prefix() == 9 { Err(ExposeError::Failed("no".to_owned())) } else { Ok(()) }
+    }
+
+    async fn hide(&self, cidr: Cidr) -> Result<(), ExposeError> {
+        self.calls.lock().unwrap().push(format!("hide {cidr}"));
+        Ok(())
+    }
+
+    fn exposed(&self) -> Vec<Exposed> {
+        vec![Exposed { cidr: "10.32.0.1/12".parse().unwrap(), masquerade: true }]
+    }
 }
 
 /// A server on loopback; it stops with the returned sender.
@@ -133,6 +148,26 @@ async fn peers_are_connected_and_forgotten() {
             r#"connect ["query"] false"#,
         ]
     );
+}
+
+#[tokio::test]
+async fn the_host_is_exposed_and_hidden() {
+    let (told, client, _, _stop) = server(true, control_routes).await;
+    client.post("/expose/10.32.0.1/12", &[]).await.unwrap();
+    client.post("/expose/10.32.0.1/12?skipNAT=true", &[]).await.unwrap();
+    client.delete("/expose/10.32.0.1/12").await.unwrap();
+    assert_eq!(client.get("/expose", "*/*").await.unwrap(), "10.32.0.1/12\n");
+    let calls = std::mem::take(&mut *told.calls.lock().unwrap());
+    assert_eq!(
+        calls,
+        ["expose 10.32.0.1/12 masqueraded", "expose 10.32.0.1/12 as is", "hide 10.32.0.1/12"]
+    );
+    for path in ["1.2.3.4/x", "1.2.3/8", "fd00::1/64", "10.0.0.1/0", "10.32.0.1/12?skipNAT=maybe"] {
+        let error = client.post(&format!("/expose/{path}"), &[]).await.unwrap_err();
+        assert!(matches!(error, ClientError::Refused(_)), "{path}: {error}");
+    }
+    assert_eq!(told.calls.lock().unwrap().len(), 0);
+    assert_eq!(client.post("/expose/10.0.0.1/9", &[]).await.unwrap_err().to_string(), "no");
 }
 
 #[tokio::test]

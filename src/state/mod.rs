@@ -1,4 +1,5 @@
-//! What survives a restart: the peer's name and the peers the user asked for.
+//! What survives a restart: the peer's name, the peers the user asked for, and the addresses of
+//! the host on the bridge.
 //!
 //! One redb file, `<prefix>data.redb`. Each change is one transaction that is on the disk when
 //! the call returns, so that a killed process or a power cut leaves the old state or the new.
@@ -23,6 +24,7 @@ const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("top");
 const VERSION: &str = "version";
 const PEER_NAME: &str = "peerName";
 const DIRECT_PEERS: &str = "directPeers";
+const EXPOSED: &str = "exposed";
 /// What this program writes. A change that an older program would misread takes a new number.
 const CURRENT_VERSION: u64 = 1;
 
@@ -198,6 +200,17 @@ impl State {
     /// Remembers the peers the user asks for.
     pub(crate) fn set_direct_peers(&self, peers: &[String]) -> Result<(), StateError> {
         self.write(DIRECT_PEERS, &peers)
+    }
+
+    /// The addresses of the host on the bridge, as `10.32.0.1/12`, and whether each is
+    /// masqueraded.
+    pub(crate) fn exposed(&self) -> Result<Vec<(String, bool)>, StateError> {
+        Ok(self.read(EXPOSED)?.unwrap_or_default())
+    }
+
+    /// Remembers the addresses of the host on the bridge.
+    pub(crate) fn set_exposed(&self, exposed: &[(String, bool)]) -> Result<(), StateError> {
+        self.write(EXPOSED, exposed)
     }
 
     fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StateError> {

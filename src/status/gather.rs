@@ -21,6 +21,8 @@ pub(crate) struct Surroundings {
     pub(crate) version: String,
     /// How the router hears and speaks on the host, e.g. `vethwe-tap (via tap)`.
     pub(crate) interface: String,
+    /// Where the rules of the firewall are, e.g. `iptables-nft`.
+    pub(crate) firewall: String,
     /// What the capture port counts.
     pub(crate) capture: BTreeMap<String, u64>,
     /// What the UDP socket counts for all links together.
@@ -88,6 +90,7 @@ pub(crate) fn gather(report: &router::Report, surroundings: &Surroundings, now: 
         overlay_diagnostics: overlay_diagnostics(report),
         trusted_subnets: mesh.trusted_subnets.iter().map(ToString::to_string).collect(),
         interface: surroundings.interface.clone(),
+        firewall: surroundings.firewall.clone(),
         capture_stats: if surroundings.capture.is_empty() {
             Value::Null
         } else {

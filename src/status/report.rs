@@ -69,6 +69,9 @@ pub(crate) struct RouterStatus {
     #[serde(rename = "MACs")]
     #[serde(serialize_with = "null_if_empty", deserialize_with = "empty_if_null")]
     pub(crate) macs: Vec<Mac>,
+    /// What the original does not have: where the rules of the firewall are.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) firewall: String,
     /// What the original does not have: everything counted since the start, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) counters: BTreeMap<String, u64>,

@@ -35,7 +35,7 @@ pub(crate) fn status(report: &Report) -> String {
         [] => "none".to_owned(),
         subnets => subnets.join(", "),
     };
-    let lines = [
+    let mut lines = vec![
         ("Version", format!("{} ({})", report.version, remark(&report.version_check))),
         ("", String::new()),
         ("Service", "router".to_owned()),
@@ -48,6 +48,9 @@ pub(crate) fn status(report: &Report) -> String {
         ("Peers", peers),
         ("TrustedSubnets", subnets),
     ];
+    if !router.firewall.is_empty() {
+        lines.push(("Firewall", router.firewall.clone()));
+    }
     let line = |(label, value): &(&str, String)| match *label {
         "" => "\n".to_owned(),
         label => format!("{label:>15}: {value}\n"),

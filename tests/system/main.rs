@@ -8,6 +8,7 @@ mod bad_path;
 mod cleanup;
 mod command;
 mod devices;
+mod expose;
 mod frames;
 mod identity;
 mod line;

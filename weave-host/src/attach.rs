@@ -141,17 +141,22 @@ async fn announce(
     wait_until_running(netlink, CONTAINER_INTERFACE).await?;
     let interface = required(netlink, CONTAINER_INTERFACE).await?;
     for cidr in added {
-        if let IpAddr::V4(address) = cidr.address() {
-            let frame = Arp::announcement(interface.mac, address).to_frame();
-            if let Err(error) = sys::packet::send_frame(interface.index, &frame) {
-                tracing::warn!(%address, %error, "address not announced");
-            }
-        }
+        announce_address(&interface, *cidr);
     }
     if attachment.multicast_route {
         netlink.add_multicast_route(interface.index).await?;
     }
     Ok(())
+}
+
+/// Tells the neighbours of an interface in this thread's namespace whose address this is now.
+pub(crate) fn announce_address(interface: &Interface, cidr: Cidr) {
+    if let IpAddr::V4(address) = cidr.address() {
+        let frame = Arp::announcement(interface.mac, address).to_frame();
+        if let Err(error) = sys::packet::send_frame(interface.index, &frame) {
+            tracing::warn!(%address, %error, "address not announced");
+        }
+    }
 }
 
 /// The kernel notices the carrier of the pair a moment after both ends are up, and drops

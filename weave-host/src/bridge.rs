@@ -1,9 +1,6 @@
 //! The bridge that containers are plugged into, and the port through which the router hears
 //! and speaks (spec router.md, sections 4 and 6).
 
-use std::fs;
-use std::sync::Once;
-
 use weave_core::wire::MacAddress;
 
 use crate::attach::{HOST_END, required};
@@ -66,10 +63,7 @@ pub fn prepare_bridge(config: &BridgeConfig) -> Result<Origin, HostError> {
             netlink.create_bridge(&config.name).await?;
         }
         match set_up(netlink, config).await {
-            Ok(()) => {
-                tell_of_firewall();
-                Ok(origin)
-            }
+            Ok(()) => Ok(origin),
             Err(error) => {
                 // The first error says more than one from here.
                 if let (Origin::Created, Ok(Some(bridge))) =
@@ -118,21 +112,6 @@ pub(crate) fn is_orphan_of(bridge: &str, port: &Interface) -> bool {
         && port.name.starts_with(HOST_END)
         && port.controller.is_none()
         && noted == bridge
-}
-
-/// Where bridged packets also pass iptables, a host whose policy is to forward nothing, as
-/// Docker sets it, drops what containers say to each other. Once is enough.
-fn tell_of_firewall() {
-    static TOLD: Once = Once::new();
-    let setting = "/proc/sys/net/bridge/bridge-nf-call-iptables";
-    if !TOLD.is_completed() && fs::read_to_string(setting).is_ok_and(|text| text.trim() != "0") {
-        TOLD.call_once(|| {
-            tracing::info!(
-                "packets between containers pass the FORWARD chain of iptables; if its policy is \
-                 DROP, allow them there or set {setting} to 0"
-            );
-        });
-    }
 }
 
 /// A container keeps the MTU it was attached with.

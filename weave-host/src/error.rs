@@ -92,6 +92,29 @@ pub enum HostError {
         /// Why.
         source: io::Error,
     },
+    /// A program of the host is not there.
+    #[error("there is no program {program} on this host")]
+    NoProgram {
+        /// Its name.
+        program: &'static str,
+    },
+    /// A program of the host failed.
+    #[error("`{line}`: {complaint}")]
+    Program {
+        /// What was run.
+        line: String,
+        /// What it said.
+        complaint: String,
+    },
+    /// Rules of the firewall are not found after they were made.
+    #[error(
+        "rules of the firewall are shown in another form than they were made, or somebody removes \
+         them at once: {rules}"
+    )]
+    Rules {
+        /// What is not found.
+        rules: String,
+    },
 }
 
 impl HostError {

@@ -24,6 +24,8 @@ mod bridge;
 mod claim;
 mod detach;
 mod error;
+mod exposure;
+mod firewall;
 mod layout;
 mod lock;
 mod names;
@@ -45,6 +47,10 @@ pub use bridge::{
 pub use claim::BridgeClaim;
 pub use detach::{Detached, detach};
 pub use error::HostError;
+pub use exposure::{bridge_addresses, expose, hide, interface_address};
+pub use firewall::{
+    Backend, BackendError, DockerBridge, Exposed, Firewall, Outcome, Policy, remove_rules,
+};
 pub use layout::{Layout, detect_layout};
 pub use lock::HostLock;
 pub use names::{BRIDGE_NAME, PortNames};

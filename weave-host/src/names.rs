@@ -37,7 +37,7 @@ impl PortNames {
 
 /// Seven characters, which is what fits behind `vethwe-` and one more; that beginning is what
 /// people tell their network managers to leave alone.
-fn id(bridge: &str) -> String {
+pub(crate) fn id(bridge: &str) -> String {
     let hash = Sha256::digest(bridge.as_bytes());
     let digits: String = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     digits.chars().take(7).collect()

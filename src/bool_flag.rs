@@ -1,7 +1,7 @@
 //! Flags as Go parses them: `--flag`, `--flag=true`, `--flag=false`.
 
 /// Whether a text means yes.
-pub(super) fn parse(text: &str) -> Result<bool, String> {
+pub(crate) fn parse(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),

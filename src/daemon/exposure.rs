@@ -1,0 +1,213 @@
+//! Addresses of the host on the bridge, and the firewall rules that go with bridge and
+//! addresses (spec router.md, sections 7 and 8).
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context as _, Result};
+use tokio::task::spawn_blocking;
+use weave_host::{
+    Backend, Cidr, DockerBridge, Exposed, Firewall, HostError, Outcome, Policy, bridge_addresses,
+    interface_address,
+};
+
+use super::settings::{Capture, Settings};
+use crate::http::{Address, ExposeError};
+use crate::state::State;
+
+/// The addresses and rules of a router; clones are of the same ones.
+#[derive(Clone)]
+pub(super) struct Exposure {
+    host: Arc<Mutex<Host>>,
+    backend: Backend,
+    /// A router without a bridge has neither.
+    bridge: bool,
+}
+
+struct Host {
+    firewall: Firewall,
+    policy: Policy,
+    state: Arc<State>,
+}
+
+impl Exposure {
+    /// Makes the rules, and exposes again what was exposed before. What fails is tried again by
+    /// the keeper.
+    pub(super) fn set_up(settings: &Settings, state: &Arc<State>) -> Result<Self> {
+        let bridge = settings.capture != Capture::None;
+        let wanted = if bridge { settings.firewall } else { Some(Backend::None) };
+        let firewall = Firewall::open(wanted)
+            .with_context(|| format!("no firewall {}", wanted.unwrap_or(Backend::None)))?;
+        let backend = firewall.backend();
+        if bridge {
+            tell(settings, &firewall);
+        }
+        let policy = Policy {
+            bridge: settings.weave_bridge.clone(),
+            control_port: match settings.http_address {
+                Some(Address::Tcp { port, .. }) => Some(port),
+                _ => None,
+            },
+            docker: docker(settings)?,
+            exposed: if bridge { exposed_before(settings, state)? } else { Vec::new() },
+        };
+        let mut host = Host { firewall, policy, state: Arc::clone(state) };
+        if bridge {
+            if let Err(error) = host.look() {
+                tracing::warn!("{error:#}");
+            }
+            if let Err(error) = host.firewall.remove_elsewhere(&settings.weave_bridge) {
+                tracing::warn!("old rules are left in another firewall: {error}");
+            }
+        }
+        Ok(Self { host: Arc::new(Mutex::new(host)), backend, bridge })
+    }
+
+    /// Where the rules are; empty without a bridge.
+    pub(super) fn firewall(&self) -> String {
+        if self.bridge { self.backend.to_string() } else { String::new() }
+    }
+
+    /// Brings back what somebody took away; says what that was.
+    pub(super) fn look(&self) -> Result<Option<&'static str>> {
+        if self.bridge { self.lock().look() } else { Ok(None) }
+    }
+
+    /// Gives the host an address.
+    pub(super) async fn expose(&self, address: Exposed) -> Result<(), ExposeError> {
+        if !self.bridge {
+            return Err(ExposeError::Refused("this router has no bridge".to_owned()));
+        }
+        if address.masquerade && self.backend == Backend::None {
+            tracing::warn!("{} is not masqueraded: there is no firewall", address.cidr);
+        }
+        self.change(move |host| host.expose(address)).await
+    }
+
+    /// Takes it away; none is fine.
+    pub(super) async fn hide(&self, cidr: Cidr) -> Result<(), ExposeError> {
+        self.change(move |host| host.hide(cidr)).await
+    }
+
+    /// The addresses of the host.
+    pub(super) fn exposed(&self) -> Vec<Exposed> {
+        self.lock().policy.exposed.clone()
+    }
+
+    /// Programs are waited for, and so is the disk.
+    async fn change(
+        &self,
+        work: impl FnOnce(&mut Host) -> Result<()> + Send + 'static,
+    ) -> Result<(), ExposeError> {
+        let this = self.clone();
+        let failed = |error: &anyhow::Error| ExposeError::Failed(format!("{error:#}"));
+        spawn_blocking(move || work(&mut this.lock()))
+            .await
+            .map_err(|error| failed(&error.into()))?
+            .map_err(|error| failed(&error))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Host> {
+        self.host.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Host {
+    fn look(&mut self) -> Result<Option<&'static str>> {
+        let mut added = false;
+        for exposed in &self.policy.exposed {
+            added |= weave_host::expose(&self.policy.bridge, exposed.cidr)?;
+        }
+        let outcome = self.firewall.apply(&self.policy);
+        let outcome = outcome.context("the rules of the firewall are not complete")?;
+        Ok(match (added, outcome) {
+            (false, Outcome::InOrder) => None,
+            (false, Outcome::Made) => Some("rules of the firewall"),
+            (true, Outcome::InOrder) => Some("addresses of the host"),
+            (true, Outcome::Made) => Some("addresses of the host, and rules of the firewall"),
+        })
+    }
+
+    fn expose(&mut self, address: Exposed) -> Result<()> {
+        let before = self.policy.exposed.clone();
+        self.policy.exposed.retain(|other| other.cidr != address.cidr);
+        self.policy.exposed.push(address);
+        self.policy.exposed.sort();
+        let result = self.store().and_then(|()| self.look().map(drop));
+        if result.is_err() {
+            // Nobody shall find an address that its owner was told he does not have.
+            let added = !before.iter().any(|other| other.cidr == address.cidr);
+            self.policy.exposed = before;
+            if added {
+                let _ = weave_host::hide(&self.policy.bridge, address.cidr);
+            }
+            let _ = self.store();
+            let _ = self.look();
+        }
+        result
+    }
+
+    fn hide(&mut self, cidr: Cidr) -> Result<()> {
+        self.policy.exposed.retain(|exposed| exposed.cidr != cidr);
+        self.store()?;
+        weave_host::hide(&self.policy.bridge, cidr)?;
+        self.look().map(drop)
+    }
+
+    fn store(&self) -> Result<()> {
+        let exposed = self.policy.exposed.iter();
+        let exposed: Vec<_> =
+            exposed.map(|exposed| (exposed.cidr.to_string(), exposed.masquerade)).collect();
+        Ok(self.state.set_exposed(&exposed)?)
+    }
+}
+
+fn tell(settings: &Settings, firewall: &Firewall) {
+    match (firewall.backend(), settings.firewall) {
+        (Backend::None, None) => tracing::warn!(
+            "this host has neither iptables nor nft: nothing is masqueraded, and the control port \
+             is not guarded"
+        ),
+        (Backend::None, Some(_)) => tracing::info!("no firewall rules are made, as told"),
+        (backend, _) => tracing::info!("firewall rules are kept in {backend}"),
+    }
+    if firewall.is_overruled() {
+        tracing::warn!(
+            "another table of nftables drops what is forwarded; allow bridge {} there",
+            settings.weave_bridge
+        );
+    }
+}
+
+fn docker(settings: &Settings) -> Result<Option<DockerBridge>, HostError> {
+    let Some(name) = settings.docker_bridge.clone() else { return Ok(None) };
+    let Some(address) = interface_address(&name)? else {
+        tracing::warn!("no rules for the bridge of Docker: {name} has no address");
+        return Ok(None);
+    };
+    Ok(Some(DockerBridge { name, address, port: settings.port }))
+}
+
+/// What is on the bridge, and what was when the router ran last: the bridge is gone after a
+/// restart of the machine. Whether an address is masqueraded is known of the latter alone.
+fn exposed_before(settings: &Settings, state: &State) -> Result<Vec<Exposed>> {
+    let stored = state.exposed().unwrap_or_else(|error| {
+        tracing::warn!("addresses of the host are forgotten: {error}");
+        Vec::new()
+    });
+    let mut exposed: Vec<_> = stored
+        .into_iter()
+        .filter_map(|(text, masquerade)| Some(Exposed { cidr: text.parse().ok()?, masquerade }))
+        .collect();
+    for cidr in bridge_addresses(&settings.weave_bridge)? {
+        let usable = matches!(cidr.address(), IpAddr::V4(_)) && cidr.is_host_address();
+        if usable && !exposed.iter().any(|other| other.cidr == cidr) {
+            exposed.push(Exposed { cidr, masquerade: true });
+        }
+    }
+    exposed.sort();
+    for exposed in &exposed {
+        tracing::info!("the host has address {} on the bridge", exposed.cidr);
+    }
+    Ok(exposed)
+}

@@ -1,0 +1,63 @@
+//! Addresses of the host on the bridge (spec router.md, section 8).
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::attach::{announce_address, required};
+use crate::error::HostError;
+use crate::namespace::run_here;
+use crate::{Cidr, HostLock};
+
+/// The IPv4 addresses of a bridge; none if it is not there.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn bridge_addresses(bridge: &str) -> Result<Vec<Cidr>, HostError> {
+    run_here(async |netlink| match netlink.find(bridge).await? {
+        Some(found) => {
+            let addresses = netlink.addresses(found.index).await?;
+            Ok(addresses.into_iter().filter(|cidr| cidr.address().is_ipv4()).collect())
+        }
+        None => Ok(Vec::new()),
+    })
+}
+
+/// The first IPv4 address of an interface.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn interface_address(interface: &str) -> Result<Option<Ipv4Addr>, HostError> {
+    let addresses = bridge_addresses(interface)?;
+    Ok(addresses.iter().find_map(|cidr| match cidr.address() {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }))
+}
+
+/// Gives the bridge an address and tells the neighbours; says whether it is new.
+///
+/// # Errors
+/// If the bridge is not there, or the kernel refuses.
+pub fn expose(bridge: &str, cidr: Cidr) -> Result<bool, HostError> {
+    let _lock = HostLock::acquire()?;
+    run_here(async |netlink| {
+        let found = required(netlink, bridge).await?;
+        if netlink.addresses(found.index).await?.contains(&cidr) {
+            return Ok(false);
+        }
+        netlink.add_address(found.index, cidr).await?;
+        announce_address(&found, cidr);
+        Ok(true)
+    })
+}
+
+/// Takes an address from the bridge; none is fine.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn hide(bridge: &str, cidr: Cidr) -> Result<(), HostError> {
+    let _lock = HostLock::acquire()?;
+    run_here(async |netlink| match netlink.find(bridge).await? {
+        Some(found) => netlink.remove_address(found.index, cidr).await,
+        None => Ok(()),
+    })
+}

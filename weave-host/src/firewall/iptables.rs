@@ -1,0 +1,325 @@
+//! Rules in the chains of iptables (spec router.md, section 7).
+//!
+//! Chains of our own are written whole. In those that all share, only what is missing is added:
+//! what is there is compared word by word with how `iptables -S` prints our rules, so they are
+//! written here in just that order.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::Outcome;
+use super::backend::{Backend, IptablesPrograms};
+use super::policy::{Policy, RuleNames};
+use crate::error::HostError;
+
+/// Somebody else may be changing the rules, for at most these seconds.
+const WAIT: &[&str] = &["-w", "5"];
+
+/// One kind of iptables.
+pub(super) struct Iptables {
+    backend: Backend,
+    programs: IptablesPrograms,
+    /// Whether the ports of what is masqueraded are drawn by lot: without, two packets that
+    /// leave at once can be given the same one, and one is lost (Linux 3.13, iptables 1.6.2).
+    random_fully: bool,
+}
+
+impl std::fmt::Debug for Iptables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Iptables").field("backend", &self.backend).finish_non_exhaustive()
+    }
+}
+
+/// Rules of the chains we look at, as they are printed, without `-A CHAIN`. A chain that is not
+/// there is missing here, too.
+type Listing = BTreeMap<(&'static str, String), Vec<String>>;
+
+impl Iptables {
+    pub(super) fn open(backend: Backend) -> Result<Self, HostError> {
+        let program = match backend {
+            Backend::IptablesLegacy => "iptables-legacy",
+            _ => "iptables-nft",
+        };
+        let programs = IptablesPrograms::find(backend).ok_or(HostError::NoProgram { program })?;
+        Ok(Self { backend, programs, random_fully: true })
+    }
+
+    pub(super) const fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// Whether the kernel answers.
+    pub(super) fn probe(&self) -> Result<(), HostError> {
+        self.list("filter", "FORWARD").map(drop)
+    }
+
+    pub(super) fn apply(&mut self, policy: &Policy) -> Result<Outcome, HostError> {
+        let present = self.listing(&policy.bridge)?;
+        let missing = |random_fully| transaction(&tables(policy, random_fully), &present);
+        let Some(text) = missing(self.random_fully) else { return Ok(Outcome::InOrder) };
+        if let Err(error) = self.restore(&text) {
+            let simpler = missing(false).filter(|_| self.random_fully);
+            let Some(simpler) = simpler.filter(|simpler| *simpler != text) else {
+                return Err(error);
+            };
+            self.restore(&simpler).map_err(|_| error)?;
+            self.random_fully = false;
+        }
+        let tables = tables(policy, self.random_fully);
+        match transaction(&tables, &self.listing(&policy.bridge)?) {
+            None => Ok(Outcome::Made),
+            Some(missing) => {
+                Err(HostError::Rules { rules: missing.lines().collect::<Vec<_>>().join("; ") })
+            }
+        }
+    }
+
+    pub(super) fn remove(&self, bridge: &str) -> Result<bool, HostError> {
+        match removal(bridge, &self.listing(bridge)?) {
+            Some(text) => self.restore(&text).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    fn listing(&self, bridge: &str) -> Result<Listing, HostError> {
+        let RuleNames { nat, expose, .. } = RuleNames::of(bridge);
+        let chains = [
+            ("filter", "INPUT"),
+            ("filter", "FORWARD"),
+            ("filter", &expose),
+            ("nat", "POSTROUTING"),
+            ("nat", &nat),
+        ];
+        let mut listing = Listing::new();
+        for (table, chain) in chains {
+            if let Some(rules) = self.list(table, chain)? {
+                listing.insert((table, chain.to_owned()), rules);
+            }
+        }
+        Ok(listing)
+    }
+
+    fn list(&self, table: &str, chain: &str) -> Result<Option<Vec<String>>, HostError> {
+        let arguments = [WAIT, &["-t", table, "-S", chain]].concat();
+        match self.programs.list.run(&arguments, "") {
+            Ok(text) => Ok(Some(rules_of(chain, &text))),
+            Err(HostError::Program { complaint, .. }) if is_absence(&complaint) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn restore(&self, text: &str) -> Result<(), HostError> {
+        self.programs.restore.run(&[WAIT, &["--noflush"]].concat(), text).map(drop)
+    }
+}
+
+/// What the kinds of iptables say of a chain that is not there. "Incompatible" is what 1.8.9 on
+/// nftables calls it; one that really is shows when it is written.
+fn is_absence(complaint: &str) -> bool {
+    ["No chain/target/match by that name", "does not exist", "is incompatible, use 'nft' tool"]
+        .iter()
+        .any(|text| complaint.contains(text))
+}
+
+/// The rules in what `iptables -S CHAIN` prints.
+fn rules_of(chain: &str, text: &str) -> Vec<String> {
+    let prefix = format!("-A {chain} ");
+    text.lines().filter_map(|line| line.strip_prefix(&prefix)).map(str::to_owned).collect()
+}
+
+/// The words of a rule, which may be quoted.
+fn words(rule: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quoted = false;
+    let mut characters = rule.chars();
+    while let Some(character) = characters.next() {
+        match (character, words.last_mut()) {
+            ('"', _) => quoted = !quoted,
+            ('\\', Some(word)) if quoted => word.extend(characters.next()),
+            (' ', _) if !quoted => words.push(String::new()),
+            (character, Some(word)) => word.push(character),
+            (_, None) => {}
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+fn same(a: &str, b: &str) -> bool {
+    words(a) == words(b)
+}
+
+/// What a table shall hold for us.
+struct Table {
+    name: &'static str,
+    /// A chain of our own, and all its rules.
+    own: (String, Vec<String>),
+    /// Chain, and rules that stand in it in this order.
+    ordered: Option<(&'static str, Vec<String>)>,
+    /// Chain, and rules that stand anywhere in it.
+    anywhere: (&'static str, Vec<String>),
+    /// Chain, and rules that must not be in it.
+    unwanted: Option<(&'static str, String)>,
+}
+
+fn tables(policy: &Policy, random_fully: bool) -> [Table; 2] {
+    let bridge = &policy.bridge;
+    let names = RuleNames::of(bridge);
+    let masquerade = if random_fully { "MASQUERADE --random-fully" } else { "MASQUERADE" };
+    let accept = |network: &String| format!("-d {network} -j ACCEPT");
+    let translate = |network: &String| {
+        [
+            format!("-s {network} -d 224.0.0.0/4 -j RETURN"),
+            format!("! -s {network} -d {network} -j {masquerade}"),
+            format!("-s {network} ! -d {network} -j {masquerade}"),
+        ]
+    };
+    let guard = policy.control_port.map(|port| {
+        let comment = &names.guard;
+        format!(
+            "-d 127.0.0.1/32 -p tcp -m tcp --dport {port} -m addrtype ! --src-type LOCAL \
+             -m conntrack ! --ctstate RELATED,ESTABLISHED \
+             -m comment --comment \"{comment}\" -j DROP"
+        )
+    });
+    let mut input: Vec<String> = guard.into_iter().collect();
+    let mut forward = Vec::new();
+    if let Some(docker) = &policy.docker {
+        let (name, address, port) = (&docker.name, docker.address, docker.port);
+        for (protocol, port) in [("tcp", port), ("udp", port), ("udp", port.saturating_add(1))] {
+            input.push(format!(
+                "-d {address}/32 -i {name} -p {protocol} -m {protocol} --dport {port} \
+                 -m comment --comment \"{}\" -j DROP",
+                names.docker
+            ));
+        }
+        if name != bridge {
+            forward.push(format!("-i {name} -o {bridge} -j DROP"));
+        }
+    }
+    forward.extend(accepted(bridge, &names));
+    [
+        Table {
+            name: "filter",
+            own: (names.expose, policy.networks().iter().map(accept).collect()),
+            ordered: Some(("FORWARD", forward)),
+            anywhere: ("INPUT", input),
+            // Left by version 2.6.3 of the original: it closed all ports of 127.0.0.1.
+            unwanted: Some((
+                "INPUT",
+                "-d 127.0.0.1/32 -p tcp -m addrtype ! --src-type LOCAL \
+                 -m conntrack ! --ctstate RELATED,ESTABLISHED -j DROP"
+                    .to_owned(),
+            )),
+        },
+        Table {
+            name: "nat",
+            anywhere: ("POSTROUTING", vec![format!("-j {}", names.nat)]),
+            own: (names.nat, policy.masqueraded().iter().flat_map(translate).collect()),
+            ordered: None,
+            unwanted: None,
+        },
+    ]
+}
+
+/// What passes the bridge: from container to container, to what is exposed, and from containers
+/// elsewhere and back.
+fn accepted(bridge: &str, names: &RuleNames) -> [String; 4] {
+    [
+        format!("-i {bridge} -o {bridge} -j ACCEPT"),
+        format!("-o {bridge} -j {}", names.expose),
+        format!("-i {bridge} ! -o {bridge} -j ACCEPT"),
+        format!("-o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"),
+    ]
+}
+
+/// What makes the rules complete, as input of `iptables-restore --noflush`; none if they are.
+fn transaction(tables: &[Table], present: &Listing) -> Option<String> {
+    let none = Vec::new();
+    let in_chain =
+        |table: &Table, chain: &str| present.get(&(table.name, chain.to_owned())).unwrap_or(&none);
+    let mut text = String::new();
+    for table in tables {
+        let mut lines = String::new();
+        let (chain, rules) = &table.own;
+        let found = present.get(&(table.name, chain.clone()));
+        let in_order = found.is_some_and(|found| {
+            found.len() == rules.len() && found.iter().zip(rules).all(|(a, b)| same(a, b))
+        });
+        if !in_order {
+            // Makes it, or empties it.
+            let _ = writeln!(lines, ":{chain} - [0:0]");
+            for rule in rules {
+                let _ = writeln!(lines, "-A {chain} {rule}");
+            }
+        }
+        if let Some((chain, rules)) = &table.ordered {
+            let found = in_chain(table, chain);
+            let places = rules.iter().map(|rule| found.iter().position(|other| same(other, rule)));
+            let places: Option<Vec<_>> = places.collect();
+            if !places.is_some_and(|places| places.is_sorted()) {
+                let ours = |other: &&String| rules.iter().any(|rule| same(other, rule));
+                for rule in found.iter().filter(ours) {
+                    let _ = writeln!(lines, "-D {chain} {rule}");
+                }
+                for (number, rule) in (1..).zip(rules) {
+                    let _ = writeln!(lines, "-I {chain} {number} {rule}");
+                }
+            }
+        }
+        if let Some((chain, unwanted)) = &table.unwanted {
+            for rule in in_chain(table, chain).iter().filter(|rule| same(rule, unwanted)) {
+                let _ = writeln!(lines, "-D {chain} {rule}");
+            }
+        }
+        let (chain, rules) = &table.anywhere;
+        let found = in_chain(table, chain);
+        for rule in rules.iter().filter(|rule| !found.iter().any(|other| same(other, rule))) {
+            let _ = writeln!(lines, "-A {chain} {rule}");
+        }
+        if !lines.is_empty() {
+            let _ = write!(text, "*{}\n{lines}COMMIT\n", table.name);
+        }
+    }
+    (!text.is_empty()).then_some(text)
+}
+
+/// What takes away all that is there for a bridge; none if nothing is.
+fn removal(bridge: &str, present: &Listing) -> Option<String> {
+    let names = RuleNames::of(bridge);
+    let comments = [&names.guard, &names.docker];
+    let accepted = accepted(bridge, &names);
+    let ours = |chain: &str, rule: &str| {
+        let words = words(rule);
+        let is_docker_s = || {
+            words.len() == 6
+                && words.first().is_some_and(|word| word == "-i")
+                && words.iter().skip(2).eq(["-o", bridge, "-j", "DROP"].iter())
+        };
+        match chain {
+            "INPUT" => words.iter().any(|word| comments.contains(&word)),
+            "FORWARD" => accepted.iter().any(|own| same(rule, own)) || is_docker_s(),
+            "POSTROUTING" => same(rule, &format!("-j {}", names.nat)),
+            _ => false,
+        }
+    };
+    let mut text = String::new();
+    for (table, own) in [("filter", &names.expose), ("nat", &names.nat)] {
+        let mut lines = String::new();
+        for ((_, chain), rules) in present.iter().filter(|((found, _), _)| *found == table) {
+            for rule in rules.iter().filter(|rule| ours(chain, rule)) {
+                let _ = writeln!(lines, "-D {chain} {rule}");
+            }
+        }
+        if present.contains_key(&(table, own.clone())) {
+            let _ = writeln!(lines, "-F {own}\n-X {own}");
+        }
+        if !lines.is_empty() {
+            let _ = write!(text, "*{table}\n{lines}COMMIT\n");
+        }
+    }
+    (!text.is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! From rules that are there to rules that should be, with a model of `iptables-restore`.
+
+use super::super::policy::{DockerBridge, Exposed};
+use super::*;
+
+fn policy() -> Policy {
+    Policy {
+        bridge: "weave".to_owned(),
+        control_port: Some(6784),
+        docker: Some(DockerBridge {
+            name: "docker0".to_owned(),
+            address: [172, 17, 0, 1].into(),
+            port: 6783,
+        }),
+        exposed: vec![
+            Exposed { cidr: "10.32.0.1/12".parse().unwrap(), masquerade: true },
+            Exposed { cidr: "10.50.0.1/16".parse().unwrap(), masquerade: false },
+        ],
+    }
+}
+
+/// The chains every host has.
+fn bare_host() -> Listing {
+    let chains = [("filter", "INPUT"), ("filter", "FORWARD"), ("nat", "POSTROUTING")];
+    chains.map(|(table, chain)| ((table, chain.to_owned()), Vec::new())).into()
+}
+
+/// Does to the listing what `iptables-restore --noflush` would do; panics where it would fail.
+fn restore(listing: &mut Listing, text: &str) {
+    let mut table = "";
+    for line in text.lines() {
+        let (command, rest) = line.split_at(1);
+        let mut parts = rest.splitn(3, ' ');
+        let (first, chain) = (parts.next().unwrap(), parts.next().unwrap_or_default());
+        let rest = parts.next().unwrap_or_default();
+        match (command, first) {
+            ("*", name) => table = if name == "nat" { "nat" } else { "filter" },
+            (":", chain) => drop(listing.insert((table, chain.to_owned()), Vec::new())),
+            ("C", "OMMIT") => {}
+            ("-", "X") => {
+                let rules = listing.remove(&(table, chain.to_owned())).unwrap();
+                assert!(rules.is_empty());
+                let used = listing.values().flatten().any(|rule| rule.ends_with(chain));
+                assert!(!used, "{chain} is in use: {listing:?}");
+            }
+            ("-", command) => {
+                let rules = listing.get_mut(&(table, chain.to_owned())).unwrap();
+                match command {
+                    "A" => rules.push(rest.to_owned()),
+                    "D" => drop(rules.remove(rules.iter().position(|r| r == rest).unwrap())),
+                    "F" => rules.clear(),
+                    "I" => {
+                        let (number, rule) = rest.split_once(' ').unwrap();
+                        rules.insert(number.parse::<usize>().unwrap() - 1, rule.to_owned());
+                    }
+                    _ => panic!("{line}"),
+                }
+            }
+            _ => panic!("{line}"),
+        }
+    }
+}
+
+fn complete(listing: &mut Listing, policy: &Policy) {
+    let tables = tables(policy, true);
+    if let Some(text) = transaction(&tables, listing) {
+        restore(listing, &text);
+    }
+    assert_eq!(transaction(&tables, listing), None, "{listing:?}");
+}
+
+#[test]
+fn the_rules_of_the_specification() {
+    let mut listing = bare_host();
+    complete(&mut listing, &policy());
+    let rules = |table, chain: &str| listing[&(table, chain.to_owned())].join("\n");
+    assert_eq!(
+        rules("filter", "FORWARD"),
+        "-i docker0 -o weave -j DROP\n\
+         -i weave -o weave -j ACCEPT\n\
+         -o weave -j WEAVE-EXPOSE\n\
+         -i weave ! -o weave -j ACCEPT\n\
+         -o weave -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+    );
+    assert_eq!(
+        rules("filter", "INPUT"),
+        "-d 127.0.0.1/32 -p tcp -m tcp --dport 6784 -m addrtype ! --src-type LOCAL -m conntrack \
+         ! --ctstate RELATED,ESTABLISHED -m comment --comment \"Block non-local access to Weave \
+         Net control port\" -j DROP\n\
+         -d 172.17.0.1/32 -i docker0 -p tcp -m tcp --dport 6783 -m comment --comment \"Block \
+         access of Docker containers to Weave Net\" -j DROP\n\
+         -d 172.17.0.1/32 -i docker0 -p udp -m udp --dport 6783 -m comment --comment \"Block \
+         access of Docker containers to Weave Net\" -j DROP\n\
+         -d 172.17.0.1/32 -i docker0 -p udp -m udp --dport 6784 -m comment --comment \"Block \
+         access of Docker containers to Weave Net\" -j DROP"
+    );
+    assert_eq!(
+        rules("filter", "WEAVE-EXPOSE"),
+        "-d 10.32.0.0/12 -j ACCEPT\n-d 10.50.0.0/16 -j ACCEPT"
+    );
+    assert_eq!(rules("nat", "POSTROUTING"), "-j WEAVE");
+    assert_eq!(
+        rules("nat", "WEAVE"),
+        "-s 10.32.0.0/12 -d 224.0.0.0/4 -j RETURN\n\
+         ! -s 10.32.0.0/12 -d 10.32.0.0/12 -j MASQUERADE --random-fully\n\
+         -s 10.32.0.0/12 ! -d 10.32.0.0/12 -j MASQUERADE --random-fully"
+    );
+}
+
+#[test]
+fn whatever_was_taken_away_comes_back_and_no_more() {
+    let policy = policy();
+    let mut whole = bare_host();
+    complete(&mut whole, &policy);
+    for (key, rules) in &whole {
+        for missing in 0..rules.len() {
+            let mut damaged = whole.clone();
+            damaged.get_mut(key).unwrap().remove(missing);
+            complete(&mut damaged, &policy);
+            let sorted = |listing: &Listing| {
+                let mut rules = listing[key].clone();
+                rules.sort();
+                rules
+            };
+            assert_eq!(sorted(&damaged), sorted(&whole), "{key:?} {missing}");
+        }
+        let mut damaged = whole.clone();
+        damaged.get_mut(key).unwrap().clear();
+        complete(&mut damaged, &policy);
+        assert_eq!(damaged, whole, "{key:?} emptied");
+    }
+}
+
+#[test]
+fn rules_of_others_stay_where_they_are() {
+    let mut listing = bare_host();
+    let forward = ("filter", "FORWARD".to_owned());
+    listing.get_mut(&forward).unwrap().push("-j DOCKER-USER".to_owned());
+    complete(&mut listing, &policy());
+    // Somebody else comes before ours: nobody fights for the first place.
+    listing.get_mut(&forward).unwrap().insert(0, "-j FIRST".to_owned());
+    complete(&mut listing, &policy());
+    let rules = &listing[&forward];
+    assert_eq!((rules.first().unwrap().as_str(), rules.len()), ("-j FIRST", 7));
+    assert_eq!(rules.last().unwrap(), "-j DOCKER-USER");
+    // In the wrong order, or twice, they are put in again.
+    listing.get_mut(&forward).unwrap().swap(1, 3);
+    complete(&mut listing, &policy());
+    assert_eq!(
+        listing[&forward][4],
+        "-o weave -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+    );
+    assert_eq!(listing[&forward].len(), 7);
+
+    let text = removal("weave", &listing).unwrap();
+    restore(&mut listing, &text);
+    assert_eq!(listing[&forward], ["-j FIRST", "-j DOCKER-USER"]);
+    listing.get_mut(&forward).unwrap().clear();
+    assert_eq!(listing, bare_host());
+    assert_eq!(removal("weave", &listing), None);
+}
+
+#[test]
+fn two_bridges_do_not_meet() {
+    let mut listing = bare_host();
+    complete(&mut listing, &policy());
+    let one = listing.clone();
+    let other = Policy {
+        bridge: "other".to_owned(),
+        control_port: Some(7784),
+        docker: None,
+        exposed: Vec::new(),
+    };
+    complete(&mut listing, &other);
+    assert_eq!(transaction(&tables(&policy(), true), &listing), None);
+    let text = removal("other", &listing).unwrap();
+    restore(&mut listing, &text);
+    assert_eq!(listing, one);
+}
+
+#[test]
+fn what_version_2_6_3_left_goes() {
+    let mut listing = bare_host();
+    let left = "-d 127.0.0.1/32 -p tcp -m addrtype ! --src-type LOCAL -m conntrack ! --ctstate \
+                RELATED,ESTABLISHED -j DROP";
+    listing.get_mut(&("filter", "INPUT".to_owned())).unwrap().push(left.to_owned());
+    complete(&mut listing, &policy());
+    assert!(!listing[&("filter", "INPUT".to_owned())].iter().any(|rule| rule == left));
+}
+
+#[test]
+fn rules_are_read_as_they_are_printed() {
+    let text = "-P INPUT ACCEPT\n-A INPUT -m comment --comment \"a \\\"b\\\" c\" -j DROP\n\
+                -A INPUT -m comment --comment a -j DROP\n-A INPUT-2 -j DROP\n";
+    let rules = rules_of("INPUT", text);
+    assert_eq!(rules.len(), 2);
+    assert_eq!(words(&rules[0]), ["-m", "comment", "--comment", "a \"b\" c", "-j", "DROP"]);
+    assert!(same(&rules[1], "-m comment --comment \"a\" -j DROP"));
+}

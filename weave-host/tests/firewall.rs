@@ -1,0 +1,128 @@
+//! The rules in the kernel, in each back end, in network namespaces that each test makes for
+//! itself. Needs root, iptables and nft.
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+use std::process::Command;
+use std::thread;
+
+use nix::sched::{CloneFlags, unshare};
+use weave_host::{Backend, DockerBridge, Exposed, Firewall, Outcome, Policy, remove_rules};
+
+fn isolated(test: impl FnOnce() + Send) {
+    thread::scope(|scope| {
+        let host = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root");
+            test();
+        });
+        if let Err(panic) = host.join() {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}
+
+fn run(line: &str) -> String {
+    let mut words = line.split(' ');
+    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
+    assert!(output.status.success(), "{line}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn policy() -> Policy {
+    Policy {
+        bridge: "weave".to_owned(),
+        control_port: Some(6784),
+        docker: Some(DockerBridge {
+            name: "docker0".to_owned(),
+            address: [172, 17, 0, 1].into(),
+            port: 6783,
+        }),
+        exposed: vec![Exposed { cidr: "10.32.0.1/12".parse().unwrap(), masquerade: true }],
+    }
+}
+
+/// Makes the rules, lets each of these commands damage them, and removes them.
+fn kept(backend: Backend, damages: &[&str]) {
+    let mut firewall = Firewall::open(Some(backend)).unwrap();
+    assert_eq!(firewall.backend(), backend);
+    let mut policy = policy();
+    assert_eq!(firewall.apply(&policy).unwrap(), Outcome::Made);
+    assert_eq!(firewall.apply(&policy).unwrap(), Outcome::InOrder);
+    for damage in damages {
+        run(damage);
+        assert_eq!(firewall.apply(&policy).unwrap(), Outcome::Made, "{damage}");
+        assert_eq!(firewall.apply(&policy).unwrap(), Outcome::InOrder, "{damage}");
+    }
+    // The next router finds them in order, but for a table that it cannot know.
+    let mut next = Firewall::open(None).unwrap();
+    if backend != Backend::Nftables {
+        assert_eq!(next.backend(), backend);
+        assert_eq!(next.apply(&policy).unwrap(), Outcome::InOrder);
+    }
+    policy.exposed.clear();
+    assert_eq!(firewall.apply(&policy).unwrap(), Outcome::Made);
+    assert_eq!(firewall.apply(&policy).unwrap(), Outcome::InOrder);
+    assert_eq!(remove_rules("other").unwrap(), []);
+    assert_eq!(remove_rules("weave").unwrap(), [backend]);
+    assert_eq!(remove_rules("weave").unwrap(), []);
+}
+
+#[test]
+fn iptables_on_nftables_keeps_the_rules() {
+    isolated(|| {
+        let damages = [
+            "iptables-nft -F",
+            "iptables-nft -t nat -F",
+            "iptables-nft -D FORWARD 2",
+            "iptables-nft -t nat -D POSTROUTING -j WEAVE",
+            "nft flush ruleset",
+        ];
+        kept(Backend::IptablesNft, &damages);
+        assert!(!run("iptables-nft-save").contains("-A"));
+    });
+}
+
+#[test]
+fn the_iptables_of_old_keeps_the_rules() {
+    isolated(|| {
+        let damages = ["iptables-legacy -F", "iptables-legacy -t nat -F WEAVE"];
+        kept(Backend::IptablesLegacy, &damages);
+        assert!(!run("iptables-legacy-save").contains("-A"));
+    });
+}
+
+#[test]
+fn a_table_of_our_own_keeps_the_rules() {
+    isolated(|| {
+        let damages =
+            ["nft flush table ip weave", "nft flush ruleset", "nft flush chain ip weave input"];
+        kept(Backend::Nftables, &damages);
+        assert_eq!(run("nft list ruleset"), "");
+    });
+}
+
+#[test]
+fn the_rules_move_with_the_back_end_of_the_host() {
+    isolated(|| {
+        let mut before = Firewall::open(Some(Backend::IptablesLegacy)).unwrap();
+        before.apply(&policy()).unwrap();
+        let mut now = Firewall::open(Some(Backend::IptablesNft)).unwrap();
+        now.apply(&policy()).unwrap();
+        now.remove_elsewhere("weave").unwrap();
+        assert!(!run("iptables-legacy-save").contains("weave"));
+        assert_eq!(now.apply(&policy()).unwrap(), Outcome::InOrder);
+        // A host that drops by default in iptables cannot be overruled from elsewhere.
+        run("iptables-nft -P FORWARD DROP");
+        assert!(Firewall::open(Some(Backend::Nftables)).unwrap().is_overruled());
+        assert!(!now.is_overruled());
+    });
+}
+
+#[test]
+fn most_rules_decide_which_iptables_it_is() {
+    for kind in ["iptables-nft", "iptables-legacy"] {
+        isolated(|| {
+            run(&format!("{kind} -A FORWARD -j ACCEPT"));
+            assert_eq!(Firewall::open(None).unwrap().backend().to_string(), kind);
+        });
+    }
+}
