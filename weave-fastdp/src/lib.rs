@@ -4,6 +4,7 @@
 //! * [`Fastdp`]: the transport, for the router's list of overlays.
 //! * [`Engine`], [`Tunnel`]: what a way of having the kernel do it implements.
 //! * [`LinkMachine`]: which of the two directions of a link get frames through.
+//! * [`ipsec`]: how tunnels are sealed.
 //! * [`heartbeat`], [`hearing`], [`Vni`]: what neighbours say to each other.
 //!
 //! Between the hosts is what Weave Net 2.x has there:
@@ -15,6 +16,7 @@
 mod engine;
 pub mod hearing;
 pub mod heartbeat;
+pub mod ipsec;
 mod link;
 mod overlay;
 mod vni;

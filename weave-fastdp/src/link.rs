@@ -235,6 +235,12 @@ impl LinkMachine {
         self.events.pop_front()
     }
 
+    /// Tells the neighbour what its end of a sealed tunnel needs.
+    pub fn announce(&mut self, message: &[u8]) {
+        let (message, data) = (SECURITY_ASSOCIATION, message.to_vec());
+        self.events.push_back(LinkEvent::Control { message, data });
+    }
+
     /// The tunnel broke: the link has come to its end.
     pub fn fail(&mut self, reason: String) {
         if !matches!(self.phase, Phase::Failed) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use weave_core::mesh::{ConnectionUid, ShortIdTable};
 use weave_core::switch::{
@@ -13,9 +13,13 @@ use weave_core::switch::{
 use weave_core::time::Instant;
 
 use crate::engine::{Engine, Inbox, Tunnel, TunnelParams};
-use crate::hearing::{FEATURE, FEATURE_VERSION};
+use crate::hearing::{FEATURE, FEATURE_VERSION, SECURITY_ASSOCIATION};
 use crate::heartbeat;
+use crate::ipsec::{Ends, Exchange, Ipsec, SealEvent, SealedLink};
 use crate::link::{LinkMachine, Transmit};
+
+/// What seals, as the status has it: ESP with AES-GCM and keys of 256 bits.
+const CIPHER: &str = "esp-aes-256-gcm";
 
 /// The time, as any thread may ask for it.
 pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
@@ -24,15 +28,26 @@ pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
 pub struct Fastdp {
     engine: Arc<dyn Engine>,
     clock: Clock,
+    /// Or why there is none.
+    ipsec: Result<Arc<Ipsec>, String>,
 }
 
 impl Fastdp {
-    /// The transport over this engine, with the clock of the control plane.
+    /// The transport over this engine, with the clock of the control plane. Without
+    /// [`Self::sealed_by`] it leaves connections that are to be sealed to other transports.
     pub fn new(
         engine: Arc<dyn Engine>,
         clock: impl Fn() -> Instant + Send + Sync + 'static,
     ) -> Self {
-        Self { engine, clock: Arc::new(clock) }
+        let ipsec = Err("the fast datapath is not set up to encrypt".to_owned());
+        Self { engine, clock: Arc::new(clock), ipsec }
+    }
+
+    /// Seals what is to be sealed by this, or says of each such connection why it cannot.
+    #[must_use]
+    pub fn sealed_by(mut self, ipsec: Result<Arc<Ipsec>, String>) -> Self {
+        self.ipsec = ipsec;
+        self
     }
 }
 
@@ -50,19 +65,25 @@ impl Overlay for Fastdp {
         _now: Instant,
         params: LinkParams,
     ) -> Result<Box<dyn Link>, PrepareError> {
-        // IPsec (spec fastdp.md, section 9) belongs here: until its associations are set up, no
-        // frame may leave, not even a heartbeat.
-        if params.session_key.is_some() {
-            return Err(PrepareError(
-                "encryption in the kernel (IPsec) is not in this version".to_owned(),
-            ));
-        }
         let tunnel = TunnelParams {
             connection: params.connection,
             remote: params.remote,
             local_address: ipv4(params.local_address.ip())?,
             remote_address: ipv4(params.remote_address.ip())?,
             port: port(&params, self.engine.port())?,
+        };
+        let seal = match &params.session_key {
+            None => None,
+            Some(session) => {
+                let ipsec = self.ipsec.as_ref().map_err(|why| PrepareError(why.clone()))?;
+                let ends = Ends {
+                    local: tunnel.local_address,
+                    remote: tunnel.remote_address,
+                    port: tunnel.port,
+                };
+                let exchange = Exchange::new(params.own, params.remote, session.clone());
+                Some(ipsec.link(params.connection, ends, exchange, params.waker.clone()))
+            }
         };
         let watched = params.remote_features.get(FEATURE).is_some_and(|v| v == FEATURE_VERSION);
         let machine = LinkMachine::new(params.connection_uid, self.engine.mtu(), watched);
@@ -75,6 +96,8 @@ impl Overlay for Fastdp {
         Ok(Box::new(FastdpLink {
             engine: Arc::clone(&self.engine),
             state: State::Prepared(tunnel),
+            seal,
+            gate: Arc::default(),
             connection: params.connection_uid,
             desk,
             frame: Vec::new(),
@@ -110,6 +133,9 @@ fn port(params: &LinkParams, own: u16) -> Result<u16, PrepareError> {
 struct FastdpLink {
     engine: Arc<dyn Engine>,
     state: State,
+    /// Goes after the tunnel.
+    seal: Option<SealedLink>,
+    gate: Arc<Gate>,
     connection: ConnectionUid,
     desk: Arc<Desk>,
     /// Room for special frames, kept to be used again.
@@ -156,8 +182,32 @@ impl Inbox for Desk {
 }
 
 impl FastdpLink {
+    /// From now on frames may leave.
+    fn open(&mut self, now: Instant) {
+        if let State::Prepared(params) = &self.state {
+            let inbox = Arc::clone(&self.desk) as Arc<dyn Inbox>;
+            let tunnel = self.engine.open(params.clone(), inbox);
+            // It is set here alone, and once.
+            let _ = self.gate.0.set(Arc::clone(&tunnel).forwarder());
+            self.state = State::Open(tunnel);
+        }
+        self.desk.machine().confirm(now);
+    }
+
+    /// Carries out what became of the keys.
+    fn settle_seal(&mut self) {
+        while let Some(event) = self.seal.as_mut().and_then(SealedLink::poll) {
+            match event {
+                SealEvent::Announce(message) => self.desk.machine().announce(&message),
+                SealEvent::Ready => self.open((self.desk.clock)()),
+                SealEvent::Failed(reason) => self.desk.machine().fail(reason),
+            }
+        }
+    }
+
     /// Carries out what the machine decided.
     fn settle(&mut self) {
+        self.settle_seal();
         let State::Open(tunnel) = &self.state else { return };
         let mut machine = self.desk.machine();
         while let Some(transmit) = machine.poll_transmit() {
@@ -175,16 +225,18 @@ impl FastdpLink {
 
 impl Link for FastdpLink {
     fn confirm(&mut self, now: Instant) {
-        if let State::Prepared(params) = &self.state {
-            let inbox = Arc::clone(&self.desk) as Arc<dyn Inbox>;
-            self.state = State::Open(self.engine.open(params.clone(), inbox));
+        match &mut self.seal {
+            Some(seal) => seal.confirm(),
+            None => self.open(now),
         }
-        self.desk.machine().confirm(now);
         self.settle();
     }
 
     fn handle_control(&mut self, now: Instant, message: u8, data: &[u8]) {
-        self.desk.machine().handle_control(now, message, data);
+        match &mut self.seal {
+            Some(seal) if message == SECURITY_ASSOCIATION => seal.handle_announcement(data),
+            _ => self.desk.machine().handle_control(now, message, data),
+        }
         self.settle();
     }
 
@@ -204,7 +256,7 @@ impl Link for FastdpLink {
 
     fn forwarder(&self) -> Arc<dyn Forwarder> {
         match &self.state {
-            State::Prepared(_) => Arc::new(Closed),
+            State::Prepared(_) => Arc::clone(&self.gate) as Arc<dyn Forwarder>,
             State::Open(tunnel) => Arc::clone(tunnel).forwarder(),
         }
     }
@@ -216,23 +268,31 @@ impl Link for FastdpLink {
             State::Open(tunnel) => tunnel.counters(),
         };
         counters.push(("rx_dropped_heartbeat", self.desk.strange.load(Ordering::Relaxed)));
+        let mut attributes = vec![("engine", self.engine.name().to_owned())];
+        attributes.extend(self.seal.as_ref().map(|_| ("cipher", CIPHER.to_owned())));
+        let keys = self.seal.as_ref().and_then(SealedLink::waits_for);
         LinkStatus {
             mtu: machine.mtu(),
-            encrypted: false,
-            attributes: vec![("engine", self.engine.name().to_owned())],
-            problem: machine.problem(),
+            encrypted: self.seal.is_some(),
+            attributes,
+            problem: keys.map(str::to_owned).or_else(|| machine.problem()),
             counters,
         }
     }
 }
 
-/// A tunnel that is not open yet.
-struct Closed;
+/// What forwards once the tunnel is open: who got it before that need not ask again.
+#[derive(Default)]
+struct Gate(OnceLock<Arc<dyn Forwarder>>);
 
-impl Forwarder for Closed {
-    fn forward(&self, _: WorkerId, _: Envelope<'_>) -> Forwarded {
-        Forwarded::Refused
+impl Forwarder for Gate {
+    fn forward(&self, worker: WorkerId, envelope: Envelope<'_>) -> Forwarded {
+        self.0.get().map_or(Forwarded::Refused, |tunnel| tunnel.forward(worker, envelope))
     }
 
-    fn flush(&self, _: WorkerId) {}
+    fn flush(&self, worker: WorkerId) {
+        if let Some(tunnel) = self.0.get() {
+            tunnel.flush(worker);
+        }
+    }
 }

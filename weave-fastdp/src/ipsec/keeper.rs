@@ -1,0 +1,307 @@
+//! What the kernel has for the sealed tunnels of this router, in an order in which nothing leaves
+//! in clear.
+//!
+//! ```text
+//!  a tunnel begins   rules ──▶ states ──▶ policy ──▶ (the engine sends)
+//!  it ends           (the engine stops) ──▶ policy, states ──▶ a minute later, rules
+//! ```
+//!
+//! Without a policy what is marked is dropped, so rules that stay too long cost nothing.
+
+#[cfg(test)]
+pub(super) mod tests;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use weave_core::mesh::ConnectionId;
+use weave_core::time::Instant;
+use weave_xfrm::{
+    AeadKey, Client, Error, Mark, Mode, Path, Policy, PolicyDirection, PolicyEntry, Reqid, Socket,
+    Spi, State, StateEntry,
+};
+
+use super::rules::{Ends, Firewall, MARK, Rules};
+
+/// The rules of a tunnel outlive it by this, until its engine has let go of it for certain.
+const LINGER: Duration = Duration::from_secs(60);
+/// Whether the rules are still there is looked at as often: others have programs that flush them.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Two addresses that no host has (RFC 5737), for a state that is made to see whether it can be.
+const NOWHERE: Path = Path {
+    source: std::net::Ipv4Addr::new(192, 0, 2, 1),
+    destination: std::net::Ipv4Addr::new(192, 0, 2, 2),
+};
+
+/// What is asked of the kernel; see [`Client`], which is the real one.
+#[expect(missing_docs, reason = "as the methods of Client of the same names")]
+pub trait Kernel: Send {
+    fn allocate_spi(&mut self, path: Path, reqid: Reqid) -> Result<Spi, Error>;
+    fn update_state(&mut self, state: &State) -> Result<(), Error>;
+    fn add_state(&mut self, state: &State) -> Result<(), Error>;
+    fn delete_state(&mut self, path: Path, spi: Spi) -> Result<bool, Error>;
+    fn states(&mut self) -> Result<Vec<StateEntry>, Error>;
+    fn put_policy(&mut self, policy: &Policy) -> Result<(), Error>;
+    fn policy(&mut self, path: Path, mark: Mark) -> Result<Option<PolicyEntry>, Error>;
+    fn delete_policy(&mut self, path: Path, mark: Mark) -> Result<bool, Error>;
+    fn policies(&mut self) -> Result<Vec<PolicyEntry>, Error>;
+}
+
+impl Kernel for Client<Socket> {
+    fn allocate_spi(&mut self, path: Path, reqid: Reqid) -> Result<Spi, Error> {
+        self.allocate_spi(path, reqid)
+    }
+    fn update_state(&mut self, state: &State) -> Result<(), Error> {
+        self.update_state(state)
+    }
+    fn add_state(&mut self, state: &State) -> Result<(), Error> {
+        self.add_state(state)
+    }
+    fn delete_state(&mut self, path: Path, spi: Spi) -> Result<bool, Error> {
+        self.delete_state(path, spi)
+    }
+    fn states(&mut self) -> Result<Vec<StateEntry>, Error> {
+        self.states()
+    }
+    fn put_policy(&mut self, policy: &Policy) -> Result<(), Error> {
+        self.put_policy(policy)
+    }
+    fn policy(&mut self, path: Path, mark: Mark) -> Result<Option<PolicyEntry>, Error> {
+        self.policy(path, mark)
+    }
+    fn delete_policy(&mut self, path: Path, mark: Mark) -> Result<bool, Error> {
+        self.delete_policy(path, mark)
+    }
+    fn policies(&mut self) -> Result<Vec<PolicyEntry>, Error> {
+        self.policies()
+    }
+}
+
+/// The keeper of one router. Its calls wait for the kernel and for the firewall's programs.
+pub struct Keeper<K> {
+    kernel: K,
+    firewall: Box<dyn Firewall>,
+    reqid: Reqid,
+    tunnels: BTreeMap<ConnectionId, Tunnel>,
+    /// Ends whose tunnel is gone, and until when their rules stay.
+    lingering: BTreeMap<Ends, Instant>,
+    looked: Instant,
+}
+
+struct Tunnel {
+    ends: Ends,
+    inbound: Option<Spi>,
+    outbound: Option<Spi>,
+}
+
+impl<K: Kernel> Keeper<K> {
+    /// Sees whether the kernel has what it takes, puts the common rules in force, and then
+    /// removes what a router before this one left: states with this reqid, and those of Weave
+    /// Net. Of whoever else's it touches nothing.
+    ///
+    /// Flows and devices of that router must be gone: what they still send is dropped until the
+    /// first tunnel begins, but not after.
+    ///
+    /// # Errors
+    /// What is missing, in one line for the log.
+    pub fn start(
+        mut kernel: K,
+        mut firewall: Box<dyn Firewall>,
+        reqid: Reqid,
+        now: Instant,
+    ) -> Result<Self, String> {
+        probe(&mut kernel, reqid)?;
+        firewall.prepare()?;
+        remove_leftovers(&mut kernel, reqid).map_err(|error| error.to_string())?;
+        let (tunnels, lingering) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { kernel, firewall, reqid, tunnels, lingering, looked: now })
+    }
+
+    /// Receives on a tunnel from now on.
+    ///
+    /// # Errors
+    /// One line for the log. The tunnel is still to be closed.
+    pub fn receive(&mut self, id: ConnectionId, ends: Ends, key: AeadKey) -> Result<Spi, String> {
+        let (path, reqid) = (ends.outwards().reversed(), self.reqid);
+        // It receives nothing before it has its key.
+        let spi = self.kernel.allocate_spi(path, reqid).map_err(|error| error.to_string())?;
+        self.tunnel(id, ends).inbound = Some(spi);
+        self.put_rules()?;
+        self.kernel
+            .update_state(&State { path, spi, reqid, key })
+            .map_err(|error| error.to_string())?;
+        Ok(spi)
+    }
+
+    /// Seals what is sent on a tunnel from now on.
+    ///
+    /// # Errors
+    /// One line for the log. The tunnel is still to be closed.
+    pub fn send(
+        &mut self,
+        id: ConnectionId,
+        ends: Ends,
+        spi: Spi,
+        key: AeadKey,
+    ) -> Result<(), String> {
+        let (path, reqid) = (ends.outwards(), self.reqid);
+        self.tunnel(id, ends);
+        self.put_rules()?;
+        let present = self.kernel.policy(path, MARK).map_err(|error| error.to_string())?;
+        let owner = present.and_then(|policy| policy.template).map(|template| template.reqid);
+        if owner.is_some_and(|owner| owner != reqid) {
+            return Err(format!("somebody else has an IPsec policy from {path}"));
+        }
+        self.kernel
+            .add_state(&State { path, spi, reqid, key })
+            .map_err(|error| error.to_string())?;
+        let before = self.tunnel(id, ends).outbound.replace(spi);
+        self.kernel
+            .put_policy(&Policy { path, mark: MARK, spi, reqid })
+            .map_err(|error| error.to_string())?;
+        if let Some(before) = before {
+            self.delete_state(path, before);
+        }
+        Ok(())
+    }
+
+    /// The tunnel of a connection has come to its end.
+    pub fn close(&mut self, now: Instant, id: ConnectionId) {
+        let Some(Tunnel { ends, inbound, outbound }) = self.tunnels.remove(&id) else { return };
+        let path = ends.outwards();
+        if let Some(spi) = outbound {
+            // A newer connection with this neighbour may have replaced it.
+            match self.kernel.policy(path, MARK) {
+                Ok(policy) => {
+                    let template = policy.and_then(|policy| policy.template);
+                    if template.is_some_and(|t| t.spi == Some(spi) && t.reqid == self.reqid)
+                        && let Err(error) = self.kernel.delete_policy(path, MARK)
+                    {
+                        tracing::warn!("{error}");
+                    }
+                }
+                Err(error) => tracing::warn!("{error}"),
+            }
+            self.delete_state(path, spi);
+        }
+        if let Some(spi) = inbound {
+            self.delete_state(path.reversed(), spi);
+        }
+        self.lingering.insert(ends, now + LINGER);
+        if let Err(error) = self.put_rules() {
+            tracing::warn!("rules of a sealed tunnel that has ended: {error}");
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is wanted next.
+    pub fn poll_timeout(&self) -> Instant {
+        let look = self.looked + LOOK;
+        self.lingering.values().copied().chain([look]).min().unwrap_or(look)
+    }
+
+    /// The time of [`Self::poll_timeout`] has come.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let before = self.lingering.len();
+        self.lingering.retain(|_, until| *until > now);
+        if before == self.lingering.len() && now < self.looked + LOOK {
+            return;
+        }
+        self.looked = now;
+        let changed = before != self.lingering.len();
+        if self.tunnels.is_empty() && self.lingering.is_empty() && !changed {
+            return;
+        }
+        match self.put_rules() {
+            Ok(true) if !changed => {
+                tracing::warn!("firewall rules of the sealed tunnels were gone and are back");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!("firewall rules of the sealed tunnels: {error}"),
+        }
+    }
+
+    /// Removes all that there is. The engine must have let go of its tunnels.
+    pub fn stop(mut self, now: Instant) {
+        let ids: Vec<_> = self.tunnels.keys().copied().collect();
+        for id in ids {
+            self.close(now, id);
+        }
+        if let Err(error) = self.firewall.remove() {
+            tracing::warn!("firewall rules of the sealed tunnels stay: {error}");
+        }
+    }
+
+    fn tunnel(&mut self, id: ConnectionId, ends: Ends) -> &mut Tunnel {
+        self.tunnels.entry(id).or_insert(Tunnel { ends, inbound: None, outbound: None })
+    }
+
+    fn put_rules(&mut self) -> Result<bool, String> {
+        let running = self.tunnels.values();
+        let rules = Rules {
+            tunnels: running
+                .clone()
+                .map(|tunnel| tunnel.ends)
+                .chain(self.lingering.keys().copied())
+                .collect(),
+            states: running
+                .filter_map(|tunnel| Some((tunnel.ends.outwards().reversed(), tunnel.inbound?)))
+                .collect(),
+        };
+        self.firewall.apply(&rules)
+    }
+
+    fn delete_state(&mut self, path: Path, spi: Spi) {
+        if let Err(error) = self.kernel.delete_state(path, spi) {
+            tracing::warn!(%path, %spi, "{error}");
+        }
+    }
+}
+
+/// Makes a state and deletes it: ESP and AES-GCM are modules that come when they are wanted.
+fn probe(kernel: &mut impl Kernel, reqid: Reqid) -> Result<(), String> {
+    let spi = kernel.allocate_spi(NOWHERE, reqid).map_err(|error| error.to_string())?;
+    let key = AeadKey::new([0; weave_xfrm::KEY_LEN]);
+    let made = kernel.update_state(&State { path: NOWHERE, spi, reqid, key });
+    let deleted = kernel.delete_state(NOWHERE, spi);
+    made.map_err(|error| format!("this kernel has no ESP with AES-GCM (esp4, gcm): {error}"))?;
+    deleted.map(drop).map_err(|error| error.to_string())
+}
+
+/// What a router before this one left behind. That of our kind is known by its reqid. Weave Net
+/// has none, but its policies have its mark, and its states are between the hosts of its policies
+/// and of its kind.
+fn remove_leftovers(kernel: &mut impl Kernel, reqid: Reqid) -> Result<(), Error> {
+    let nobody = Reqid::default();
+    let mut of_weave_net = Vec::new();
+    for policy in kernel.policies()? {
+        let PolicyEntry { path: Some(path), direction: PolicyDirection::Out, udp: true, .. } =
+            policy
+        else {
+            continue;
+        };
+        let Some(template) = policy.template.filter(|_| policy.mark == Some(MARK)) else {
+            continue;
+        };
+        if template.reqid == reqid || template.reqid == nobody {
+            kernel.delete_policy(path, MARK)?;
+        }
+        if template.reqid == nobody {
+            of_weave_net.extend([path, path.reversed()]);
+        }
+    }
+    for state in kernel.states()? {
+        let StateEntry { path, spi: Some(spi), mode: Mode::Transport, .. } = state else {
+            continue;
+        };
+        let ours = state.reqid == reqid;
+        let weave_net_s = state.reqid == nobody
+            && state.aes_gcm
+            && state.extended_sequence
+            && of_weave_net.contains(&path);
+        if ours || weave_net_s {
+            kernel.delete_state(path, spi)?;
+        }
+    }
+    Ok(())
+}

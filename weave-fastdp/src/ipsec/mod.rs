@@ -1,0 +1,178 @@
+//! Encryption of the fast datapath by the kernel's IPsec (spec fastdp.md, section 9).
+//!
+//! Each direction of a tunnel has a key of its own, agreed on over the mesh connection, and no
+//! frame enters a tunnel before both are in the kernel.
+//!
+//! ```text
+//!   link ── message 1 ──▶ Exchange ── Order ──▶ Keeper, on a thread of its own
+//!        ◀── message 1 ──          ◀── Done ──    │        │
+//!                                              Kernel   Firewall
+//! ```
+
+mod announcement;
+mod exchange;
+mod keeper;
+mod keys;
+mod link;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::mpsc::{self, RecvTimeoutError, SendError, Sender};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use weave_core::mesh::ConnectionId;
+use weave_core::switch::Waker;
+use weave_core::time::Instant;
+use weave_xfrm::{Client, Reqid, Spi};
+
+pub use announcement::{ANNOUNCEMENT_LEN, Announcement, AnnouncementError};
+pub use exchange::{Exchange, Order};
+pub use keeper::{Keeper, Kernel};
+pub use keys::{NONCE_LEN, derive};
+pub use link::{SealEvent, SealedLink};
+pub use rules::{Ends, Firewall, MARK, Rules};
+
+/// What states are called that are ours, with the UDP port in the lower half: a host may have
+/// several routers. "we".
+const REQID: u32 = 0x7765_0000;
+
+/// The kernel's IPsec, for all tunnels of a router. Dropped without [`Self::stop`] it leaves
+/// everything as it is, as if the router had been killed: what still sends does so sealed.
+pub struct Ipsec {
+    jobs: Sender<Job>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Something for the thread to do.
+enum Job {
+    Carry { id: ConnectionId, ends: Ends, order: Order, done: Box<dyn FnOnce(Done) + Send> },
+    Close { id: ConnectionId },
+    Stop,
+}
+
+/// What became of an order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Done {
+    /// The kernel receives under this number.
+    Receiving(Spi),
+    /// The kernel seals what is sent.
+    Sending,
+    /// It cannot; why, in one line for the log.
+    Failed(String),
+}
+
+impl Ipsec {
+    /// Prepares this host, in the network namespace of the calling thread, and removes what a
+    /// router on the same UDP port left behind. `clock` is that of the control plane.
+    ///
+    /// # Errors
+    /// What is missing, in one line for the operator.
+    pub fn open(
+        firewall: Box<dyn Firewall>,
+        port: u16,
+        clock: impl Fn() -> Instant + Send + 'static,
+    ) -> Result<Self, String> {
+        let client = Client::open().map_err(|error| error.to_string())?;
+        let keeper = Keeper::start(client, firewall, Reqid(REQID | u32::from(port)), clock())?;
+        Self::serve(keeper, clock)
+    }
+
+    fn serve<K: Kernel + 'static>(
+        keeper: Keeper<K>,
+        clock: impl Fn() -> Instant + Send + 'static,
+    ) -> Result<Self, String> {
+        let (jobs, inbox) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("ipsec".to_owned())
+            .spawn(move || serve(keeper, &inbox, clock))
+            .map_err(|error| format!("cannot start a thread for IPsec: {error}"))?;
+        Ok(Self { jobs, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Prepares a tunnel. `waker` is called when [`SealedLink::poll`] has news.
+    pub fn link(
+        &self,
+        id: ConnectionId,
+        ends: Ends,
+        exchange: Exchange,
+        waker: Waker,
+    ) -> SealedLink {
+        SealedLink::new(Orders { jobs: self.jobs.clone(), id, ends }, exchange, waker)
+    }
+
+    /// Takes everything out of the kernel. What could still send VXLAN, the engine's devices and
+    /// flows, must be gone before: from now on it would do so in clear.
+    pub fn stop(&self) {
+        // It may have ended in a panic.
+        let _ = self.jobs.send(Job::Stop);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread for IPsec ended in a panic: states and rules stay");
+        }
+    }
+}
+
+impl fmt::Debug for Ipsec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ipsec")
+    }
+}
+
+/// The thread's jobs for one connection. Dropping it closes the tunnel.
+struct Orders {
+    jobs: Sender<Job>,
+    id: ConnectionId,
+    ends: Ends,
+}
+
+impl Orders {
+    fn give(&self, order: Order, done: impl FnOnce(Done) + Send + 'static) {
+        let job = Job::Carry { id: self.id, ends: self.ends, order, done: Box::new(done) };
+        if let Err(SendError(Job::Carry { done, .. })) = self.jobs.send(job) {
+            done(Done::Failed("the thread for IPsec has ended".to_owned()));
+        }
+    }
+}
+
+impl Drop for Orders {
+    fn drop(&mut self) {
+        // Without the thread there is nothing to close.
+        let _ = self.jobs.send(Job::Close { id: self.id });
+    }
+}
+
+/// 32 random bytes of the kernel.
+fn nonce() -> Result<[u8; NONCE_LEN], String> {
+    let mut nonce = [0; NONCE_LEN];
+    let filled = SystemRandom::new().fill(&mut nonce);
+    filled.map(|()| nonce).map_err(|_| "the kernel has no random numbers".to_owned())
+}
+
+fn serve<K: Kernel>(
+    mut keeper: Keeper<K>,
+    inbox: &mpsc::Receiver<Job>,
+    clock: impl Fn() -> Instant,
+) {
+    loop {
+        let wait = keeper.poll_timeout().saturating_since(clock());
+        match inbox.recv_timeout(wait) {
+            Ok(Job::Carry { id, ends, order, done }) => {
+                let outcome = match order {
+                    Order::Receive { key } => keeper.receive(id, ends, key).map(Done::Receiving),
+                    Order::Send { spi, key } => {
+                        keeper.send(id, ends, spi, key).map(|()| Done::Sending)
+                    }
+                };
+                done(outcome.unwrap_or_else(Done::Failed));
+            }
+            Ok(Job::Close { id }) => keeper.close(clock(), id),
+            Err(RecvTimeoutError::Timeout) => keeper.handle_timeout(clock()),
+            Ok(Job::Stop) => return keeper.stop(clock()),
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
