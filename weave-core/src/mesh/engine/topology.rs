@@ -9,11 +9,12 @@ use super::sync::Announced;
 use super::{Mesh, Way};
 use crate::mesh::engine::messages::TOPOLOGY;
 use crate::mesh::error::ConnectionError;
-use crate::mesh::gossip::Outbox;
+use crate::mesh::gossip::{Channel, Outbox};
 use crate::mesh::gossip::sender::Pending;
 use crate::mesh::maker::Candidates;
 use crate::mesh::output::{Event, Output};
 use crate::mesh::{Applied, Effects, PeerName, Routes, Uid};
+use crate::time::Instant;
 
 impl Mesh {
     /// Applies what a neighbour tells about peers.

@@ -1,0 +1,462 @@
+//! What users want: addresses, and to give them back.
+
+use std::net::Ipv4Addr;
+
+use weave_core::mesh::PeerName;
+use weave_core::time::Instant;
+
+use super::holdings::NOBODY;
+use super::{
+    Allocator, Answer, DEATH_GRACE, Event, Found, MAX_ASKED, MAX_TRIES, RequestError, RequestId,
+    Send,
+};
+use crate::{Cidr, Range, Subnet};
+
+/// Someone who waits for any address.
+pub(super) struct Allocation {
+    request: RequestId,
+    holder: String,
+    pub(super) subnet: Subnet,
+    is_container: bool,
+    /// That there is nothing was told.
+    told: bool,
+}
+
+/// Someone who waits for a particular address.
+pub(super) struct Claim {
+    /// None if nobody waits, or does not any more.
+    request: Option<RequestId>,
+    pub(super) holder: String,
+    pub(super) cidr: Cidr,
+    is_container: bool,
+    /// Whoever waits need not wait until it is certain.
+    lenient: bool,
+    tries: u32,
+}
+
+impl Claim {
+    pub(super) fn found(found: Found) -> Self {
+        let Found { holder, cidr, is_container } = found;
+        Self { request: None, holder, cidr, is_container, lenient: false, tries: 0 }
+    }
+}
+
+/// What became of something that waits.
+enum Attempt<T> {
+    Done,
+    Waiting(T),
+}
+
+impl Allocator {
+    /// Wants an address of the subnet for a holder. One that has an address there already gets that
+    /// one. `is_container` says that the end of the holder will be told.
+    pub fn allocate(
+        &mut self,
+        now: Instant,
+        request: RequestId,
+        holder: &str,
+        subnet: Subnet,
+        is_container: bool,
+    ) {
+        self.advance(now);
+        if self.leaving {
+            self.answer(request, Err(RequestError::Cancelled));
+        } else {
+            let holder = holder.to_owned();
+            let allocation = Allocation { request, holder, subnet, is_container, told: false };
+            if let Attempt::Waiting(allocation) = self.try_allocation(allocation) {
+                self.allocations.push_back(allocation);
+            }
+        }
+        self.finish();
+    }
+
+    /// Wants this address for a holder. With `lenient` the answer does not wait for a peer that
+    /// may have to give it.
+    pub fn claim(
+        &mut self,
+        now: Instant,
+        request: RequestId,
+        holder: &str,
+        cidr: Cidr,
+        is_container: bool,
+        lenient: bool,
+    ) {
+        self.advance(now);
+        if self.leaving {
+            self.answer(request, Err(RequestError::Cancelled));
+        } else {
+            let (request, holder) = (Some(request), holder.to_owned());
+            let claim = Claim { request, holder, cidr, is_container, lenient, tries: 0 };
+            if let Attempt::Waiting(claim) = self.try_claim(claim) {
+                self.claims.push_back(claim);
+            }
+        }
+        self.finish();
+    }
+
+    /// Wants to know when there is a ring.
+    pub fn prime(&mut self, now: Instant, request: RequestId) {
+        self.advance(now);
+        if self.leaving {
+            self.answer(request, Err(RequestError::Cancelled));
+        } else if self.ring.is_empty() {
+            self.primes.push(request);
+            self.establish_ring();
+        } else {
+            self.answer(request, Ok(Answer::Primed));
+        }
+        self.finish();
+    }
+
+    /// Nobody waits for the answer any more.
+    pub fn cancel(&mut self, request: RequestId) {
+        self.primes.retain(|waiting| *waiting != request);
+        self.claims.retain(|claim| claim.request != Some(request));
+        self.allocations.retain(|allocation| allocation.request != request);
+    }
+
+    /// Gives back all that a holder has. What it still wants is cancelled.
+    ///
+    /// # Errors
+    /// If it has nothing.
+    pub fn release_all(&mut self, now: Instant, holder: &str) -> Result<(), RequestError> {
+        self.advance(now);
+        self.cancel_all(holder);
+        let released = self.delete(holder);
+        self.finish();
+        if released { Ok(()) } else { Err(RequestError::NothingHeld(holder.to_owned())) }
+    }
+
+    /// Gives back one address.
+    ///
+    /// # Errors
+    /// If the holder does not have it.
+    pub fn release(
+        &mut self,
+        now: Instant,
+        holder: &str,
+        address: Ipv4Addr,
+    ) -> Result<(), RequestError> {
+        self.advance(now);
+        let by_address = address.to_string();
+        let key = if holder == NOBODY { &by_address } else { holder };
+        let released = self.holdings.remove(key, address.to_bits());
+        if released {
+            self.free(address);
+        }
+        self.finish();
+        let holder = holder.to_owned();
+        if released { Ok(()) } else { Err(RequestError::NotHeld { holder, address }) }
+    }
+
+    /// What a holder has in a subnet, but for its first and last address.
+    pub fn held(&self, holder: &str, subnet: Subnet) -> Vec<Cidr> {
+        let held = self.holdings.get(holder).map(|holding| holding.cidrs.as_slice());
+        let inside = |cidr: &&Cidr| subnet.host_range().contains(cidr.address().to_bits());
+        held.unwrap_or_default().iter().filter(inside).copied().collect()
+    }
+
+    /// All holders and what they have.
+    pub fn holders(&self) -> impl Iterator<Item = (&str, &[Cidr])> {
+        self.holdings.iter().map(|(holder, holding)| (holder.as_str(), holding.cidrs.as_slice()))
+    }
+
+    // Containers come and go.
+
+    /// A container ended. It keeps its addresses for [`DEATH_GRACE`].
+    pub fn container_died(&mut self, now: Instant, holder: &str) {
+        self.advance(now);
+        if self.is_container(holder) {
+            self.dead.insert(holder.to_owned(), self.now);
+        }
+        self.cancel_all(holder);
+        self.finish();
+    }
+
+    /// A container was removed.
+    pub fn container_destroyed(&mut self, now: Instant, holder: &str) {
+        self.advance(now);
+        if self.is_container(holder) {
+            self.delete(holder);
+        }
+        self.finish();
+    }
+
+    /// A container was started, perhaps again.
+    pub fn container_started(&mut self, holder: &str) {
+        self.dead.remove(holder);
+    }
+
+    /// These are all containers there are: others lose their addresses.
+    pub fn prune(&mut self, now: Instant, live: &[&str]) {
+        self.advance(now);
+        let gone: Vec<String> = self
+            .holdings
+            .iter()
+            .filter(|(holder, holding)| holding.is_container && !live.contains(&holder.as_str()))
+            .map(|(holder, _)| holder.clone())
+            .collect();
+        for holder in gone {
+            self.delete(&holder);
+        }
+        self.finish();
+    }
+
+    pub(super) fn expire_dead(&mut self) {
+        let now = self.now;
+        let expired: Vec<String> = self
+            .dead
+            .iter()
+            .filter(|(_, died)| now.saturating_since(**died) > DEATH_GRACE)
+            .map(|(holder, _)| holder.clone())
+            .collect();
+        for holder in expired {
+            if self.delete(&holder) {
+                self.events.push(Event::Expired(holder));
+            }
+        }
+    }
+
+    fn is_container(&self, holder: &str) -> bool {
+        self.holdings.get(holder).is_some_and(|holding| holding.is_container)
+    }
+
+    fn delete(&mut self, holder: &str) -> bool {
+        self.dead.remove(holder);
+        let cidrs = self.holdings.remove_all(holder);
+        for cidr in &cidrs {
+            self.free(cidr.address());
+        }
+        !cidrs.is_empty()
+    }
+
+    /// Those outside of our ranges were never taken.
+    fn free(&mut self, address: Ipv4Addr) {
+        let _not_ours = self.space.release(address.to_bits());
+    }
+
+    fn cancel_all(&mut self, holder: &str) {
+        let mut cancelled = Vec::new();
+        self.claims.retain(|claim| {
+            let concerned = claim.holder == holder;
+            cancelled.extend(claim.request.filter(|_| concerned));
+            !concerned
+        });
+        self.allocations.retain(|allocation| {
+            let concerned = allocation.holder == holder;
+            cancelled.extend(concerned.then_some(allocation.request));
+            !concerned
+        });
+        for request in cancelled {
+            self.answer(request, Err(RequestError::Cancelled));
+        }
+    }
+
+    /// This peer leaves: nobody gets anything any more.
+    pub(super) fn cancel_everything(&mut self) {
+        let claims = std::mem::take(&mut self.claims);
+        let allocations = std::mem::take(&mut self.allocations);
+        let requests = std::mem::take(&mut self.primes)
+            .into_iter()
+            .chain(claims.into_iter().filter_map(|claim| claim.request))
+            .chain(allocations.into_iter().map(|allocation| allocation.request));
+        for request in requests {
+            self.answer(request, Err(RequestError::Cancelled));
+        }
+    }
+
+    fn answer(&mut self, request: RequestId, answer: Result<Answer, RequestError>) {
+        self.answers.push((request, answer));
+    }
+
+    // What waits.
+
+    pub(super) fn is_pending(&self) -> bool {
+        !(self.primes.is_empty() && self.claims.is_empty() && self.allocations.is_empty())
+    }
+
+    /// Tries all that waits, in the order in which it came.
+    pub(super) fn try_pending(&mut self) {
+        if !self.ring.is_empty() {
+            for request in std::mem::take(&mut self.primes) {
+                self.answer(request, Ok(Answer::Primed));
+            }
+        }
+        for claim in std::mem::take(&mut self.claims) {
+            if let Attempt::Waiting(claim) = self.try_claim(claim) {
+                self.claims.push_back(claim);
+            }
+        }
+        for allocation in std::mem::take(&mut self.allocations) {
+            if let Attempt::Waiting(allocation) = self.try_allocation(allocation) {
+                self.allocations.push_back(allocation);
+            }
+        }
+    }
+
+    fn try_allocation(&mut self, mut allocation: Allocation) -> Attempt<Allocation> {
+        let Allocation { request, subnet, is_container, .. } = allocation;
+        let holder = allocation.holder.as_str();
+        let held = self.holdings.get(holder).map(|holding| holding.cidrs.as_slice());
+        let inside = |cidr: &&Cidr| subnet.range().contains(cidr.address().to_bits());
+        if let Some(cidr) = held.unwrap_or_default().iter().find(inside) {
+            let address = cidr.address().to_bits();
+            self.dead.remove(holder);
+            self.answer(request, Ok(Answer::Allocated(subnet.with_address(address))));
+            return Attempt::Done;
+        }
+        let universe = self.config.universe.range();
+        if !universe.overlaps(subnet.range()) {
+            self.answer(request, Err(RequestError::OutOfBounds { subnet, universe }));
+            return Attempt::Done;
+        }
+        self.establish_ring();
+        if let Some(address) = self.space.allocate(subnet.host_range()) {
+            let cidr = subnet.with_address(address);
+            self.dead.remove(holder);
+            self.holdings.add(holder, cidr, is_container);
+            self.answer(request, Ok(Answer::Allocated(cidr)));
+            return Attempt::Done;
+        }
+        if !self.ask_for_space(subnet.range()) && !self.ring.is_empty() && !allocation.told {
+            allocation.told = true;
+            self.events.push(Event::Full(subnet));
+        }
+        Attempt::Waiting(allocation)
+    }
+
+    /// Asks a peer for something in the range, unless enough were asked since the ring changed. Says
+    /// whether there was any to ask.
+    fn ask_for_space(&mut self, range: Range) -> bool {
+        if self.asked.get(&range).is_some_and(|asked| *asked >= MAX_ASKED) {
+            return true;
+        }
+        let mut donors = self.ring.donors(range);
+        donors.retain(|(peer, _)| self.can_reach(*peer));
+        let mut donors: Vec<(bool, u128, PeerName)> = donors
+            .into_iter()
+            .map(|(peer, free)| {
+                let weight = u128::from(free) * u128::from(self.random.number());
+                (!self.denied.contains(&peer), weight, peer)
+            })
+            .collect();
+        donors.sort_unstable();
+        #[cfg(test)]
+        if let Some(place) = donors.iter().position(|donor| Some(donor.2) == self.favourite) {
+            let favourite = donors.remove(place);
+            donors.push(favourite);
+        }
+        let Some((_, _, donor)) = donors.pop() else { return false };
+        *self.asked.entry(range).or_default() += 1;
+        self.sends.push(Send::SpaceRequest(donor, range));
+        true
+    }
+
+    fn try_claim(&mut self, mut claim: Claim) -> Attempt<Claim> {
+        claim.tries += 1;
+        let cidr = claim.cidr;
+        let address = cidr.address().to_bits();
+        let holder = claim.holder.as_str();
+        if !self.config.universe.range().contains(address) {
+            let result = self.claim_outside(&claim);
+            return self.settle_claim(&claim, result);
+        }
+        self.establish_ring();
+        self.dead.remove(holder);
+        match self.ring.owner(address) {
+            None => {
+                if claim.lenient {
+                    self.accept(&mut claim);
+                } else if claim.tries == 1 {
+                    self.events.push(Event::ClaimWaits(cidr));
+                }
+                Attempt::Waiting(claim)
+            }
+            Some(owner) if owner != self.config.name => {
+                if self.can_reach(owner) {
+                    self.sends.push(Send::SpaceRequest(owner, Range::one(address)));
+                } else if claim.lenient {
+                    self.accept(&mut claim);
+                } else if claim.tries > MAX_TRIES {
+                    let error = self.owned_by_other(cidr, owner, "it is out of reach");
+                    return self.settle_claim(&claim, Err(error));
+                }
+                Attempt::Waiting(claim)
+            }
+            Some(_) => {
+                let result = self.claim_own(&claim);
+                self.settle_claim(&claim, result)
+            }
+        }
+    }
+
+    /// Whoever waits for the claim is answered; the claim still has to be settled.
+    fn accept(&mut self, claim: &mut Claim) {
+        if let Some(request) = claim.request.take() {
+            self.answer(request, Ok(Answer::Claimed));
+        }
+    }
+
+    fn settle_claim(&mut self, claim: &Claim, result: Result<(), RequestError>) -> Attempt<Claim> {
+        match (claim.request, result) {
+            (Some(request), result) => self.answer(request, result.map(|()| Answer::Claimed)),
+            (None, Err(error)) => self.events.push(Event::ClaimFailed(error)),
+            (None, Ok(())) => {}
+        }
+        Attempt::Done
+    }
+
+    /// Nobody allocates that address, but two holders should not have it.
+    fn claim_outside(&mut self, claim: &Claim) -> Result<(), RequestError> {
+        let Claim { cidr, is_container, .. } = *claim;
+        let address = cidr.address().to_bits();
+        let before = self.holdings.holder_of(address).map(str::to_owned);
+        match before {
+            Some(before) if before == claim.holder || claim.holder == NOBODY => return Ok(()),
+            Some(before) if self.dead.contains_key(&before) => {
+                self.holdings.remove(&before, address);
+            }
+            Some(holder) => return Err(RequestError::AlreadyInUse { cidr, holder }),
+            None => {}
+        }
+        self.holdings.add(&claim.holder, cidr, is_container);
+        self.events.push(Event::ClaimedOutside(cidr));
+        Ok(())
+    }
+
+    fn claim_own(&mut self, claim: &Claim) -> Result<(), RequestError> {
+        let Claim { cidr, is_container, .. } = *claim;
+        let address = cidr.address().to_bits();
+        match self.holdings.holder_of(address) {
+            Some(before) if before == claim.holder || claim.holder == NOBODY => Ok(()),
+            Some(before) if before == cidr.address().to_string() => {
+                Err(RequestError::AlreadyInUse { cidr, holder: before.to_owned() })
+            }
+            Some(before) => Err(RequestError::AlreadyOwned { cidr, holder: before.to_owned() }),
+            None => {
+                self.space.claim(address).map_err(|error| RequestError::NotFree { cidr, error })?;
+                self.holdings.add(&claim.holder, cidr, is_container);
+                Ok(())
+            }
+        }
+    }
+
+    fn owned_by_other(&self, cidr: Cidr, peer: PeerName, reason: &'static str) -> RequestError {
+        let nickname = self.nickname(peer).to_owned();
+        RequestError::OwnedByOther { cidr, peer, nickname, reason }
+    }
+
+    /// A peer has nothing free in the range: claims for it fail.
+    pub(super) fn space_denied(&mut self, peer: PeerName, range: Range) {
+        self.denied.insert(peer);
+        for claim in std::mem::take(&mut self.claims) {
+            if range.contains(claim.cidr.address().to_bits()) {
+                let error = self.owned_by_other(claim.cidr, peer, "it is in use there");
+                self.settle_claim(&claim, Err(error));
+            } else {
+                self.claims.push_back(claim);
+            }
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The golden vectors, and many allocators together.
+
+mod ring;
+mod scenarios;
+mod space;
+mod vectors;
+mod vote;
