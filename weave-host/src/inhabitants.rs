@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use weave_core::wire::MacAddress;
 
+use crate::Cidr;
 use crate::error::HostError;
 use crate::namespace::{Namespace, run_here};
 use crate::netlink::Interface;
-use crate::Cidr;
 
 /// A container with an interface on the bridge, whoever put it there.
 #[derive(Clone, PartialEq, Eq, Debug)]

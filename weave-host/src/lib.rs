@@ -26,6 +26,7 @@ mod detach;
 mod error;
 mod exposure;
 mod firewall;
+mod inhabitants;
 mod layout;
 mod lock;
 mod names;
@@ -51,6 +52,7 @@ pub use exposure::{bridge_addresses, expose, hide, interface_address};
 pub use firewall::{
     Backend, BackendError, DockerBridge, Exposed, Firewall, Outcome, Policy, remove_rules,
 };
+pub use inhabitants::{Inhabitant, inhabitants};
 pub use layout::{Layout, detect_layout};
 pub use lock::HostLock;
 pub use names::{BRIDGE_NAME, PortNames};

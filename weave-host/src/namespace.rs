@@ -69,7 +69,7 @@ impl Namespace {
     /// The original took the first seven characters of the container's id, or its process id;
     /// the former collide, the latter can be given to another process while the interface
     /// lives. Namespace numbers start at 0xf0000000, so base 36 takes seven digits.
-    pub(crate) fn id(&self) -> String {
+    pub fn id(&self) -> String {
         const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
         let mut rest = self.inode;
         let mut id = [b'0'; 7];

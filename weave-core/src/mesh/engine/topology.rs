@@ -9,8 +9,8 @@ use super::sync::Announced;
 use super::{Mesh, Way};
 use crate::mesh::engine::messages::TOPOLOGY;
 use crate::mesh::error::ConnectionError;
-use crate::mesh::gossip::{Channel, Outbox};
 use crate::mesh::gossip::sender::Pending;
+use crate::mesh::gossip::{Channel, Outbox};
 use crate::mesh::maker::Candidates;
 use crate::mesh::output::{Event, Output};
 use crate::mesh::{Applied, Effects, PeerName, Routes, Uid};
@@ -89,6 +89,9 @@ impl Mesh {
         let routes = Routes::new(self.peers.graph(), self.config.name);
         if routes != *self.routes {
             self.routes = Arc::new(routes);
+            self.tell_channels(|channel, now, routes, out| {
+                channel.routes_changed(now, routes, out)
+            });
             self.outputs.push_back(Output::RoutesChanged(Arc::clone(&self.routes)));
         }
         self.dispatch_deferred();
@@ -111,15 +114,20 @@ impl Mesh {
                 self.event(Event::PeerRemoved { peer: peer.name, nickname: peer.nickname });
             }
         }
+        self.tell_channels(|channel, now, _, out| channel.peers_removed(now, &names, out));
+        self.outputs.push_back(Output::PeersRemoved(names));
+    }
+
+    fn tell_channels(&mut self, tell: impl Fn(&mut dyn Channel, Instant, &Routes, &mut Outbox)) {
+        let routes = Arc::clone(&self.routes);
         let channels: Vec<Arc<str>> = self.channels.keys().cloned().collect();
         for channel in channels {
             let mut out = Outbox::default();
             if let Some(handler) = self.channels.get_mut(&channel) {
-                handler.peers_removed(self.now, &names, &mut out);
+                tell(&mut **handler, self.now, &routes, &mut out);
             }
             self.fulfil(&channel, out);
         }
-        self.outputs.push_back(Output::PeersRemoved(names));
     }
 
     /// Where peers that are not connected may be reached, as others tell.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::mesh::PeerName;
+use crate::mesh::{PeerName, Routes};
 use crate::time::Instant;
 
 /// One conversation of the whole mesh, such as that of the address allocators.
@@ -54,6 +54,9 @@ pub trait Channel: Send {
 
     /// These peers left the mesh.
     fn peers_removed(&mut self, _now: Instant, _peers: &[PeerName], _out: &mut Outbox) {}
+
+    /// Messages take other ways from now on, and get to other peers.
+    fn routes_changed(&mut self, _now: Instant, _routes: &Routes, _out: &mut Outbox) {}
 
     /// The time of [`Self::poll_timeout`] has come.
     fn handle_timeout(&mut self, _now: Instant, _out: &mut Outbox) {}
