@@ -2,7 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,7 @@ impl Transfer {
 pub struct Stream {
     sender: JoinHandle<Result<u64>>,
     receiver: JoinHandle<Result<(u64, u64, Duration)>>,
+    arrived: Arc<AtomicU64>,
     stop: mpsc::Sender<()>,
 }
 
@@ -46,11 +48,18 @@ impl Stream {
     pub fn start(from: &Container, to: &Container, address: &str, bytes: u64) -> Result<Self> {
         let any = if address.contains(':') { "::" } else { "0.0.0.0" };
         let listener = to.namespace.enter(move || TcpListener::bind((any, PORT)))??;
-        let receiver = to.namespace.spawn(move || receive(&listener))?;
+        let arrived = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&arrived);
+        let receiver = to.namespace.spawn(move || receive(&listener, &count))?;
         let address = address.to_owned();
         let (stop, stopped) = mpsc::channel();
         let sender = from.namespace.spawn(move || send(&address, bytes, &stopped))?;
-        Ok(Self { sender, receiver, stop })
+        Ok(Self { sender, receiver, arrived, stop })
+    }
+
+    /// Bytes that have arrived so far, not compared yet.
+    pub fn arrived(&self) -> u64 {
+        self.arrived.load(Ordering::Relaxed)
     }
 
     /// Ends the transfer before all bytes are sent.
@@ -88,7 +97,7 @@ fn send(address: &str, mut bytes: u64, stopped: &mpsc::Receiver<()>) -> Result<u
     Ok(sent)
 }
 
-fn receive(listener: &TcpListener) -> Result<(u64, u64, Duration)> {
+fn receive(listener: &TcpListener, arrived: &AtomicU64) -> Result<(u64, u64, Duration)> {
     let (mut stream, _) = listener.accept()?;
     stream.set_read_timeout(Some(STALL))?;
     let start = Instant::now();
@@ -100,6 +109,7 @@ fn receive(listener: &TcpListener) -> Result<(u64, u64, Duration)> {
             length => {
                 digest.update(&chunk[..length]);
                 bytes += length as u64;
+                arrived.store(bytes, Ordering::Relaxed);
             }
         }
     }

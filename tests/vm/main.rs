@@ -3,6 +3,8 @@
 //!
 //! One file for each topology or theme; what it looks like is drawn at the top.
 
+#![expect(clippy::print_stdout, reason = "what was measured belongs into the output of a test")]
+
 mod kernel;
 mod netem;
 

@@ -27,6 +27,7 @@ usage: cargo xtask TASK
   no-io                      proves that weave-core alone does no I/O (a part of test)
   vm run [ARG...] -- COMMAND a command in a virtual machine with a full Debian kernel (CONTRIBUTING.md)
   vm test [ARG...]           the tests that need such a kernel (a part of test)
+  vm soak [--minutes N]      streams over a path that loses and reorders, in that machine (10 minutes)
   fuzz [TARGET [SECONDS]]    fuzzes one target, or each in turn (20 seconds)
 ";
 

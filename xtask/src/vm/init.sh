@@ -23,6 +23,9 @@ $busybox mount -t tmpfs run /root/run
 $busybox mkdir -p /root/run/netns /root/dev/pts /root/dev/shm
 $busybox mount -t devpts devpts /root/dev/pts
 $busybox mount -t tmpfs shm /root/dev/shm
+# Its module is loaded when it is opened, but that needs a name.
+$busybox mkdir /root/dev/net
+$busybox mknod /root/dev/net/tun c 10 200
 $busybox ln -sf /proc/self/fd /root/dev/fd
 for number in 0:stdin 1:stdout 2:stderr; do
     $busybox ln -sf /proc/self/fd/${number%:*} /root/dev/${number#*:}

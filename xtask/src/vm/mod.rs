@@ -48,7 +48,8 @@ pub const UNSUPPORTED: Option<&str> = if cfg!(target_arch = "x86_64") {
 };
 
 const USAGE: &str = "usage: cargo xtask vm run [--limit SECONDS] [--memory MIB] [--kvm] -- COMMAND...\n       \
-                     cargo xtask vm test [NEXTEST-ARG...]";
+                     cargo xtask vm test [NEXTEST-ARG...]\n       \
+                     cargo xtask vm soak [--minutes MINUTES]";
 
 /// Dispatches to the uses of the machine.
 pub fn vm(arguments: &[&str]) -> Result<ExitCode> {
@@ -58,6 +59,7 @@ pub fn vm(arguments: &[&str]) -> Result<ExitCode> {
             let status = run(&options, &command)?;
             Ok(ExitCode::from(status))
         }
+        ["soak", rest @ ..] => test::soak(rest).map(|()| ExitCode::SUCCESS),
         ["test", rest @ ..] => test(rest).map(|()| ExitCode::SUCCESS),
         _ => Err(Usage(USAGE.to_owned()).into()),
     }
