@@ -46,6 +46,7 @@ fn nextest(before: &[&str], profile: &str, limit: Duration, arguments: &[&str]) 
     let build = "nextest list --package weave --test vm --cargo-profile system \
                  --list-type binaries-only --message-format json";
     let (binaries, packages) = (folder().join("binaries.json"), folder().join("packages.json"));
+    println!("building the tests");
     fs::write(&binaries, output(&mut cargo(build))?)?;
     fs::write(&packages, output(&mut cargo("metadata --format-version 1 --no-deps"))?)?;
     let program = find("cargo-nextest").context("no cargo-nextest")?;
