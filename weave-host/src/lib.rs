@@ -50,7 +50,8 @@ pub use detach::{Detached, detach};
 pub use error::HostError;
 pub use exposure::{bridge_addresses, expose, hide, interface_address};
 pub use firewall::{
-    Backend, BackendError, DockerBridge, Exposed, Firewall, Outcome, Policy, remove_rules,
+    Backend, BackendError, DockerBridge, Exposed, Firewall, Outcome, Policy, SealFirewall,
+    SealPolicy, SealedState, SealedTunnel, remove_rules,
 };
 pub use inhabitants::{Inhabitant, inhabitants};
 pub use layout::{Layout, detect_layout};

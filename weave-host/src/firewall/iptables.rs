@@ -99,7 +99,7 @@ impl Iptables {
         Ok(listing)
     }
 
-    fn list(&self, table: &str, chain: &str) -> Result<Option<Vec<String>>, HostError> {
+    pub(super) fn list(&self, table: &str, chain: &str) -> Result<Option<Vec<String>>, HostError> {
         let arguments = [WAIT, &["-t", table, "-S", chain]].concat();
         match self.programs.list.run(&arguments, "") {
             Ok(text) => Ok(Some(rules_of(chain, &text))),
@@ -108,7 +108,7 @@ impl Iptables {
         }
     }
 
-    fn restore(&self, text: &str) -> Result<(), HostError> {
+    pub(super) fn restore(&self, text: &str) -> Result<(), HostError> {
         self.programs.restore.run(&[WAIT, &["--noflush"]].concat(), text).map(drop)
     }
 }
@@ -145,7 +145,7 @@ fn words(rule: &str) -> Vec<String> {
     words
 }
 
-fn same(a: &str, b: &str) -> bool {
+pub(super) fn same(a: &str, b: &str) -> bool {
     words(a) == words(b)
 }
 

@@ -15,9 +15,11 @@ mod iptables;
 mod nftables;
 mod policy;
 mod program;
+mod sealing;
 
 pub use backend::{Backend, BackendError};
 pub use policy::{DockerBridge, Exposed, Policy};
+pub use sealing::{SealFirewall, SealPolicy, SealedState, SealedTunnel};
 
 use crate::error::HostError;
 use iptables::Iptables;
@@ -99,7 +101,13 @@ impl Firewall {
 /// # Errors
 /// If a program of the host fails.
 pub fn remove_rules(bridge: &str) -> Result<Vec<Backend>, HostError> {
-    remove(bridge, None)
+    let mut found = remove(bridge, None)?;
+    for backend in backend::in_use() {
+        if sealing::remove(backend, bridge)? && !found.contains(&backend) {
+            found.push(backend);
+        }
+    }
+    Ok(found)
 }
 
 fn remove(bridge: &str, spare: Option<Backend>) -> Result<Vec<Backend>, HostError> {

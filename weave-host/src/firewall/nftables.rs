@@ -38,7 +38,7 @@ impl Nftables {
         {
             return Ok(Outcome::InOrder);
         }
-        self.program.run(&["-f", "-"], &script(policy))?;
+        self.replace(&script(policy))?;
         let shown = self.show(&table)?.unwrap_or_default();
         self.made = Some((policy.clone(), shown));
         Ok(Outcome::Made)
@@ -51,15 +51,24 @@ impl Nftables {
     }
 
     pub(super) fn remove(&self, bridge: &str) -> Result<bool, HostError> {
-        let RuleNames { table, .. } = RuleNames::of(bridge);
-        if self.show(&table)?.is_none() {
+        self.delete(&RuleNames::of(bridge).table)
+    }
+
+    /// Does what this script says, all of it or nothing.
+    pub(super) fn replace(&self, script: &str) -> Result<(), HostError> {
+        self.program.run(&["-f", "-"], script).map(drop)
+    }
+
+    /// Deletes a table; `false` if there is none.
+    pub(super) fn delete(&self, table: &str) -> Result<bool, HostError> {
+        if self.show(table)?.is_none() {
             return Ok(false);
         }
-        self.program.run(&["delete", "table", "ip", &table], "").map(|_| true)
+        self.program.run(&["delete", "table", "ip", table], "").map(|_| true)
     }
 
     /// The table as the kernel has it, if it has.
-    fn show(&self, table: &str) -> Result<Option<String>, HostError> {
+    pub(super) fn show(&self, table: &str) -> Result<Option<String>, HostError> {
         match self.program.run(&["-n", "list", "table", "ip", table], "") {
             Ok(text) => Ok(Some(text)),
             Err(HostError::Program { complaint, .. })
