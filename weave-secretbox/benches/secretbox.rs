@@ -4,10 +4,10 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, Throughput};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use crypto_secretbox::aead::AeadInPlace;
 use crypto_secretbox::{KeyInit, XSalsa20Poly1305};
-use weave_secretbox::{PrefixKey, seal_in_place};
+use weave_secretbox::{Message, PrefixKey, seal_in_place};
 
 const KEY: [u8; 32] = [7; 32];
 
@@ -63,5 +63,39 @@ fn main() {
             );
         }
     }
+    let mut group = criterion.benchmark_group("train of 40");
+    for len in [64, 1400] {
+        group.throughput(Throughput::Bytes(40 * len as u64));
+        let mut texts = vec![0; 40 * len];
+        let mut tags = [[0; 16]; 40];
+        fn train<'m>(
+            texts: &'m mut [u8],
+            len: usize,
+            tags: &'m mut [[u8; 16]],
+        ) -> impl Iterator<Item = Message<'m>> {
+            let messages = texts.chunks_mut(len).zip(tags).zip(0_u64..);
+            messages.map(|((text, tag), number)| Message { nonce: number.to_be_bytes(), tag, text })
+        }
+        group.bench_function(BenchmarkId::new("seal", len), |bencher| {
+            bencher.iter(|| prefix_key.seal_each(train(black_box(&mut texts), len, &mut tags)));
+        });
+        let sealed = (texts, tags);
+        group.bench_function(BenchmarkId::new("open", len), |bencher| {
+            bencher.iter_batched_ref(
+                || {
+                    let (mut texts, mut tags) = sealed.clone();
+                    prefix_key.seal_each(train(&mut texts, len, &mut tags));
+                    (texts, tags)
+                },
+                |(texts, tags)| {
+                    prefix_key.open_each(train(texts, len, tags), |_, opened| {
+                        opened.expect("just sealed");
+                    });
+                },
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
     criterion.final_summary();
 }

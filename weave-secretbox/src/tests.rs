@@ -58,3 +58,91 @@ proptest! {
         }
     }
 }
+
+/// Whatever messages go side by side, in whatever number and of whatever lengths.
+fn trains_are_the_reference(backend: Backend, lengths: &[usize]) {
+    let (key, prefix) = ([0x5a; 32], [3; PREFIX_LEN]);
+    let prefix_key = PrefixKey::with_backend(backend, &key, &prefix);
+    let plain: Vec<Vec<u8>> = (0_u8..)
+        .zip(lengths)
+        .map(|(salt, len)| (0..=250).map(|byte| byte ^ salt).cycle().take(*len).collect())
+        .collect();
+    let mut texts = plain.clone();
+    let mut tags = vec![[0; TAG_LEN]; lengths.len()];
+    let messages =
+        |texts: &mut [Vec<u8>],
+         tags: &mut [[u8; TAG_LEN]],
+         work: &mut dyn FnMut(&mut dyn Iterator<Item = Message<'_>>)| {
+            let mut messages = texts
+                .iter_mut()
+                .zip(tags)
+                .zip(0_u64..)
+                .map(|((text, tag), number)| Message { nonce: number.to_be_bytes(), tag, text });
+            work(&mut messages);
+        };
+    messages(&mut texts, &mut tags, &mut |messages| prefix_key.seal_each(messages));
+    for (number, text) in (0_u64..).zip(&plain) {
+        let nonce = [&prefix[..], &number.to_be_bytes()].concat();
+        let mut expected = text.clone();
+        let tag = reference(&key, &nonce, &mut expected);
+        let place = usize::try_from(number).unwrap();
+        assert_eq!(texts[place], expected, "{backend}: {number} of {lengths:?}");
+        assert_eq!(tags[place], tag, "{backend}: {number} of {lengths:?}");
+    }
+
+    // Every third is changed.
+    let changed = |number: usize| number % 3 == 1;
+    for (number, tag) in tags.iter_mut().enumerate().filter(|(number, _)| changed(*number)) {
+        tag[number % TAG_LEN] ^= 1;
+    }
+    let sealed = texts.clone();
+    let mut opened = Vec::new();
+    messages(&mut texts, &mut tags, &mut |messages| {
+        prefix_key.open_each(messages, |nonce, result| {
+            opened.push((u64::from_be_bytes(nonce), result.map(|text| text.to_vec())));
+        });
+    });
+    for (number, text) in texts.iter().enumerate() {
+        let expected = if changed(number) { Err(OpenError) } else { Ok(plain[number].clone()) };
+        assert_eq!(opened[number], (number as u64, expected), "{backend}: {lengths:?}");
+        assert_eq!(text, if changed(number) { &sealed } else { &plain }.get(number).unwrap());
+    }
+    assert_eq!(opened.len(), lengths.len());
+}
+
+#[test]
+fn every_length_is_the_reference() {
+    for backend in Backend::available() {
+        for len in (0..=200).chain((200..=1100).step_by(9)) {
+            trains_are_the_reference(backend, &[len]);
+        }
+        for len in [0, 1, 31, 32, 33, 95, 96, 97, 1400, 1442, 9000] {
+            for count in [2, 15, 16, 17, 44] {
+                trains_are_the_reference(backend, &vec![len; count]);
+            }
+        }
+    }
+}
+
+proptest! {
+    // Each case seals some tens of kilobytes in every way.
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn every_train_is_the_reference(
+        lengths in proptest::collection::vec(
+            prop_oneof![0_usize..100, 0_usize..2000, Just(1442)], 0..40,
+        ),
+    ) {
+        for backend in Backend::available() {
+            trains_are_the_reference(backend, &lengths);
+        }
+    }
+}
+
+fn reference(key: &[u8; 32], nonce: &[u8], text: &mut [u8]) -> [u8; TAG_LEN] {
+    use crypto_secretbox::aead::AeadInPlace;
+    use crypto_secretbox::{KeyInit, Nonce, XSalsa20Poly1305};
+    let cipher = XSalsa20Poly1305::new(key.into());
+    cipher.encrypt_in_place_detached(Nonce::from_slice(nonce), b"", text).unwrap().into()
+}

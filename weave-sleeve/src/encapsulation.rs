@@ -182,9 +182,7 @@ impl Encapsulation {
         datagrams: &[Range<usize>],
     ) -> Result<(), NoncesExhausted> {
         match self {
-            Self::Legacy(cipher) => datagrams
-                .iter()
-                .try_for_each(|datagram| cipher.seal(own, channel, &mut arena[datagram.clone()])),
+            Self::Legacy(cipher) => cipher.seal_train(own, channel, arena, datagrams),
             Self::Native(seal) => {
                 seal.seal(now, own, arena, datagrams);
                 Ok(())
@@ -192,17 +190,42 @@ impl Encapsulation {
         }
     }
 
-    /// Opens a datagram where it lies, once for each datagram.
+    /// Opens datagrams where they lie one behind the other, all but the last of them of the length
+    /// `each_len`. Each opens once.
+    pub(crate) fn open_train<'d>(
+        &self,
+        windows: &mut Windows,
+        train: &'d mut [u8],
+        each_len: usize,
+        mut each: impl FnMut(Result<Opened<'d>, Unopened>),
+    ) {
+        match self {
+            Self::Legacy(cipher) => cipher.open_train(windows, train, each_len, |opened| {
+                each(match opened {
+                    Ok(records) => Ok(Opened::Legacy(datagram::Records::new(records))),
+                    Err(error) => Err(error.into()),
+                });
+            }),
+            Self::Native(seal) => {
+                for datagram in train.chunks_mut(each_len.max(1)) {
+                    each(match seal.open(datagram) {
+                        Ok(records) => Ok(Opened::Native(native::Records::new(records))),
+                        Err(error) => Err(error.into()),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Opens one datagram.
+    #[cfg(test)]
     pub(crate) fn open<'d>(
         &self,
         windows: &mut Windows,
         datagram: &'d mut [u8],
     ) -> Result<Opened<'d>, Unopened> {
-        match self {
-            Self::Legacy(cipher) => {
-                Ok(Opened::Legacy(datagram::Records::new(cipher.open(windows, datagram)?)))
-            }
-            Self::Native(seal) => Ok(Opened::Native(native::Records::new(seal.open(datagram)?))),
-        }
+        let (length, mut result) = (datagram.len(), Err(Unopened::TooShort));
+        self.open_train(windows, datagram, length, |opened| result = opened);
+        result
     }
 }

@@ -113,26 +113,34 @@ impl Receiver {
             if length == 0 {
                 strangers.short.add(1);
             }
-            let train = slot.get_mut(..length).unwrap_or_default();
-            let count = length.div_ceil(segment.max(1));
+            let segment = segment.max(1);
+            let count = length.div_ceil(segment);
+            let mut train = slot.get_mut(..length).unwrap_or_default();
             let mut known = false;
-            for datagram in train.chunks_mut(segment.max(1)) {
-                let Some(sender) =
-                    native::sender(datagram).or_else(|| datagram::sender(datagram).ok())
-                else {
-                    strangers.short.add(1);
+            while !train.is_empty() {
+                // As a rule all of it: a neighbour has an address of its own.
+                let sender = sender(train.get(..segment).unwrap_or(train));
+                let of_it = train.chunks(segment).take_while(|it| self::sender(it) == sender);
+                let of_it = of_it.map(<[u8]>::len).sum();
+                let (datagrams, others) = std::mem::take(&mut train).split_at_mut(of_it);
+                train = others;
+                let number = datagrams.len().div_ceil(segment);
+                let Some(sender) = sender else {
+                    strangers.short.add(number);
                     continue;
                 };
-                match links.of(sender) {
-                    Some(carrier) => {
-                        if !std::mem::replace(&mut known, true) {
-                            carrier.received.trains.add(count);
-                        }
-                        let alone = count == 1;
-                        take_apart(carrier, clock, from, datagram, alone, rejoiner, &mut each);
-                    }
-                    None => strangers.unknown_sender.add(1),
+                let Some(carrier) = links.of(sender) else {
+                    strangers.unknown_sender.add(number);
+                    continue;
+                };
+                if !std::mem::replace(&mut known, true) {
+                    carrier.received.trains.add(count);
                 }
+                let alone = count == 1;
+                let mut windows = carrier.windows.lock().unwrap_or_else(PoisonError::into_inner);
+                carrier.encapsulation.open_train(&mut windows, datagrams, segment, |opened| {
+                    take_apart(carrier, clock, from, opened, alone, rejoiner, &mut each);
+                });
             }
         }
         rejoiner.flush(&mut each);
@@ -140,21 +148,22 @@ impl Receiver {
     }
 }
 
-/// Opens a datagram of this link and hands over its frames.
+/// The sender of a datagram of either format, if it is long enough to have one.
+fn sender(datagram: &[u8]) -> Option<PeerName> {
+    native::sender(datagram).or_else(|| datagram::sender(datagram).ok())
+}
+
+/// Hands over the frames of a datagram of this link.
 fn take_apart(
     carrier: &Carrier,
     clock: &Clock,
     from: SocketAddr,
-    datagram: &mut [u8],
+    opened: Result<Opened<'_>, Unopened>,
     alone: bool,
     rejoiner: &mut Rejoiner<Arrival>,
     each: &mut impl FnMut(Arrival, Frame<'_>),
 ) {
     let counters = &carrier.received;
-    let opened = {
-        let mut windows = carrier.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        carrier.encapsulation.open(&mut windows, datagram)
-    };
     let opened = match opened {
         Ok(opened) => opened,
         Err(Unopened::Forged) => {

@@ -1,7 +1,7 @@
 //! One block at a time, on any processor.
 
-use super::WORDS;
 use super::rounds::twenty_rounds;
+use super::{Blocks, Key, PLACE, Places, WORDS};
 
 /// The rounds without the final addition, which HSalsa20 leaves out.
 pub(super) fn rounds(x: &mut [u32; WORDS]) {
@@ -17,13 +17,17 @@ pub(super) fn rounds(x: &mut [u32; WORDS]) {
     twenty_rounds!(x, add, xor, rotate);
 }
 
-/// Combines `text`, at most a block of it, with the block that `state` describes.
-pub(super) fn apply(state: &[u32; WORDS], text: &mut [u8]) {
-    let mut x = *state;
-    rounds(&mut x);
-    for ((bytes, word), start) in text.chunks_exact_mut(4).zip(x).zip(state) {
-        for (byte, key) in bytes.iter_mut().zip(word.wrapping_add(*start).to_le_bytes()) {
-            *byte ^= key;
+/// Computes the first `count` blocks.
+pub(super) fn blocks(key: &Key, places: &Places, count: usize, blocks: &mut Blocks) {
+    for (lane, block) in blocks.iter_mut().enumerate().take(count) {
+        let mut start = key.0;
+        for (word, lanes) in start[PLACE..].iter_mut().zip(&places.0) {
+            *word = lanes[lane];
+        }
+        let mut x = start;
+        rounds(&mut x);
+        for ((bytes, word), start) in block.as_chunks_mut::<4>().0.iter_mut().zip(x).zip(start) {
+            *bytes = word.wrapping_add(start).to_le_bytes();
         }
     }
 }

@@ -2,26 +2,14 @@
 //!
 //! Arithmetic on vectors is safe in a function that is compiled for the processor that has
 //! them. What is not is reading and writing memory through pointers, which is confined to the
-//! functions `load_words` and `xor_into`.
+//! functions `load` and `store`.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
 use std::array;
 
-use super::block_number::{counter, halves};
 use super::rounds::twenty_rounds;
-use super::{BLOCK_LEN, WORDS};
-
-/// The state of the first block in each lane, but each lane with the number of its own block.
-#[inline(always)]
-fn lanes<const N: usize>(state: &[u32; WORDS]) -> [[u32; N]; WORDS] {
-    let numbers: [[u32; 2]; N] =
-        array::from_fn(|lane| halves(counter(state).wrapping_add(lane as u64)));
-    let mut lanes = state.map(|word| [word; N]);
-    lanes[8] = numbers.map(|[low, _]| low);
-    lanes[9] = numbers.map(|[_, high]| high);
-    lanes
-}
+use super::{BLOCK_LEN, Blocks, Key, PLACE, Places, WORDS};
 
 /// Eight blocks at once in vectors of eight words.
 pub(super) mod avx2 {
@@ -29,23 +17,34 @@ pub(super) mod avx2 {
 
     const N: usize = 8;
 
-    /// Combines `text` with the eight blocks from the one that `state` describes.
+    /// Computes at least the first `count` blocks.
     #[target_feature(enable = "avx2")]
-    pub(in crate::salsa20) fn apply(state: &[u32; WORDS], text: &mut [u8; N * BLOCK_LEN]) {
-        let lanes = lanes::<N>(state);
-        let start: [__m256i; WORDS] = array::from_fn(|word| load_words(&lanes[word]));
-        let mut x = start;
-        twenty_rounds!(x, add, xor, rotate);
-        for word in 0..WORDS {
-            x[word] = add(x[word], start[word]);
-        }
-        // Words 0 to 7 of a block are its first 32 bytes, words 8 to 15 the others.
-        let (blocks, _) = text.as_chunks_mut::<BLOCK_LEN>();
-        for half in 0..2 {
-            let rows = array::from_fn(|word| x[half * N + word]);
-            for (block, row) in blocks.iter_mut().zip(transpose(rows)) {
-                let (halves, _) = block.as_chunks_mut::<32>();
-                xor_into(&mut halves[half], row);
+    pub(in crate::salsa20) fn blocks(
+        key: &Key,
+        places: &Places,
+        count: usize,
+        blocks: &mut Blocks,
+    ) {
+        let (groups, _) = blocks.as_chunks_mut::<N>();
+        for (index, group) in groups.iter_mut().enumerate().take(count.div_ceil(N)) {
+            let start: [__m256i; WORDS] = array::from_fn(|word| {
+                match word.checked_sub(PLACE).and_then(|word| places.0.get(word)) {
+                    Some(lanes) => load(&lanes.as_chunks::<N>().0[index]),
+                    None => _mm256_set1_epi32(key.0[word].cast_signed()),
+                }
+            });
+            let mut x = start;
+            twenty_rounds!(x, add, xor, rotate);
+            for word in 0..WORDS {
+                x[word] = add(x[word], start[word]);
+            }
+            // Words 0 to 7 of a block are its first 32 bytes, words 8 to 15 the others.
+            for half in 0..2 {
+                let rows = array::from_fn(|word| x[half * N + word]);
+                for (block, row) in group.iter_mut().zip(transpose(rows)) {
+                    let (halves, _) = block.as_chunks_mut::<32>();
+                    store(&mut halves[half], row);
+                }
             }
         }
     }
@@ -96,18 +95,16 @@ pub(super) mod avx2 {
 
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn load_words(words: &[u32; N]) -> __m256i {
+    fn load(words: &[u32; N]) -> __m256i {
         // SAFETY: the reference is good for reading its 32 bytes; no alignment is asked for.
         unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
     }
 
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn xor_into(bytes: &mut [u8; 32], vector: __m256i) {
-        // SAFETY: the reference is good for reading its 32 bytes; no alignment is asked for.
-        let before = unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) };
-        // SAFETY: and for writing them.
-        unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), xor(before, vector)) }
+    fn store(bytes: &mut [u8; 32], vector: __m256i) {
+        // SAFETY: the reference is good for writing its 32 bytes; no alignment is asked for.
+        unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), vector) }
     }
 }
 
@@ -117,19 +114,22 @@ pub(super) mod avx512 {
 
     const N: usize = 16;
 
-    /// Combines `text` with the sixteen blocks from the one that `state` describes.
+    /// Computes all blocks.
     #[target_feature(enable = "avx512f")]
-    pub(in crate::salsa20) fn apply(state: &[u32; WORDS], text: &mut [u8; N * BLOCK_LEN]) {
-        let lanes = lanes::<N>(state);
-        let start: [__m512i; WORDS] = array::from_fn(|word| load_words(&lanes[word]));
+    pub(in crate::salsa20) fn blocks(key: &Key, places: &Places, blocks: &mut Blocks) {
+        let start: [__m512i; WORDS] = array::from_fn(|word| {
+            match word.checked_sub(PLACE).and_then(|word| places.0.get(word)) {
+                Some(lanes) => load(lanes),
+                None => _mm512_set1_epi32(key.0[word].cast_signed()),
+            }
+        });
         let mut x = start;
         twenty_rounds!(x, add, xor, rotate);
         for word in 0..WORDS {
             x[word] = add(x[word], start[word]);
         }
-        let (blocks, _) = text.as_chunks_mut::<BLOCK_LEN>();
         for (block, row) in blocks.iter_mut().zip(transpose(x)) {
-            xor_into(block, row);
+            store(block, row);
         }
     }
 
@@ -190,17 +190,15 @@ pub(super) mod avx512 {
 
     #[target_feature(enable = "avx512f")]
     #[inline]
-    fn load_words(words: &[u32; N]) -> __m512i {
+    fn load(words: &[u32; N]) -> __m512i {
         // SAFETY: the reference is good for reading its 64 bytes; no alignment is asked for.
         unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
     }
 
     #[target_feature(enable = "avx512f")]
     #[inline]
-    fn xor_into(bytes: &mut [u8; BLOCK_LEN], vector: __m512i) {
-        // SAFETY: the reference is good for reading its 64 bytes; no alignment is asked for.
-        let before = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
-        // SAFETY: and for writing them.
-        unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), xor(before, vector)) }
+    fn store(bytes: &mut [u8; BLOCK_LEN], vector: __m512i) {
+        // SAFETY: the reference is good for writing its 64 bytes; no alignment is asked for.
+        unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), vector) }
     }
 }

@@ -11,15 +11,21 @@ use super::*;
 fn expands_as_specified() {
     let key: Vec<u8> = (1..=16).chain(201..=216).collect();
     let input: Vec<u8> = (101..=116).collect();
-    let mut block = [0; 64];
-    portable::apply(&initial(&array(&key), &array(&input)), &mut block);
+    // The last 16 bytes of the input are nonce and number.
+    let mut places = Places::default();
+    let number = u64::from_le_bytes(array(&input[8..]));
+    places.put(0, array(&input[..8]), number, 1);
     let expected = [
         69, 37, 68, 39, 41, 15, 107, 193, 255, 139, 122, 6, 170, 233, 217, 98, 89, 144, 182, 106,
         21, 51, 200, 65, 239, 49, 222, 34, 215, 114, 40, 126, 104, 197, 7, 225, 197, 153, 31, 2,
         102, 78, 76, 176, 84, 245, 246, 184, 177, 160, 133, 130, 6, 72, 149, 119, 192, 195, 132,
         236, 234, 103, 246, 74,
     ];
-    assert_eq!(block, expected);
+    for backend in Backend::available() {
+        let mut blocks = [[0; BLOCK_LEN]; LANES];
+        backend.blocks(&Key::new(&array(&key)), &places, 1, &mut blocks);
+        assert_eq!(blocks[0], expected, "{backend}");
+    }
 }
 
 /// "Cryptography in NaCl", section 8: from the shared secret to the two derived keys.
@@ -39,55 +45,39 @@ fn derives_as_nacl_does() {
 }
 
 #[test]
-fn every_length_is_the_reference_in_place() {
-    let (key, nonce) = ([0x5a; 32], [0xa5; 8]);
-    let stream = reference(&key, &nonce, 0, 1100);
-    let text: Vec<u8> = (0..1100).map(|i: u32| i.to_le_bytes()[0]).collect();
-    for backend in Backend::available() {
-        for len in 0..=text.len() {
-            let mut place = text[..len].to_vec();
-            Salsa20::with_backend(backend, &key, &nonce).apply(&mut place);
-            assert_eq!(place, xor(&text[..len], &stream), "{len} bytes, {backend}");
-        }
-    }
-}
-
-#[test]
 fn the_block_number_carries_into_its_upper_half_between_lanes() {
     let (key, nonce) = ([1; 32], [2; 8]);
     for backend in Backend::available() {
         for before in 0..20 {
-            let block = (1 << 32) - before;
-            let mut text = vec![0; 24 * BLOCK_LEN];
-            starting_at(backend, &key, &nonce, block).apply(&mut text);
-            let expected = reference(&key, &nonce, block * BLOCK_LEN as u64, text.len());
-            assert_eq!(text, expected, "block {block}, {backend}");
+            let number = (1 << 32) - before;
+            let mut places = Places::default();
+            places.put(0, nonce, number, LANES);
+            let mut blocks = [[0; BLOCK_LEN]; LANES];
+            backend.blocks(&Key::new(&key), &places, LANES, &mut blocks);
+            let expected = reference(&key, &nonce, number * BLOCK_LEN as u64, LANES * BLOCK_LEN);
+            assert_eq!(blocks.as_flattened(), expected, "block {number}, {backend}");
         }
     }
 }
 
 proptest! {
-    /// Whatever the pieces a message comes in, their alignment and where in the stream they lie.
+    /// Whatever block of whatever keystream each lane is asked for.
     #[test]
-    fn pieces_anywhere_are_the_reference(
+    fn lanes_are_the_reference(
         key: [u8; 32],
-        nonce: [u8; 8],
-        block in 0u64..1 << 40,
-        pieces in vec(0usize..2500, 0..6),
-        gap in 0usize..70,
+        lanes in vec((any::<[u8; 8]>(), 0u64..1 << 40), 0..=LANES),
     ) {
-        let len = pieces.iter().sum();
-        let expected = reference(&key, &nonce, block * BLOCK_LEN as u64, len);
+        let mut places = Places::default();
+        for (lane, (nonce, number)) in lanes.iter().enumerate() {
+            places.put(lane, *nonce, *number, 1);
+        }
         for backend in Backend::available() {
-            let mut memory = vec![0; gap + len];
-            let mut stream = starting_at(backend, &key, &nonce, block);
-            let mut rest = &mut memory[gap..];
-            for piece in &pieces {
-                let (now, later) = rest.split_at_mut(*piece);
-                stream.apply(now);
-                rest = later;
+            let mut blocks = [[0; BLOCK_LEN]; LANES];
+            backend.blocks(&Key::new(&key), &places, lanes.len(), &mut blocks);
+            for ((nonce, number), block) in lanes.iter().zip(&blocks) {
+                let expected = reference(&key, nonce, number * BLOCK_LEN as u64, BLOCK_LEN);
+                prop_assert_eq!(&block[..], &expected, "{}", backend);
             }
-            prop_assert_eq!(&memory[gap..], &expected, "{}", backend);
         }
     }
 }
@@ -99,17 +89,6 @@ fn reference(key: &[u8; 32], nonce: &[u8; 8], offset: u64, len: usize) -> Vec<u8
     let mut bytes = vec![0; len];
     stream.apply_keystream(&mut bytes);
     bytes
-}
-
-/// A stream that starts with a block other than the first.
-fn starting_at(backend: Backend, key: &[u8; 32], nonce: &[u8; 8], block: u64) -> Salsa20 {
-    let mut stream = Salsa20::with_backend(backend, key, nonce);
-    [stream.state[8], stream.state[9]] = block_number::halves(block);
-    stream
-}
-
-fn xor(text: &[u8], key: &[u8]) -> Vec<u8> {
-    text.iter().zip(key).map(|(text, key)| text ^ key).collect()
 }
 
 fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {

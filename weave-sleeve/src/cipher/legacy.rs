@@ -15,13 +15,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use weave_core::mesh::SessionKey;
-use weave_core::secretbox::{PREFIX_LEN, PrefixKey, TAG_LEN};
+use weave_core::secretbox::{Message, PREFIX_LEN, PrefixKey, TAG_LEN};
 
 use super::{Channel, NoncesExhausted, OpenError};
 use crate::datagram::NAME_LEN;
 use crate::replay::Windows;
 
 const WORD_LEN: usize = 8;
+const NAME_AND_WORD: usize = NAME_LEN + WORD_LEN;
 const DONT_FRAGMENT: u64 = 1 << 63;
 
 /// XSalsa20-Poly1305 under a session key, with the sequence numbers of both channels.
@@ -54,50 +55,80 @@ impl LegacyBox {
         }
     }
 
-    /// Seals what follows the name.
-    pub(super) fn seal(&self, channel: Channel, rest: &mut [u8]) -> Result<(), NoncesExhausted> {
+    /// Seals what follows the name in datagrams, as many as `count`.
+    pub(super) fn seal<'d>(
+        &self,
+        channel: Channel,
+        count: usize,
+        datagrams: impl Iterator<Item = &'d mut [u8]>,
+    ) -> Result<(), NoncesExhausted> {
         let (counter, flag) = match channel {
             Channel::DontFragment => (&self.next_unfragmented, DONT_FRAGMENT),
             Channel::Fragmentable => (&self.next_fragmentable, 0),
         };
         // Never beyond 63 bits, and so never the same number twice. No other memory depends on
         // the order in which threads take theirs.
-        let sequence = counter
+        let first = counter
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
-                (n < DONT_FRAGMENT).then_some(n + 1)
+                n.checked_add(count as u64).filter(|end| *end <= DONT_FRAGMENT)
             })
             .map_err(|_| NoncesExhausted)?;
-        let word = (sequence | flag).to_be_bytes();
-        let (header, records) =
-            rest.split_first_chunk_mut::<{ WORD_LEN + TAG_LEN }>().expect("made with room for it");
-        let tag = self.sealing.seal_in_place(&word, records);
-        header[..WORD_LEN].copy_from_slice(&word);
-        header[WORD_LEN..].copy_from_slice(&tag);
+        let numbers = first..first + count as u64;
+        self.sealing.seal_each(numbers.zip(datagrams).map(|(sequence, datagram)| {
+            let (word, tag, text) = split(datagram).expect("made with room for the header");
+            *word = (sequence | flag).to_be_bytes();
+            Message { nonce: *word, tag, text }
+        }));
         Ok(())
     }
 
-    /// Opens what follows the name.
+    /// Opens datagrams of which all but the last have the length `each_len`, and tells of the
+    /// records of each. Those that are too short come last.
     pub(super) fn open<'d>(
         &self,
         windows: &mut Windows,
-        rest: &'d mut [u8],
-    ) -> Result<&'d [u8], OpenError> {
-        let length = rest.len() + NAME_LEN;
-        let Some((word, rest)) = rest.split_first_chunk_mut::<WORD_LEN>() else {
-            return Err(OpenError::TooShort { length });
+        train: &'d mut [u8],
+        each_len: usize,
+        mut each: impl FnMut(Result<&'d [u8], OpenError>),
+    ) {
+        let last = train.len() % each_len;
+        let short = match each_len {
+            ..Self::HEADER_LEN => train.len(),
+            _ if last < Self::HEADER_LEN => last,
+            _ => 0,
         };
-        let Some((tag, records)) = rest.split_first_chunk_mut::<TAG_LEN>() else {
-            return Err(OpenError::Forged);
-        };
-        self.opening.open_in_place(word, tag, records).map_err(|_| OpenError::Forged)?;
-        let word = u64::from_be_bytes(*word);
-        let window = if word & DONT_FRAGMENT == 0 {
-            &mut windows.fragmentable
-        } else {
-            &mut windows.unfragmented
-        };
-        if window.admit(word & !DONT_FRAGMENT) { Ok(records) } else { Err(OpenError::Replayed) }
+        let (whole, short) = train.split_at_mut(train.len() - short);
+        let messages = whole.chunks_mut(each_len).map(|datagram| {
+            let (word, tag, text) = split(datagram).expect("long enough for the header");
+            Message { nonce: *word, tag, text }
+        });
+        self.opening.open_each(messages, |word, opened| {
+            each(opened.map_err(|_| OpenError::Forged).and_then(|records| {
+                let word = u64::from_be_bytes(word);
+                let window = if word & DONT_FRAGMENT == 0 {
+                    &mut windows.fragmentable
+                } else {
+                    &mut windows.unfragmented
+                };
+                let first = window.admit(word & !DONT_FRAGMENT);
+                if first { Ok(&*records) } else { Err(OpenError::Replayed) }
+            }));
+        });
+        for datagram in short.chunks(each_len) {
+            let length = datagram.len();
+            each(Err(match length {
+                ..NAME_AND_WORD => OpenError::TooShort { length },
+                _ => OpenError::Forged,
+            }));
+        }
     }
+}
+
+/// Word, tag and records of a datagram.
+fn split(datagram: &mut [u8]) -> Option<(&mut [u8; WORD_LEN], &mut [u8; TAG_LEN], &mut [u8])> {
+    let (word, rest) = datagram.get_mut(NAME_LEN..)?.split_first_chunk_mut()?;
+    let (tag, records) = rest.split_first_chunk_mut()?;
+    Some((word, tag, records))
 }
 
 /// What all nonces of a direction begin with.
@@ -139,15 +170,83 @@ mod tests {
     }
 
     #[test]
+    fn a_train_is_its_datagrams_one_by_one() {
+        let (key, own) = (SessionKey([7; 32]), PeerName::from_bytes([1; 6]));
+        // A gap in front of each, as it may be in a buffer.
+        let lengths = [[LegacyBox::HEADER_LEN + 400; 20].as_slice(), &[30, 31, 1472, 30]].concat();
+        let mut end = 0;
+        let ranges: Vec<_> = lengths
+            .iter()
+            .map(|length| {
+                end += 3 + length;
+                end - length..end
+            })
+            .collect();
+        let plain: Vec<u8> = (0..=255).cycle().take(end).collect();
+        let cipher = || Cipher::Legacy(LegacyBox::new(&key, true));
+
+        let mut train = plain.clone();
+        cipher().seal_train(own, Channel::DontFragment, &mut train, &ranges).unwrap();
+        let (mut alone, cipher) = (plain, cipher());
+        for range in ranges {
+            cipher.seal(own, Channel::DontFragment, &mut alone[range]).unwrap();
+        }
+        assert!(train == alone);
+    }
+
+    #[test]
+    fn each_datagram_of_a_train_is_told_of() {
+        let key = SessionKey([7; 32]);
+        let sealer = Cipher::Legacy(LegacyBox::new(&key, true));
+        let own = PeerName::from_bytes([1; 6]);
+        const LEN: usize = LegacyBox::HEADER_LEN + 50;
+        for (tail, last) in [
+            (LEN, Ok(50)),
+            (LegacyBox::HEADER_LEN, Ok(0)),
+            (LegacyBox::HEADER_LEN - 1, Err(OpenError::Forged)),
+            (NAME_AND_WORD - 1, Err(OpenError::TooShort { length: NAME_AND_WORD - 1 })),
+        ] {
+            let opener = Cipher::Legacy(LegacyBox::new(&key, false));
+            let mut train = vec![0; 20 * LEN + tail];
+            for datagram in train.chunks_mut(LEN).filter(|it| it.len() >= LegacyBox::HEADER_LEN) {
+                sealer.seal(own, Channel::DontFragment, datagram).unwrap();
+            }
+            train.copy_within(..LEN, 17 * LEN);
+            train[5 * LEN + NAME_LEN] ^= 1;
+            let mut told = Vec::new();
+            opener.open_train(&mut Windows::default(), &mut train, LEN, |opened| {
+                told.push(opened.map(<[u8]>::len));
+            });
+            let mut expected = vec![Ok(50); 20];
+            expected[5] = Err(OpenError::Forged);
+            expected[17] = Err(OpenError::Replayed);
+            expected.push(last);
+            assert_eq!(told, expected);
+        }
+        // All of it is too short; and there is nothing.
+        for (length, datagrams) in [(60, 6), (0, 0)] {
+            let mut count = 0;
+            sealer.open_train(&mut Windows::default(), &mut vec![0; length], 10, |opened| {
+                assert_eq!(opened, Err(OpenError::TooShort { length: 10 }));
+                count += 1;
+            });
+            assert_eq!(count, datagrams);
+        }
+    }
+
+    #[test]
     fn threads_never_share_a_number() {
         let side = LegacyBox::new(&SessionKey([7; 32]), true);
         let mut words: Vec<[u8; 8]> = std::thread::scope(|scope| {
             let take = || {
                 let mut taken = Vec::new();
-                for _ in 0..500 {
-                    let mut rest = [0; WORD_LEN + TAG_LEN];
-                    side.seal(Channel::DontFragment, &mut rest).unwrap();
-                    taken.push(*rest.first_chunk().unwrap());
+                for _ in 0..200 {
+                    let mut datagrams = [[0; LegacyBox::HEADER_LEN]; 3];
+                    let each = datagrams.iter_mut().map(|datagram| &mut datagram[..]);
+                    side.seal(Channel::DontFragment, 3, each).unwrap();
+                    taken.extend(
+                        datagrams.map(|datagram| *datagram[NAME_LEN..].first_chunk().unwrap()),
+                    );
                 }
                 taken
             };
@@ -155,7 +254,7 @@ mod tests {
             threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
         });
         words.sort_unstable();
-        let expected: Vec<_> = (0..2000_u64).map(|n| (n | 1 << 63).to_be_bytes()).collect();
+        let expected: Vec<_> = (0..2400_u64).map(|n| (n | 1 << 63).to_be_bytes()).collect();
         assert_eq!(words, expected);
     }
 }

@@ -4,6 +4,8 @@ pub mod native;
 
 mod legacy;
 
+use std::ops::Range;
+
 pub use legacy::LegacyBox;
 use weave_core::mesh::PeerName;
 
@@ -67,12 +69,32 @@ impl Cipher {
         channel: Channel,
         datagram: &mut [u8],
     ) -> Result<(), NoncesExhausted> {
-        let (name, rest) =
-            datagram.split_first_chunk_mut::<NAME_LEN>().expect("made with room for the header");
-        *name = own.to_bytes();
+        let all = 0..datagram.len();
+        self.seal_train(own, channel, datagram, std::slice::from_ref(&all))
+    }
+
+    /// The same for datagrams that lie in order in one buffer, and cheaper.
+    ///
+    /// # Errors
+    /// When there are not as many nonces left. None of the datagrams may be sent then.
+    ///
+    /// # Panics
+    /// If a datagram is shorter than [`Self::header_len`], not within the buffer or not in order.
+    pub fn seal_train(
+        &self,
+        own: PeerName,
+        channel: Channel,
+        arena: &mut [u8],
+        datagrams: &[Range<usize>],
+    ) -> Result<(), NoncesExhausted> {
+        for datagram in datagrams {
+            arena[datagram.start..][..NAME_LEN].copy_from_slice(&own.to_bytes());
+        }
         match self {
             Self::Plain => Ok(()),
-            Self::Legacy(legacy) => legacy.seal(channel, rest),
+            Self::Legacy(legacy) => {
+                legacy.seal(channel, datagrams.len(), split_off(arena, datagrams))
+            }
         }
     }
 
@@ -86,14 +108,46 @@ impl Cipher {
         datagram: &'d mut [u8],
     ) -> Result<&'d [u8], OpenError> {
         let length = datagram.len();
-        let Some(rest) = datagram.get_mut(NAME_LEN..) else {
-            return Err(OpenError::TooShort { length });
-        };
+        let mut result = Err(OpenError::TooShort { length });
+        self.open_train(windows, datagram, length, |opened| result = opened);
+        result
+    }
+
+    /// The same for datagrams that lie one behind the other, all but the last of which have the
+    /// length `each_len`. `each` gets the records of each, as a rule in order: what is too short to
+    /// be one comes last.
+    pub fn open_train<'d>(
+        &self,
+        windows: &mut Windows,
+        train: &'d mut [u8],
+        each_len: usize,
+        mut each: impl FnMut(Result<&'d [u8], OpenError>),
+    ) {
+        let each_len = each_len.max(1);
         match self {
-            Self::Plain => Ok(rest),
-            Self::Legacy(legacy) => legacy.open(windows, rest),
+            Self::Plain => {
+                for datagram in train.chunks(each_len) {
+                    let length = datagram.len();
+                    each(datagram.get(NAME_LEN..).ok_or(OpenError::TooShort { length }));
+                }
+            }
+            Self::Legacy(legacy) => legacy.open(windows, train, each_len, each),
         }
     }
+}
+
+/// The datagrams of a buffer, which are in order.
+fn split_off<'d>(
+    mut arena: &'d mut [u8],
+    datagrams: &[Range<usize>],
+) -> impl Iterator<Item = &'d mut [u8]> {
+    let mut passed = 0;
+    datagrams.iter().map(move |datagram| {
+        let (_, rest) = std::mem::take(&mut arena).split_at_mut(datagram.start - passed);
+        let (datagram_bytes, rest) = rest.split_at_mut(datagram.len());
+        (arena, passed) = (rest, datagram.end);
+        datagram_bytes
+    })
 }
 
 /// Every sequence number of a channel was used. A new connection has a new key.
