@@ -37,8 +37,13 @@ pub fn initrd(kernel: &Kernel, command: &[String]) -> Result<Vec<u8>> {
     for folder in FOLDERS {
         archive.folder(folder);
     }
-    let busybox = find("busybox").context("no busybox")?;
-    archive.program("bin/busybox", &read(&busybox)?);
+    let busybox = read(&find("busybox").context("no busybox")?)?;
+    // Debian has a package of either kind, and they exclude each other.
+    ensure!(
+        is_static(&busybox),
+        "busybox needs libraries here: install the package busybox-static"
+    );
+    archive.program("bin/busybox", &busybox);
     for (number, file) in kernel.files_of(&MODULES)?.iter().enumerate() {
         archive.program(&format!("modules/{number:02}.ko"), &module(file)?);
     }
@@ -47,6 +52,12 @@ pub fn initrd(kernel: &Kernel, command: &[String]) -> Result<Vec<u8>> {
     archive.program("command", &script(command)?);
     archive.program("places", &places(kernel));
     Ok(archive.finish())
+}
+
+/// Whether a program does without a dynamic linker, whose path would be in it.
+fn is_static(program: &[u8]) -> bool {
+    let linker = b"/lib64/ld-linux";
+    !program.windows(linker.len()).any(|window| window == linker)
 }
 
 /// Changes to the caller's folder and becomes the command, with the caller's environment.
@@ -159,6 +170,12 @@ mod tests {
             0000000400000000";
         assert_eq!(text, format!("{header}abc\0\0\0hello\0\0\0"));
         assert_eq!(header.len(), 110);
+    }
+
+    #[test]
+    fn a_program_that_needs_a_linker_is_known() {
+        assert!(!is_static(&read(Path::new("/bin/sh")).unwrap()));
+        assert!(is_static(b"\x7fELF"));
     }
 
     #[test]
