@@ -3,9 +3,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use weave_odp::message::{Body, Messages};
+use weave_netlink::{Body, Messages};
 use weave_odp::request::Request;
-use weave_odp::{Datapath, DumpedFlow, Families, FamilyId, Upcall, Vport};
+use weave_odp::{Datapath, DumpedFlow, Families, FamilyId, Generic, Upcall, Vport};
 
 const FAMILIES: Families = Families {
     datapath: FamilyId(32),
@@ -18,9 +18,11 @@ const FAMILIES: Families = Families {
 fuzz_target!(|input: &[u8]| {
     for message in Messages::new(input) {
         match message.map(|message| message.body) {
-            Ok(Body::Generic { family, command, payload }) => {
+            Ok(Body::Entry { kind, payload }) => {
                 assert!(payload.len() < input.len());
-                generic(family, command, payload);
+                if let Ok(Generic { command, payload }) = Generic::decode(payload) {
+                    generic(FamilyId(kind), command, payload);
+                }
             }
             Ok(_) => {}
             Err(error) => assert!(!error.to_string().is_empty()),
@@ -55,6 +57,7 @@ fn again(dumped: &DumpedFlow) {
         return;
     }
     let message = Messages::new(&bytes).next().and_then(Result::ok).expect("a message");
-    let Body::Generic { payload, .. } = message.body else { panic!("{message:?}") };
+    let Body::Entry { payload, .. } = message.body else { panic!("{message:?}") };
+    let payload = Generic::decode(payload).expect("a generic header").payload;
     assert_eq!(DumpedFlow::decode(payload).map(|again| again.flow).as_ref(), Ok(flow));
 }

@@ -4,11 +4,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use weave_xfrm::message::{Body, Messages, NEW_POLICY, NEW_STATE};
-use weave_xfrm::{PolicyEntry, StateEntry};
-
-/// Length of the header of a message: each takes at least that.
-const HEADER: usize = 16;
+use weave_netlink::{Body, HEADER_LEN, Messages};
+use weave_xfrm::{NEW_POLICY, NEW_STATE, PolicyEntry, StateEntry};
 
 fuzz_target!(|datagram: &[u8]| {
     let (mut messages, mut ended) = (0, false);
@@ -26,5 +23,5 @@ fuzz_target!(|datagram: &[u8]| {
             Err(_) => ended = true,
         }
     }
-    assert!(messages <= datagram.len() / HEADER + 1);
+    assert!(messages <= datagram.len() / HEADER_LEN + 1);
 });

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use crate::attribute::{Attribute, Attributes};
-use crate::error::DecodeError;
+use crate::attribute::Attribute;
 use crate::tunnel::Tunnel;
 use crate::vport::PortNumber;
+use weave_netlink::Attributes;
+use weave_netlink::DecodeError;
 
 const OUTPUT: u16 = 1;
 const SET: u16 = 3;
@@ -40,7 +41,8 @@ impl Action {
         fields
             .map(|field| {
                 let field = field?;
-                let unknown = DecodeError::UnknownAction { kind: field.kind, offset: field.offset };
+                let unknown =
+                    DecodeError::Unknown { what: "action", kind: field.kind, offset: field.offset };
                 match field.kind {
                     OUTPUT => Ok(Self::Output(PortNumber(field.u32("output port")?))),
                     SET => decode_set(field.nested())?.ok_or(unknown),

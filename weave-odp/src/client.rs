@@ -1,98 +1,15 @@
 //! Asking the kernel, and waiting for the answer.
 
-use std::io;
-
-use nix::errno::Errno;
+use weave_netlink::{Answer, DecodeError, Errno, Error, Exchange, Protocol, Socket, Transport};
 
 use crate::action::Action;
 use crate::datapath::{Datapath, DatapathId};
-use crate::error::{DecodeError, TooLong};
 use crate::family::{FAMILIES, Families, Family, FamilyId, FamilyInfo};
 use crate::flow::{DumpedFlow, Flow};
+use crate::generic::Generic;
 use crate::key::FlowMatch;
-use crate::message::{Body, Message, Messages};
 use crate::request::{Request, look_up_family};
-use crate::socket::Socket;
 use crate::vport::{PortNumber, Vport, VportKind};
-
-/// How often a dump is begun again because what it lists changed meanwhile. Changes are rare
-/// next to the microseconds of a dump.
-const DUMP_ATTEMPTS: u32 = 10;
-
-/// Carries datagrams to the kernel and back.
-pub trait Transport {
-    /// Sends a datagram to the kernel.
-    ///
-    /// # Errors
-    /// As the socket has them.
-    fn send(&mut self, datagram: &[u8]) -> io::Result<()>;
-
-    /// Waits for the next datagram of the kernel and puts it into `buffer`.
-    ///
-    /// # Errors
-    /// As the socket has them; `ENOBUFS` if datagrams were lost.
-    fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<()>;
-}
-
-/// Why a request brought no answer.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The kernel has no such family: its module `openvswitch` is not there.
-    #[error("this kernel has no {family}: the module openvswitch is missing")]
-    NoFamily {
-        /// Which family.
-        family: &'static str,
-    },
-    /// The kernel refused the request.
-    #[error("{request}: {errno}")]
-    Refused {
-        /// The request.
-        request: &'static str,
-        /// Its reason.
-        errno: Errno,
-    },
-    /// The socket failed.
-    #[error("{request}: the netlink socket: {source}")]
-    Socket {
-        /// The request.
-        request: &'static str,
-        /// How.
-        source: io::Error,
-    },
-    /// The answer could not be understood.
-    #[error("{request}: the answer: {source}")]
-    Answer {
-        /// The request.
-        request: &'static str,
-        /// What is wrong with it.
-        source: DecodeError,
-    },
-    /// The request does not fit into a message.
-    #[error("{request}: {source}")]
-    TooLong {
-        /// The request.
-        request: &'static str,
-        /// What does not fit.
-        source: TooLong,
-    },
-    /// A list kept changing while it was read.
-    #[error("{request}: still changing after {DUMP_ATTEMPTS} attempts")]
-    Unsteady {
-        /// The request.
-        request: &'static str,
-    },
-}
-
-impl Error {
-    /// The kernel's reason for refusing, if that is what happened.
-    pub const fn errno(&self) -> Option<Errno> {
-        match self {
-            Self::Refused { errno, .. } => Some(*errno),
-            _ => None,
-        }
-    }
-}
 
 /// The flows of a datapath.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -107,13 +24,8 @@ pub struct FlowDump {
 /// answer, which takes microseconds.
 #[derive(Debug)]
 pub struct Client<T = Socket> {
-    transport: T,
+    exchange: Exchange<T>,
     families: Families,
-    sequence: u32,
-    request: Vec<u8>,
-    answer: Vec<u8>,
-    /// See [`Client::strays`].
-    strays: u64,
 }
 
 impl Client {
@@ -123,9 +35,12 @@ impl Client {
     /// # Errors
     /// There is no module, or no socket.
     pub fn open() -> Result<Self, Error> {
-        let socket = || Socket::open().map_err(|source| Error::Socket { request: "open", source });
+        let socket = || {
+            let request = "open a socket for generic netlink";
+            Socket::open(Protocol::Generic).map_err(|source| Error::Socket { request, source })
+        };
         match Self::new(socket()?) {
-            Err(Error::NoFamily { .. }) => {
+            Err(Error::NoSupport { .. }) => {
                 // Asking for an interface that is missing makes the kernel load the module of
                 // its name; that there is none afterwards either is no surprise.
                 let _none = nix::net::if_::if_nametoindex("openvswitch");
@@ -150,14 +65,7 @@ impl<T: Transport> Client<T> {
             packet: unknown,
             vport_group: 0,
         };
-        let mut client = Self {
-            transport,
-            families,
-            sequence: 0,
-            request: Vec::new(),
-            answer: Vec::new(),
-            strays: 0,
-        };
+        let mut client = Self { exchange: Exchange::new(transport), families };
         for family in FAMILIES {
             client.look_up(family)?;
         }
@@ -172,7 +80,7 @@ impl<T: Transport> Client<T> {
     /// Errors so far that belong to no request whose answer was waited for: packets that the
     /// kernel did not want to [`execute`](Self::execute).
     pub const fn strays(&self) -> u64 {
-        self.strays
+        self.exchange.strays()
     }
 
     /// Creates a datapath.
@@ -316,19 +224,15 @@ impl<T: Transport> Client<T> {
     }
 
     fn look_up(&mut self, family: Family) -> Result<(), Error> {
-        let request = "look up family";
-        self.sequence = self.sequence.wrapping_add(1);
-        self.request.clear();
-        look_up_family(family.name(), self.sequence, &mut self.request)
-            .map_err(|source| Error::TooLong { request, source })?;
-        self.transport.send(&self.request).map_err(|source| Error::Socket { request, source })?;
+        let request = "look up a family";
+        self.exchange.send(request, |sequence, to| look_up_family(family.name(), sequence, to))?;
         let info = self
             .single(request, FamilyId::CONTROL, FamilyInfo::decode)
             .map_err(|error| match error.errno() {
-                Some(Errno::ENOENT) => Error::NoFamily { family: family.name() },
+                Some(Errno::ENOENT) => Error::NoSupport { what: family.missing() },
                 _ => error,
             })?
-            .ok_or(Error::NoFamily { family: family.name() })?;
+            .ok_or(Error::NoSupport { what: family.missing() })?;
         match family {
             Family::Datapath => self.families.datapath = info.id,
             Family::Vport => {
@@ -344,14 +248,8 @@ impl<T: Transport> Client<T> {
     }
 
     fn send(&mut self, request: &Request<'_>) -> Result<(), Error> {
-        let name = request.name();
-        // Zero is what the kernel says unasked.
-        self.sequence = self.sequence.wrapping_add(1).max(1);
-        self.request.clear();
-        request
-            .encode(&self.families, self.sequence, &mut self.request)
-            .map_err(|source| Error::TooLong { request: name, source })?;
-        self.transport.send(&self.request).map_err(|source| Error::Socket { request: name, source })
+        let Self { exchange, families } = self;
+        exchange.send(request.name(), |sequence, to| request.encode(families, sequence, to))
     }
 
     /// Sends a request that is answered by one message.
@@ -381,88 +279,33 @@ impl<T: Transport> Client<T> {
         expected: FamilyId,
         decode: impl FnOnce(&[u8]) -> Result<A, DecodeError>,
     ) -> Result<Option<A>, Error> {
-        let Self { transport, sequence, answer, strays, .. } = self;
-        loop {
-            transport.receive(answer).map_err(|source| Error::Socket { request, source })?;
-            for message in Messages::new(answer) {
-                let message = message.map_err(|source| Error::Answer { request, source })?;
-                if message.sequence != *sequence {
-                    stray(&message, strays);
-                    continue;
-                }
-                match message.body {
-                    Body::Acknowledged => return Ok(None),
-                    Body::Failed(errno) => return Err(Error::Refused { request, errno }),
-                    Body::Generic { family, payload, .. } if family == expected => {
-                        let decoded = decode(payload);
-                        return decoded
-                            .map(Some)
-                            .map_err(|source| Error::Answer { request, source });
-                    }
-                    Body::Generic { .. } | Body::Done | Body::Noop | Body::Overrun => {}
-                }
+        let mut decode = Some(decode);
+        self.exchange.conclude(request, |answer| match answer {
+            Answer::Acknowledged => Ok(Some(None)),
+            Answer::Entry { kind, payload } if kind == expected.0 => {
+                let payload = Generic::decode(payload)?.payload;
+                decode.take().map(|decode| decode(payload).map(Some)).transpose()
             }
-        }
+            Answer::Entry { .. } => Ok(None),
+        })
     }
 
-    /// Sends a request that is answered by a list, until it did not change while it was read.
+    /// Sends a request that is answered by a list.
     fn dump<A>(
         &mut self,
         request: &Request<'_>,
         decode: impl Fn(&[u8]) -> Result<A, DecodeError>,
     ) -> Result<Vec<Result<A, DecodeError>>, Error> {
-        for _ in 0..DUMP_ATTEMPTS {
-            self.send(request)?;
-            if let Some(list) = self.list(request, &decode)? {
-                return Ok(list);
-            }
-        }
-        Err(Error::Unsteady { request: request.name() })
-    }
-
-    /// Reads a list; `None` if it changed meanwhile, or a part of it was lost.
-    fn list<A>(
-        &mut self,
-        request: &Request<'_>,
-        decode: impl Fn(&[u8]) -> Result<A, DecodeError>,
-    ) -> Result<Option<Vec<Result<A, DecodeError>>>, Error> {
-        let expected = self.families.id(request.family());
-        let request = request.name();
-        let Self { transport, sequence, answer, strays, .. } = self;
-        let (mut list, mut whole) = (Vec::new(), true);
-        loop {
-            match transport.receive(answer) {
-                Ok(()) => {}
-                // What is left of this dump is told from the next one by its sequence number.
-                Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
-                    return Ok(None);
-                }
-                Err(source) => return Err(Error::Socket { request, source }),
-            }
-            for message in Messages::new(answer) {
-                let message = message.map_err(|source| Error::Answer { request, source })?;
-                if message.sequence != *sequence {
-                    stray(&message, strays);
-                    continue;
-                }
-                whole &= !message.interrupted;
-                match message.body {
-                    Body::Generic { family, payload, .. } if family == expected => {
-                        list.push(decode(payload));
-                    }
-                    Body::Done | Body::Acknowledged => return Ok(whole.then_some(list)),
-                    Body::Failed(errno) => return Err(Error::Refused { request, errno }),
-                    Body::Overrun => whole = false,
-                    Body::Generic { .. } | Body::Noop => {}
-                }
-            }
-        }
-    }
-}
-
-fn stray(message: &Message<'_>, strays: &mut u64) {
-    if matches!(message.body, Body::Failed(_)) {
-        *strays += 1;
+        let Self { exchange, families } = self;
+        let expected = families.id(request.family());
+        exchange.list(
+            request.name(),
+            |sequence, to| request.encode(families, sequence, to),
+            |kind, payload| {
+                let entry = || Ok(decode(Generic::decode(payload)?.payload));
+                (kind == expected.0).then(entry).transpose()
+            },
+        )
     }
 }
 

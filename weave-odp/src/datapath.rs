@@ -1,7 +1,7 @@
 //! Datapaths.
 
-use crate::attribute::{Attributes, Field};
-use crate::error::DecodeError;
+use weave_netlink::DecodeError;
+use weave_netlink::{Attributes, Field};
 
 /// Length of what precedes the attributes, `ovs_header`.
 pub(crate) const OVS_HEADER: usize = 4;

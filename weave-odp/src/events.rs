@@ -4,12 +4,10 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::errno::Errno;
+use weave_netlink::{Body, DecodeError, Errno, Messages, Protocol, Socket};
 
-use crate::error::DecodeError;
 use crate::family::{Families, FamilyId};
-use crate::message::{Body, Messages};
-use crate::socket::Socket;
+use crate::generic::Generic;
 use crate::vport::Vport;
 
 /// `OVS_VPORT_CMD_DEL`
@@ -43,7 +41,7 @@ impl VportEvents {
     /// # Errors
     /// The group cannot be joined.
     pub fn open(families: &Families) -> io::Result<Self> {
-        let socket = Socket::open()?;
+        let socket = Socket::open(Protocol::Generic)?;
         socket.set_nonblocking()?;
         socket.join(families.vport_group)?;
         let (datagram, waiting) = (Vec::new(), VecDeque::new());
@@ -78,12 +76,8 @@ impl AsFd for VportEvents {
 fn decode(expected: FamilyId, datagram: &[u8], events: &mut VecDeque<VportEvent>) {
     for message in Messages::new(datagram) {
         let event = match message.map(|message| message.body) {
-            Ok(Body::Generic { family, command, payload }) if family == expected => {
-                match Vport::decode(payload) {
-                    Ok(vport) if command == DELETED => VportEvent::Gone(vport),
-                    Ok(vport) => VportEvent::There(vport),
-                    Err(error) => VportEvent::Unknown(error),
-                }
+            Ok(Body::Entry { kind, payload }) if kind == expected.0 => {
+                event(payload).unwrap_or_else(VportEvent::Unknown)
             }
             Ok(Body::Overrun) => VportEvent::Lost,
             Ok(_) => continue,
@@ -91,4 +85,10 @@ fn decode(expected: FamilyId, datagram: &[u8], events: &mut VecDeque<VportEvent>
         };
         events.push_back(event);
     }
+}
+
+fn event(payload: &[u8]) -> Result<VportEvent, DecodeError> {
+    let Generic { command, payload } = Generic::decode(payload)?;
+    let vport = Vport::decode(payload)?;
+    Ok(if command == DELETED { VportEvent::Gone(vport) } else { VportEvent::There(vport) })
 }

@@ -1,7 +1,6 @@
 //! Families of generic netlink: their numbers differ from kernel to kernel and are looked up.
 
-use crate::attribute::Attributes;
-use crate::error::DecodeError;
+use weave_netlink::{Attributes, DecodeError};
 
 /// The number of a family in this kernel.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -36,6 +35,16 @@ impl Family {
             Self::Vport => "ovs_vport",
             Self::Flow => "ovs_flow",
             Self::Packet => "ovs_packet",
+        }
+    }
+
+    /// What to say if it is not there.
+    pub(crate) const fn missing(self) -> &'static str {
+        match self {
+            Self::Datapath => "ovs_datapath: the module openvswitch is missing",
+            Self::Vport => "ovs_vport: the module openvswitch is too old",
+            Self::Flow => "ovs_flow: the module openvswitch is too old",
+            Self::Packet => "ovs_packet: the module openvswitch is too old",
         }
     }
 

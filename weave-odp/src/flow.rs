@@ -1,10 +1,10 @@
 //! Flows.
 
 use crate::action::Action;
-use crate::attribute::Attributes;
 use crate::datapath::{DatapathId, split};
-use crate::error::DecodeError;
 use crate::key::FlowMatch;
+use weave_netlink::Attributes;
+use weave_netlink::DecodeError;
 
 /// What is done with the packets that match.
 #[derive(Clone, PartialEq, Eq, Debug)]

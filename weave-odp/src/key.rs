@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use crate::attribute::{Attribute, Attributes, Field, Value};
-use crate::error::DecodeError;
+use crate::attribute::{Attribute, Value};
 use crate::tunnel::Tunnel;
 use crate::vport::PortNumber;
+use weave_netlink::DecodeError;
+use weave_netlink::{Attributes, Field};
 
 const IN_PORT: u16 = 3;
 const ETHERNET: u16 = 4;

@@ -1,8 +1,8 @@
 //! Packets that come up from a datapath.
 
 use crate::datapath::{DatapathId, split};
-use crate::error::DecodeError;
 use crate::key::FlowKey;
+use weave_netlink::DecodeError;
 
 /// `OVS_PACKET_CMD_MISS`
 const MISS: u8 = 1;

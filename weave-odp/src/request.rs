@@ -1,15 +1,15 @@
 //! Requests, and their bytes.
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_ECHO, NLM_F_REQUEST, NetlinkBuffer};
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_ECHO};
+use weave_netlink::{HEADER_LEN, TooLong, finish};
 
 use crate::action::Action;
 use crate::attribute::{Attribute, Value, append};
 use crate::datapath::DatapathId;
-use crate::error::TooLong;
 use crate::family::{Families, Family, FamilyId};
 use crate::flow::Flow;
+use crate::generic::GENERIC_HEADER;
 use crate::key::FlowMatch;
-use crate::message::{GENERIC_HEADER, NETLINK_HEADER};
 use crate::vport::{PortNumber, VportKind};
 
 const NEW: u8 = 1;
@@ -276,22 +276,9 @@ fn frame(
 ) -> Result<(), TooLong> {
     debug_assert!(prefix.len() >= GENERIC_HEADER);
     let start = to.len();
-    to.resize(start + NETLINK_HEADER, 0);
+    to.resize(start + HEADER_LEN, 0);
     to.extend_from_slice(prefix);
-    let appended = append(attributes, to);
-    let length = to.len() - start;
-    match u32::try_from(length).map_err(|_| TooLong { length }).and_then(|n| appended.map(|()| n)) {
-        Ok(length) => {
-            let mut header = NetlinkBuffer::new(&mut to[start..]);
-            header.set_length(length);
-            header.set_message_type(family.0);
-            header.set_flags(NLM_F_REQUEST | flags);
-            header.set_sequence_number(sequence);
-            Ok(())
-        }
-        Err(error) => {
-            to.truncate(start);
-            Err(error)
-        }
-    }
+    append(attributes, to)
+        .and_then(|()| finish(&mut to[start..], family.0, flags, sequence))
+        .inspect_err(|_| to.truncate(start))
 }

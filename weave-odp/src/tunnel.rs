@@ -3,8 +3,9 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
-use crate::attribute::{Attribute, Attributes};
-use crate::error::DecodeError;
+use crate::attribute::Attribute;
+use weave_netlink::Attributes;
+use weave_netlink::DecodeError;
 
 /// The outer headers of a packet: in a miss how it came, in an action how it is to be sent, and
 /// with all bits set the mask of everything.

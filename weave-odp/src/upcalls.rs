@@ -3,11 +3,11 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::error::DecodeError;
+use weave_netlink::{Body, DecodeError, Messages, Protocol, Socket};
+
 use crate::family::{Families, FamilyId};
-use crate::message::{Body, Messages};
+use crate::generic::Generic;
 use crate::packet::Upcall;
-use crate::socket::Socket;
 
 /// What the kernel may keep for a socket, in bytes: some hundred packets of 1500 bytes, with
 /// their book-keeping.
@@ -29,7 +29,7 @@ impl Upcalls {
     /// # Errors
     /// The kernel has no socket to give.
     pub fn open(families: &Families) -> io::Result<Self> {
-        let socket = Socket::open()?;
+        let socket = Socket::open(Protocol::Generic)?;
         socket.set_nonblocking()?;
         socket.set_receive_buffer(BUFFER)?;
         socket.lose_silently()?;
@@ -75,8 +75,10 @@ fn decode(
 ) {
     for message in Messages::new(datagram) {
         match message.map(|message| message.body) {
-            Ok(Body::Generic { family, command, payload }) if family == expected => {
-                if let Some(upcall) = Upcall::decode(command, payload).transpose() {
+            Ok(Body::Entry { kind, payload }) if kind == expected.0 => {
+                let upcall = Generic::decode(payload)
+                    .and_then(|Generic { command, payload }| Upcall::decode(command, payload));
+                if let Some(upcall) = upcall.transpose() {
                     each(upcall);
                 }
             }

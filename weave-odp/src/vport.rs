@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use crate::attribute::{Attribute, Attributes};
+use crate::attribute::Attribute;
 use crate::datapath::{DatapathId, split};
-use crate::error::DecodeError;
+use weave_netlink::Attributes;
+use weave_netlink::DecodeError;
 
 /// The number of a port in its datapath.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -2,10 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
 use proptest::prelude::*;
-use weave_odp::message::{Body, Messages};
+use weave_netlink::{Body, Messages};
 use weave_odp::request::Request;
 use weave_odp::{
-    Action, DatapathId, DumpedFlow, Ethernet, Families, FamilyId, Flow, FlowMatch, Masked,
+    Action, DatapathId, DumpedFlow, Ethernet, Families, FamilyId, Flow, FlowMatch, Generic, Masked,
     PortNumber, Tunnel, Upcall, Vport, VportKind,
 };
 
@@ -22,9 +22,9 @@ fn payload(request: &Request<'_>) -> Vec<u8> {
     request.encode(&FAMILIES, 1, &mut bytes).unwrap();
     let messages: Vec<_> = Messages::new(&bytes).map(Result::unwrap).collect();
     let [message] = messages[..] else { panic!("{messages:?}") };
-    let Body::Generic { family, payload, .. } = message.body else { panic!("{message:?}") };
-    assert_eq!(family, FAMILIES.id(request.family()));
-    payload.to_vec()
+    let Body::Entry { kind, payload } = message.body else { panic!("{message:?}") };
+    assert_eq!(FamilyId(kind), FAMILIES.id(request.family()));
+    Generic::decode(payload).unwrap().payload.to_vec()
 }
 
 fn ethernet() -> impl Strategy<Value = Ethernet> {

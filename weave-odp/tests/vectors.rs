@@ -4,11 +4,11 @@
 use std::net::Ipv4Addr;
 
 use serde_json::Value;
-use weave_odp::message::{Body, Messages};
+use weave_netlink::{Body, Messages};
 use weave_odp::request::{Request, look_up_family};
 use weave_odp::{
     Action, Datapath, DatapathId, DumpedFlow, Ethernet, Families, FamilyId, Flow, FlowMatch,
-    Masked, PortNumber, Tunnel, Upcall, VportKind,
+    Generic, Masked, PortNumber, Tunnel, Upcall, VportKind,
 };
 
 const FAMILIES: Families = Families {
@@ -185,9 +185,9 @@ fn an_entry_of_a_dump() {
 fn a_request_reads_like_an_answer() {
     let bytes = bytes("create-datapath");
     let message = Messages::new(&bytes).next().unwrap().unwrap();
-    let Body::Generic { family: FamilyId(32), command: 1, payload } = message.body else {
-        panic!("{message:?}")
-    };
-    let datapath = Datapath::decode(payload).unwrap();
+    let Body::Entry { kind: 32, payload } = message.body else { panic!("{message:?}") };
+    let generic = Generic::decode(payload).unwrap();
+    assert_eq!(generic.command, 1);
+    let datapath = Datapath::decode(generic.payload).unwrap();
     assert_eq!((datapath.id, &datapath.name[..]), (DatapathId(0), "datapath"));
 }

@@ -1,100 +1,25 @@
 //! Asking the kernel, and waiting for the answer.
 
-use std::fmt;
-use std::io;
+use weave_netlink::{
+    Answer, DecodeError, Errno, Error, Exchange, Protocol, Socket, TooLong, Transport,
+};
 
-use nix::errno::Errno;
-use zeroize::{Zeroize, Zeroizing};
-
-use crate::error::DecodeError;
-use crate::message::{Body, Messages};
 use crate::names::{Mark, Path, Reqid, Spi};
 use crate::policy::{Policy, PolicyEntry};
 use crate::request::Request;
-use crate::socket::Socket;
 use crate::state::{State, StateEntry};
-
-/// How often a list is begun again because it changed meanwhile. Changes are rare next to the
-/// microseconds that reading takes.
-const LIST_ATTEMPTS: u32 = 10;
-
-/// Carries datagrams to the kernel and back.
-pub trait Transport {
-    /// Sends a datagram to the kernel.
-    ///
-    /// # Errors
-    /// As the socket has them.
-    fn send(&mut self, datagram: &[u8]) -> io::Result<()>;
-
-    /// Waits for the next datagram of the kernel and puts it into `buffer`.
-    ///
-    /// # Errors
-    /// As the socket has them; `ENOBUFS` if datagrams were lost.
-    fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<()>;
-}
-
-/// Why a request brought no answer.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The kernel has no IPsec.
-    #[error("this kernel has no IPsec (xfrm_user)")]
-    NoXfrm,
-    /// The kernel refused.
-    #[error("cannot {request}: {}", errno.desc())]
-    Refused {
-        /// What was tried.
-        request: &'static str,
-        /// Why.
-        errno: Errno,
-    },
-    /// The answer cannot be read.
-    #[error("cannot {request}: {source}")]
-    Answer {
-        /// What was asked.
-        request: &'static str,
-        /// What is wrong with it.
-        source: DecodeError,
-    },
-    /// What was to be listed changed each time while it was read.
-    #[error("cannot {request}: they change all the time")]
-    Unsteady {
-        /// What was asked.
-        request: &'static str,
-    },
-    /// The socket failed.
-    #[error("cannot {request}: {source}")]
-    Socket {
-        /// What was tried.
-        request: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-}
-
-impl Error {
-    /// The kernel's reason, if it refused.
-    pub const fn errno(&self) -> Option<Errno> {
-        match self {
-            Self::Refused { errno, .. } => Some(*errno),
-            _ => None,
-        }
-    }
-}
 
 /// Makes, lists and deletes states and policies. Each call waits for the kernel, which answers
 /// at once.
-pub struct Client<T> {
-    transport: T,
-    sequence: u32,
+#[derive(Debug)]
+pub struct Client<T: Transport> {
     /// Requests have keys in them, and so have answers: lists of states, and errors, which quote.
-    request: Zeroizing<Vec<u8>>,
-    answer: Zeroizing<Vec<u8>>,
+    exchange: Exchange<T>,
 }
 
-impl<T> fmt::Debug for Client<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("sequence", &self.sequence).finish_non_exhaustive()
+impl<T: Transport> Drop for Client<T> {
+    fn drop(&mut self) {
+        self.exchange.wipe();
     }
 }
 
@@ -104,10 +29,10 @@ impl Client<Socket> {
     /// # Errors
     /// The kernel has no IPsec, or no socket to give.
     pub fn open() -> Result<Self, Error> {
-        match Socket::open() {
+        match Socket::open(Protocol::Xfrm) {
             Ok(socket) => Ok(Self::new(socket)),
             Err(error) if error.raw_os_error() == Some(Errno::EPROTONOSUPPORT as i32) => {
-                Err(Error::NoXfrm)
+                Err(Error::NoSupport { what: "IPsec (xfrm_user)" })
             }
             Err(source) => Err(Error::Socket { request: "open a socket for IPsec", source }),
         }
@@ -116,8 +41,8 @@ impl Client<Socket> {
 
 impl<T: Transport> Client<T> {
     /// A client that uses this transport.
-    pub fn new(transport: T) -> Self {
-        Self { transport, sequence: 0, request: Zeroizing::default(), answer: Zeroizing::default() }
+    pub const fn new(transport: T) -> Self {
+        Self { exchange: Exchange::new(transport) }
     }
 
     /// Makes a state without a key and returns its number; see [`Request::AllocateSpi`].
@@ -199,16 +124,6 @@ impl<T: Transport> Client<T> {
         self.list(&Request::Policies, PolicyEntry::decode)
     }
 
-    fn send(&mut self, request: &Request<'_>) -> Result<(), Error> {
-        // Zero is what the kernel says unasked.
-        self.sequence = self.sequence.wrapping_add(1).max(1);
-        self.request.clear();
-        request.encode(self.sequence, &mut self.request);
-        let sent = self.transport.send(&self.request);
-        self.request.zeroize();
-        sent.map_err(|source| Error::Socket { request: request.name(), source })
-    }
-
     fn tell(&mut self, request: &Request<'_>) -> Result<(), Error> {
         self.one(request, |_| Ok(None::<()>)).map(drop)
     }
@@ -219,85 +134,42 @@ impl<T: Transport> Client<T> {
         request: &Request<'_>,
         decode: impl Fn(&[u8]) -> Result<Option<A>, DecodeError>,
     ) -> Result<Option<A>, Error> {
-        self.send(request)?;
-        let (expected, request) = (request.answer(), request.name());
+        let (expected, name) = (request.answer(), request.name());
         let mut found = None;
-        loop {
-            self.receive().map_err(|source| Error::Socket { request, source })?;
-            for message in Messages::new(&self.answer) {
-                let message = message.map_err(|source| Error::Answer { request, source })?;
-                if message.sequence != self.sequence {
-                    continue;
+        let told = self.exchange.send(name, encode(request));
+        let concluded = told.and_then(|()| {
+            self.exchange.conclude(name, |answer| match answer {
+                Answer::Acknowledged => Ok(Some(found.take())),
+                Answer::Entry { kind, payload } if kind == expected => {
+                    found = decode(payload)?;
+                    Ok(None)
                 }
-                match message.body {
-                    Body::Acknowledged => return Ok(found),
-                    Body::Failed(errno) => return Err(Error::Refused { request, errno }),
-                    Body::Entry { kind, payload } if kind == expected => {
-                        found =
-                            decode(payload).map_err(|source| Error::Answer { request, source })?;
-                    }
-                    Body::Entry { .. } | Body::Done | Body::Noop | Body::Overrun => {}
-                }
-            }
-        }
+                Answer::Entry { .. } => Ok(None),
+            })
+        });
+        self.exchange.wipe();
+        concluded
     }
 
-    /// Sends a request that is answered by a list, until it did not change while it was read.
+    /// Sends a request that is answered by a list.
     fn list<A>(
         &mut self,
         request: &Request<'_>,
         decode: impl Fn(&[u8]) -> Result<Option<A>, DecodeError>,
     ) -> Result<Vec<A>, Error> {
-        for _ in 0..LIST_ATTEMPTS {
-            self.send(request)?;
-            if let Some(list) = self.read_list(request, &decode)? {
-                return Ok(list);
-            }
-        }
-        Err(Error::Unsteady { request: request.name() })
+        let expected = request.answer();
+        let list = self.exchange.list(request.name(), encode(request), |kind, payload| {
+            if kind == expected { decode(payload) } else { Ok(None) }
+        });
+        self.exchange.wipe();
+        list
     }
+}
 
-    /// Reads a list; `None` if it changed meanwhile, or a part of it was lost.
-    fn read_list<A>(
-        &mut self,
-        request: &Request<'_>,
-        decode: impl Fn(&[u8]) -> Result<Option<A>, DecodeError>,
-    ) -> Result<Option<Vec<A>>, Error> {
-        let (expected, request) = (request.answer(), request.name());
-        let (mut list, mut whole) = (Vec::new(), true);
-        loop {
-            match self.receive() {
-                Ok(()) => {}
-                // What is left of this list is told from the next one by its sequence number.
-                Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
-                    return Ok(None);
-                }
-                Err(source) => return Err(Error::Socket { request, source }),
-            }
-            for message in Messages::new(&self.answer) {
-                let message = message.map_err(|source| Error::Answer { request, source })?;
-                if message.sequence != self.sequence {
-                    continue;
-                }
-                whole &= !message.interrupted;
-                match message.body {
-                    Body::Entry { kind, payload } if kind == expected => {
-                        let entry =
-                            decode(payload).map_err(|source| Error::Answer { request, source })?;
-                        list.extend(entry);
-                    }
-                    Body::Done | Body::Acknowledged => return Ok(whole.then_some(list)),
-                    Body::Failed(errno) => return Err(Error::Refused { request, errno }),
-                    Body::Overrun => whole = false,
-                    Body::Entry { .. } | Body::Noop => {}
-                }
-            }
-        }
-    }
-
-    fn receive(&mut self) -> io::Result<()> {
-        self.answer.zeroize();
-        self.transport.receive(&mut self.answer)
+fn encode(request: &Request<'_>) -> impl Fn(u32, &mut Vec<u8>) -> Result<(), TooLong> {
+    |sequence, to| {
+        request.encode(sequence, to);
+        Ok(())
     }
 }
 

@@ -18,36 +18,27 @@
 //! bytes, sequence numbers of 64 bits (RFC 4303, section 2.2.1) and a replay window of 256
 //! packets, without end. States of other kinds are listed, to be told apart.
 //!
-//! The upper half does no I/O: [`request`] makes bytes, [`message`] takes datagrams apart.
-//! [`Client`] adds a socket, sequence numbers, and the repetition of lists that changed while
-//! they were read. Keys are wiped from memory after use and never printed.
+//! The upper half does no I/O: [`request`] makes bytes, and states and policies decode themselves
+//! from the payload of their messages. [`Client`] adds a socket. Keys are wiped from memory after
+//! use and never printed.
 //!
-//! What a message looks like (`linux/netlink.h`, `linux/xfrm.h`); integers are in the byte order
-//! of the host, but addresses and SPIs as on the wire:
-//!
-//! ```text
-//!   nlmsghdr     | u32 length | u16 type | u16 flags | u32 sequence | u32 port id |
-//!   a structure of that type
-//!   attributes   | u16 length with these 4 bytes | u16 type | value | padding to 4 | ...
-//! ```
+//! Between the netlink header and the attributes of a message is a structure of its type
+//! (`linux/xfrm.h`). Integers are in the byte order of the host, but addresses and SPIs as on the
+//! wire.
 #![forbid(unsafe_code)]
 
-mod attribute;
 mod client;
-mod error;
+mod fields;
 mod key;
-pub mod message;
 mod names;
 mod policy;
 pub mod request;
-mod socket;
 mod state;
 
-pub use client::{Client, Error, Transport};
-pub use error::DecodeError;
+pub use client::Client;
 pub use key::{AeadKey, KEY_LEN};
 pub use names::{Mark, Path, Reqid, Spi};
-pub use nix::errno::Errno;
 pub use policy::{Policy, PolicyDirection, PolicyEntry, Template};
-pub use socket::Socket;
+pub use request::{NEW_POLICY, NEW_STATE};
 pub use state::{Mode, State, StateEntry};
+pub use weave_netlink::{DecodeError, Errno, Error, Socket, Transport};

@@ -11,8 +11,9 @@
 //!   xfrm_mark          | u32 value | u32 mask |
 //! ```
 
-use crate::attribute::{Attributes, Fields};
-use crate::error::DecodeError;
+use weave_netlink::{Attributes, DecodeError};
+
+use crate::fields::Fields;
 use crate::names::{Mark, Path, Reqid, Spi};
 use crate::state::{ESP, INET, LIMITS_LEN, SELECTOR_LEN, USE_LEN};
 

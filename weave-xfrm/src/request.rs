@@ -2,19 +2,22 @@
 
 use std::ops::RangeInclusive;
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkBuffer,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
+use weave_netlink::{HEADER_LEN, finish};
 
-use crate::attribute::Put;
+use crate::fields::Put;
 use crate::key::KEY_LEN;
-use crate::message::{HEADER_LEN, NEW_POLICY, NEW_STATE};
 use crate::names::{Mark, Path, Reqid, Spi};
 use crate::policy::{ATTRIBUTE_MARK, ATTRIBUTE_TEMPLATES, HOST, OUT, Policy, TEMPLATE_LEN, UDP};
 use crate::state::{
     AES_GCM, ATTRIBUTE_AEAD, ESP, FLAG_ESN, INET, LIMITS_LEN, NAME_LEN, SELECTOR_LEN,
     STATISTICS_LEN, State, USE_LEN,
 };
+
+/// `XFRM_MSG_NEWSA`: the type of a message with a [`StateEntry`](crate::StateEntry).
+pub const NEW_STATE: u16 = 0x10;
+/// `XFRM_MSG_NEWPOLICY`: the type of a message with a [`PolicyEntry`](crate::PolicyEntry).
+pub const NEW_POLICY: u16 = 0x13;
 
 const DELETE_STATE: u16 = 0x11;
 const GET_STATE: u16 = 0x12;
@@ -119,14 +122,12 @@ impl Request<'_> {
 
     const fn flags(&self) -> u16 {
         match self {
-            Self::States | Self::Policies => NLM_F_REQUEST | NLM_F_DUMP,
-            Self::Policy { .. } | Self::DeletePolicy { .. } | Self::DeleteState { .. } => {
-                NLM_F_REQUEST | NLM_F_ACK
-            }
+            Self::States | Self::Policies => NLM_F_DUMP,
+            Self::Policy { .. } | Self::DeletePolicy { .. } | Self::DeleteState { .. } => NLM_F_ACK,
             Self::AllocateSpi { .. }
             | Self::UpdateState(_)
             | Self::AddState(_)
-            | Self::PutPolicy(_) => NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL,
+            | Self::PutPolicy(_) => NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL,
         }
     }
 
@@ -173,13 +174,10 @@ impl Request<'_> {
                 to.zeros(14);
             }
         }
-        let length = to.len() - start;
-        debug_assert!(length <= LONGEST);
-        let mut header = NetlinkBuffer::new(to.get_mut(start..).unwrap_or_default());
-        header.set_length(u32::try_from(length).unwrap_or(u32::MAX));
-        header.set_message_type(self.kind());
-        header.set_flags(self.flags());
-        header.set_sequence_number(sequence);
+        debug_assert!(to.len() - start <= LONGEST);
+        let message = to.get_mut(start..).unwrap_or_default();
+        let finished = finish(message, self.kind(), self.flags(), sequence);
+        debug_assert!(finished.is_ok(), "no request is that long");
     }
 }
 

@@ -8,8 +8,9 @@
 //!   xfrm_algo_aead     | 64: name, NUL-terminated | u32 bits of key | u32 bits of tag | key |
 //! ```
 
-use crate::attribute::{Attributes, Fields};
-use crate::error::DecodeError;
+use weave_netlink::{Attributes, DecodeError};
+
+use crate::fields::Fields;
 use crate::key::AeadKey;
 use crate::names::{Path, Reqid, Spi};
 

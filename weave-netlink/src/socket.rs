@@ -3,14 +3,25 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use netlink_sys::protocols::NETLINK_GENERIC;
+use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_ROUTE, NETLINK_XFRM};
 
-use crate::client::Transport;
+use crate::exchange::Transport;
 
 /// Room for the longest datagram: a packet of 64 KiB and what is said about it.
 const DATAGRAM: usize = 1 << 17;
 
-/// A generic netlink socket.
+/// What is spoken over a socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    /// Links, addresses, routes, neighbours.
+    Route,
+    /// Families that modules bring along.
+    Generic,
+    /// IPsec.
+    Xfrm,
+}
+
+/// A netlink socket, in the network namespace of the thread that opened it.
 #[derive(Debug)]
 pub struct Socket {
     inner: netlink_sys::Socket,
@@ -21,9 +32,13 @@ impl Socket {
     /// Opens one, with a port id chosen by the kernel.
     ///
     /// # Errors
-    /// The kernel has none to give.
-    pub fn open() -> io::Result<Self> {
-        let mut inner = netlink_sys::Socket::new(NETLINK_GENERIC)?;
+    /// `EPROTONOSUPPORT` if the kernel does not speak this protocol.
+    pub fn open(protocol: Protocol) -> io::Result<Self> {
+        let mut inner = netlink_sys::Socket::new(match protocol {
+            Protocol::Route => NETLINK_ROUTE,
+            Protocol::Generic => NETLINK_GENERIC,
+            Protocol::Xfrm => NETLINK_XFRM,
+        })?;
         let port_id = inner.bind_auto()?.port_number();
         Ok(Self { inner, port_id })
     }

@@ -1,10 +1,8 @@
-//! Attributes and the structures before them, written to and read from bytes.
+//! The structures before attributes, and in them, written to and read from bytes.
 
 use std::net::Ipv4Addr;
 
-use netlink_packet_core::{NLA_ALIGNTO, NLA_HEADER_SIZE, NlaBuffer};
-
-use crate::error::DecodeError;
+use weave_netlink::DecodeError;
 
 /// Length of an address: `xfrm_address_t` has room for IPv6, an IPv4 address comes first in it.
 const ADDRESS_LEN: usize = 16;
@@ -106,52 +104,5 @@ impl<'a> Fields<'a> {
     pub(crate) fn skip(&mut self, count: usize) {
         debug_assert!(self.rest.len() >= count, "a field beyond the end of its structure");
         self.rest = self.rest.get(count..).unwrap_or_default();
-    }
-}
-
-/// The attributes in received bytes, in order; after an error there are none.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Attributes<'a> {
-    rest: &'a [u8],
-    offset: usize,
-}
-
-/// An attribute received.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Attribute<'a> {
-    pub(crate) kind: u16,
-    pub(crate) value: &'a [u8],
-    /// Where the value starts.
-    pub(crate) offset: usize,
-}
-
-impl<'a> Attributes<'a> {
-    /// Those in `bytes`, which start at `offset` of what is being decoded.
-    pub(crate) const fn new(bytes: &'a [u8], offset: usize) -> Self {
-        Self { rest: bytes, offset }
-    }
-}
-
-impl<'a> Iterator for Attributes<'a> {
-    type Item = Result<Attribute<'a>, DecodeError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        let Self { rest, offset } = std::mem::replace(self, Self::new(&[], 0));
-        let left = rest.len();
-        if left < NLA_HEADER_SIZE {
-            let needed = NLA_HEADER_SIZE;
-            return Some(Err(DecodeError::Short { what: "an attribute", offset, needed, left }));
-        }
-        let header = NlaBuffer::new(rest);
-        let length = usize::from(header.length());
-        let Some(value) = rest.get(NLA_HEADER_SIZE..length) else {
-            return Some(Err(DecodeError::Attribute { offset, length, left }));
-        };
-        let next = length.next_multiple_of(NLA_ALIGNTO).min(left);
-        *self = Self::new(rest.get(next..).unwrap_or_default(), offset + next);
-        Some(Ok(Attribute { kind: header.kind(), value, offset: offset + NLA_HEADER_SIZE }))
     }
 }

@@ -1,20 +1,15 @@
 //! Datagrams from the kernel, taken apart.
 
 use netlink_packet_core::{
-    NLM_F_DUMP_INTR, NLMSG_ALIGNTO, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN,
-    NetlinkBuffer,
+    NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_ALIGNTO, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP,
+    NLMSG_OVERRUN, NetlinkBuffer,
 };
 use nix::errno::Errno;
 
-use crate::error::DecodeError;
+use crate::error::{DecodeError, TooLong};
 
 /// Length of a netlink header, `nlmsghdr`.
-pub(crate) const HEADER_LEN: usize = 16;
-
-/// `XFRM_MSG_NEWSA`: the type of a message with a [`StateEntry`](crate::StateEntry).
-pub const NEW_STATE: u16 = 0x10;
-/// `XFRM_MSG_NEWPOLICY`: the type of a message with a [`PolicyEntry`](crate::PolicyEntry).
-pub const NEW_POLICY: u16 = 0x13;
+pub const HEADER_LEN: usize = 16;
 
 /// One message of a datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,9 +33,9 @@ pub enum Body<'a> {
     Done,
     /// Messages were lost.
     Overrun,
-    /// A state, a policy, or something else.
+    /// What the protocol says.
     Entry {
-        /// What it is: [`NEW_STATE`], [`NEW_POLICY`].
+        /// The type of the message, as the protocol numbers them; 16 and more.
         kind: u16,
         /// What follows the netlink header.
         payload: &'a [u8],
@@ -76,8 +71,7 @@ impl<'a> Messages<'a> {
         let next = length.next_multiple_of(NLMSG_ALIGNTO.into()).min(rest.len());
         *self = Self { rest: rest.get(next..).unwrap_or_default(), offset: offset + next };
         let code = |what| {
-            let left = payload.len();
-            let offset = offset + HEADER_LEN;
+            let (offset, left) = (offset + HEADER_LEN, payload.len());
             let short = DecodeError::Short { what, offset, needed: 4, left };
             payload.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes)).ok_or(short)
         };
@@ -111,6 +105,22 @@ impl<'a> Iterator for Messages<'a> {
     }
 }
 
+/// Writes the header of the request that `message` is, whose first [`HEADER_LEN`] bytes are room
+/// for it.
+///
+/// # Errors
+/// It is longer than a message can be.
+pub fn finish(message: &mut [u8], kind: u16, flags: u16, sequence: u32) -> Result<(), TooLong> {
+    debug_assert!(message.len() >= HEADER_LEN, "room for the header");
+    let length = message.len();
+    let mut header = NetlinkBuffer::new(message);
+    header.set_length(u32::try_from(length).map_err(|_| TooLong { length })?);
+    header.set_message_type(kind);
+    header.set_flags(NLM_F_REQUEST | flags);
+    header.set_sequence_number(sequence);
+    Ok(())
+}
+
 /// The kernel sends errors negated.
 const fn errno(code: i32) -> Errno {
     Errno::from_raw(code.wrapping_neg())
@@ -133,9 +143,9 @@ mod tests {
     #[test]
     fn several_in_a_datagram() {
         let datagram = [
-            message(NEW_STATE, NLM_F_DUMP_INTR, &[0xaa]),
+            message(32, NLM_F_DUMP_INTR, &[0xaa]),
             message(NLMSG_NOOP, 0, &[]),
-            message(NLMSG_ERROR, 0, &(-3_i32).to_ne_bytes()),
+            message(NLMSG_ERROR, 0, &(-19_i32).to_ne_bytes()),
             message(NLMSG_ERROR, 0, &[0; 20]),
             message(NLMSG_DONE, 0, &(-4_i32).to_ne_bytes()),
             message(NLMSG_DONE, 0, &[]),
@@ -147,9 +157,9 @@ mod tests {
         assert_eq!(
             bodies,
             [
-                Body::Entry { kind: NEW_STATE, payload: &[0xaa] },
+                Body::Entry { kind: 32, payload: &[0xaa] },
                 Body::Noop,
-                Body::Failed(Errno::ESRCH),
+                Body::Failed(Errno::ENODEV),
                 Body::Acknowledged,
                 Body::Failed(Errno::EINTR),
                 Body::Done,
@@ -171,11 +181,11 @@ mod tests {
         };
         let none = "a netlink header at offset 16 needs 16 bytes, but 3 are left";
         assert_eq!(error(&[1, 2, 3]), none);
-        let mut long = message(NEW_STATE, 0, &[0; 4]);
+        let mut long = message(32, 0, &[0; 4]);
         long[0] += 4;
         let expected = "a netlink message at offset 16 needs 24 bytes, but 20 are left";
         assert_eq!(error(&long), expected);
-        let mut short = message(NEW_STATE, 0, &[0; 4]);
+        let mut short = message(32, 0, &[0; 4]);
         short[0] = 15;
         assert!(error(&short).starts_with("a netlink message at offset 16 needs 15 bytes"));
         let expected = "an error code at offset 32 needs 4 bytes, but 3 are left";
