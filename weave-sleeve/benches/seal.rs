@@ -114,6 +114,33 @@ fn legacy(criterion: &mut Criterion) {
                 BatchSize::SmallInput,
             );
         });
+        let mut arena = vec![0; TRAIN * length];
+        let ranges: Vec<Range<usize>> = (0..TRAIN).map(|n| n * length..(n + 1) * length).collect();
+        let seal_train = |arena: &mut [u8]| {
+            sealer
+                .seal_train(own(), Channel::DontFragment, arena, &ranges)
+                .expect("numbers are left");
+        };
+        group.throughput(Throughput::Bytes((TRAIN * text) as u64));
+        group.bench_function(format!("train of {TRAIN}/{text}"), |bencher| {
+            bencher.iter(|| seal_train(black_box(&mut arena)));
+        });
+        group.bench_function(format!("open train of {TRAIN}/{text}"), |bencher| {
+            let fresh = || {
+                let mut arena = vec![0; TRAIN * length];
+                seal_train(&mut arena);
+                arena
+            };
+            bencher.iter_batched_ref(
+                fresh,
+                |arena| {
+                    opener.open_train(&mut windows, arena, length, |opened| {
+                        opened.expect("just made");
+                    });
+                },
+                BatchSize::SmallInput,
+            );
+        });
     }
     group.finish();
 }
