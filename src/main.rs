@@ -4,6 +4,7 @@ mod bool_flag;
 mod cli;
 mod daemon;
 mod http;
+mod ipam;
 mod log;
 mod secret;
 mod state;

@@ -1,20 +1,23 @@
 //! `weave attach`.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use weave_host::{Attachment, Cidr, Namespace};
+use weave_host::{Attachment, Namespace};
 
 use super::bridge_name;
 use super::failure::Failure;
 use super::output;
+use super::remote::Remote;
+use super::wanted::{Taken, Wanted, release, split, take};
+use crate::http::Client;
 
 /// Arguments of `weave attach`.
 #[derive(Debug, Args)]
 pub(super) struct Attach {
     /// Addresses with prefix length, like 10.32.0.1/12, and last the container: a process id,
-    /// a name known to `ip netns`, or the path of a network namespace.
+    /// a name known to `ip netns`, or the path of a network namespace. net:CIDR has an address
+    /// chosen in a subnet, and so has net:default, or no address at all.
     #[arg(value_name = "ADDRESS... CONTAINER", required = true)]
     arguments: Vec<String>,
     /// Leave multicast to other interfaces of the container.
@@ -38,6 +41,8 @@ pub(super) struct Attach {
     /// Not in this version.
     #[arg(long, hide = true, value_name = "HOST:IP")]
     add_host: Vec<String>,
+    #[command(flatten)]
+    remote: Remote,
 }
 
 impl Attach {
@@ -47,20 +52,40 @@ impl Attach {
                 "--rewrite-hosts and --add-host: rewriting /etc/hosts is not in this version",
             ));
         }
-        let (addresses, container) = split(&self.arguments)?;
-        if addresses.is_empty() {
-            return Err(Failure::usage(
-                "say which address the container gets, like 10.32.0.1/12: choosing one is not \
-                 in this version",
-            ));
+        let (mut wanted, container) = split(&self.arguments)?;
+        if wanted.is_empty() {
+            wanted.push(Wanted::Default);
         }
         let container = Namespace::find(container, &self.proc_path)?;
+        let holder = container.id();
+        let taken = self.remote.ask(async |client| {
+            let client = client.patient();
+            let mut taken: Vec<Taken> = Vec::new();
+            for wanted in &wanted {
+                match take(&client, &holder, wanted).await {
+                    Ok(address) => taken.push(address),
+                    Err(error) => {
+                        give_back(&client, &holder, &taken).await;
+                        return Err(error);
+                    }
+                }
+            }
+            Ok(taken)
+        })?;
         let attachment = Attachment {
             bridge: self.weave_bridge,
-            addresses,
+            addresses: taken.iter().map(|taken| taken.cidr).collect(),
             multicast_route: !self.no_multicast_route,
         };
-        weave_host::attach(&container, &attachment)?;
+        if let Err(error) = weave_host::attach(&container, &attachment) {
+            let given_back = self.remote.ask(async |client| {
+                give_back(&client, &holder, &taken).await;
+                Ok(())
+            });
+            // The first error says more.
+            drop(given_back);
+            return Err(error.into());
+        }
         let shown: Vec<_> =
             attachment.addresses.iter().map(|cidr| cidr.address().to_string()).collect();
         output::print(&(shown.join(" ") + "\n"));
@@ -68,29 +93,10 @@ impl Attach {
     }
 }
 
-/// The addresses, and the container after them, as in the original, or before them.
-pub(super) fn split(arguments: &[String]) -> Result<(Vec<Cidr>, &str), Failure> {
-    let looks_like_address = |text: &str| {
-        let text = text.split_once(':').map_or(text, |(kind, rest)| match kind {
-            "ip" | "net" => rest,
-            _ => text,
-        });
-        let address = text.split_once('/').map_or(text, |(address, _)| address);
-        address.parse::<IpAddr>().is_ok() || address == "default"
-    };
-    let (container, addresses) = match arguments {
-        [addresses @ .., last] if !looks_like_address(last) => (last, addresses),
-        [first, addresses @ ..] if !looks_like_address(first) => (first, addresses),
-        _ => return Err(Failure::usage("say which container: a process id, a name or a path")),
-    };
-    let addresses = addresses.iter().map(|text| {
-        if text.starts_with("net:") {
-            return Err(Failure::usage(format!(
-                "{text}: choosing an address in a subnet is not in this version"
-            )));
-        }
-        let text = text.strip_prefix("ip:").unwrap_or(text);
-        text.parse().map_err(|error| Failure::usage(format!("{error}")))
-    });
-    Ok((addresses.collect::<Result<_, _>>()?, container))
+/// What a container that was not attached does not need. It stays taken if the router cannot be
+/// reached.
+async fn give_back(client: &Client, holder: &str, taken: &[Taken]) {
+    for taken in taken.iter().filter(|taken| taken.is_new) {
+        drop(release(client, holder, taken.cidr).await);
+    }
 }

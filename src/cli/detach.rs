@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use weave_host::Namespace;
+use weave_host::{Cidr, Namespace};
 
-use super::attach::split;
 use super::bridge_name;
 use super::failure::Failure;
 use super::output;
+use super::remote::Remote;
+use super::wanted::{Wanted, release, split};
+use crate::http::{self, Client, ClientError};
 
 /// Arguments of `weave detach`.
 #[derive(Debug, Args)]
@@ -24,13 +26,32 @@ pub(super) struct Detach {
     /// Where the process tree of the host is mounted.
     #[arg(long, default_value = "/proc", value_name = "PATH")]
     proc_path: PathBuf,
+    #[command(flatten)]
+    remote: Remote,
 }
 
 impl Detach {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let (addresses, container) = split(&self.arguments)?;
+        let (wanted, container) = split(&self.arguments)?;
         let container = Namespace::find(container, &self.proc_path)?;
+        let holder = container.id();
+        let addresses = self.remote.ask(async |client| {
+            let mut addresses = Vec::new();
+            for wanted in &wanted {
+                addresses.extend(meant(&client, &holder, wanted).await?);
+            }
+            Ok(addresses)
+        })?;
+        if addresses.is_empty() && !wanted.is_empty() {
+            return Ok(());
+        }
         let detached = weave_host::detach(&container, &self.weave_bridge, &addresses)?;
+        self.remote.ask(async |client| {
+            for cidr in &detached.removed {
+                release(&client, &holder, *cidr).await?;
+            }
+            Ok(())
+        })?;
         let shown: Vec<_> =
             detached.removed.iter().map(|cidr| cidr.address().to_string()).collect();
         if !shown.is_empty() {
@@ -38,4 +59,15 @@ impl Detach {
         }
         Ok(())
     }
+}
+
+/// Which addresses of the container that is: the router knows what it gave in a subnet.
+async fn meant(client: &Client, holder: &str, wanted: &Wanted) -> Result<Vec<Cidr>, ClientError> {
+    let path = match wanted {
+        Wanted::This(cidr) => return Ok(vec![*cidr]),
+        Wanted::In(subnet) => http::path(&["ip", holder]) + &format!("/{subnet}"),
+        Wanted::Default => http::path(&["ip", holder]),
+    };
+    let held = client.get(&path, "*/*").await?;
+    Ok(held.split(' ').filter_map(|cidr| cidr.parse().ok()).collect())
 }

@@ -55,7 +55,6 @@ const fn value(name: &'static str, effect: Effect) -> Flag {
     Flag { name, value: true, effect }
 }
 
-const IPAM: Effect = Effect::Refused("address allocation");
 const DISCOVERY: Effect = Effect::Refused("the discovery service, which no longer exists");
 const PLUGIN: Effect = Effect::Part(Part::Plugin);
 const PROXY: Effect = Effect::Part(Part::Proxy);
@@ -70,7 +69,6 @@ const FLAGS: &[Flag] = &[
     switch("no-rewrite-hosts", Effect::Fulfilled),
     switch("without-dns", Effect::Fulfilled),
     switch("no-multicast-route", Effect::Fulfilled),
-    value("proc-path", Effect::Fulfilled),
     value("datapath", Effect::Noted("there is no kernel datapath in this version")),
     value("docker-api", Effect::Noted("this version does not use Docker")),
     switch("no-masq-local", Effect::Noted("it takes the ranges of address allocation")),
@@ -78,9 +76,6 @@ const FLAGS: &[Flag] = &[
     switch("expect-npc", Effect::Refused("network policy")),
     switch("awsvpc", Effect::Refused("AWS-VPC routing")),
     value("profile", Effect::Refused("profiling")),
-    value("ipalloc-range", IPAM),
-    value("ipalloc-init", IPAM),
-    value("ipalloc-default-subnet", IPAM),
     value("dns-domain", DNS),
     value("dns-listen-address", DNS),
     value("dns-ttl", DNS),
@@ -119,10 +114,10 @@ impl LaterFlags {
     pub(super) const HELP: &'static str = "\
 Flags of Weave Net 2.x that are accepted and change nothing: --no-fastdp, --no-bridged-fastdp,
 --no-dns, --no-restart, --no-default-ipalloc, --no-rewrite-hosts, --without-dns,
---no-multicast-route, --proc-path, --plugin=false, --proxy=false, --awsvpc=false,
+--no-multicast-route, --plugin=false, --proxy=false, --awsvpc=false,
 --expect-npc=false; with a note in the log: --datapath, --docker-api, --no-masq-local,
 --pkt-debug.
-Not in this version, and refused: --ipalloc-*; --dns-* and --resolv-conf, unless with --no-dns;
+Not in this version, and refused: --dns-* and --resolv-conf, unless with --no-dns;
 --plugin*; --proxy, -H, --hostname-*, --tls*; --expect-npc; --awsvpc; --profile; --token.";
 
     /// The lines to log.
@@ -210,9 +205,6 @@ const LAUNCH: Fate = Fate::Removed("use `weave launch`");
 const STOP: Fate = Fate::Removed("use `weave stop`");
 
 const COMMANDS: &[(&str, Fate)] = &[
-    ("prime", Fate::Missing("address allocation")),
-    ("rmpeer", Fate::Missing("address allocation")),
-    ("ps", Fate::Missing("a list of containers")),
     ("dns-add", Fate::Missing("DNS")),
     ("dns-remove", Fate::Missing("DNS")),
     ("dns-lookup", Fate::Missing("DNS")),

@@ -14,15 +14,19 @@ mod host_address;
 mod later;
 mod launch;
 mod output;
+mod prime;
+mod ps;
 mod remote;
 mod report;
 mod reset;
+mod rmpeer;
 mod router;
 mod state_args;
 mod status;
 mod stop;
 mod targets;
 mod version;
+mod wanted;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -63,6 +67,12 @@ enum Command {
     Expose(expose::Expose),
     /// Take addresses on the switch from the host itself.
     Hide(hide::Hide),
+    /// List the containers on the switch, and their addresses.
+    Ps(ps::Ps),
+    /// Wait until addresses can be allocated.
+    Prime(prime::Prime),
+    /// Take over the addresses of peers that will never come back.
+    Rmpeer(rmpeer::Rmpeer),
     /// Connect to further peers.
     Connect(connect::Connect),
     /// No longer connect to peers.
@@ -97,6 +107,9 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::Detach(command) => command.run(),
         Command::Expose(command) => command.run(),
         Command::Hide(command) => command.run(),
+        Command::Ps(command) => command.run(),
+        Command::Prime(command) => command.run(),
+        Command::Rmpeer(command) => command.run(),
         Command::Connect(command) => command.run(),
         Command::Forget(command) => command.run(),
         Command::Status(command) => command.run(),

@@ -25,8 +25,12 @@ use super::targets;
 use crate::bool_flag;
 use crate::daemon::{self, Capture, Peers, Readiness, Settings, SleeveFormat, VERSION};
 use crate::http::Address;
+use crate::ipam;
 use crate::log::{self, LogLevel};
 use crate::secret;
+
+/// What `weave launch` of the original takes.
+const DEFAULT_RANGE: &str = "10.32.0.0/12";
 
 /// The longest password file that is read.
 const MAX_PASSWORD: u64 = 4096;
@@ -113,6 +117,21 @@ pub(super) struct Router {
     /// By default both, in the order that suits the processor.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = cipher)]
     sleeve_ciphers: Vec<Suite>,
+    /// The addresses that peers share out among containers, like 10.32.0.0/12, the same for all
+    /// peers. `weave launch` takes 10.32.0.0/12 by default; nothing means not to allocate any.
+    #[arg(long, value_name = "CIDR")]
+    ipalloc_range: Option<String>,
+    /// Where addresses come from if no subnet is named; the whole range by default.
+    #[arg(long, value_name = "CIDR", default_value = "")]
+    ipalloc_default_subnet: String,
+    /// Who makes the first division of the range: consensus, consensus=PEERS with the number of
+    /// peers at the start, seed=NAME,NAME,... with the names of all of them, or observer to leave
+    /// it to others.
+    #[arg(long, value_name = "MODE", default_value = "")]
+    ipalloc_init: String,
+    /// Where the process tree of the host is mounted.
+    #[arg(long, default_value = "/proc", value_name = "PATH")]
+    proc_path: PathBuf,
     /// Address for control: HOST:PORT, or the absolute path of a Unix socket; empty for none. By
     /// default what WEAVE_HTTP_ADDR says, or 127.0.0.1:6784.
     #[arg(long, value_name = "ADDRESS", value_parser = optional_address)]
@@ -243,7 +262,7 @@ impl Router {
             let _ = nix::unistd::setsid();
         }
         let password_fd = self.password_fd;
-        let settings = self.settings()?;
+        let settings = self.settings(launched)?;
         if let Some(number) = password_fd {
             // Nobody needs to find it there later. It was readable a moment ago.
             let _ = nix::unistd::close(number);
@@ -271,7 +290,7 @@ impl Router {
     /// Checks without starting anything.
     pub(super) fn check(self) -> Result<(), Failure> {
         self.later.check()?;
-        self.settings().map(drop)
+        self.settings(true).map(drop)
     }
 
     /// The file that a launched router logs to by default.
@@ -279,7 +298,7 @@ impl Router {
         daemon::log_file(&self.state.db_prefix)
     }
 
-    fn settings(self) -> Result<Settings, Failure> {
+    fn settings(self, launched: bool) -> Result<Settings, Failure> {
         if self.resume && !self.peers.is_empty() {
             return Err(Failure::usage("--resume takes the peers of the last time: give none"));
         }
@@ -293,6 +312,8 @@ impl Router {
             return Err(Failure::usage("--capture-file: with --capture none there is no port"));
         }
         Ok(Settings {
+            ipam: self.ipam(launched)?,
+            proc_path: self.proc_path.clone(),
             password: self.password()?,
             nickname: self.nickname.unwrap_or_else(host_name),
             host: self.host,
@@ -323,6 +344,45 @@ impl Router {
             db_prefix: self.state.db_prefix,
             host_root: Path::new("/").join(self.host_root),
         })
+    }
+
+    /// `weave launch` has a range of its own if none is given.
+    fn ipam(&self, launched: bool) -> Result<Option<ipam::Settings>, Failure> {
+        let Self { ipalloc_range, ipalloc_default_subnet, ipalloc_init, .. } = self;
+        let range = match (ipalloc_range.as_deref(), launched) {
+            (Some(range), _) => range,
+            (None, true) => DEFAULT_RANGE,
+            (None, false) => "",
+        };
+        if range.is_empty() {
+            for (flag, value) in
+                [("default-subnet", ipalloc_default_subnet), ("init", ipalloc_init)]
+            {
+                if !value.is_empty() {
+                    let text = format!("--ipalloc-{flag}: give --ipalloc-range as well");
+                    return Err(Failure::usage(text));
+                }
+            }
+            return Ok(None);
+        }
+        let subnet = |flag: &str, text: &str| {
+            let subnet = text.parse::<weave_ipam::Subnet>();
+            subnet.map_err(|error| Failure::usage(format!("--ipalloc-{flag}: {error}")))
+        };
+        let range = subnet("range", range)?;
+        let default_subnet = match ipalloc_default_subnet.as_str() {
+            "" => range,
+            text => subnet("default-subnet", text)?,
+        };
+        if !range.range().overlaps(default_subnet.range()) {
+            return Err(Failure::usage(format!(
+                "--ipalloc-default-subnet {default_subnet}: nothing of it is in --ipalloc-range \
+                 {range}"
+            )));
+        }
+        let origin = ipam::origin(ipalloc_init)
+            .map_err(|error| Failure::usage(format!("--ipalloc-init: {error}")))?;
+        Ok(Some(ipam::Settings { range, default_subnet, origin }))
     }
 
     /// The first line of the file, or what was hidden from the command line and the environment.

@@ -39,6 +39,8 @@ fn lines_of_launch_scripts() {
         "--http-addr= --status-addr 0.0.0.0:6782 --metrics-addr=/run/weave.sock",
         "--no-fastdp --no-dns --docker-api= --plugin=false --proxy=false --datapath datapath",
         "--no-dns --dns-domain x.local. --resolv-conf /etc/resolv.conf",
+        "--ipalloc-range 10.2.0.0/16 --ipalloc-default-subnet 10.2.3.0/24 --ipalloc-init consensus=3",
+        "-iprange 10.2.0.0/16 --ipalloc-init=observer --proc-path /proc",
         "--ipalloc-range= --expect-npc=false --awsvpc=0",
         "--plugin=false --plugin-socket /run/x --proxy=false -H unix:///run/y",
         "-port 6783",
@@ -55,8 +57,11 @@ fn lines_of_launch_scripts() {
 #[test]
 fn wrong_lines_say_what_is_wrong() {
     for (line, expected) in [
-        ("--ipalloc-range 10.2.0.0/16", "--ipalloc-range: not in this version"),
-        ("-iprange 10.2.0.0/16", "--ipalloc-range: not in this version"),
+        ("--ipalloc-range 10.2.0.1/16", "--ipalloc-range: 10.2.0.1/16 is not a subnet"),
+        ("-iprange 10.2.0.0/31", "--ipalloc-range: 10.2.0.0/31 is too small"),
+        ("--ipalloc-range= --ipalloc-init seed=::1", "--ipalloc-init: give --ipalloc-range"),
+        ("--ipalloc-range 10.2.0.0/16 --ipalloc-init seed", "--ipalloc-init: seed needs"),
+        ("--ipalloc-range 10.2.0.0/16 --ipalloc-default-subnet 10.3.0.0/24", "nothing of it is in"),
         ("--dns-domain x.local.", "--dns-domain: not in this version, for want of DNS"),
         ("--expect-npc", "--expect-npc: not in this version"),
         ("--plugin", "--plugin: not in this version"),
@@ -130,7 +135,7 @@ fn the_other_commands() {
 #[test]
 fn commands_of_the_original_are_answered() {
     for (name, expected) in [
-        ("ps", "not in this version"),
+        ("env", "not in this version"),
         ("dns-add", "for want of DNS"),
         ("run", "has been removed as of weave version 2.0"),
         ("launch-router", "use `weave launch`"),
@@ -149,21 +154,25 @@ fn commands_of_the_original_are_answered() {
 #[test]
 fn containers_and_addresses() {
     let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
-    for line in ["10.32.0.1/12 ip:10.33.0.1/16 1234", "1234 10.32.0.1/12 fd00::1/64"] {
+    for line in [
+        "10.32.0.1/12 ip:10.33.0.1/16 1234",
+        "1234 10.32.0.1/12 fd00::1/64",
+        "net:10.32.0.0/12 net:default 1234",
+    ] {
         let line = words(line);
-        let (addresses, container) = attach::split(&line).unwrap();
+        let (addresses, container) = wanted::split(&line).unwrap();
         assert_eq!((addresses.len(), container), (2, "1234"));
     }
     let path = words("10.32.0.1/12 /proc/1/ns/net");
-    assert_eq!(attach::split(&path).unwrap().1, "/proc/1/ns/net");
+    assert_eq!(wanted::split(&path).unwrap().1, "/proc/1/ns/net");
     for line in [
         "10.32.0.1/12",
         "10.32.0.1 1234",
         "10.32.0.0/12 1234",
-        "net:10.32.0.0/12 1234",
-        "net:default 1234",
+        "net:10.32.0.1/12 1234",
+        "net:nonsense 1234",
         "name 1234",
     ] {
-        assert!(matches!(attach::split(&words(line)), Err(Failure::Usage(_))), "{line}");
+        assert!(matches!(wanted::split(&words(line)), Err(Failure::Usage(_))), "{line}");
     }
 }

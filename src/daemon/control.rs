@@ -12,6 +12,7 @@ use super::VERSION;
 use super::devices::PortReport;
 use super::exposure::Exposure;
 use crate::http::{self, ConnectError, ExposeError, Unavailable};
+use crate::ipam::Ipam;
 use crate::state::State;
 use crate::status::{Now, Report, Surroundings, gather};
 
@@ -22,6 +23,7 @@ pub(super) struct Control {
     clock: TokioClock,
     port: PortReport,
     exposure: Exposure,
+    ipam: Option<Ipam>,
     /// Held from a change of the targets until they are stored, so that the order is the same.
     storing: Mutex<()>,
 }
@@ -33,12 +35,16 @@ impl Control {
         clock: TokioClock,
         port: PortReport,
         exposure: Exposure,
+        ipam: Option<Ipam>,
     ) -> Self {
-        Self { handle, state, clock, port, exposure, storing: Mutex::default() }
+        Self { handle, state, clock, port, exposure, ipam, storing: Mutex::default() }
     }
 
     /// Stores the targets there are now.
     async fn store_targets(&self) -> Result<(), Unavailable> {
+        if let Some(ipam) = &self.ipam {
+            ipam.targets_changed().await.map_err(stopped)?;
+        }
         let targets = self
             .handle
             .with(|router, _| router.mesh().targets().map(str::to_owned).collect::<Vec<_>>())
@@ -63,6 +69,7 @@ impl http::Control for Control {
             firewall: self.exposure.firewall(),
             capture: self.port.counters(),
             sleeve: self.port.socket_counters(),
+            ipam: self.ipam.as_ref().map(|ipam| (ipam.report(), ipam.default_subnet())),
         };
         Ok(gather(&report, &surroundings, now))
     }
@@ -94,6 +101,10 @@ impl http::Control for Control {
 
     fn exposed(&self) -> Vec<Exposed> {
         self.exposure.exposed()
+    }
+
+    fn ipam(&self) -> Option<&Ipam> {
+        self.ipam.as_ref()
     }
 }
 

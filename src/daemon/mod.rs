@@ -25,11 +25,12 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use weave_core::driver::{self, TokioClock};
 use weave_core::mesh::{Config, PeerName, Uid};
 use weave_core::router::Router;
 use weave_core::switch::{Overlay, Switch};
+use weave_ipam::allocator::Found;
 use weave_sleeve::Sleeve;
 
 pub(crate) use instance::{Instance, InstanceError, log_file, pid_file, stop_running};
@@ -37,6 +38,7 @@ pub(crate) use notify::{READY_LINE, Readiness};
 pub(crate) use settings::{Capture, Peers, Settings, SleeveFormat};
 
 use crate::http::{self, Address, Listener};
+use crate::ipam::{self, Books, Ipam};
 use crate::state::State;
 use crate::sys;
 use control::Control;
@@ -95,7 +97,18 @@ async fn serve(settings: Settings, readiness: Readiness) -> Result<()> {
     }
 
     let overlays: Vec<Box<dyn Overlay>> = vec![Box::new(sleeve)];
-    let router = Router::new(config(&settings, name)?, switch, overlays, seed()?, clock.now());
+    let config = config(&settings, name)?;
+    let (failed, mut failures) = mpsc::channel(1);
+    let books = settings.ipam.as_ref().map(|ipam| {
+        let found = tokio::task::block_in_place(|| in_use(&settings));
+        let config = allocator(ipam, &config);
+        Ok::<_, anyhow::Error>(Books::open(config, &state, found, seed()?, clock.now(), failed)?)
+    });
+    let books = books.transpose()?;
+    let mut router = Router::new(config, switch, overlays, seed()?, clock.now());
+    if let Some(books) = &books {
+        Books::join(books, &mut router, clock.now());
+    }
     let driver_settings = driver::Settings {
         listen,
         round_trip: sys::tcp::round_trip,
@@ -110,6 +123,9 @@ async fn serve(settings: Settings, readiness: Readiness) -> Result<()> {
         clock,
         devices.report(),
         exposure.clone(),
+        books
+            .zip(settings.ipam.as_ref())
+            .map(|(books, settings)| Ipam::new(books, handle.clone(), settings.default_subnet)),
     ));
     connect(&control, targets).await?;
 
@@ -140,6 +156,7 @@ async fn serve(settings: Settings, readiness: Readiness) -> Result<()> {
                     Err(error) => error.into(),
                 });
             }
+            Some(error) = failures.recv() => break Err(error.into()),
             () = handle.stopped() => break Err(anyhow::anyhow!("the router ended by itself")),
         }
     };
@@ -248,6 +265,41 @@ fn config(settings: &Settings, name: PeerName) -> Result<Config> {
     config.trusted_subnets.clone_from(&settings.trusted_subnets);
     Ok(config)
 }
+
+fn allocator(settings: &ipam::Settings, config: &Config) -> weave_ipam::Config {
+    weave_ipam::Config {
+        name: config.name,
+        uid: config.uid,
+        nickname: config.nickname.clone(),
+        universe: settings.range,
+        origin: settings.origin.clone(),
+    }
+}
+
+/// The addresses of the host and of the containers on the bridge: whoever has them keeps them.
+fn in_use(settings: &Settings) -> Vec<Found> {
+    let bridge = &settings.weave_bridge;
+    let found = |holder: &str, cidr: &weave_host::Cidr| {
+        let cidr = cidr.to_string().parse().ok()?;
+        Some(Found { holder: holder.to_owned(), cidr, is_container: false })
+    };
+    let host = weave_host::bridge_addresses(bridge).unwrap_or_else(|error| {
+        tracing::warn!("the addresses of bridge {bridge} are not claimed: {error}");
+        Vec::new()
+    });
+    let containers = weave_host::inhabitants(bridge, &settings.proc_path);
+    let containers = containers.unwrap_or_else(|error| {
+        tracing::warn!("the addresses of containers on bridge {bridge} are not claimed: {error}");
+        Vec::new()
+    });
+    let of_containers = containers.iter().flat_map(|container| {
+        container.addresses.iter().filter_map(move |cidr| found(&container.id, cidr))
+    });
+    host.iter().filter_map(|cidr| found(EXPOSED, cidr)).chain(of_containers).collect()
+}
+
+/// Who has the addresses of the host, as in the original.
+const EXPOSED: &str = "weave:expose";
 
 /// The HTTP interfaces that were asked for.
 struct Listeners {

@@ -8,6 +8,7 @@ use weave_host::Backend;
 use weave_sleeve::native::Abilities;
 
 use crate::http::Address;
+use crate::ipam;
 
 /// The settings of one router, checked.
 #[derive(Clone, Debug)]
@@ -35,6 +36,10 @@ pub(crate) struct Settings {
     pub(crate) capture_buffer: usize,
     /// What the sleeve may do with routers like this one.
     pub(crate) abilities: Abilities,
+    /// The allocator of addresses, if there is to be one.
+    pub(crate) ipam: Option<ipam::Settings>,
+    /// Where the process tree of the host is mounted.
+    pub(crate) proc_path: PathBuf,
     pub(crate) http_address: Option<Address>,
     pub(crate) status_address: Option<Address>,
     pub(crate) metrics_address: Option<Address>,

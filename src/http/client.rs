@@ -15,6 +15,8 @@ use super::Address;
 
 /// How long a router may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long it may take until an address is free, or enough peers are there to divide the range.
+const LONG_TIMEOUT: Duration = Duration::from_secs(290);
 /// The longest answer: a report of a large mesh.
 const MAX_ANSWER: usize = 256 << 20;
 
@@ -22,6 +24,7 @@ const MAX_ANSWER: usize = 256 << 20;
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     address: Address,
+    patience: Duration,
 }
 
 /// Why there is no answer.
@@ -43,7 +46,12 @@ pub(crate) enum ClientError {
 
 impl Client {
     pub(crate) const fn new(address: Address) -> Self {
-        Self { address }
+        Self { address, patience: TIMEOUT }
+    }
+
+    /// Waits for what may take as long as somebody else needs.
+    pub(crate) fn patient(self) -> Self {
+        Self { patience: LONG_TIMEOUT, ..self }
     }
 
     /// Gets a page; `accept` is the type of document wanted. Status pages of a router that is
@@ -114,9 +122,9 @@ impl Client {
                 }
             }
         };
-        match timeout(TIMEOUT, answer).await {
+        match timeout(self.patience, answer).await {
             Ok(result) => result,
-            Err(_) => Err(broken(format!("it took longer than {} s", TIMEOUT.as_secs()))),
+            Err(_) => Err(broken(format!("it took longer than {} s", self.patience.as_secs()))),
         }
     }
 
@@ -158,6 +166,11 @@ pub(super) fn escape(value: &str) -> String {
         }
     }
     text
+}
+
+/// A path of these parts, whatever characters are in them.
+pub(crate) fn path(parts: &[&str]) -> String {
+    parts.iter().map(|part| format!("/{}", escape(part))).collect()
 }
 
 /// The path with a query of one parameter.

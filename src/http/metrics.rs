@@ -1,6 +1,6 @@
 //! The metrics: Prometheus text, version 0.0.4 (spec cli-http.md, section 8).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use axum::routing::get;
 use serde_json::Value;
 
 use super::{Control, help};
-use crate::status::{Connection, Report};
+use crate::status::{Connection, IpamStatus, Report};
 
 pub(super) fn routes<C: Control>() -> Router<Arc<C>> {
     Router::new().route("/metrics", get(metrics::<C>))
@@ -101,6 +101,9 @@ fn render(report: &Report) -> String {
         let metric = Metric::new(format!("weave_{name}_total"), "counter", help);
         metrics.push(metric.value(&[], as_f64(*value)));
     }
+    if let Some(ipam) = &report.ipam {
+        metrics.extend(addresses(ipam));
+    }
     metrics.push(dropped);
     metrics.push(round_trips(&router.connections));
     metrics.extend(links(&router.connections));
@@ -109,6 +112,32 @@ fn render(report: &Report) -> String {
         metric.print(&mut text);
     }
     text
+}
+
+/// Of the address allocator.
+fn addresses(ipam: &IpamStatus) -> Vec<Metric> {
+    let gauge = |name: &str, help| Metric::new(name, "gauge", help);
+    let out_of_reach = || ipam.entries.iter().filter(|entry| !entry.is_known_peer);
+    let peers: BTreeSet<&str> = out_of_reach().map(|entry| entry.peer.as_str()).collect();
+    let lost: f64 = out_of_reach().map(|entry| f64::from(entry.size)).sum();
+    let share = lost * 100.0 / f64::from(ipam.range_size.max(1));
+    vec![
+        gauge("weave_ips", "Number of IP addresses.")
+            .value(&[("state", "local-used")], f64::from(ipam.active)),
+        gauge("weave_max_ips", "Size of IP address space used by allocator.")
+            .value(&[], f64::from(ipam.range_size)),
+        gauge("weave_ipam_unreachable_count", "Number of unreachable peers that own IP addresses.")
+            .value(&[], count(peers.len())),
+        gauge(
+            "weave_ipam_unreachable_percentage",
+            "Percentage of all IP addresses owned by unreachable peers.",
+        )
+        .value(&[], share),
+        gauge("weave_ipam_pending_allocates", "Number of pending allocates.")
+            .value(&[], count(ipam.pending_allocates.len())),
+        gauge("weave_ipam_pending_claims", "Number of pending claims.")
+            .value(&[], count(ipam.pending_claims.len())),
+    ]
 }
 
 /// By state, overlay and encryption; for each pair of the first two that is seen both values of

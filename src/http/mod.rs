@@ -8,6 +8,7 @@ mod address;
 mod client;
 mod expose;
 mod help;
+mod ip;
 mod metrics;
 mod peers;
 mod report;
@@ -23,9 +24,10 @@ use axum::http::{StatusCode, Uri};
 use weave_host::{Cidr, Exposed};
 
 pub(crate) use address::{Address, AddressError};
-pub(crate) use client::{Client, ClientError, with_query};
+pub(crate) use client::{Client, ClientError, path, with_query};
 pub(crate) use serve::{Listener, serve};
 
+use crate::ipam::Ipam;
 use crate::status::Report;
 
 /// The longest body of a request, in bytes.
@@ -54,6 +56,11 @@ pub(crate) trait Control: Send + Sync + 'static {
 
     /// The addresses the host has.
     fn exposed(&self) -> Vec<Exposed>;
+
+    /// The address allocator, if this router has one.
+    fn ipam(&self) -> Option<&Ipam> {
+        None
+    }
 }
 
 /// The router cannot answer: it is stopping, or cannot keep its state.
@@ -88,6 +95,7 @@ pub(crate) fn control_routes<C: Control>(control: Arc<C>) -> Router {
             .merge(report::routes())
             .merge(metrics::routes())
             .merge(peers::routes())
+            .merge(ip::routes())
             .merge(expose::routes()),
         control,
     )
@@ -119,11 +127,14 @@ fn finish<C: Control>(routes: Router<Arc<C>>, control: Arc<C>) -> Router {
 /// Paths of parts that this router does not have say so.
 async fn not_found(uri: Uri) -> (StatusCode, String) {
     let part = match uri.path().split('/').nth(1) {
-        Some("ip" | "ipinfo" | "ring" | "peer") => "address allocation",
         Some("domain" | "name" | "dns-address" | "dns-address-port") => "DNS",
         Some("proxyaddrs") => "the Docker proxy",
         _ => return (StatusCode::NOT_FOUND, "404 page not found\n".to_owned()),
     };
+    without(part)
+}
+
+fn without(part: &str) -> (StatusCode, String) {
     (StatusCode::NOT_FOUND, format!("this router runs without {part}\n"))
 }
 

@@ -12,10 +12,10 @@ use axum::routing::post;
 use super::{ConnectError, Control};
 
 /// Name and value of each field, in order.
-type Fields = Vec<(String, String)>;
+pub(super) type Fields = Vec<(String, String)>;
 
 /// Why the fields cannot be read.
-type Refusal = (StatusCode, String);
+pub(super) type Refusal = (StatusCode, String);
 
 pub(super) fn routes<C: Control>() -> Router<Arc<C>> {
     Router::new().route("/connect", post(connect::<C>)).route("/forget", post(forget::<C>))
@@ -51,7 +51,10 @@ async fn forget<C: Control>(
 }
 
 /// The fields of the address and of the body, which may be missing altogether.
-fn fields(query: Fields, form: Result<Form<Fields>, FormRejection>) -> Result<Fields, Refusal> {
+pub(super) fn fields(
+    query: Fields,
+    form: Result<Form<Fields>, FormRejection>,
+) -> Result<Fields, Refusal> {
     match form {
         Ok(Form(form)) => Ok([form, query].concat()),
         Err(FormRejection::InvalidFormContentType(_)) => Ok(query),

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use super::Control;
+use super::{Control, without};
 use crate::status::{self, Report};
 
 pub(super) fn routes<C: Control>() -> Router<Arc<C>> {
@@ -18,7 +18,7 @@ pub(super) fn routes<C: Control>() -> Router<Arc<C>> {
         .route("/status/connections", get(|state| page::<C>(state, status::connections)))
         .route("/status/peers", get(|state| page::<C>(state, status::peers)))
         .route("/status/dns", get(async || without("DNS")))
-        .route("/status/ipam", get(async || without("address allocation")))
+        .route("/status/ipam", get(ipam::<C>))
 }
 
 async fn page<C: Control>(State(control): State<Arc<C>>, text: fn(&Report) -> String) -> Response {
@@ -30,6 +30,10 @@ async fn page<C: Control>(State(control): State<Arc<C>>, text: fn(&Report) -> St
     (code, text(&report)).into_response()
 }
 
-fn without(part: &str) -> (StatusCode, String) {
-    (StatusCode::NOT_FOUND, format!("this router runs without {part}\n"))
+async fn ipam<C: Control>(State(control): State<Arc<C>>) -> Response {
+    match control.report().await {
+        Ok(report) if report.ipam.is_none() => without("address allocation").into_response(),
+        Ok(report) => status::ipam(&report).into_response(),
+        Err(error) => error.into_response(),
+    }
 }

@@ -1,5 +1,5 @@
-//! What survives a restart: the peer's name, the peers the user asked for, and the addresses of
-//! the host on the bridge.
+//! What survives a restart: the peer's name, the peers the user asked for, the addresses of
+//! the host on the bridge, and the ring and the holders of addresses.
 //!
 //! One redb file, `<prefix>data.redb`. Each change is one transaction that is on the disk when
 //! the call returns, so that a killed process or a power cut leaves the old state or the new.
@@ -12,15 +12,22 @@ use std::panic::{self, UnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use redb::{Database, ReadableDatabase, TableDefinition, TableError};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use weave_core::mesh::PeerName;
+use weave_ipam::Ring;
+use weave_ipam::allocator::{Stored, Update};
+use weave_ipam::message::{Holding, decode_ring};
 
 pub(crate) use error::StateError;
 
 /// Values are JSON.
 const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("top");
+/// The allocator's, in the encoding of its own messages: by holder, and the ring under no name.
+const IPAM: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("ipam");
+/// Not the name of any holder.
+const RING: &str = "";
 const VERSION: &str = "version";
 const PEER_NAME: &str = "peerName";
 const DIRECT_PEERS: &str = "directPeers";
@@ -77,6 +84,33 @@ impl fmt::Display for SetAside {
 struct Contents {
     peer_name: Result<Option<PeerName>, StateError>,
     direct_peers: Result<Option<Vec<String>>, StateError>,
+    ipam: Result<Stored, StateError>,
+}
+
+impl Contents {
+    /// What is damaged of it; other errors are passed on.
+    fn damage(&self) -> Result<Option<String>, StateError> {
+        let errors = [
+            self.peer_name.as_ref().err(),
+            self.direct_peers.as_ref().err(),
+            self.ipam.as_ref().err(),
+        ];
+        let mut damage = None;
+        for error in errors.into_iter().flatten() {
+            match error {
+                StateError::Damaged { what, .. } => damage = damage.or(Some(what.clone())),
+                StateError::Access { action, path, what } => {
+                    let (path, what) = (path.clone(), what.clone());
+                    return Err(StateError::Access { action, path, what });
+                }
+                // These come from opening it.
+                StateError::Directory { .. }
+                | StateError::InUse { .. }
+                | StateError::Version { .. } => {}
+            }
+        }
+        Ok(damage)
+    }
 }
 
 /// Runs `work`. A panic is not told by itself: the caller has something better to say.
@@ -112,25 +146,24 @@ impl State {
         make_directory(prefix)?;
         let path = data_file(prefix);
         let (what, contents) = match Self::open_file(&path) {
-            Ok(state) => match state.contents() {
-                Contents { peer_name: Ok(_), direct_peers: Ok(_) } => return Ok((state, None)),
-                Contents {
-                    peer_name: Err(StateError::Damaged { what, .. }), direct_peers, ..
-                } => (what, (None, direct_peers.ok())),
-                Contents { peer_name, direct_peers: Err(StateError::Damaged { what, .. }) } => {
-                    (what, (peer_name.ok(), None))
+            Ok(state) => {
+                let contents = state.contents();
+                match contents.damage()? {
+                    None => return Ok((state, None)),
+                    Some(what) => (what, Some(contents)),
                 }
-                Contents { peer_name: Err(error), .. }
-                | Contents { direct_peers: Err(error), .. } => {
-                    return Err(error);
-                }
-            },
-            Err(StateError::Damaged { what, .. }) => (what, (None, None)),
+            }
+            Err(StateError::Damaged { what, .. }) => (what, None),
             Err(error) => return Err(error),
         };
         let copy = rename(&path)?;
         let state = Self::open_file(&path)?;
-        let (peer_name, direct_peers) = contents;
+        let (peer_name, direct_peers, ipam) = match contents {
+            Some(contents) => {
+                (contents.peer_name.ok(), contents.direct_peers.ok(), contents.ipam.ok())
+            }
+            None => (None, None, None),
+        };
         let mut lost = Vec::new();
         match peer_name {
             Some(name) => name.map_or(Ok(()), |name| state.set_peer_name(name))?,
@@ -139,6 +172,10 @@ impl State {
         match direct_peers {
             Some(peers) => peers.map_or(Ok(()), |peers| state.set_direct_peers(&peers))?,
             None => lost.push("the peers it was told to connect to"),
+        }
+        match ipam {
+            Some(stored) => state.update_ipam(&stored.to_update())?,
+            None => lost.push("the addresses it gave out"),
         }
         Ok((state, Some(SetAside { path, copy, what, lost })))
     }
@@ -176,7 +213,11 @@ impl State {
     }
 
     fn contents(&self) -> Contents {
-        Contents { peer_name: self.peer_name(), direct_peers: self.direct_peers() }
+        Contents {
+            peer_name: self.peer_name(),
+            direct_peers: self.direct_peers(),
+            ipam: self.ipam(),
+        }
     }
 
     /// The name this peer had before.
@@ -211,6 +252,60 @@ impl State {
     /// Remembers the addresses of the host on the bridge.
     pub(crate) fn set_exposed(&self, exposed: &[(String, bool)]) -> Result<(), StateError> {
         self.write(EXPOSED, exposed)
+    }
+
+    /// What the address allocator stored.
+    pub(crate) fn ipam(&self) -> Result<Stored, StateError> {
+        let failed = |error: redb::Error| StateError::read(&self.path, error);
+        let transaction = self.database.begin_read().map_err(|error| failed(error.into()))?;
+        let table = match transaction.open_table(IPAM) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Stored::default()),
+            Err(error) => return Err(failed(error.into())),
+        };
+        let mut stored = Stored::default();
+        for row in table.iter().map_err(|error| failed(error.into()))? {
+            let (holder, value) = row.map_err(|error| failed(error.into()))?;
+            match holder.value() {
+                RING => {
+                    let ring = decode_ring(value.value());
+                    let ring = ring.map_err(|error| self.damaged("ipam", error))?;
+                    Ring::try_from(ring.clone()).map_err(|error| self.damaged("ipam", error))?;
+                    stored.ring = Some(ring);
+                }
+                holder => {
+                    let holding = Holding::decode(value.value());
+                    let holding = holding.map_err(|error| self.damaged("ipam", error))?;
+                    stored.holdings.insert(holder.to_owned(), holding);
+                }
+            }
+        }
+        Ok(stored)
+    }
+
+    /// Stores a change of what the address allocator knows: all of it or nothing.
+    pub(crate) fn update_ipam(&self, update: &Update) -> Result<(), StateError> {
+        let attempt = || -> Result<(), redb::Error> {
+            let transaction = self.database.begin_write()?;
+            if update.clear {
+                transaction.delete_table(IPAM)?;
+            }
+            {
+                let mut table = transaction.open_table(IPAM)?;
+                if let Some(ring) = &update.ring {
+                    table.insert(RING, ring.as_slice())?;
+                }
+                for (holder, holding) in &update.holdings {
+                    match holding {
+                        Some(holding) => table.insert(holder.as_str(), holding.as_slice())?,
+                        None => table.remove(holder.as_str())?,
+                    };
+                }
+            }
+            transaction.commit()?;
+            Ok(())
+        };
+        attempt().map_err(|error| StateError::write(&self.path, error))
     }
 
     fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StateError> {

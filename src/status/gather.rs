@@ -8,10 +8,11 @@ use weave_core::mesh::{self, NameClash, PeerName, TargetReport, TargetState};
 use weave_core::router::{self, LinkReport};
 use weave_core::switch::{MacEntry, MemberState};
 use weave_core::time::Instant;
+use weave_ipam::allocator::Vote;
 
 use super::report::{
-    BroadcastRoute, Connection, Mac, Peer, PeerConnection, Report, RouterStatus, UnicastRoute,
-    VersionCheck,
+    BroadcastRoute, ClaimedCidr, Connection, IpamEntry, IpamStatus, Mac, PaxosStatus, Peer,
+    PeerConnection, PendingClaim, Report, RouterStatus, UnicastRoute, VersionCheck,
 };
 use crate::sys::local_time::LocalTime;
 
@@ -27,6 +28,8 @@ pub(crate) struct Surroundings {
     pub(crate) capture: BTreeMap<String, u64>,
     /// What the UDP socket counts for all links together.
     pub(crate) sleeve: BTreeMap<String, u64>,
+    /// The address allocator, if there is one, and its default subnet.
+    pub(crate) ipam: Option<(weave_ipam::allocator::Report, weave_ipam::Subnet)>,
 }
 
 /// The two clocks at one moment: what the router's clock shows, and the one on the wall.
@@ -100,7 +103,42 @@ pub(crate) fn gather(report: &router::Report, surroundings: &Surroundings, now: 
         counters: counters(report, surroundings),
     };
     let version = surroundings.version.clone();
-    Report { ready: true, version, version_check: VersionCheck::default(), router }
+    let ipam = surroundings.ipam.as_ref().map(|(report, default)| ipam(report, *default));
+    Report { ready: true, version, version_check: VersionCheck::default(), router, ipam }
+}
+
+fn ipam(report: &weave_ipam::allocator::Report, default_subnet: weave_ipam::Subnet) -> IpamStatus {
+    let paxos = |vote| match vote {
+        Vote::Observing => PaxosStatus::default(),
+        Vote::Electing { known, quorum } => {
+            PaxosStatus { elector: true, known_nodes: known, quorum }
+        }
+    };
+    let entry = |entry: &weave_ipam::allocator::Entry| IpamEntry {
+        token: std::net::Ipv4Addr::from_bits(entry.range.start).to_string(),
+        size: entry.range.size(),
+        peer: entry.peer.to_string(),
+        nickname: entry.nickname.clone(),
+        is_known_peer: entry.is_known,
+        version: entry.version,
+    };
+    let claim = |claim: &weave_ipam::allocator::PendingClaim| PendingClaim {
+        ident: claim.holder.clone(),
+        cidr: ClaimedCidr {
+            addr: claim.cidr.address().to_string(),
+            prefix_len: claim.cidr.prefix(),
+        },
+    };
+    IpamStatus {
+        paxos: report.awaiting.map(paxos),
+        range: report.universe.to_string(),
+        range_size: report.universe.range().size(),
+        active: report.active,
+        default_subnet: default_subnet.to_string(),
+        entries: report.entries.iter().map(entry).collect(),
+        pending_claims: report.pending_claims.iter().map(claim).collect(),
+        pending_allocates: report.pending_allocations.iter().map(ToString::to_string).collect(),
+    }
 }
 
 fn peer(peer: &mesh::PeerReport) -> Peer {

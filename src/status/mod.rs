@@ -9,5 +9,5 @@ pub(crate) use gather::{Now, Surroundings, gather};
 pub(crate) use go_json::{compact, indented};
 #[cfg(test)]
 pub(crate) use report::RouterStatus;
-pub(crate) use report::{Connection, Report};
-pub(crate) use text::{connections, peers, status, targets};
+pub(crate) use report::{Connection, IpamStatus, Report};
+pub(crate) use text::{connections, ipam, peers, status, targets};

@@ -15,6 +15,8 @@ pub(crate) struct Report {
     pub(crate) version: String,
     pub(crate) version_check: VersionCheck,
     pub(crate) router: RouterStatus,
+    #[serde(rename = "IPAM", skip_serializing_if = "Option::is_none")]
+    pub(crate) ipam: Option<IpamStatus>,
 }
 
 /// The look for newer versions, of which there is none: the service is gone.
@@ -149,6 +151,64 @@ pub(crate) struct Mac {
     pub(crate) name: String,
     pub(crate) nick_name: String,
     pub(crate) last_seen: String,
+}
+
+/// The address allocator.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct IpamStatus {
+    /// Set while there is no ring, and one is wanted.
+    pub(crate) paxos: Option<PaxosStatus>,
+    pub(crate) range: String,
+    #[serde(rename = "RangeNumIPs")]
+    pub(crate) range_size: u32,
+    #[serde(rename = "ActiveIPs")]
+    pub(crate) active: u32,
+    pub(crate) default_subnet: String,
+    #[serde(serialize_with = "null_if_empty", deserialize_with = "empty_if_null")]
+    pub(crate) entries: Vec<IpamEntry>,
+    #[serde(serialize_with = "null_if_empty", deserialize_with = "empty_if_null")]
+    pub(crate) pending_claims: Vec<PendingClaim>,
+    #[serde(serialize_with = "null_if_empty", deserialize_with = "empty_if_null")]
+    pub(crate) pending_allocates: Vec<String>,
+}
+
+/// The vote on the first division of the range.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct PaxosStatus {
+    pub(crate) elector: bool,
+    pub(crate) known_nodes: usize,
+    pub(crate) quorum: usize,
+}
+
+/// A part of the range and who owns it.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct IpamEntry {
+    pub(crate) token: String,
+    pub(crate) size: u32,
+    pub(crate) peer: String,
+    pub(crate) nickname: String,
+    pub(crate) is_known_peer: bool,
+    pub(crate) version: u32,
+}
+
+/// An address that is waited for.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct PendingClaim {
+    pub(crate) ident: String,
+    #[serde(rename = "CIDR")]
+    pub(crate) cidr: ClaimedCidr,
+}
+
+/// Its address and prefix length.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct ClaimedCidr {
+    pub(crate) addr: String,
+    pub(crate) prefix_len: u8,
 }
 
 fn null_if_empty<T: Serialize, S: Serializer>(

@@ -1,10 +1,11 @@
 //! The status pages (spec cli-http.md, section 6; router.md, section 14).
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::report::{Report, VersionCheck};
+use super::report::{IpamEntry, IpamStatus, PaxosStatus, Report, VersionCheck};
 
 /// `/status`.
 pub(crate) fn status(report: &Report) -> String {
@@ -51,11 +52,62 @@ pub(crate) fn status(report: &Report) -> String {
     if !router.firewall.is_empty() {
         lines.push(("Firewall", router.firewall.clone()));
     }
+    if let Some(ipam) = &report.ipam {
+        lines.extend([
+            ("", String::new()),
+            ("Service", "ipam".to_owned()),
+            ("Status", ipam_state(ipam)),
+            ("Range", ipam.range.clone()),
+            ("DefaultSubnet", ipam.default_subnet.clone()),
+        ]);
+    }
     let line = |(label, value): &(&str, String)| match *label {
         "" => "\n".to_owned(),
         label => format!("{label:>15}: {value}\n"),
     };
     lines.iter().map(line).collect()
+}
+
+/// The first of these that applies, as in the original.
+fn ipam_state(ipam: &IpamStatus) -> String {
+    let reachable = ipam.entries.iter().any(|entry| entry.size > 0 && entry.is_known_peer);
+    match &ipam.paxos {
+        _ if !ipam.entries.is_empty() && !reachable => {
+            "all IP ranges owned by unreachable peers - use 'rmpeer' if they are dead".to_owned()
+        }
+        _ if !ipam.entries.is_empty() && !ipam.pending_allocates.is_empty() => {
+            "waiting for IP(s) to become available".to_owned()
+        }
+        _ if !ipam.entries.is_empty() => "ready".to_owned(),
+        Some(PaxosStatus { elector: true, known_nodes, quorum }) => {
+            format!("awaiting consensus (quorum: {quorum}, known: {known_nodes})")
+        }
+        Some(_) => "priming".to_owned(),
+        None => "idle".to_owned(),
+    }
+}
+
+/// `/status/ipam`: who owns how much, this peer first.
+pub(crate) fn ipam(report: &Report) -> String {
+    let Some(ipam) = &report.ipam else { return String::new() };
+    let mut peers: BTreeMap<(bool, &str), (&IpamEntry, u32)> = BTreeMap::new();
+    for entry in &ipam.entries {
+        let is_other = entry.peer != report.router.name;
+        peers.entry((is_other, entry.peer.as_str())).or_insert((entry, 0)).1 += entry.size;
+    }
+    let mut text = String::new();
+    for ((is_other, peer), (entry, size)) in peers {
+        let name = format!("{peer}({})", entry.nickname);
+        let share = f64::from(size) * 100.0 / f64::from(ipam.range_size.max(1));
+        let remark = match (is_other, entry.is_known_peer) {
+            (false, _) => format!("({} active)", ipam.active),
+            (true, true) => String::new(),
+            (true, false) => "- unreachable!".to_owned(),
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{name:<37} {size:>8} IPs ({share:04.1}% of total) {remark}");
+    }
+    text
 }
 
 /// `/status/targets`.
@@ -168,13 +220,17 @@ mod tests {
         for (report, case) in cases() {
             let name = &case["name"];
             let expected = |page: &str| case[page].as_str().unwrap();
-            let router_blocks: String = expected("status")
+            let blocks = if report.ipam.is_some() { 3 } else { 2 };
+            let known_blocks: String = expected("status")
                 .split_inclusive("\n\n")
-                .take(2)
+                .take(blocks)
                 .collect::<String>()
                 .trim_end()
                 .to_owned();
-            assert_eq!(status(&report).trim_end(), router_blocks, "{name}");
+            assert_eq!(status(&report).trim_end(), known_blocks, "{name}");
+            if let Some(page) = case["ipam"].as_str() {
+                assert_eq!(ipam(&report), page, "{name}");
+            }
             assert_eq!(targets(&report), expected("targets"), "{name}");
             assert_eq!(peers(&report), expected("peers"), "{name}");
             let mended = expected("connections").replace("truemtu", "true mtu");
@@ -203,9 +259,11 @@ mod tests {
             }
             let expected = case["report_as_printed"].as_str().unwrap();
             // The other services belong to other parts.
-            let (router, _) = expected.split_once(",\n    \"IPAM\"").unwrap();
-            let router = format!("{router}\n}}");
-            assert_eq!(indented(&report).unwrap(), router, "{}", case["name"]);
+            let known = match expected.split_once(",\n    \"DNS\"") {
+                Some((known, _)) => format!("{known}\n}}"),
+                None => expected.to_owned(),
+            };
+            assert_eq!(indented(&report).unwrap(), known, "{}", case["name"]);
         }
     }
 }

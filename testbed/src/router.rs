@@ -138,6 +138,11 @@ impl<'host> Router<'host> {
         http::request(&self.host.namespace, HTTP, "POST", path, header, form)
     }
 
+    /// Deletes something at the control address.
+    pub fn delete(&self, path: &str) -> Result<Response> {
+        http::request(&self.host.namespace, HTTP, "DELETE", path, "", "")
+    }
+
     /// A status page: "", "connections", "peers", …
     pub fn status(&self, page: &str) -> Result<String> {
         let path = if page.is_empty() { "/status".to_owned() } else { format!("/status/{page}") };

@@ -11,6 +11,7 @@ mod devices;
 mod expose;
 mod frames;
 mod identity;
+mod ipam;
 mod line;
 mod mixed;
 mod passwords;

@@ -139,13 +139,15 @@ impl Allocator {
         if self.ring.is_empty() || self.leaving {
             return;
         }
-        let donated =
-            if from == self.config.name || range.is_empty() || !range.overlaps(self.ring.range()) {
-                self.events.push(Event::BadRequest { from, range });
-                None
-            } else {
-                self.space.donate(range)
-            };
+        let is_ours = !range.is_empty() && range.overlaps(self.ring.range());
+        let donated = if from == self.config.name || !is_ours {
+            self.events.push(Event::BadRequest { from, range });
+            None
+        } else if self.space.free_within(usable(range)) == 0 {
+            None
+        } else {
+            self.space.donate(range)
+        };
         match donated {
             Some(block) => {
                 self.ring.grant(block, from);
@@ -156,6 +158,12 @@ impl Allocator {
         }
         self.sends.push(Send::RingUpdate(from));
     }
+}
+
+/// A subnet without its first and last address, which no host gets. Peers that both wait for an
+/// address would hand those two back and forth for ever.
+const fn usable(range: Range) -> Range {
+    if range.size() < 4 { range } else { Range::new(range.start + 1, range.end - 1) }
 }
 
 /// It is shown to users: on one line, and not a long one.

@@ -46,7 +46,7 @@ const MAX_TRIES: u32 = 5;
 /// Requests for space in one range, while many wait for an address there: what is given is a block, and
 /// mostly half of what the other has. The original asks once for each that waits, which takes from
 /// others in a burst all they have.
-const MAX_ASKED: usize = 4;
+const MAX_ASKED: usize = 2;
 
 /// Who this peer is, and how its ring begins.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -85,6 +85,18 @@ pub struct Stored {
     pub ring: Option<RawRing>,
     /// Who had which addresses.
     pub holdings: BTreeMap<String, Holding>,
+}
+
+impl Stored {
+    /// The change that stores all of it.
+    pub fn to_update(&self) -> Update {
+        let holdings = self.holdings.iter();
+        Update {
+            clear: true,
+            ring: self.ring.as_ref().map(crate::message::encode_raw_ring),
+            holdings: holdings.map(|(holder, h)| (holder.clone(), Some(h.encode()))).collect(),
+        }
+    }
 }
 
 /// An address that was found in use at the start.

@@ -253,7 +253,7 @@ impl fmt::Display for Event {
                 write!(f, "Initialising with persisted data: {in_use} addresses in use")
             }
             Self::Discarded(why) => write!(f, "Discarding persisted data: {why}"),
-            Self::Divided { seeds } => write!(f, "Initialising via seed: divided among [{seeds}]"),
+            Self::Divided { seeds } => write!(f, "Divided the range among the seeds [{seeds}]"),
             Self::QuorumAssumed(size) => write!(f, "Assuming quorum size of {size}"),
             Self::ClaimedOutside(cidr) => {
                 write!(f, "Address {cidr} claimed; it is outside of the allocation range")

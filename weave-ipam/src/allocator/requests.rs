@@ -32,12 +32,14 @@ pub(super) struct Claim {
     /// Whoever waits need not wait until it is certain.
     lenient: bool,
     tries: u32,
+    /// The address was in use when this peer started. Whoever has it in our books is right.
+    found: bool,
 }
 
 impl Claim {
     pub(super) fn found(found: Found) -> Self {
         let Found { holder, cidr, is_container } = found;
-        Self { request: None, holder, cidr, is_container, lenient: false, tries: 0 }
+        Self { request: None, holder, cidr, is_container, lenient: false, tries: 0, found: true }
     }
 }
 
@@ -87,7 +89,8 @@ impl Allocator {
             self.answer(request, Err(RequestError::Cancelled));
         } else {
             let (request, holder) = (Some(request), holder.to_owned());
-            let claim = Claim { request, holder, cidr, is_container, lenient, tries: 0 };
+            let claim =
+                Claim { request, holder, cidr, is_container, lenient, tries: 0, found: false };
             if let Attempt::Waiting(claim) = self.try_claim(claim) {
                 self.claims.push_back(claim);
             }
@@ -413,6 +416,7 @@ impl Allocator {
         let address = cidr.address().to_bits();
         let before = self.holdings.holder_of(address).map(str::to_owned);
         match before {
+            Some(_) if claim.found => return Ok(()),
             Some(before) if before == claim.holder || claim.holder == NOBODY => return Ok(()),
             Some(before) if self.dead.contains_key(&before) => {
                 self.holdings.remove(&before, address);
@@ -429,6 +433,7 @@ impl Allocator {
         let Claim { cidr, is_container, .. } = *claim;
         let address = cidr.address().to_bits();
         match self.holdings.holder_of(address) {
+            Some(_) if claim.found => Ok(()),
             Some(before) if before == claim.holder || claim.holder == NOBODY => Ok(()),
             Some(before) if before == cidr.address().to_string() => {
                 Err(RequestError::AlreadyInUse { cidr, holder: before.to_owned() })

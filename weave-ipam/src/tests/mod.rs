@@ -2,6 +2,7 @@
 
 mod ring;
 mod scenarios;
+mod sim;
 mod space;
 mod vectors;
 mod vote;

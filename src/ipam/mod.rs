@@ -1,0 +1,300 @@
+//! The address allocator of this router: what it says is stored, then sent and answered.
+//!
+//! ```text
+//!   HTTP ──ask──▶ Ipam ──▶ driver task ──▶ Books: Allocator ──Store──▶ State (on the disk)
+//!                                            ▲        └──then──▶ mesh, answers, log
+//!   mesh ──────────── channel ───────────────┘
+//! ```
+//!
+//! All of it happens on the task of the driver, one thing after the other, and waits there for the disk:
+//! nothing is said that a router killed in that moment would have forgotten.
+
+mod channel;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use weave_core::driver::{Handle, Stopped};
+use weave_core::mesh::PeerName;
+use weave_core::router::Router;
+use weave_core::time::Instant;
+use weave_ipam::allocator::{Answer, Found, Output, Report, RequestError, RequestId, Update};
+use weave_ipam::message::CHANNEL;
+use weave_ipam::{Allocator, Cidr, Config, Subnet};
+
+use crate::state::{State, StateError};
+use channel::{Everything, IpamChannel};
+pub(crate) use settings::{Settings, origin};
+
+/// What a request came to; the error is that there is no answer.
+type Answered = Result<Result<Answer, RequestError>, Stopped>;
+
+/// The allocator, for the HTTP interface. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Ipam {
+    books: Arc<Mutex<Books>>,
+    handle: Handle,
+    default_subnet: Subnet,
+}
+
+/// The allocator, with those who wait for it.
+pub(crate) struct Books {
+    allocator: Allocator,
+    name: PeerName,
+    state: Arc<State>,
+    waiting: BTreeMap<RequestId, oneshot::Sender<Result<Answer, RequestError>>>,
+    next: u64,
+    /// Told once if the state cannot be stored, after which nothing is said any more.
+    failed: mpsc::Sender<StateError>,
+    mute: bool,
+}
+
+/// Something for the mesh.
+enum Message {
+    Unicast(PeerName, Bytes),
+    Broadcast,
+}
+
+impl Books {
+    /// Begins with what was stored and found. `failed` is told if later changes cannot be stored.
+    pub(crate) fn open(
+        config: Config,
+        state: &Arc<State>,
+        found: Vec<Found>,
+        seed: [u8; 32],
+        now: Instant,
+        failed: mpsc::Sender<StateError>,
+    ) -> Result<Arc<Mutex<Self>>, StateError> {
+        let name = config.name;
+        let allocator = Allocator::new(config, state.ipam()?, found, seed, now);
+        let waiting = BTreeMap::new();
+        let state = Arc::clone(state);
+        let mut books = Self { allocator, name, state, waiting, next: 0, failed, mute: false };
+        // There is nobody to hear of it yet; new neighbours are told everything.
+        books.settle();
+        Ok(Arc::new(Mutex::new(books)))
+    }
+
+    /// Takes part in the gossip of the mesh.
+    pub(crate) fn join(books: &Arc<Mutex<Self>>, router: &mut Router, now: Instant) {
+        let channel = Box::new(IpamChannel::new(Arc::clone(books)));
+        router.update(now, |mesh| mesh.add_channel(CHANNEL, channel));
+    }
+
+    /// Stores what changed, and then says what is to be said. Returns what is for the mesh.
+    fn settle(&mut self) -> Vec<Message> {
+        let (mut update, mut rest) = (Update::default(), Vec::new());
+        while let Some(output) = self.allocator.poll_output() {
+            match output {
+                Output::Store(later) => update.append(later),
+                other => rest.push(other),
+            }
+        }
+        if !self.mute
+            && !update.is_empty()
+            && let Err(error) = self.state.update_ipam(&update)
+        {
+            self.mute = true;
+            // There is room for one, and one is enough.
+            let _told = self.failed.try_send(error);
+        }
+        if self.mute {
+            // Whoever waits hears that there is no answer.
+            self.waiting.clear();
+            return Vec::new();
+        }
+        let mut messages = Vec::new();
+        for output in rest {
+            match output {
+                Output::Store(_) => {}
+                Output::Unicast { to, payload } => messages.push(Message::Unicast(to, payload)),
+                Output::Broadcast => messages.push(Message::Broadcast),
+                Output::Answer { request, answer } => {
+                    if let Some(waiting) = self.waiting.remove(&request) {
+                        // Nobody waits any more: then nobody misses the answer.
+                        let _unwanted = waiting.send(answer);
+                    }
+                }
+                Output::Event(event) => {
+                    let name = self.name;
+                    if event.is_warning() {
+                        tracing::warn!("[allocator {name}] {event}");
+                    } else {
+                        tracing::info!("[allocator {name}] {event}");
+                    }
+                }
+            }
+        }
+        messages
+    }
+}
+
+fn lock(books: &Mutex<Books>) -> MutexGuard<'_, Books> {
+    books.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Does something with the allocator, and with the mesh what that wants.
+fn act<T>(
+    books: &Arc<Mutex<Books>>,
+    router: &mut Router,
+    now: Instant,
+    act: impl FnOnce(&mut Books, Instant) -> T,
+) -> T {
+    let targets = router.mesh().targets().count();
+    let (result, messages) = {
+        let mut books = lock(books);
+        books.allocator.set_targets(targets);
+        let result = act(&mut books, now);
+        (result, books.settle())
+    };
+    for message in messages {
+        router.update(now, |mesh| match message {
+            Message::Unicast(to, payload) => mesh.unicast(now, CHANNEL, to, payload),
+            Message::Broadcast => mesh.broadcast(now, CHANNEL, Everything::of(books)),
+        });
+    }
+    result
+}
+
+impl Ipam {
+    pub(crate) const fn new(
+        books: Arc<Mutex<Books>>,
+        handle: Handle,
+        default_subnet: Subnet,
+    ) -> Self {
+        Self { books, handle, default_subnet }
+    }
+
+    /// Where addresses come from if no subnet is named.
+    pub(crate) const fn default_subnet(&self) -> Subnet {
+        self.default_subnet
+    }
+
+    /// The state of the allocator.
+    pub(crate) fn report(&self) -> Report {
+        lock(&self.books).allocator.report()
+    }
+
+    /// What a holder has in a subnet.
+    pub(crate) fn held(&self, holder: &str, subnet: Subnet) -> Vec<Cidr> {
+        lock(&self.books).allocator.held(holder, subnet)
+    }
+
+    /// All holders and what they have.
+    pub(crate) fn holders(&self) -> Vec<(String, Vec<Cidr>)> {
+        let books = lock(&self.books);
+        let holders = books.allocator.holders();
+        holders.map(|(holder, cidrs)| (holder.to_owned(), cidrs.to_vec())).collect()
+    }
+
+    /// See [`Allocator::allocate`]. Waits as long as it takes; who drops the future gets nothing.
+    pub(crate) async fn allocate(
+        &self,
+        holder: String,
+        subnet: Subnet,
+        is_container: bool,
+    ) -> Answered {
+        self.ask(move |allocator, now, request| {
+            allocator.allocate(now, request, &holder, subnet, is_container);
+        })
+        .await
+    }
+
+    /// See [`Allocator::claim`].
+    pub(crate) async fn claim(
+        &self,
+        holder: String,
+        cidr: Cidr,
+        is_container: bool,
+        lenient: bool,
+    ) -> Answered {
+        self.ask(move |allocator, now, request| {
+            allocator.claim(now, request, &holder, cidr, is_container, lenient);
+        })
+        .await
+    }
+
+    /// Waits until there is a ring.
+    pub(crate) async fn prime(&self) -> Answered {
+        self.ask(|allocator, now, request| allocator.prime(now, request)).await
+    }
+
+    /// See [`Allocator::release_all`].
+    pub(crate) async fn release_all(
+        &self,
+        holder: String,
+    ) -> Result<Result<(), RequestError>, Stopped> {
+        self.with(move |allocator, now| allocator.release_all(now, &holder)).await
+    }
+
+    /// See [`Allocator::release`].
+    pub(crate) async fn release(
+        &self,
+        holder: String,
+        address: Ipv4Addr,
+    ) -> Result<Result<(), RequestError>, Stopped> {
+        self.with(move |allocator, now| allocator.release(now, &holder, address)).await
+    }
+
+    /// See [`Allocator::take_over`].
+    pub(crate) async fn take_over(&self, peer: String) -> Result<u32, Stopped> {
+        self.with(move |allocator, now| allocator.take_over(now, &peer)).await
+    }
+
+    /// See [`Allocator::shut_down`].
+    pub(crate) async fn shut_down(&self) -> Result<(), Stopped> {
+        self.with(|allocator, now| allocator.shut_down(now)).await
+    }
+
+    /// The number of targets changed, by which the quorum goes.
+    pub(crate) async fn targets_changed(&self) -> Result<(), Stopped> {
+        self.with(|_, _| ()).await
+    }
+
+    async fn with<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&mut Allocator, Instant) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        let books = Arc::clone(&self.books);
+        self.handle
+            .with(move |router, now| {
+                act(&books, router, now, |books, now| ask(&mut books.allocator, now))
+            })
+            .await
+    }
+
+    async fn ask(
+        &self,
+        ask: impl FnOnce(&mut Allocator, Instant, RequestId) + Send + 'static,
+    ) -> Answered {
+        let (answer, answered) = oneshot::channel();
+        let request = {
+            let mut books = lock(&self.books);
+            books.next += 1;
+            let request = RequestId(books.next);
+            books.waiting.insert(request, answer);
+            request
+        };
+        let _cancelled = Cancel { books: &self.books, request };
+        self.with(move |allocator, now| ask(allocator, now, request)).await?;
+        answered.await.map_err(|_| Stopped)
+    }
+}
+
+/// Cancels a request when nobody waits for its answer any more.
+struct Cancel<'a> {
+    books: &'a Mutex<Books>,
+    request: RequestId,
+}
+
+impl Drop for Cancel<'_> {
+    fn drop(&mut self) {
+        let mut books = lock(self.books);
+        books.waiting.remove(&self.request);
+        books.allocator.cancel(self.request);
+    }
+}
