@@ -10,10 +10,11 @@ use crate::usage::Usage;
 pub fn bench(arguments: &[&str]) -> Result<()> {
     match arguments {
         ["lab", rest @ ..] => lab::bench(rest),
+        ["limits"] => run(&mut cargo("bench -p weave-sleeve --bench limits")),
         ["micro", rest @ ..] => {
             let mut command = cargo("bench --workspace");
             run(command.args(rest))
         }
-        _ => Err(Usage("usage: cargo xtask bench lab|micro [ARG...]".to_owned()).into()),
+        _ => Err(Usage("usage: cargo xtask bench lab|limits|micro [ARG...]".to_owned()).into()),
     }
 }

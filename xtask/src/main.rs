@@ -23,6 +23,7 @@ usage: cargo xtask TASK
   test                       everything a change has to pass; needs root, less than an hour
   demo                       three hosts and two containers on this machine, with traffic; needs root
   bench lab [ARG...]         this and other overlays side by side (benches/lab/README.md); needs root
+  bench limits               what the system calls of a path through user space cost; needs root
   bench micro [ARG...]       the benchmarks of the crates
   no-io                      proves that weave-core alone does no I/O (a part of test)
   vm run [ARG...] -- COMMAND a command in a virtual machine with a full Debian kernel (CONTRIBUTING.md)
