@@ -1,4 +1,15 @@
 //! Tags, against the published crate `poly1305`, which has vectors of AVX2.
+//!
+//! AMD EPYC with AVX-512 IFMA, one core, nanoseconds for a tag with a new key:
+//!
+//! ```text
+//!                      64 bytes   1400 bytes   16384 bytes
+//!   ours                     54          195          1405
+//!   poly1305 0.9.1         1380         1780          5640
+//! ```
+//!
+//! The crate prepares 1.4 us for each key, within which four blocks a step in general registers
+//! (what ours does below 256 bytes: 78 ns for 128) are through with a packet.
 
 use std::hint::black_box;
 
