@@ -61,7 +61,6 @@ const PROXY: Effect = Effect::Part(Part::Proxy);
 const DNS: Effect = Effect::Part(Part::Dns);
 
 const FLAGS: &[Flag] = &[
-    switch("no-fastdp", Effect::Fulfilled),
     switch("no-bridged-fastdp", Effect::Fulfilled),
     switch("no-dns", Effect::Fulfilled),
     switch("no-restart", Effect::Fulfilled),

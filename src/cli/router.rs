@@ -103,6 +103,10 @@ pub(super) struct Router {
     /// default where those of the host are.
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = firewall)]
     firewall: FirewallChoice,
+    /// Carry all frames in user space, not by VXLAN in the kernel where that is possible.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(default_value_t = false, value_parser = bool_flag::parse, action = ArgAction::Set)]
+    no_fastdp: bool,
     /// How frames get from the bridge to the router.
     #[arg(long, value_enum, default_value_t = Capture::Auto)]
     capture: Capture,
@@ -327,6 +331,7 @@ impl Router {
             mtu: (self.mtu != 0).then_some(self.mtu),
             docker_bridge: self.docker_bridge.and_then(|OptionalBridge(name)| name),
             firewall: self.firewall.0,
+            fastdp: !self.no_fastdp,
             capture: self.capture,
             capture_file: self.capture_file,
             capture_buffer: usize::from(self.bufsz) << 20,

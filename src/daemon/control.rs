@@ -67,6 +67,8 @@ impl http::Control for Control {
             version: VERSION.to_owned(),
             interface: self.port.interface(),
             firewall: self.exposure.firewall(),
+            fastdp: self.port.fastdp().summary(),
+            engine: self.port.fastdp().status(),
             capture: self.port.counters(),
             sleeve: self.port.socket_counters(),
             ipam: self.ipam.as_ref().map(|ipam| (ipam.report(), ipam.default_subnet())),

@@ -21,6 +21,7 @@ use weave_sleeve::port::{
 };
 use weave_sleeve::{Clock, DataThread, Lost, ReceiverCounters, Sleeve};
 
+use super::fastdp::Fastdp;
 use super::settings::{Capture as How, Settings};
 
 /// The data plane of a router. Dropping it stops the threads; the bridge stays if the router was
@@ -80,6 +81,7 @@ pub(super) struct PortReport {
     interface: Arc<Mutex<String>>,
     counters: Option<Arc<PortCounters>>,
     socket: Arc<ReceiverCounters>,
+    fastdp: Fastdp,
 }
 
 impl PortReport {
@@ -97,6 +99,11 @@ impl PortReport {
     /// What the socket counts for all links together, by name.
     pub(super) fn socket_counters(&self) -> BTreeMap<String, u64> {
         self.socket.list().into_iter().map(|(name, n)| (name.to_owned(), n)).collect()
+    }
+
+    /// What carries frames in the kernel.
+    pub(super) const fn fastdp(&self) -> &Fastdp {
+        &self.fastdp
     }
 
     fn lock(&self) -> MutexGuard<'_, String> {
@@ -146,6 +153,8 @@ impl Devices {
         };
         let port = devices.open(&mut plugged)?;
         devices.report.counters = Some(port.counters());
+        let injector = port.injector().context("cannot give frames to the bridge")?;
+        devices.report.fastdp = Fastdp::start(settings, &plugged.bridge, switch, injector, clock);
         devices.start(port)?;
         devices.plugged = Some(plugged);
         Ok(devices)
@@ -205,8 +214,15 @@ impl Devices {
         let before = plugged.device.clone();
         // A device has one user, and losses of these threads are known.
         self.threads.clear();
+        self.report.fastdp.inject_into(Box::new(Nowhere));
         (self.tell, self.losses) = mpsc::channel(4);
-        match self.open(plugged).and_then(|port| self.start(port)) {
+        let opened = self.open(plugged).and_then(|port| {
+            self.report
+                .fastdp
+                .inject_into(port.injector().context("cannot give frames to the bridge")?);
+            self.start(port)
+        });
+        match opened {
             Ok(()) => {
                 plugged.lost = None;
                 Ok(Some(format!("{before} was lost ({reason}): {} is new", plugged.device)))

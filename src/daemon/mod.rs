@@ -11,6 +11,7 @@
 mod control;
 mod devices;
 mod exposure;
+mod fastdp;
 mod instance;
 mod keeper;
 mod notify;
@@ -96,7 +97,11 @@ async fn serve(settings: Settings, readiness: Readiness) -> Result<()> {
         tracing::info!("Communication between peers is unencrypted.");
     }
 
-    let overlays: Vec<Box<dyn Overlay>> = vec![Box::new(sleeve)];
+    // In order of preference.
+    let report = devices.report();
+    let fastdp = report.fastdp();
+    let overlays: Vec<Box<dyn Overlay>> =
+        fastdp.overlay(&data_clock).into_iter().chain([Box::new(sleeve) as _]).collect();
     let config = config(&settings, name)?;
     let (failed, mut failures) = mpsc::channel(1);
     let books = settings.ipam.as_ref().map(|ipam| {

@@ -29,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) docker_bridge: Option<String>,
     /// Where firewall rules are kept; where the host has its own if none.
     pub(crate) firewall: Option<Backend>,
+    /// Whether the kernel may carry frames.
+    pub(crate) fastdp: bool,
     pub(crate) capture: Capture,
     /// Where to write what passes the port, as pcap.
     pub(crate) capture_file: Option<PathBuf>,

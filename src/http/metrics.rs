@@ -87,6 +87,10 @@ fn render(report: &Report) -> String {
         Metric::new("weave_stations", "gauge", "Number of Ethernet addresses known.")
             .value(&[], count(router.macs.len())),
     ];
+    if let Some(Value::Array(flows)) = router.overlay_diagnostics.pointer("/fastdp/Flows") {
+        let metric = Metric::new("weave_flows", "gauge", "Number of FastDP flows.");
+        metrics.push(metric.value(&[], count(flows.len())));
+    }
     let mut dropped = Metric::new(
         "weave_frames_dropped_total",
         "counter",

@@ -8,6 +8,7 @@ use weave_core::mesh::{self, NameClash, PeerName, TargetReport, TargetState};
 use weave_core::router::{self, LinkReport};
 use weave_core::switch::{MacEntry, MemberState};
 use weave_core::time::Instant;
+use weave_fastdp::EngineStatus;
 use weave_ipam::allocator::Vote;
 
 use super::report::{
@@ -24,6 +25,10 @@ pub(crate) struct Surroundings {
     pub(crate) interface: String,
     /// Where the rules of the firewall are, e.g. `iptables-nft`.
     pub(crate) firewall: String,
+    /// What carries frames in the kernel, or why nothing does.
+    pub(crate) fastdp: String,
+    /// What it knows of itself.
+    pub(crate) engine: Option<EngineStatus>,
     /// What the capture port counts.
     pub(crate) capture: BTreeMap<String, u64>,
     /// What the UDP socket counts for all links together.
@@ -90,10 +95,11 @@ pub(crate) fn gather(report: &router::Report, surroundings: &Surroundings, now: 
         connections: connections.chain(targets).chain(clashes).collect(),
         termination_count: mesh.counters.connections_ended,
         targets: mesh.direct_peers.clone(),
-        overlay_diagnostics: overlay_diagnostics(report),
+        overlay_diagnostics: overlay_diagnostics(report, surroundings.engine.as_ref()),
         trusted_subnets: mesh.trusted_subnets.iter().map(ToString::to_string).collect(),
         interface: surroundings.interface.clone(),
         firewall: surroundings.firewall.clone(),
+        fastdp: surroundings.fastdp.clone(),
         capture_stats: if surroundings.capture.is_empty() {
             Value::Null
         } else {
@@ -203,6 +209,15 @@ fn attributes(link: &LinkReport, overlay: &str) -> BTreeMap<String, Value> {
             attributes.insert((*name).to_owned(), Value::from(text.as_str()));
         }
     }
+    let better = link.overlays.iter().take_while(|member| Some(member.name) != link.in_use);
+    for member in better {
+        let problem = match (&member.state, &member.status) {
+            (MemberState::Gone { reason }, _) => Some(reason.as_str()),
+            (_, Some(status)) => status.problem.as_deref(),
+            (_, None) => None,
+        };
+        attributes.extend(problem.map(|text| (member.name.to_owned(), Value::from(text))));
+    }
     attributes
 }
 
@@ -252,9 +267,9 @@ fn clash(clash: &NameClash) -> Connection {
     }
 }
 
-/// How each transport of each connection does. The original has what the kernel datapath knows
-/// under `fastdp` and `null` under `sleeve`.
-fn overlay_diagnostics(report: &router::Report) -> Value {
+/// How each transport of each connection does. Under `fastdp` there is also what the original has
+/// there: what is known of the kernel.
+fn overlay_diagnostics(report: &router::Report, engine: Option<&EngineStatus>) -> Value {
     let mut overlays: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
     for link in report.links.values() {
         for member in &link.overlays {
@@ -271,10 +286,34 @@ fn overlay_diagnostics(report: &router::Report) -> Value {
             }));
         }
     }
-    if overlays.is_empty() {
-        return Value::Null;
+    let mut all: serde_json::Map<String, Value> =
+        overlays.into_iter().map(|(name, links)| (name.to_owned(), Value::Array(links))).collect();
+    if let Some(engine) = engine {
+        let links = all.remove("fastdp").unwrap_or(Value::Null);
+        all.insert("fastdp".to_owned(), engine_diagnostics(engine, links));
     }
-    overlays.into_iter().map(|(name, links)| (name, Value::Array(links))).collect()
+    if all.is_empty() { Value::Null } else { Value::Object(all) }
+}
+
+fn engine_diagnostics(engine: &EngineStatus, links: Value) -> Value {
+    let ports = engine
+        .ports
+        .iter()
+        .map(|port| serde_json::json!({ "ID": port.id, "Name": port.name, "TypeName": port.kind }));
+    let flows = engine.flows.iter().map(|flow| {
+        serde_json::json!({
+            "FlowKeys": flow.keys,
+            "Actions": flow.actions,
+            "Packets": flow.packets,
+            "Bytes": flow.bytes,
+            "Used": flow.used.unwrap_or(0),
+        })
+    });
+    serde_json::json!({
+        "Vports": ports.collect::<Vec<_>>(),
+        "Flows": flows.collect::<Vec<_>>(),
+        "Links": links,
+    })
 }
 
 fn mac(station: &MacEntry, nicknames: &BTreeMap<PeerName, &str>, now: Now) -> Mac {
@@ -341,6 +380,8 @@ fn counters(report: &router::Report, surroundings: &Surroundings) -> BTreeMap<St
     counters.extend(drops.map(|(cause, n)| (format!("frames_dropped.{}", cause.name()), n)));
     let socket = surroundings.sleeve.iter();
     counters.extend(socket.map(|(name, n)| (format!("sleeve_{name}"), *n)));
+    let engine = surroundings.engine.iter().flat_map(|engine| &engine.counters);
+    counters.extend(engine.map(|(name, n)| (format!("fastdp_{name}"), *n)));
     counters
 }
 

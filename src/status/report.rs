@@ -74,6 +74,9 @@ pub(crate) struct RouterStatus {
     /// What the original does not have: where the rules of the firewall are.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) firewall: String,
+    /// What the original does not have: what carries frames in the kernel, or why nothing does.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) fastdp: String,
     /// What the original does not have: everything counted since the start, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) counters: BTreeMap<String, u64>,

@@ -52,6 +52,9 @@ pub(crate) fn status(report: &Report) -> String {
     if !router.firewall.is_empty() {
         lines.push(("Firewall", router.firewall.clone()));
     }
+    if !router.fastdp.is_empty() {
+        lines.push(("Fastdp", router.fastdp.clone()));
+    }
     if let Some(ipam) = &report.ipam {
         lines.extend([
             ("", String::new()),
@@ -116,7 +119,8 @@ pub(crate) fn targets(report: &Report) -> String {
 }
 
 /// `/status/connections`. The original left no room between the attributes; the MTU is the last
-/// one as it was there, where scripts look for it.
+/// one as it was there, where scripts look for it. What is wrong with a transport that would be
+/// better is on a line of its own.
 pub(crate) fn connections(report: &Report) -> String {
     let mut text = String::new();
     for connection in &report.router.connections {
@@ -128,12 +132,18 @@ pub(crate) fn connections(report: &Report) -> String {
             .flatten()
             .filter(|(key, _)| *key != "name")
             .partition(|(key, _)| *key == "mtu");
+        // A sentence would be hard to tell from the attributes around it.
+        let (sentences, others): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(|(_, value)| bare(value).contains(' '));
         let attributes = others.iter().chain(&mtu);
         let attributes: Vec<_> =
             attributes.map(|(key, value)| format!("{key}={}", bare(value))).collect();
         let attributes = attributes.join(" ");
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{arrow} {address:<21} {state:<11} {info} {attributes}");
+        for (about, value) in sentences {
+            let _ = writeln!(text, "   {about}: {}", bare(value));
+        }
     }
     text
 }

@@ -36,6 +36,11 @@ impl RouterOptions {
         Self::default()
     }
 
+    /// The same without the fast datapath: for tests of what the router does in user space.
+    pub fn sleeve() -> Self {
+        Self::new().argument("--no-fastdp")
+    }
+
     /// Adds a peer to connect to.
     pub fn peer(mut self, address: &str) -> Self {
         self.peers.push(address.to_owned());

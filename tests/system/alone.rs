@@ -17,7 +17,7 @@ const GIB: u64 = 1 << 30;
 
 #[test]
 fn four_gibibytes_arrive_unchanged() -> Result<()> {
-    with_two_hosts(1500, &RouterOptions::new(), |_, [r1, _], [c1, c2], _| {
+    with_two_hosts(1500, &RouterOptions::sleeve(), |_, [r1, _], [c1, c2], _| {
         let transfer = Stream::start(c1, c2, "10.32.0.2", 4 * GIB)?.join()?;
         assert_eq!(transfer.bytes, 4 * GIB);
         println!("{:.2} Gbit/s", transfer.gigabits());
@@ -36,8 +36,8 @@ fn two_hundred_stations() -> Result<()> {
     let lab = lab()?;
     let [h1, h2] = lab.hosts()?;
     let wire = lab.wire(&h1, &h2, 1500)?;
-    let r1 = h1.router(RouterOptions::new())?;
-    let r2 = h2.router(RouterOptions::new().peer(wire.a()))?;
+    let r1 = h1.router(RouterOptions::sleeve())?;
+    let r2 = h2.router(RouterOptions::sleeve().peer(wire.a()))?;
     r1.wait_established(1, SOON)?;
     let mut containers: Vec<Container> = Vec::new();
     for number in 1..=2 * EACH {

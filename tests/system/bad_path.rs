@@ -71,27 +71,27 @@ fn streams_cross(options: &RouterOptions, fate: Fate) -> Result<()> {
 
 #[test]
 fn one_of_a_hundred_is_lost() -> Result<()> {
-    streams_cross(&RouterOptions::new(), Fate::Lost)
+    streams_cross(&RouterOptions::sleeve(), Fate::Lost)
 }
 
 #[test]
 fn one_of_a_hundred_is_lost_sealed() -> Result<()> {
-    streams_cross(&RouterOptions::new().password("p"), Fate::Lost)
+    streams_cross(&RouterOptions::sleeve().password("p"), Fate::Lost)
 }
 
 #[test]
 fn one_of_a_hundred_is_lost_in_the_legacy_format() -> Result<()> {
-    streams_cross(&RouterOptions::new().argument("--sleeve-format=legacy"), Fate::Lost)
+    streams_cross(&RouterOptions::sleeve().argument("--sleeve-format=legacy"), Fate::Lost)
 }
 
 #[test]
 fn one_of_twenty_comes_twice() -> Result<()> {
-    streams_cross(&RouterOptions::new(), Fate::Repeated)
+    streams_cross(&RouterOptions::sleeve(), Fate::Repeated)
 }
 
 #[test]
 fn one_of_twenty_comes_twice_sealed() -> Result<()> {
-    streams_cross(&RouterOptions::new().password("p"), Fate::Repeated)
+    streams_cross(&RouterOptions::sleeve().password("p"), Fate::Repeated)
 }
 
 /// Trains are longer than anything else on this underlay.
@@ -100,8 +100,8 @@ fn trains_that_never_arrive_are_done_without() -> Result<()> {
     let lab = lab()?;
     let [h1, h2] = lab.hosts()?;
     let switch = lab.switch(&[&h1, &h2], 1500)?;
-    let r1 = h1.router(RouterOptions::new())?;
-    let r2 = h2.router(RouterOptions::new().peer("192.168.50.1"))?;
+    let r1 = h1.router(RouterOptions::sleeve())?;
+    let r2 = h2.router(RouterOptions::sleeve().peer("192.168.50.1"))?;
     r1.wait_established(1, SOON)?;
     r2.wait_established(1, SOON)?;
     let c1 = h1.container("c1", "10.32.0.1/12")?;

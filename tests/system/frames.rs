@@ -25,7 +25,7 @@ pub fn mac_bytes(container: &Container) -> Result<[u8; 6]> {
 
 #[test]
 fn multicast_and_broadcast() -> Result<()> {
-    with_two_hosts(1500, &RouterOptions::new(), |_, _, [c1, c2], _| {
+    with_two_hosts(1500, &RouterOptions::sleeve(), |_, _, [c1, c2], _| {
         let receiver = c2.udp(7000)?;
         let group = Ipv4Addr::new(239, 1, 2, 3);
         receiver.join_multicast_v4(&group, &Ipv4Addr::new(10, 32, 0, 2))?;
@@ -44,7 +44,7 @@ fn multicast_and_broadcast() -> Result<()> {
 
 #[test]
 fn ipv6_inside() -> Result<()> {
-    with_two_hosts(1500, &RouterOptions::new(), |_, [r1, _], [c1, c2], _| {
+    with_two_hosts(1500, &RouterOptions::sleeve(), |_, [r1, _], [c1, c2], _| {
         for (container, address) in [(c1, "fd00::1"), (c2, "fd00::2")] {
             container.namespace.sysctl("ipv6/conf/ethwe/disable_ipv6", "0")?;
             container.namespace.ip(&format!("addr add {address}/64 dev ethwe nodad"))?;
@@ -65,7 +65,7 @@ fn ipv6_inside() -> Result<()> {
 
 #[test]
 fn tagged_and_odd_frames_cross_unchanged() -> Result<()> {
-    let options = RouterOptions::new().argument("--mtu=1600");
+    let options = RouterOptions::sleeve().argument("--mtu=1600");
     with_two_hosts(1500, &options, |lab, _, [c1, c2], _| {
         let (from, to) = (mac_bytes(c1)?, mac_bytes(c2)?);
         let port = RawPort::open(c1)?;
@@ -98,7 +98,7 @@ fn tagged_and_odd_frames_cross_unchanged() -> Result<()> {
 
 #[test]
 fn a_moved_station_is_found_at_its_new_place() -> Result<()> {
-    with_two_hosts(1500, &RouterOptions::new(), |_, _, [c1, c2], _| {
+    with_two_hosts(1500, &RouterOptions::sleeve(), |_, _, [c1, c2], _| {
         // A third station with the address of the second appears on the first host's side.
         let mac = c2.mac()?;
         c2.namespace.ip("link set ethwe down")?;

@@ -9,6 +9,7 @@ mod cleanup;
 mod command;
 mod devices;
 mod expose;
+mod fastdp;
 mod frames;
 mod identity;
 mod ipam;

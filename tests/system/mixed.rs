@@ -26,7 +26,7 @@ use Format::{Legacy, Native};
 impl Format {
     fn options(self) -> RouterOptions {
         // Containers with larger packets than any path takes.
-        let options = RouterOptions::new().no_discovery().argument("--mtu=20000");
+        let options = RouterOptions::sleeve().no_discovery().argument("--mtu=20000");
         match self {
             Native => options,
             Legacy => options.argument("--sleeve-format=legacy"),
@@ -235,7 +235,7 @@ fn without_a_cipher_in_common_the_legacy_format_is_used() -> Result<()> {
     let [h1, h2] = lab.hosts()?;
     let wire = lab.wire(&h1, &h2, 1500)?;
     let options = |cipher: &str| {
-        RouterOptions::new().password("p").argument(&format!("--sleeve-ciphers={cipher}"))
+        RouterOptions::sleeve().password("p").argument(&format!("--sleeve-ciphers={cipher}"))
     };
     let r1 = h1.router(options("aes128gcm"))?;
     let r2 = h2.router(options("chacha20poly1305").peer(wire.a()))?;

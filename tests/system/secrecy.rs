@@ -50,14 +50,14 @@ fn listen(options: &RouterOptions) -> Result<Captured> {
 #[test]
 fn plain_shows_the_frames() -> Result<()> {
     // The proof that the next test would see something.
-    let captured = listen(&RouterOptions::new())?;
+    let captured = listen(&RouterOptions::sleeve())?;
     assert!(captured.contains(NEEDLE));
     Ok(())
 }
 
 #[test]
 fn encrypted_shows_nothing() -> Result<()> {
-    let captured = listen(&RouterOptions::new().password("hunter2"))?;
+    let captured = listen(&RouterOptions::sleeve().password("hunter2"))?;
     assert!(!captured.contains(NEEDLE));
     assert!(!captured.contains(b"hunter2"));
     Ok(())

@@ -64,31 +64,31 @@ fn refused_with(container: &Container, size: u32, mtu: u32) -> Result<()> {
 
 #[test]
 fn underlay_1280() -> Result<()> {
-    underlay_of(1280, &RouterOptions::new(), PLAIN)
+    underlay_of(1280, &RouterOptions::sleeve(), PLAIN)
 }
 
 #[test]
 fn underlay_1500() -> Result<()> {
-    underlay_of(1500, &RouterOptions::new(), PLAIN)
+    underlay_of(1500, &RouterOptions::sleeve(), PLAIN)
 }
 
 #[test]
 fn underlay_9000() -> Result<()> {
-    underlay_of(9000, &RouterOptions::new(), PLAIN)
+    underlay_of(9000, &RouterOptions::sleeve(), PLAIN)
 }
 
 #[test]
 fn underlay_1280_sealed() -> Result<()> {
-    underlay_of(1280, &RouterOptions::new().password("p"), SEALED)
+    underlay_of(1280, &RouterOptions::sleeve().password("p"), SEALED)
 }
 
 #[test]
 fn underlay_9000_sealed() -> Result<()> {
-    underlay_of(9000, &RouterOptions::new().password("p"), SEALED)
+    underlay_of(9000, &RouterOptions::sleeve().password("p"), SEALED)
 }
 
 fn legacy() -> RouterOptions {
-    RouterOptions::new().argument("--sleeve-format=legacy")
+    RouterOptions::sleeve().argument("--sleeve-format=legacy")
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn both_mtus(routers: [&Router; 2], limit: Duration, mtu: u32) -> Result<()> {
 
 #[test]
 fn the_underlay_shrinks_and_grows_under_traffic() -> Result<()> {
-    with_two_hosts(1500, &RouterOptions::new(), |_, routers, [c1, c2], wire| {
+    with_two_hosts(1500, &RouterOptions::sleeve(), |_, routers, [c1, c2], wire| {
         both_mtus(routers, SOON, 1500 - PLAIN)?;
         let stream = Stream::start(c1, c2, "10.32.0.2", u64::MAX)?;
         wire.set_mtu(1300)?;
@@ -131,8 +131,8 @@ fn a_narrow_place_in_the_middle_is_found() -> Result<()> {
     let far = lab.wire(&gateway, &h2, 1500)?;
     h1.namespace.ip(&format!("route add default via {}", near.b()))?;
     h2.namespace.ip(&format!("route add default via {}", far.a()))?;
-    let r1 = h1.router(RouterOptions::new())?;
-    let r2 = h2.router(RouterOptions::new().peer(near.a()))?;
+    let r1 = h1.router(RouterOptions::sleeve())?;
+    let r2 = h2.router(RouterOptions::sleeve().peer(near.a()))?;
     r1.wait_established(1, SOON)?;
     both_mtus([&r1, &r2], SOON, 1500 - PLAIN)?;
     let c1 = h1.container("c1", "10.32.0.1/12")?;

@@ -19,9 +19,11 @@ pub mod heartbeat;
 pub mod ipsec;
 mod link;
 mod overlay;
+mod sys;
 mod vni;
+pub mod vxlan;
 
 pub use engine::{Engine, EngineFlow, EnginePort, EngineStatus, Inbox, Tunnel, TunnelParams};
 pub use link::{LinkMachine, Transmit};
-pub use overlay::Fastdp;
+pub use overlay::{Clock, Fastdp};
 pub use vni::Vni;

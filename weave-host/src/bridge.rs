@@ -177,6 +177,9 @@ async fn plug(netlink: &Netlink, bridge: &Interface, port: &Interface) -> Result
     if port.controller != Some(bridge.index) {
         netlink.change(port.index, &port.name, Change::Controller(bridge.index)).await?;
     }
+    // Beside it there may be ports of the fast datapath, which refuses to work without this
+    // (Linux 4.18).
+    let _ = netlink.change(port.index, &port.name, Change::Isolated).await;
     sysctl::ignore_router_advertisements(&port.name);
     netlink.change(port.index, &port.name, Change::Up).await
 }

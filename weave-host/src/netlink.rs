@@ -10,7 +10,9 @@ use futures::{StreamExt, TryStreamExt};
 use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::link::{
+    InfoBridgePort, InfoPortData, InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
 use rtnetlink::packet_route::nsid::{NsidAttribute, NsidMessage};
 use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::{
@@ -56,6 +58,8 @@ pub(crate) enum Change<'a> {
     Alias(&'a str),
     /// Becomes a port of the bridge with this index.
     Controller(u32),
+    /// As a port of a bridge, exchanges nothing with others that are isolated too.
+    Isolated,
     /// Moves to that network namespace.
     Namespace(BorrowedFd<'a>),
 }
@@ -144,6 +148,15 @@ impl Netlink {
             Change::Controller(bridge) => {
                 (message.controller(bridge), format!("make {name} a port of the bridge"))
             }
+            Change::Isolated => (
+                message.append_extra_attribute(LinkAttribute::LinkInfo(vec![
+                    LinkInfo::PortKind(InfoPortKind::Bridge),
+                    LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(
+                        true,
+                    )])),
+                ])),
+                format!("isolate the port {name} from others like it"),
+            ),
             Change::Namespace(namespace) => (
                 message.setns_by_fd(namespace.as_raw_fd()),
                 format!("move {name} to another network namespace"),

@@ -178,6 +178,11 @@ impl ForwardingTable {
         Hops { neighbours: &self.neighbours, indices, except: None }
     }
 
+    /// Whether this peer sends on what floods that neighbour starts.
+    pub fn relays(&self, neighbour: PeerName) -> bool {
+        self.flood(neighbour).except(neighbour).iter().next().is_some()
+    }
+
     /// The range of a neighbour's forwarders among all of the table.
     pub(super) fn forwarder_indices(&self, neighbour: &Neighbour) -> Range<usize> {
         neighbour.forwarders.clone()

@@ -44,9 +44,10 @@ const fn sealed(name: &'static str, way: Way) -> Contender {
 pub const CONTENDERS: &[Contender] = &[
     plain("bridge", Way::Bridge),
     plain("vxlan", Way::Vxlan),
-    plain("weave-legacy", Way::Weave(&["--sleeve-format=legacy"])),
+    plain("weave-fastdp", Way::Weave(&["--no-fastdp=false"])),
+    plain("weave-legacy", Way::Weave(&["--no-fastdp", "--sleeve-format=legacy"])),
     sealed("weave-legacy-sealed", Way::Weave(&["--sleeve-format=legacy"])),
-    plain("weave", Way::Weave(&[])),
+    plain("weave", Way::Weave(&["--no-fastdp"])),
     sealed("weave-sealed", Way::Weave(&[])),
     sealed("weave-aes", Way::Weave(&["--sleeve-format=native", "--sleeve-ciphers=aes128gcm"])),
     sealed(

@@ -149,8 +149,8 @@ fn vxlan<'h>(hosts: &'h [Host; 2], underlay: &Underlay) -> Result<Joined<'h>> {
     Ok(Joined::new(ends, ADDRESS, "udp dst port 4789", Vec::new()))
 }
 
-/// Later pieces of a fragmented datagram have no port.
-const SLEEVE: &str = "udp port 6783 or ip[6:2] & 0x1fff != 0";
+/// Sleeve and fast datapath. Later pieces of a fragmented datagram have no port.
+const OVERLAYS: &str = "udp port 6783 or udp port 6784 or ip[6:2] & 0x1fff != 0";
 
 fn weave<'h>(
     hosts: &'h [Host; 2],
@@ -160,7 +160,7 @@ fn weave<'h>(
     let routers = connected(hosts, underlay, options)?;
     let [h1, h2] = hosts;
     let containers = [h1.container("c1", "10.32.0.1/12")?, h2.container("c2", "10.32.0.2/12")?];
-    let joined = Joined::new(Ends::Containers(containers), ADDRESS, SLEEVE, Vec::new());
+    let joined = Joined::new(Ends::Containers(containers), ADDRESS, OVERLAYS, Vec::new());
     Ok(Joined { routers, ..joined })
 }
 
@@ -179,7 +179,7 @@ fn other<'h>(
     for container in &containers {
         container.namespace.exec("ethtool -K ethwe tx off")?;
     }
-    let joined = Joined::new(Ends::Containers(containers), ADDRESS, SLEEVE, Vec::new());
+    let joined = Joined::new(Ends::Containers(containers), ADDRESS, OVERLAYS, Vec::new());
     Ok(Joined { routers, ..joined })
 }
 

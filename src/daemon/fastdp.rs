@@ -1,0 +1,92 @@
+//! The fast datapath of this router, or why it has none.
+
+use std::sync::Arc;
+
+use weave_core::switch::{Inject, Overlay, Switch};
+use weave_fastdp::vxlan::{VxlanConfig, VxlanEngine};
+use weave_fastdp::{Engine, EngineStatus};
+use weave_host::{BridgeConfig, PortNames};
+use weave_sleeve::Clock;
+
+use super::settings::Settings;
+
+/// What carries frames in the kernel.
+#[derive(Clone, Default)]
+pub(super) enum Fastdp {
+    /// Nothing: it is not wanted, or there is no bridge.
+    #[default]
+    Off,
+    /// Nothing: this host cannot; why.
+    Unavailable(String),
+    /// VXLAN devices.
+    Vxlan(Arc<VxlanEngine>),
+}
+
+impl Fastdp {
+    /// Tries it out on this host. Without it the sleeve carries everything.
+    pub(super) fn start(
+        settings: &Settings,
+        bridge: &BridgeConfig,
+        switch: &Arc<Switch>,
+        injector: Box<dyn Inject + Send>,
+        clock: &Clock,
+    ) -> Self {
+        if !settings.fastdp {
+            return Self::Off;
+        }
+        let Some(port) = settings.port.checked_add(1) else {
+            return Self::unavailable("there is no UDP port after 65535".to_owned());
+        };
+        let PortNames { tap, bridge_end, .. } = PortNames::of(&bridge.name);
+        let config = VxlanConfig {
+            bridge: bridge.name.clone(),
+            router_ports: vec![tap, bridge_end],
+            mtu: usize::try_from(bridge.mtu).unwrap_or(usize::MAX),
+            port,
+        };
+        let clock = clock.clone();
+        match VxlanEngine::start(config, Arc::clone(switch), injector, move || clock.now()) {
+            Ok(engine) => {
+                tracing::info!("fastdp: VXLAN devices, UDP port {port}");
+                Self::Vxlan(Arc::new(engine))
+            }
+            Err(error) => Self::unavailable(error.to_string()),
+        }
+    }
+
+    fn unavailable(reason: String) -> Self {
+        tracing::warn!("no fastdp, the sleeve carries everything: {reason}");
+        Self::Unavailable(reason)
+    }
+
+    /// The transport, if there is one.
+    pub(super) fn overlay(&self, clock: &Clock) -> Option<Box<dyn Overlay>> {
+        let Self::Vxlan(engine) = self else { return None };
+        let (engine, clock) = (Arc::clone(engine) as Arc<dyn Engine>, clock.clone());
+        Some(Box::new(weave_fastdp::Fastdp::new(engine, move || clock.now())))
+    }
+
+    /// The port on the bridge is another one.
+    pub(super) fn inject_into(&self, injector: Box<dyn Inject + Send>) {
+        if let Self::Vxlan(engine) = self {
+            engine.inject_into(injector);
+        }
+    }
+
+    /// In one line, for the status.
+    pub(super) fn summary(&self) -> String {
+        match self {
+            Self::Off => "disabled".to_owned(),
+            Self::Unavailable(reason) => format!("unavailable: {reason}"),
+            Self::Vxlan(engine) => engine.name().to_owned(),
+        }
+    }
+
+    /// What the engine knows of itself. Asks the kernel.
+    pub(super) fn status(&self) -> Option<EngineStatus> {
+        match self {
+            Self::Off | Self::Unavailable(_) => None,
+            Self::Vxlan(engine) => Some(engine.status()),
+        }
+    }
+}

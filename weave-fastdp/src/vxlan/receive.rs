@@ -1,0 +1,205 @@
+//! The thread that takes in what the kernel does not deliver by itself, or not it alone.
+
+use std::net::Ipv4Addr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use weave_core::mesh::PeerName;
+use weave_core::switch::virtio::{self, Offload};
+use weave_core::switch::{Arrival, ChecksumRequest, Frame, Pass, Worker};
+
+use super::tunnel::VxlanTunnel;
+use super::{MONITOR, STOP, Shared, UNDELIVERED};
+use crate::heartbeat::is_special;
+use crate::sys::packet::{PacketSocket, Received};
+use crate::vni::Vni;
+
+/// Frames of one socket before the others have their turn.
+const BATCH: usize = 64;
+
+/// Where a VLAN tag goes that the kernel took out.
+const TAG: usize = 4;
+const ADDRESSES: usize = 12;
+/// The longest IP packet and all headers around it and within.
+const BUFFER: usize = TAG + virtio::HEADER_LEN + (1 << 16) + 128;
+/// IPv4 without options, UDP, VXLAN.
+const OUTER: usize = 20 + 8 + 8;
+
+/// Takes turns until it is told to stop.
+pub(super) fn run(shared: &Shared, mut worker: Worker) {
+    let mut buffer = vec![0; BUFFER];
+    let mut ready = Vec::new();
+    loop {
+        ready.clear();
+        if let Err(error) = shared.poller.wait(|number| ready.push(number)) {
+            tracing::error!("the fast datapath receives nothing more: {error}");
+            return;
+        }
+        let tunnels = shared.tunnels.load();
+        for number in &ready {
+            match *number {
+                STOP => return,
+                MONITOR => monitor(shared),
+                UNDELIVERED => {
+                    turn(
+                        shared,
+                        &mut worker,
+                        &shared.undelivered,
+                        &mut buffer,
+                        |pass, frame, at| {
+                            let arrived = undelivered(shared, frame, at);
+                            let counters = &shared.counters;
+                            match arrived {
+                                Some((arrival, frame)) => {
+                                    counters.undelivered.fetch_add(1, Ordering::Relaxed);
+                                    pass.received(arrival, frame);
+                                }
+                                None => {
+                                    counters.strangers.fetch_add(1, Ordering::Relaxed);
+                                }
+                            }
+                        },
+                    );
+                }
+                number => {
+                    let Some(tunnel) = tunnels.get(&number) else { continue };
+                    let device = tunnel.device.load();
+                    let Some(device) = &*device else { continue };
+                    turn(shared, &mut worker, &device.socket, &mut buffer, |pass, frame, _| {
+                        delivered(tunnel, pass, frame);
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Takes some frames of a socket; one that makes no sense comes as none.
+fn turn(
+    shared: &Shared,
+    worker: &mut Worker,
+    socket: &PacketSocket,
+    buffer: &mut [u8],
+    mut each: impl FnMut(&mut Pass<'_, dyn weave_core::switch::Inject + Send>, Option<Frame<'_>>, usize),
+) {
+    let mut injector = shared.injector.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut pass = worker.pass((shared.clock)(), &mut **injector);
+    for _ in 0..BATCH {
+        let Some(place) = buffer.get_mut(TAG..) else { return };
+        match socket.receive(place) {
+            Ok(Some(received)) => each(&mut pass, finish(buffer, received), received.network),
+            Ok(None) => each(&mut pass, None, 0),
+            // Nothing more, or the device is gone: its keeper notices.
+            Err(_) => return,
+        }
+    }
+}
+
+/// A frame that the kernel has given to the bridge as well, unless it is a special one.
+fn delivered(
+    tunnel: &VxlanTunnel,
+    pass: &mut Pass<'_, dyn weave_core::switch::Inject + Send>,
+    frame: Option<Frame<'_>>,
+) {
+    let Some(frame) = frame else {
+        tunnel.counters.rx_malformed.fetch_add(1, Ordering::Relaxed);
+        return;
+    };
+    if is_special(frame.bytes) {
+        tunnel.inbox.special(frame.bytes, None);
+        return;
+    }
+    tunnel.counters.rx_frames.fetch_add(1, Ordering::Relaxed);
+    let remote = tunnel.params.remote;
+    pass.overheard(Arrival { neighbour: remote, source: remote, destination: tunnel.own }, frame);
+}
+
+/// What is in a packet that no device was there for, if it is from a neighbour.
+fn undelivered<'f>(
+    shared: &Shared,
+    frame: Option<Frame<'f>>,
+    network: usize,
+) -> Option<(Arrival, Frame<'f>)> {
+    let Frame { bytes, checksum, segmentation } = frame?;
+    let outer: &[u8; OUTER] = bytes.get(network..)?.first_chunk()?;
+    let address = Ipv4Addr::new(outer[12], outer[13], outer[14], outer[15]);
+    let vni = Vni::new(u32::from_be_bytes([0, outer[32], outer[33], outer[34]]))?;
+    let start = network + OUTER;
+    let inner = bytes.get(start..)?;
+    // A heartbeat that came before the device.
+    if is_special(inner) {
+        return None;
+    }
+    let neighbour = neighbour_at(shared, address)?;
+    let ids = shared.ids.load();
+    let arrival = Arrival {
+        neighbour,
+        source: ids.owner(vni.source)?,
+        destination: ids.owner(vni.destination)?,
+    };
+    let checksum = match checksum {
+        None => None,
+        Some(ChecksumRequest { start: at, offset }) => {
+            let start = at.checked_sub(u16::try_from(start).ok()?)?;
+            Some(ChecksumRequest { start, offset })
+        }
+    };
+    Some((arrival, Frame { bytes: inner, checksum, segmentation }))
+}
+
+fn neighbour_at(shared: &Shared, address: Ipv4Addr) -> Option<PeerName> {
+    let tunnels = shared.tunnels.load();
+    let tunnel = tunnels.values().find(|tunnel| tunnel.params.remote_address == address);
+    tunnel.map(|tunnel| tunnel.params.remote)
+}
+
+/// Stations that the bridge has learnt.
+fn monitor(shared: &Shared) {
+    let now = (shared.clock)();
+    let tunnels = shared.tunnels.load();
+    shared.monitor.receive(shared.bridge.load(Ordering::Relaxed), |station| {
+        if let Some(peer) = shared.home(&tunnels, station.port)
+            && !station.permanent
+        {
+            shared.switch.sighted(now, station.mac, peer);
+        }
+    });
+}
+
+/// Makes a frame of what was received into the buffer behind the place for a tag.
+fn finish(buffer: &mut [u8], received: Received) -> Option<Frame<'_>> {
+    let read = buffer.get_mut(..TAG + received.length)?;
+    let (Offload { mut checksum, segmentation }, frame) = virtio::split(read.get(TAG..)?).ok()?;
+    if frame.len() < ADDRESSES {
+        return None;
+    }
+    let frame_start = TAG + virtio::HEADER_LEN;
+    let Some((kind, tag)) = received.vlan else {
+        return Some(Frame { bytes: read.get(frame_start..)?, checksum, segmentation });
+    };
+    let start = frame_start - TAG;
+    read.copy_within(frame_start..frame_start + ADDRESSES, start);
+    let bytes = read.get_mut(start..)?;
+    bytes.get_mut(ADDRESSES..ADDRESSES + 2)?.copy_from_slice(&kind.to_be_bytes());
+    bytes.get_mut(ADDRESSES + 2..ADDRESSES + TAG)?.copy_from_slice(&tag.to_be_bytes());
+    if let Some(ChecksumRequest { start, .. }) = &mut checksum {
+        // The kernel counts without the tag.
+        *start = start.checked_add(4)?;
+    }
+    Some(Frame { bytes, checksum, segmentation })
+}
+
+/// Which peer a port of the bridge stands for.
+impl Shared {
+    pub(super) fn home(&self, tunnels: &super::Tunnels, port: u32) -> Option<PeerName> {
+        let of_tunnel = tunnels.values().find(|tunnel: &&Arc<VxlanTunnel>| {
+            tunnel.device.load().as_ref().is_some_and(|device| device.index == port)
+        });
+        if let Some(tunnel) = of_tunnel {
+            return Some(tunnel.params.remote);
+        }
+        let name = crate::sys::name_of(port)?;
+        let is_router = self.config.router_ports.contains(&name) || name.starts_with(super::PREFIX);
+        (!is_router).then(|| self.switch.own())
+    }
+}
