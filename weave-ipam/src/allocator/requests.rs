@@ -144,10 +144,16 @@ impl Allocator {
         self.advance(now);
         let by_address = address.to_string();
         let key = if holder == NOBODY { &by_address } else { holder };
-        let released = self.holdings.remove(key, address.to_bits());
-        if released {
+        let held = self.holdings.remove(key, address.to_bits());
+        if held {
             self.free(address);
         }
+        // Nobody waits for these, and whoever was told that it has the address gives it back.
+        let before = self.claims.len();
+        self.claims.retain(|claim| {
+            claim.request.is_some() || claim.holder != holder || claim.cidr.address() != address
+        });
+        let released = held || self.claims.len() < before;
         self.finish();
         let holder = holder.to_owned();
         if released { Ok(()) } else { Err(RequestError::NotHeld { holder, address }) }

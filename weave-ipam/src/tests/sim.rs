@@ -394,22 +394,22 @@ proptest! {
     }
 }
 
-/// Hundreds of hosts, a partition in the middle, and rings that meet again when it heals.
+/// Many hosts, a partition in the middle, and rings that meet again when it heals.
 #[test]
-fn two_hundred_hosts() {
-    let mut world = World::new(200, "10.32.0.0/16", 1, false);
-    for index in 0..200 {
+fn more_than_a_hundred_hosts() {
+    let mut world = World::new(120, "10.32.0.0/16", 1, false);
+    for index in 0..120 {
         world.nodes[index].side = (index % 2) as u64;
     }
     world.update_reach();
-    for index in 0..200 {
+    for index in 0..120 {
         world.allocate(index, usize::MAX);
     }
-    (0..200).for_each(|_| world.step());
+    (0..60).for_each(|_| world.step());
     world.calm_down();
     world.check_whole();
     let given: usize = world.nodes.iter().map(|node| node.containers.len()).sum();
-    assert!(given > 150, "only {given} addresses were given out");
+    assert!(given > 90, "only {given} addresses were given out");
 }
 
 /// A peer is gone for good: another one takes its space, and gives it out.
