@@ -387,7 +387,6 @@ impl Router {
                 mesh::Output::RoutesChanged(routes) => {
                     self.routes = routes;
                     self.table_is_stale = true;
-                    self.invalidate_routes();
                 }
                 mesh::Output::PeersRemoved(peers) => self.switch.macs().remove_peers(&peers),
                 mesh::Output::ShortIdsChanged => self.tell_short_ids(),
@@ -444,7 +443,7 @@ impl Router {
         }
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         let links: Vec<NeighbourLinks> = self
             .connections
             .values()
@@ -456,6 +455,8 @@ impl Router {
             .collect();
         let routes = Arc::clone(&self.routes);
         self.switch.publish(ForwardingTable::new(self.switch.own(), routes, links));
+        // Not before: what is derived anew must come from this table.
+        self.invalidate_routes();
     }
 
     fn tell_short_ids(&mut self) {

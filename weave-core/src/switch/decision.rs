@@ -168,11 +168,25 @@ pub fn captured<'t>(
     now: Instant,
     addresses: Addresses,
 ) -> Result<Decision<'t>, DropCause> {
-    let own = table.own();
     check_source(addresses.source)?;
     // Step 1.
     let learned =
-        macs.learn_captured(now, addresses.source, own).map_err(|_| DropCause::Conflict)?;
+        macs.learn_captured(now, addresses.source, table.own()).map_err(|_| DropCause::Conflict)?;
+    Ok(Decision { learned, ..revisit_captured(table, macs, addresses)? })
+}
+
+/// What [`captured`] decides for further frames with these addresses, without learning anything:
+/// for what was derived from a decision, when it may have changed.
+///
+/// # Errors
+/// They go nowhere; why.
+pub fn revisit_captured<'t>(
+    table: &'t ForwardingTable,
+    macs: &MacTable,
+    addresses: Addresses,
+) -> Result<Decision<'t>, DropCause> {
+    let own = table.own();
+    check_source(addresses.source)?;
     // Step 2.
     if addresses.destination == SPANNING_TREE {
         return Err(DropCause::SpanningTree);
@@ -183,7 +197,7 @@ pub fn captured<'t>(
         Some(peer) => unicast(table, own, peer)?,
         None => Onward::Flood { source: own, hops: table.flood(own) },
     };
-    Ok(Decision { learned, inject: false, onward })
+    Ok(Decision { learned: Learned::Known, inject: false, onward })
 }
 
 /// 3.2: a frame came in over an overlay.
@@ -194,6 +208,28 @@ pub fn received<'t>(
     table: &'t ForwardingTable,
     macs: &MacTable,
     now: Instant,
+    arrival: Arrival,
+    addresses: Addresses,
+) -> Result<Decision<'t>, DropCause> {
+    let decision = revisit_received(table, macs, arrival, addresses)?;
+    if arrival.destination != table.own() {
+        return Ok(decision);
+    }
+    // Step 3. The source teaches nothing about where the destination is, unless they are one.
+    let learned = macs.learn_received(now, addresses.source, arrival.source);
+    if addresses.source == addresses.destination {
+        return Ok(Decision { learned, ..revisit_received(table, macs, arrival, addresses)? });
+    }
+    Ok(Decision { learned, ..decision })
+}
+
+/// What [`received`] decides for further frames like this one, without learning anything.
+///
+/// # Errors
+/// They go nowhere; why.
+pub fn revisit_received<'t>(
+    table: &'t ForwardingTable,
+    macs: &MacTable,
     arrival: Arrival,
     addresses: Addresses,
 ) -> Result<Decision<'t>, DropCause> {
@@ -216,8 +252,6 @@ pub fn received<'t>(
         return Err(DropCause::Loop);
     }
     check_source(addresses.source)?;
-    // Step 3.
-    let learned = macs.learn_received(now, addresses.source, arrival.source);
     // Steps 4 and 5.
     let onward = if macs.lookup(addresses.destination) == Some(own) {
         Onward::Nowhere
@@ -225,7 +259,7 @@ pub fn received<'t>(
         let hops = table.flood(arrival.source).except(arrival.neighbour);
         Onward::Flood { source: arrival.source, hops }
     };
-    Ok(Decision { learned, inject: true, onward })
+    Ok(Decision { learned: Learned::Known, inject: true, onward })
 }
 
 /// A frame that this router made as an answer to one it could not forward: it travels from

@@ -140,6 +140,33 @@ impl Switch {
         decision
     }
 
+    /// Where further frames with these addresses go that are captured on the local bridge, without
+    /// learning anything.
+    ///
+    /// # Errors
+    /// Nowhere; why.
+    pub fn revisit_captured<'t>(
+        &self,
+        table: &'t ForwardingTable,
+        addresses: Addresses,
+    ) -> Result<Decision<'t>, DropCause> {
+        decision::revisit_captured(table, &self.macs, addresses)
+    }
+
+    /// Where further frames like this one go that are received from a neighbour, without learning
+    /// anything.
+    ///
+    /// # Errors
+    /// Nowhere; why.
+    pub fn revisit_received<'t>(
+        &self,
+        table: &'t ForwardingTable,
+        arrival: Arrival,
+        addresses: Addresses,
+    ) -> Result<Decision<'t>, DropCause> {
+        decision::revisit_received(table, &self.macs, arrival, addresses)
+    }
+
     /// A station was seen behind a peer, which may be this one, without a frame of its being
     /// passed through here: the kernel carried it.
     pub fn sighted(&self, now: Instant, station: MacAddress, peer: PeerName) {
