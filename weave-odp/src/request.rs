@@ -1,6 +1,6 @@
 //! Requests, and their bytes.
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_ECHO};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_ECHO};
 use weave_netlink::{HEADER_LEN, TooLong, finish};
 
 use crate::action::Action;
@@ -138,11 +138,6 @@ impl Request<'_> {
         }
     }
 
-    /// Whether it is answered by a list.
-    pub const fn is_dump(&self) -> bool {
-        matches!(self, Self::Vports(_) | Self::Flows(_))
-    }
-
     /// Appends the bytes of this request.
     ///
     /// # Errors
@@ -156,7 +151,12 @@ impl Request<'_> {
         let (family, command) = self.command();
         let datapath = self.datapath().map_or(0, |id| id.0);
         let header = [command, family.version(), 0, 0];
-        let flags = if self.is_dump() { NLM_F_DUMP } else { NLM_F_ECHO };
+        let flags = match self {
+            Self::Vports(_) | Self::Flows(_) => NLM_F_DUMP,
+            // The kernel has nothing to echo.
+            Self::DeleteFlows(_) => NLM_F_ACK,
+            _ => NLM_F_ECHO,
+        };
         let prefix = [header, datapath.to_ne_bytes()].concat();
         frame(families.id(family), flags, sequence, &prefix, &self.attributes(), to)
     }

@@ -119,6 +119,14 @@ fn flows() {
     check("create-flow-drop", &Request::PutFlow { datapath, flow: &flow });
 }
 
+/// Answered by an acknowledgement: nobody would ever hear of it otherwise.
+#[test]
+fn all_flows_at_once() {
+    let mut encoded = Vec::new();
+    Request::DeleteFlows(DATAPATH).encode(&FAMILIES, 1, &mut encoded).unwrap();
+    assert_eq!(hex::encode(encoded), "180000002200050001000000000000000201000007000000");
+}
+
 #[test]
 fn packets() {
     let packet = [&B[..], &A, &[8, 0], &[0; 46]].concat();
