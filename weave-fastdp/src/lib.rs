@@ -4,6 +4,7 @@
 //! * [`Fastdp`]: the transport, for the router's list of overlays.
 //! * [`Engine`], [`Tunnel`]: what a way of having the kernel do it implements.
 //! * [`LinkMachine`]: which of the two directions of a link get frames through.
+//! * [`odp`]: the engine over the kernel's Open vSwitch datapath.
 //! * [`ipsec`]: how tunnels are sealed.
 //! * [`heartbeat`], [`hearing`], [`Vni`]: what neighbours say to each other.
 //!
@@ -18,6 +19,7 @@ pub mod hearing;
 pub mod heartbeat;
 pub mod ipsec;
 mod link;
+pub mod odp;
 mod overlay;
 mod sys;
 mod vni;

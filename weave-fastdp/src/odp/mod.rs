@@ -1,0 +1,28 @@
+//! The engine over the kernel's Open vSwitch datapath (spec fastdp.md, sections 2 to 6, and 8).
+//!
+//! ```text
+//!                 ┌────────────── user space ──────────────┐
+//!   misses ──────▶│ Planner: bridge, switch, roads ──▶ Plan │──▶ this packet: execute
+//!                 │            ▲                       │    │──▶ the next ones: flow, Book
+//!   vport events ─│─ keeper ───┴── revise, maintain ◀──┘    │
+//!                 └─────────────────────────────────────────┘
+//!   ──────────────────────────── kernel ─────────────────────────────────
+//!   vethwe-datapath ──▶ flows ──▶ vxlan-6784 ──▶ the other hosts, and back
+//! ```
+//!
+//! * [`bridge`], [`plan`], [`book`], [`roads`]: what is decided; they know no kernel.
+//! * [`start`], [`engine`], [`misses`], [`keeper`], [`tunnel`]: what carries it out.
+
+mod book;
+mod bridge;
+mod engine;
+mod keeper;
+mod misses;
+mod plan;
+mod roads;
+mod start;
+mod text;
+mod tunnel;
+
+pub use engine::OdpEngine;
+pub use start::{OdpConfig, StartError};

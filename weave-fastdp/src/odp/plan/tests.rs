@@ -1,0 +1,310 @@
+//! ```text
+//!  port 1 ┐
+//!         ├ bridge ─ 1 (own) ─── 2 (tunnel, vport 9)
+//!  port 2 ┘             └─────── 3 (sleeve) ─── 4
+//! ```
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use weave_core::mesh::{ConnectionId, PeerName, ShortId, ShortIdTable};
+use weave_core::switch::{Envelope, Forwarded, NeighbourLinks, Topology, WorkerId};
+use weave_core::time::Instant;
+
+use super::*;
+use crate::engine::{Inbox, TunnelParams};
+
+const X: MacAddress = MacAddress([2, 0xaa, 0, 0, 0, 1]);
+const Y: MacAddress = MacAddress([2, 0xbb, 0, 0, 0, 2]);
+const P1: PortNumber = PortNumber(1);
+const P2: PortNumber = PortNumber(2);
+const VXLAN: PortNumber = PortNumber(9);
+const HERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const THERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+const START: Instant = Instant::ORIGIN;
+
+fn peer(number: u8) -> PeerName {
+    PeerName::from_bytes([2, 0, 0, 0, 0, number])
+}
+
+struct Mesh;
+
+impl Topology for Mesh {
+    fn next_hops(&self) -> Vec<(PeerName, PeerName)> {
+        [(2, 2), (3, 3), (4, 3)].map(|(to, hop)| (peer(to), peer(hop))).into()
+    }
+
+    fn broadcast(&self, source: PeerName) -> Vec<PeerName> {
+        match source.to_bytes()[5] {
+            1 => vec![peer(2), peer(3)],
+            2 => vec![peer(3)],
+            _ => vec![peer(2)],
+        }
+    }
+
+    fn knows(&self, name: PeerName) -> bool {
+        (1..=4).any(|number| name == peer(number))
+    }
+}
+
+struct Link;
+
+impl Forwarder for Link {
+    fn forward(&self, _: WorkerId, _: Envelope<'_>) -> Forwarded {
+        Forwarded::Taken
+    }
+
+    fn flush(&self, _: WorkerId) {}
+}
+
+struct Deaf;
+
+impl Inbox for Deaf {
+    fn special(&self, _: &[u8], _: Option<Ipv4Addr>) {}
+    fn failed(&self, _: String) {}
+}
+
+struct Setup {
+    switch: Switch,
+    table: ForwardingTable,
+    bridge: Bridge,
+    roads: Roads,
+}
+
+impl Setup {
+    /// Neighbours with these numbers have tunnels of their own.
+    fn new(tunnels: &[u8]) -> Self {
+        let mut roads = Roads::default();
+        // The short id of a peer is its number.
+        let ids = (1..=4).map(|n| (ShortId::new(n.into()).unwrap(), peer(n)));
+        roads.ids = Arc::new(ShortIdTable::new(ids));
+        let mut links = Vec::new();
+        for number in [2, 3] {
+            let forwarder: Arc<dyn Forwarder> = Arc::new(Link);
+            if tunnels.contains(&number) {
+                let params = TunnelParams {
+                    connection: ConnectionId(number.into()),
+                    remote: peer(number),
+                    local_address: HERE,
+                    remote_address: Ipv4Addr::new(192, 0, 2, number),
+                    port: 6784,
+                };
+                let road = Road::new(params, VXLAN, Arc::new(Deaf));
+                road.is_served_by(&forwarder);
+                assert!(road.carry(true));
+                roads.by_neighbour.insert(peer(number), Arc::new(road));
+            }
+            // Something else is in reserve.
+            let forwarders = vec![forwarder, Arc::new(Link) as Arc<dyn Forwarder>];
+            links.push(NeighbourLinks { name: peer(number), forwarders });
+        }
+        let mut bridge = Bridge::default();
+        bridge.add_port(P1);
+        bridge.add_port(P2);
+        let table = ForwardingTable::new(peer(1), Arc::new(Mesh), links);
+        Self { switch: Switch::new(peer(1), 1), table, bridge, roads }
+    }
+
+    /// A station of this router.
+    fn local(&mut self, station: MacAddress, port: PortNumber) {
+        self.bridge.learn(START, station, Place::Port(port));
+        self.switch.sighted(START, station, peer(1));
+    }
+
+    fn remote(&mut self, station: MacAddress, number: u8) {
+        self.bridge.learn(START, station, Place::Router);
+        self.switch.sighted(START, station, peer(number));
+    }
+
+    fn plan(&self, input: &Input) -> Plan {
+        let Self { switch, table, bridge, roads } = self;
+        Planner { switch, table, bridge, roads }.plan(input)
+    }
+}
+
+fn captured(port: PortNumber, source: MacAddress, destination: MacAddress) -> Input {
+    Input { port, tunnel: None, addresses: Some(Addresses { source, destination }) }
+}
+
+fn tunnel(source: u16, destination: u16) -> Tunnel {
+    let id = u64::from(source) | u64::from(destination) << 12;
+    Tunnel { id, source: THERE, destination: HERE, ttl: 64, ..Tunnel::ZERO }
+}
+
+fn received(ends: (u16, u16), source: MacAddress, destination: MacAddress) -> Input {
+    let addresses = Some(Addresses { source, destination });
+    Input { port: VXLAN, tunnel: Some(tunnel(ends.0, ends.1)), addresses }
+}
+
+/// What sends into the tunnel to a neighbour, in the name of these peers.
+fn into(neighbour: u8, source: u64, destination: u64) -> [Action; 2] {
+    let tunnel = Tunnel {
+        id: source | destination << 12,
+        source: HERE,
+        destination: Ipv4Addr::new(192, 0, 2, neighbour),
+        ttl: 64,
+        dont_fragment: true,
+        ..Tunnel::ZERO
+    };
+    [Action::SetTunnel(tunnel), Action::Output(VXLAN)]
+}
+
+fn out(port: PortNumber) -> Action {
+    Action::Output(port)
+}
+
+#[test]
+fn a_station_behind_a_tunnel_has_a_flow_of_its_own() {
+    let mut setup = Setup::new(&[2, 3]);
+    setup.local(X, P1);
+    setup.remote(Y, 2);
+    let input = captured(P1, X, Y);
+    let flow = setup.plan(&input).flow(&input).unwrap();
+    assert_eq!(flow.actions, into(2, 1, 2));
+    let ethernet = Ethernet { source: X.0, destination: Y.0 };
+    assert_eq!(flow.matches, FlowMatch::new(P1, Masked::exact(ethernet)));
+    assert_eq!(Input::of_flow(&flow.matches), Some(input), "a flow says what it was made for");
+    // Two hops away it is the same, by the first of them.
+    setup.remote(Y, 4);
+    assert_eq!(setup.plan(&input).actions(), into(3, 1, 4));
+}
+
+#[test]
+fn local_stations_have_flows_and_are_nobody_elses_business() {
+    let mut setup = Setup::new(&[2, 3]);
+    setup.local(X, P1);
+    setup.local(Y, P2);
+    let input = captured(P1, X, Y);
+    assert_eq!(setup.plan(&input).flow(&input).unwrap().actions, [out(P2)]);
+    // On one port: their bridge has brought it there already.
+    setup.local(Y, P1);
+    assert_eq!(setup.plan(&input).flow(&input).unwrap().actions, []);
+}
+
+#[test]
+fn groups_are_flooded_by_flows_and_unknown_stations_are_not() {
+    let mut setup = Setup::new(&[2, 3]);
+    setup.local(X, P1);
+    let everywhere = [&[out(P2)][..], &into(2, 1, 2), &into(3, 1, 3)].concat();
+    let input = captured(P1, X, MacAddress::BROADCAST);
+    assert_eq!(setup.plan(&input).flow(&input).unwrap().actions, everywhere);
+    let input = captured(P1, X, Y);
+    let plan = setup.plan(&input);
+    assert_eq!((plan.actions(), plan.veto), (everywhere, Some(Veto::Unknown)));
+    assert_eq!(plan.flow(&input), None);
+}
+
+#[test]
+fn another_transport_on_the_same_packet_means_no_flow() {
+    let mut setup = Setup::new(&[2]);
+    setup.local(X, P1);
+    let input = captured(P1, X, MacAddress::BROADCAST);
+    let plan = setup.plan(&input);
+    assert_eq!((plan.by_hand, plan.veto), (true, Some(Veto::Foreign)));
+    assert_eq!((&plan.local[..], plan.flow(&input)), (&[out(P2)][..], None));
+    // The same for a tunnel that may not be used by the kernel alone, or has lost its place.
+    setup.remote(Y, 2);
+    let input = captured(P1, X, Y);
+    assert!(setup.plan(&input).flow(&input).is_some());
+    setup.roads.by_neighbour[&peer(2)].carry(false);
+    assert!(setup.plan(&input).by_hand);
+    setup.roads.by_neighbour[&peer(2)].carry(true);
+    setup.roads.by_neighbour[&peer(2)].is_served_by(&(Arc::new(Link) as Arc<dyn Forwarder>));
+    assert!(setup.plan(&input).by_hand);
+}
+
+#[test]
+fn received_packets_are_delivered_and_sent_on() {
+    let mut setup = Setup::new(&[2, 3]);
+    setup.remote(Y, 2);
+    setup.local(X, P1);
+    let input = received((2, 1), Y, X);
+    let flow = setup.plan(&input).flow(&input).unwrap();
+    assert_eq!(flow.actions, [out(P1)]);
+    assert_eq!(flow.matches.tunnel, Some(Masked::<Tunnel>::ends(tunnel(2, 1))));
+    let input = received((2, 1), Y, MacAddress::BROADCAST);
+    let all = [&[out(P1), out(P2)][..], &into(3, 2, 3)].concat();
+    assert_eq!(setup.plan(&input).flow(&input).unwrap().actions, all);
+}
+
+#[test]
+fn a_relay_has_one_flow_for_all_addresses() {
+    let setup = Setup::new(&[2, 3]);
+    let input = received((2, 4), Y, X);
+    let flow = setup.plan(&input).flow(&input).unwrap();
+    assert_eq!(flow.actions, into(3, 2, 4));
+    assert_eq!(flow.matches.ethernet, Masked::<Ethernet>::ANY);
+    let again = Input::of_flow(&flow.matches).unwrap();
+    assert_eq!(
+        again,
+        Input { addresses: None, tunnel: Some(Tunnel { ttl: 0, ..tunnel(2, 4) }), ..input }
+    );
+    assert_eq!(setup.plan(&again).flow(&again), Some(flow), "asked again without a packet");
+}
+
+#[test]
+fn what_is_dropped_for_good_has_a_flow_and_what_may_pass_has_none() {
+    let mut setup = Setup::new(&[2, 3]);
+    setup.local(X, P1);
+    let spanning_tree = MacAddress([0x01, 0x80, 0xc2, 0, 0, 0]);
+    let input = captured(P1, X, spanning_tree);
+    // Local ports of the bridge get it all the same: it is theirs.
+    assert_eq!(setup.plan(&input).flow(&input).unwrap().actions, [out(P2)]);
+    // A frame of this router on its way round.
+    let input = received((1, 1), X, MacAddress::BROADCAST);
+    assert_eq!(setup.plan(&input).flow(&input).unwrap().actions, []);
+    // It came from where it would have to go.
+    let input = received((3, 2), Y, X);
+    assert_eq!(setup.plan(&input).flow(&input).unwrap().actions, []);
+    // Peers that nobody knows may become known.
+    let input = received((7, 1), Y, X);
+    assert_eq!(
+        (setup.plan(&input).veto, setup.plan(&input).flow(&input)),
+        (Some(Veto::Stranger), None)
+    );
+}
+
+#[test]
+fn a_packet_never_goes_back_into_its_tunnel() {
+    let came = Tunnel { id: 2 | 1 << 12, source: THERE, destination: HERE, ..Tunnel::ZERO };
+    let plan = Plan {
+        remote: vec![
+            Action::SetTunnel(Tunnel { id: came.id, source: HERE, destination: THERE, ..came }),
+            out(VXLAN),
+        ],
+        ..Plan::default()
+    };
+    let input = Input { port: VXLAN, tunnel: Some(came), addresses: None };
+    assert!(plan.turns_back(&input));
+    let plan = Plan { local: vec![out(P1)], ..Plan::default() };
+    assert!(plan.turns_back(&captured(P1, X, Y)));
+    assert!(!plan.turns_back(&captured(P2, X, Y)));
+}
+
+#[test]
+fn a_change_of_routes_leaves_other_flows_alone() {
+    let mut setup = Setup::new(&[2, 3]);
+    setup.local(X, P1);
+    let mut flows = BTreeMap::new();
+    for number in [2, 4] {
+        let station = MacAddress([2, 0xcc, 0, 0, 0, number]);
+        setup.remote(station, number);
+        let input = captured(P1, X, station);
+        flows.insert(number, (input, setup.plan(&input).flow(&input)));
+    }
+    assert!(flows.values().all(|(_, flow)| flow.is_some()));
+    let before = flows.clone();
+    // The tunnel to 3, by which 4 was reached, may not be used any more.
+    setup.roads.by_neighbour[&peer(3)].carry(false);
+    for (number, (input, flow)) in &before {
+        let now = setup.plan(input).flow(input);
+        assert_eq!(now == *flow, *number == 2, "{number}");
+    }
+    // Looking again teaches nothing: a station that moved stays where it is.
+    let gone = MacAddress([2, 0xcc, 0, 0, 0, 2]);
+    setup.switch.sighted(START + Duration::from_secs(1), gone, peer(4));
+    let old = received((2, 1), gone, X);
+    assert!(setup.plan(&old).flow(&old).is_some());
+    assert_eq!(setup.switch.macs().lookup(gone), Some(peer(4)));
+}

@@ -1,0 +1,104 @@
+//! Making or adopting the datapath (spec fastdp.md, section 3).
+
+use std::io;
+use std::thread::sleep;
+use std::time::Duration;
+
+use weave_odp::{Client, Datapath, Errno, Error, Vport, VportKind};
+
+/// How often and how long to wait for a UDP port: the kernel lets go of one some time after the
+/// port of the datapath is deleted.
+const ATTEMPTS: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What the engine is to use.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OdpConfig {
+    /// The datapath.
+    pub datapath: String,
+    /// The UDP port on which this router receives VXLAN.
+    pub port: u16,
+    /// The largest IP packet of the local bridge, in bytes.
+    pub mtu: usize,
+    /// How many threads answer misses.
+    pub threads: usize,
+}
+
+/// Why the engine cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// This kernel has no Open vSwitch datapath.
+    #[error("this kernel lacks the module openvswitch")]
+    NoDatapaths,
+    /// It has one without VXLAN.
+    #[error("this kernel lacks VXLAN for openvswitch (module vport-vxlan)")]
+    NoVxlan,
+    /// The UDP port is taken.
+    #[error("UDP port {0}, for VXLAN, is used by somebody else")]
+    PortTaken(u16),
+    /// The kernel refused.
+    #[error(transparent)]
+    Kernel(#[from] Error),
+    /// A thread, a socket or a table entry is missing.
+    #[error("{0}")]
+    Resources(#[from] io::Error),
+    /// There are too many data threads.
+    #[error(transparent)]
+    Workers(#[from] weave_core::switch::TooManyWorkers),
+}
+
+/// The name of the port for VXLAN on this UDP port.
+pub(super) fn vxlan_name(port: u16) -> String {
+    format!("vxlan-{port}")
+}
+
+/// A datapath of this name without flows, with its VXLAN port.
+pub(super) fn prepare(
+    client: &mut Client,
+    config: &OdpConfig,
+) -> Result<(Datapath, Vport), StartError> {
+    let (datapath, created) = match client.create_datapath(&config.datapath) {
+        Ok(datapath) => (datapath, true),
+        Err(error) if error.errno() == Some(Errno::EEXIST) => {
+            (client.datapath(&config.datapath)?, false)
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let prepared = clear(client, &datapath).and_then(|()| vxlan(client, &datapath, config.port));
+    match prepared {
+        Ok(vport) => Ok((datapath, vport)),
+        Err(error) => {
+            if created {
+                // What matters is the first error.
+                let _ = client.delete_datapath(datapath.id);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Removes what a predecessor left: its flows send to peers that do not know us any more.
+fn clear(client: &mut Client, datapath: &Datapath) -> Result<(), StartError> {
+    for vport in client.vports(datapath.id)? {
+        if matches!(vport.kind, VportKind::Vxlan { .. }) {
+            client.delete_vport(datapath.id, vport.number)?;
+        }
+    }
+    Ok(client.delete_flows(datapath.id)?)
+}
+
+fn vxlan(client: &mut Client, datapath: &Datapath, port: u16) -> Result<Vport, StartError> {
+    let (name, kind) = (vxlan_name(port), VportKind::Vxlan { udp_port: Some(port) });
+    for _ in 0..ATTEMPTS {
+        match client.create_vport(datapath.id, &name, kind) {
+            Ok(vport) => return Ok(vport),
+            Err(error) => match error.errno() {
+                Some(Errno::EADDRINUSE | Errno::EEXIST) => sleep(PAUSE),
+                Some(Errno::EAFNOSUPPORT) => return Err(StartError::NoVxlan),
+                _ => return Err(error.into()),
+            },
+        }
+    }
+    Err(StartError::PortTaken(port))
+}
