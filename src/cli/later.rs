@@ -68,7 +68,10 @@ const FLAGS: &[Flag] = &[
     switch("no-rewrite-hosts", Effect::Fulfilled),
     switch("without-dns", Effect::Fulfilled),
     switch("no-multicast-route", Effect::Fulfilled),
-    value("datapath", Effect::Noted("there is no kernel datapath in this version")),
+    value(
+        "datapath",
+        Effect::Noted("the kernel datapath has a name that follows from that of the bridge"),
+    ),
     value("docker-api", Effect::Noted("this version does not use Docker")),
     switch("no-masq-local", Effect::Noted("it takes the ranges of address allocation")),
     switch("pkt-debug", Effect::Noted("single packets are not logged in this version")),

@@ -12,12 +12,14 @@ use tokio::sync::mpsc;
 use weave_core::mesh::PeerName;
 use weave_core::switch::{Frame, Inject, Switch, Worker};
 use weave_core::wire::MacAddress;
+use weave_fastdp::odp::{OdpConfig, OdpEngine};
 use weave_host::{
     BridgeClaim, BridgeConfig, Condition, Origin, PortNames, automatic_mtu, condition, join,
-    prepare_bridge, prepare_capture_pair, remove_bridge, remove_capture_pair,
+    prepare_bridge, prepare_bridge_of_datapath, prepare_capture_pair, prepare_datapath_pair,
+    raise_datapath, remove_bridge, remove_capture_pair, remove_datapath,
 };
 use weave_sleeve::port::{
-    Capture, PacketPort, PcapWriter, Port, PortCounters, RecordedPort, TapPort,
+    Capture, Offloads, PacketPort, PcapWriter, Port, PortCounters, RecordedPort, TapPort,
 };
 use weave_sleeve::{Clock, DataThread, Lost, ReceiverCounters, Sleeve};
 
@@ -37,6 +39,10 @@ pub(super) struct Devices {
     clock: Clock,
     report: PortReport,
     plugged: Option<Plugged>,
+    /// What answers for the kernel datapath, if frames come that way.
+    engine: Option<Arc<OdpEngine>>,
+    /// Why they do not, though they were to.
+    without_engine: Option<String>,
     /// Writes down what passes the port.
     recorder: Option<PcapWriter>,
     /// What is removed again unless the router gets ready; none once it is.
@@ -130,6 +136,8 @@ impl Devices {
             clock: clock.clone(),
             report: PortReport { socket: sleeve.counters(), ..PortReport::default() },
             plugged: None,
+            engine: None,
+            without_engine: None,
             recorder: None,
             made: Some(Vec::new()),
             _claim: None,
@@ -142,11 +150,26 @@ impl Devices {
         devices.recorder = settings.capture_file.as_deref().map(record_to).transpose()?;
         let name_of_bridge = &settings.weave_bridge;
         devices._claim = Some(BridgeClaim::acquire(name_of_bridge)?);
-        let (bridge, origin) = prepare(settings, name)?;
+        let mut how = settings.capture;
+        let bridge = configured(settings, name)?;
+        if how == How::Datapath {
+            match datapath_engine(settings, &bridge, switch, clock) {
+                Ok(engine) => devices.engine = Some(engine),
+                Err(error) => {
+                    tracing::warn!("no fast datapath, frames go through user space: {error:#}");
+                    devices.without_engine = Some(format!("; no datapath: {error:#}"));
+                    how = How::Auto;
+                }
+            }
+        }
+        if devices.engine.is_none() {
+            remove_datapath(name_of_bridge)?;
+        }
+        let origin = prepare(&bridge, devices.engine.is_some())?;
         devices.note(origin, Made::Bridge, name_of_bridge);
         let mut plugged = Plugged {
             bridge,
-            how: settings.capture,
+            how,
             buffer: settings.capture_buffer,
             device: String::new(),
             lost: None,
@@ -154,7 +177,10 @@ impl Devices {
         let port = devices.open(&mut plugged)?;
         devices.report.counters = Some(port.counters());
         let injector = port.injector().context("cannot give frames to the bridge")?;
-        devices.report.fastdp = Fastdp::start(settings, &plugged.bridge, switch, injector, clock);
+        devices.report.fastdp = match &devices.engine {
+            Some(engine) => Fastdp::Datapath(Arc::clone(engine)),
+            None => Fastdp::start(settings, &plugged.bridge, switch, injector, clock),
+        };
         devices.start(port)?;
         devices.plugged = Some(plugged);
         Ok(devices)
@@ -206,7 +232,10 @@ impl Devices {
                 Condition::Damaged => {}
             }
         }
-        prepare_bridge(&plugged.bridge)?;
+        match self.engine {
+            Some(_) => prepare_bridge_of_datapath(&plugged.bridge)?,
+            None => prepare_bridge(&plugged.bridge)?,
+        };
         let Some(reason) = plugged.lost.clone() else {
             join(&bridge, &plugged.device)?;
             return Ok(Some(format!("somebody changed bridge {bridge}: it is mended")));
@@ -241,6 +270,10 @@ impl Devices {
         let counters = self.report.counters.clone().unwrap_or_default();
         let bridge = &plugged.bridge.name;
         let opened = match kind(plugged.how) {
+            Kind::Datapath => match &self.engine {
+                Some(engine) => open_datapath(&plugged.bridge, engine, plugged.buffer, counters)?,
+                None => return Err(anyhow!("there is no datapath")),
+            },
             Kind::Tap => open_tap(bridge, self.sleeve.threads(), counters)?,
             Kind::Pair => {
                 let (opened, origin) = open_pair(bridge, plugged.buffer, counters)?;
@@ -249,7 +282,8 @@ impl Devices {
             }
         };
         tracing::info!("Sniffing traffic on {}", opened.interface);
-        *self.report.lock() = opened.interface;
+        let without = self.without_engine.as_deref().unwrap_or_default();
+        *self.report.lock() = opened.interface + without;
         plugged.device = opened.device;
         Ok(match self.recorder.clone() {
             Some(recorder) => Box::new(RecordedPort::new(opened.port, recorder)),
@@ -302,21 +336,46 @@ impl Devices {
     }
 }
 
-fn prepare(settings: &Settings, name: PeerName) -> Result<(BridgeConfig, Origin)> {
+fn configured(settings: &Settings, name: PeerName) -> Result<BridgeConfig> {
     let bridge = &settings.weave_bridge;
     let mtu = match settings.mtu {
         Some(mtu) => mtu,
         None => automatic_mtu(bridge)?,
     };
-    let mac = MacAddress(name.to_bytes());
-    let config = BridgeConfig { name: bridge.clone(), mac, mtu };
-    let origin = prepare_bridge(&config)?;
-    tracing::info!("Bridge type is bridge");
+    Ok(BridgeConfig { name: bridge.clone(), mac: MacAddress(name.to_bytes()), mtu })
+}
+
+fn prepare(config: &BridgeConfig, of_datapath: bool) -> Result<Origin> {
+    let BridgeConfig { name: bridge, mtu, .. } = config;
+    let origin = if of_datapath {
+        tracing::info!("Bridge type is bridged_fastdp");
+        prepare_bridge_of_datapath(config)?
+    } else {
+        tracing::info!("Bridge type is bridge");
+        prepare_bridge(config)?
+    };
     match origin {
         Origin::Created => tracing::info!(mtu, "made bridge {bridge}"),
         Origin::Adopted => tracing::info!(mtu, "adopted bridge {bridge}"),
     }
-    Ok((config, origin))
+    Ok(origin)
+}
+
+/// Makes or adopts the datapath of this bridge.
+fn datapath_engine(
+    settings: &Settings,
+    bridge: &BridgeConfig,
+    switch: &Arc<Switch>,
+    clock: &Clock,
+) -> Result<Arc<OdpEngine>> {
+    let config = OdpConfig {
+        datapath: PortNames::of(&bridge.name).datapath,
+        port: settings.port.checked_add(1).context("there is no UDP port after 65535")?,
+        mtu: usize::try_from(bridge.mtu)?,
+        threads: super::data_threads(),
+    };
+    let clock = clock.clone();
+    Ok(Arc::new(OdpEngine::start(config, switch, move || clock.now())?))
 }
 
 /// A file that only its owner may read: what containers say to each other is in it.
@@ -340,10 +399,11 @@ struct Opened {
     interface: String,
 }
 
-/// One of the two kinds of ports.
+/// One of the kinds of ports.
 enum Kind {
     Tap,
     Pair,
+    Datapath,
 }
 
 /// What was asked for; automatically a TAP where there is one.
@@ -351,6 +411,7 @@ fn kind(how: How) -> Kind {
     match how {
         How::Tap => Kind::Tap,
         How::Pcap => Kind::Pair,
+        How::Datapath => Kind::Datapath,
         How::Auto | How::None if Path::new("/dev/net/tun").exists() => Kind::Tap,
         How::Auto | How::None => {
             tracing::warn!(
@@ -379,6 +440,53 @@ fn open_tap(bridge: &str, queues: usize, counters: Arc<PortCounters>) -> Result<
     remove_capture_pair(bridge)?;
     let interface = format!("{tap} (via tap, offloads: {})", port.offloads());
     Ok(Opened { port: Box::new(port.with_counters(counters)), device: tap, interface })
+}
+
+/// The datapath captures by itself; what other transports have for local stations goes through the
+/// pair to the bridge, with all offloads.
+fn open_datapath(
+    bridge: &BridgeConfig,
+    engine: &Arc<OdpEngine>,
+    buffer: usize,
+    counters: Arc<PortCounters>,
+) -> Result<Opened> {
+    let PortNames { bridge_end, datapath, datapath_end, .. } = PortNames::of(&bridge.name);
+    prepare_datapath_pair(&bridge.name)?;
+    raise_datapath(bridge)?;
+    engine.plug(&datapath_end)?;
+    let inner = PacketPort::open(&datapath_end, buffer)
+        .with_context(|| format!("cannot inject on {datapath_end}"))?;
+    let port = DatapathPort { inner: inner.with_counters(counters), engine: Arc::clone(engine) };
+    let interface = format!("{datapath} (via ODP)");
+    Ok(Opened { port: Box::new(port), device: bridge_end, interface })
+}
+
+/// The way from other transports to the bridge beside a datapath.
+struct DatapathPort {
+    inner: PacketPort,
+    engine: Arc<OdpEngine>,
+}
+
+impl Port for DatapathPort {
+    fn queues(&self) -> usize {
+        0
+    }
+
+    fn capture(&mut self) -> io::Result<Box<dyn Capture>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn injector(&self) -> io::Result<Box<dyn Inject + Send>> {
+        Ok(self.engine.listening(self.inner.injector()?))
+    }
+
+    fn offloads(&self) -> Offloads {
+        self.inner.offloads()
+    }
+
+    fn counters(&self) -> Arc<PortCounters> {
+        self.inner.counters()
+    }
 }
 
 fn open_pair(bridge: &str, buffer: usize, counters: Arc<PortCounters>) -> Result<(Opened, Origin)> {

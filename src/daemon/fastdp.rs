@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use weave_core::switch::{Inject, Overlay, Switch};
+use weave_fastdp::odp::OdpEngine;
 use weave_fastdp::vxlan::{VxlanConfig, VxlanEngine};
 use weave_fastdp::{Engine, EngineStatus};
 use weave_host::{BridgeConfig, PortNames};
@@ -20,6 +21,8 @@ pub(super) enum Fastdp {
     Unavailable(String),
     /// VXLAN devices.
     Vxlan(Arc<VxlanEngine>),
+    /// A datapath of Open vSwitch, which also captures.
+    Datapath(Arc<OdpEngine>),
 }
 
 impl Fastdp {
@@ -61,8 +64,7 @@ impl Fastdp {
 
     /// The transport, if there is one.
     pub(super) fn overlay(&self, clock: &Clock) -> Option<Box<dyn Overlay>> {
-        let Self::Vxlan(engine) = self else { return None };
-        let (engine, clock) = (Arc::clone(engine) as Arc<dyn Engine>, clock.clone());
+        let (engine, clock) = (self.engine()?, clock.clone());
         Some(Box::new(weave_fastdp::Fastdp::new(engine, move || clock.now())))
     }
 
@@ -79,14 +81,20 @@ impl Fastdp {
             Self::Off => "disabled".to_owned(),
             Self::Unavailable(reason) => format!("unavailable: {reason}"),
             Self::Vxlan(engine) => engine.name().to_owned(),
+            Self::Datapath(engine) => engine.name().to_owned(),
         }
     }
 
     /// What the engine knows of itself. Asks the kernel.
     pub(super) fn status(&self) -> Option<EngineStatus> {
+        self.engine().map(|engine| engine.status())
+    }
+
+    fn engine(&self) -> Option<Arc<dyn Engine>> {
         match self {
             Self::Off | Self::Unavailable(_) => None,
-            Self::Vxlan(engine) => Some(engine.status()),
+            Self::Vxlan(engine) => Some(Arc::clone(engine) as Arc<dyn Engine>),
+            Self::Datapath(engine) => Some(Arc::clone(engine) as Arc<dyn Engine>),
         }
     }
 }

@@ -76,6 +76,8 @@ pub(crate) enum Capture {
     Tap,
     /// Packet sockets on a veth pair.
     Pcap,
+    /// A datapath of the kernel's Open vSwitch, which carries most frames by itself.
+    Datapath,
     /// Not at all: this router only passes frames on for others.
     None,
 }

@@ -100,11 +100,7 @@ pub(crate) fn gather(report: &router::Report, surroundings: &Surroundings, now: 
         interface: surroundings.interface.clone(),
         firewall: surroundings.firewall.clone(),
         fastdp: surroundings.fastdp.clone(),
-        capture_stats: if surroundings.capture.is_empty() {
-            Value::Null
-        } else {
-            surroundings.capture.iter().map(|(name, n)| (name.clone(), Value::from(*n))).collect()
-        },
+        capture_stats: capture_stats(surroundings),
         macs: stations.iter().map(|station| mac(station, &nicknames, now)).collect(),
         counters: counters(report, surroundings),
     };
@@ -292,6 +288,17 @@ fn overlay_diagnostics(report: &router::Report, engine: Option<&EngineStatus>) -
         let links = all.remove("fastdp").unwrap_or(Value::Null);
         all.insert("fastdp".to_owned(), engine_diagnostics(engine, links));
     }
+    if all.is_empty() { Value::Null } else { Value::Object(all) }
+}
+
+/// What the port counts; for a datapath, as in the original, how often it had no flow.
+fn capture_stats(surroundings: &Surroundings) -> Value {
+    let named = |(name, n): (&str, u64)| (name.to_owned(), Value::from(n));
+    let port = surroundings.capture.iter().map(|(name, n)| named((name, *n)));
+    let engine = surroundings.engine.iter().flat_map(|engine| &engine.counters);
+    let misses = engine.filter(|(name, _)| *name == "flow_misses");
+    let all: serde_json::Map<_, _> =
+        port.chain(misses.map(|&(_, n)| named(("FlowMisses", n)))).collect();
     if all.is_empty() { Value::Null } else { Value::Object(all) }
 }
 

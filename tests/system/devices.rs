@@ -156,3 +156,23 @@ fn two_routers_share_a_host() -> Result<()> {
     assert_eq!(host.namespace.ip("-o link show")?, before);
     lab.finish()
 }
+
+#[test]
+fn without_openvswitch_frames_go_through_user_space_and_the_status_says_why() -> Result<()> {
+    let lab = lab()?;
+    let hosts: [Host; 2] = lab.hosts()?;
+    let wire = lab.wire(&hosts[0], &hosts[1], 1500)?;
+    let options = RouterOptions::new().argument("--capture=datapath");
+    let r1 = hosts[0].router(options.clone())?;
+    let r2 = hosts[1].router(options.peer(wire.a()))?;
+    r2.wait_established(1, SOON)?;
+    let c1 = hosts[0].container("c1", "10.32.0.1/12")?;
+    let _c2 = hosts[1].container("c2", "10.32.0.2/12")?;
+    c1.wait_ping("10.32.0.2", SOON)?;
+    let report = r1.report()?;
+    let interface = report["Router"]["Interface"].as_str().context("no interface")?;
+    // Where the kernel has it, that is what is used.
+    let there = interface == "datapath (via ODP)";
+    assert!(there || interface.contains("no datapath: this kernel lacks"), "{interface}");
+    lab.finish()
+}

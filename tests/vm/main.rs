@@ -5,8 +5,10 @@
 
 #![expect(clippy::print_stdout, reason = "what was measured belongs into the output of a test")]
 
+mod datapath;
 mod kernel;
 mod netem;
+mod odp;
 
 use std::time::Duration;
 

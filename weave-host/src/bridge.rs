@@ -13,7 +13,7 @@ use crate::netlink::{Change, Interface, Netlink};
 use crate::{reset, sysctl};
 
 /// No IP packet is longer (RFC 791, section 3.1).
-const LARGEST_PACKET: u32 = 65_535;
+pub(crate) const LARGEST_PACKET: u32 = 65_535;
 
 /// How the bridge shall be.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,12 +41,29 @@ pub enum Origin {
 /// # Errors
 /// If other devices are in the way, or the kernel refuses.
 pub fn prepare_bridge(config: &BridgeConfig) -> Result<Origin, HostError> {
+    prepare(config, false)
+}
+
+/// The same for a bridge that is, or will be, joined to a kernel datapath.
+///
+/// # Errors
+/// If other devices are in the way, or the kernel refuses.
+pub fn prepare_bridge_of_datapath(config: &BridgeConfig) -> Result<Origin, HostError> {
+    prepare(config, true)
+}
+
+fn prepare(config: &BridgeConfig, datapath: bool) -> Result<Origin, HostError> {
     let _lock = HostLock::acquire()?;
     run_here(async |netlink| {
         let interfaces = netlink.interfaces().await?;
         let origin = match layout_of(&config.name, &interfaces) {
             Layout::None => Origin::Created,
             Layout::Bridge => Origin::Adopted,
+            Layout::BridgedFastdp if datapath => Origin::Adopted,
+            // The datapath is there already; what is missing is made here.
+            Layout::Inconsistent { .. } if datapath && !is_there(&config.name, &interfaces) => {
+                Origin::Created
+            }
             Layout::Fastdp => {
                 return Err(HostError::FastDatapath { devices: config.name.clone() });
             }
@@ -75,6 +92,10 @@ pub fn prepare_bridge(config: &BridgeConfig) -> Result<Origin, HostError> {
             }
         }
     })
+}
+
+fn is_there(name: &str, interfaces: &[Interface]) -> bool {
+    interfaces.iter().any(|interface| interface.name == name)
 }
 
 async fn set_up(netlink: &Netlink, config: &BridgeConfig) -> Result<(), HostError> {
@@ -169,7 +190,11 @@ pub fn join(bridge: &str, port: &str) -> Result<(), HostError> {
     })
 }
 
-async fn plug(netlink: &Netlink, bridge: &Interface, port: &Interface) -> Result<(), HostError> {
+pub(crate) async fn plug(
+    netlink: &Netlink,
+    bridge: &Interface,
+    port: &Interface,
+) -> Result<(), HostError> {
     let mtu = port.largest_mtu.unwrap_or(LARGEST_PACKET).min(LARGEST_PACKET);
     if port.mtu != mtu {
         netlink.change(port.index, &port.name, Change::Mtu(mtu)).await?;

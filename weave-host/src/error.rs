@@ -54,6 +54,14 @@ pub enum HostError {
         /// The bridge.
         bridge: String,
     },
+    /// The kernel did not delete a datapath.
+    #[error("cannot delete the datapath {name}: {reason}")]
+    Datapath {
+        /// Its name.
+        name: String,
+        /// The kernel's reason.
+        reason: String,
+    },
     /// There is no such interface.
     #[error("there is no interface {name}{hint}")]
     NoInterface {

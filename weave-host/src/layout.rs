@@ -1,11 +1,10 @@
 //! Which devices of ours, or of the original, are on the host (spec router.md, section 6).
 
+use crate::datapath::DATAPATH_KIND;
 use crate::error::HostError;
 use crate::names::{DATAPATH_END, DATAPATH_NAME, PortNames};
 use crate::namespace::run_here;
 use crate::netlink::Interface;
-
-const DATAPATH_KIND: &str = "openvswitch";
 
 /// How the switch is connected to the host.
 #[derive(Clone, PartialEq, Eq, Debug)]

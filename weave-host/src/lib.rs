@@ -22,6 +22,7 @@ mod address;
 mod attach;
 mod bridge;
 mod claim;
+mod datapath;
 mod detach;
 mod error;
 mod exposure;
@@ -42,10 +43,11 @@ mod underlay;
 pub use address::{Cidr, CidrError};
 pub use attach::{Attached, Attachment, attach};
 pub use bridge::{
-    BridgeConfig, Condition, Origin, condition, join, prepare_bridge, prepare_capture_pair,
-    remove_bridge, remove_capture_pair,
+    BridgeConfig, Condition, Origin, condition, join, prepare_bridge, prepare_bridge_of_datapath,
+    prepare_capture_pair, remove_bridge, remove_capture_pair,
 };
 pub use claim::BridgeClaim;
+pub use datapath::{prepare_datapath_pair, raise_datapath, remove_datapath};
 pub use detach::{Detached, detach};
 pub use error::HostError;
 pub use exposure::{bridge_addresses, expose, hide, interface_address};

@@ -20,18 +20,23 @@ pub struct PortNames {
     pub bridge_end: String,
     /// And the end that the router reads and writes with packet sockets.
     pub router_end: String,
+    /// The kernel datapath beside the bridge.
+    pub datapath: String,
+    /// And the end of the pair that is a port of it; the other one is `bridge_end`.
+    pub datapath_end: String,
 }
 
 impl PortNames {
     /// The names that belong to a bridge.
     pub fn of(bridge: &str) -> Self {
-        let [tap, bridge_end, router_end] = if bridge == BRIDGE_NAME {
-            ["vethwe-tap", "vethwe-bridge", "vethwe-pcap"].map(str::to_owned)
+        let [tap, bridge_end, router_end, datapath, datapath_end] = if bridge == BRIDGE_NAME {
+            ["vethwe-tap", "vethwe-bridge", "vethwe-pcap", DATAPATH_NAME, DATAPATH_END]
+                .map(str::to_owned)
         } else {
             let id = id(bridge);
-            ["t", "b", "p"].map(|kind| format!("vethwe-{kind}{id}"))
+            ["t", "b", "p", "k", "d"].map(|kind| format!("vethwe-{kind}{id}"))
         };
-        Self { tap, bridge_end, router_end }
+        Self { tap, bridge_end, router_end, datapath, datapath_end }
     }
 }
 
@@ -49,12 +54,16 @@ mod tests {
 
     #[test]
     fn every_bridge_has_names_of_its_own() {
-        let mut names = vec![BRIDGE_NAME.to_owned(), DATAPATH_END.to_owned()];
+        let mut names = vec![BRIDGE_NAME.to_owned()];
         for bridge in [BRIDGE_NAME, "weave2", "ap", "a-name-of-15-chr"] {
-            let PortNames { tap, bridge_end, router_end } = PortNames::of(bridge);
-            names.extend([tap, bridge_end, router_end]);
+            let PortNames { tap, bridge_end, router_end, datapath, datapath_end } =
+                PortNames::of(bridge);
+            names.extend([tap, bridge_end, router_end, datapath, datapath_end]);
         }
-        assert_eq!(names[2..5], ["vethwe-tap", "vethwe-bridge", "vethwe-pcap"]);
+        assert_eq!(
+            names[1..6],
+            ["vethwe-tap", "vethwe-bridge", "vethwe-pcap", "datapath", "vethwe-datapath"]
+        );
         // `IFNAMSIZ` of the kernel, less the zero at the end.
         assert!(names.iter().all(|name| name.len() <= 15), "{names:?}");
         let count = names.len();

@@ -2,9 +2,10 @@
 
 use crate::attach::{GUEST_END, HOST_END};
 use crate::bridge::is_orphan_of;
+use crate::datapath::{DATAPATH_KIND, delete_datapath};
 use crate::error::HostError;
 use crate::lock::HostLock;
-use crate::names::{BRIDGE_NAME, DATAPATH_END, DATAPATH_NAME, PortNames};
+use crate::names::{BRIDGE_NAME, PortNames};
 use crate::namespace::run_here;
 use crate::netlink::{Interface, Netlink};
 
@@ -24,7 +25,11 @@ pub fn reset(bridge: &str) -> Result<Vec<String>, HostError> {
         let ours = |interface: &&Interface| is_ours(bridge, index, interface);
         let mut removed = Vec::new();
         for interface in interfaces.iter().filter(ours) {
-            netlink.delete(interface.index, &interface.name).await?;
+            if interface.kind == DATAPATH_KIND {
+                delete_datapath(&interface.name)?;
+            } else {
+                netlink.delete(interface.index, &interface.name).await?;
+            }
             removed.push(interface.name.clone());
         }
         removed.sort();
@@ -51,19 +56,19 @@ pub(crate) async fn remove_half_made(
 
 fn is_ours(bridge: &str, index: Option<u32>, interface: &Interface) -> bool {
     let name = interface.name.as_str();
-    let PortNames { tap, bridge_end, router_end } = PortNames::of(bridge);
+    let PortNames { tap, bridge_end, router_end, datapath, datapath_end } = PortNames::of(bridge);
     // The original knew one bridge on a host.
     let original = |names: &[&str]| bridge == BRIDGE_NAME && names.contains(&name);
     match interface.kind.as_str() {
         "bridge" => name == bridge,
-        "openvswitch" => name == bridge || original(&[DATAPATH_NAME]),
+        DATAPATH_KIND => name == bridge || name == datapath,
         "tun" => name == tap,
         "dummy" => original(&[MTU_DUMMY]),
         "veth" => {
             let on_it = index.is_some() && interface.controller == index;
             name == bridge_end
                 || name == router_end
-                || original(&[DATAPATH_END])
+                || name == datapath_end
                 || name.starts_with(GUEST_END)
                 || name.starts_with(HOST_END) && on_it
                 || is_orphan_of(bridge, interface)

@@ -1,0 +1,98 @@
+//! A kernel datapath beside the bridge, and the veth pair between them (spec router.md, section 6).
+
+use weave_odp::{Client, Errno};
+
+use crate::attach::required;
+use crate::bridge::{BridgeConfig, LARGEST_PACKET, plug};
+use crate::error::HostError;
+use crate::lock::HostLock;
+use crate::names::PortNames;
+use crate::namespace::run_here;
+use crate::netlink::Change;
+use crate::sysctl;
+
+/// How the kernel calls the device of a datapath.
+pub(crate) const DATAPATH_KIND: &str = "openvswitch";
+
+/// Makes or adopts the veth pair between the bridge and a kernel datapath. A pair for capture is
+/// replaced by it, as both have one end in common. What remains to be done is to make
+/// [`PortNames::datapath_end`] a port of the datapath.
+///
+/// # Errors
+/// If the bridge is not there, or the kernel refuses.
+pub fn prepare_datapath_pair(bridge: &str) -> Result<(), HostError> {
+    let _lock = HostLock::acquire()?;
+    let PortNames { bridge_end, datapath_end, .. } = &PortNames::of(bridge);
+    run_here(async |netlink| {
+        let bridge = required(netlink, bridge).await?;
+        if netlink.find(datapath_end).await?.is_none() {
+            match netlink.find(bridge_end).await? {
+                None => {}
+                Some(found) if found.kind == "veth" => {
+                    netlink.delete(found.index, bridge_end).await?;
+                }
+                Some(found) => {
+                    let (name, found) = (found.name, format!("a {}", found.kind));
+                    return Err(HostError::Inconsistent { name, found });
+                }
+            }
+            netlink.create_veth(bridge_end, datapath_end).await?;
+        }
+        let index = required(netlink, datapath_end).await?.index;
+        netlink.change(index, datapath_end, Change::Mtu(LARGEST_PACKET)).await?;
+        sysctl::ignore_router_advertisements(datapath_end);
+        netlink.change(index, datapath_end, Change::Up).await?;
+        plug(netlink, &bridge, &required(netlink, bridge_end).await?).await
+    })
+}
+
+/// Brings up the device of a kernel datapath. Weave Net reads the size of its packets there.
+///
+/// # Errors
+/// If it is not there, or the kernel refuses.
+pub fn raise_datapath(bridge: &BridgeConfig) -> Result<(), HostError> {
+    let datapath = &PortNames::of(&bridge.name).datapath;
+    run_here(async |netlink| {
+        let index = required(netlink, datapath).await?.index;
+        netlink.change(index, datapath, Change::Mtu(bridge.mtu)).await?;
+        sysctl::ignore_router_advertisements(datapath);
+        netlink.change(index, datapath, Change::Up).await
+    })
+}
+
+/// Removes the kernel datapath of a bridge and the pair between them, if they are there: a router
+/// that captures in another way would make a loop of them.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn remove_datapath(bridge: &str) -> Result<(), HostError> {
+    let PortNames { datapath, datapath_end, .. } = PortNames::of(bridge);
+    let _lock = HostLock::acquire()?;
+    run_here(async |netlink| {
+        if netlink.find(&datapath).await?.is_some_and(|found| found.kind == DATAPATH_KIND) {
+            delete_datapath(&datapath)?;
+        }
+        match netlink.find(&datapath_end).await? {
+            Some(found) if found.kind == "veth" => {
+                netlink.delete(found.index, &datapath_end).await?
+            }
+            _ => {}
+        }
+        Ok(())
+    })
+}
+
+/// Deletes a datapath; none is fine. Its device cannot be deleted like others.
+pub(crate) fn delete_datapath(name: &str) -> Result<(), HostError> {
+    let delete = || {
+        let mut client = Client::open()?;
+        let datapath = client.datapath(name)?;
+        client.delete_datapath(datapath.id)
+    };
+    match delete() {
+        Err(error) if error.errno() != Some(Errno::ENODEV) => {
+            Err(HostError::Datapath { name: name.to_owned(), reason: error.to_string() })
+        }
+        _ => Ok(()),
+    }
+}
