@@ -73,9 +73,9 @@ impl Attach {
             Ok(taken)
         })?;
         let attachment = Attachment {
-            bridge: self.weave_bridge,
             addresses: taken.iter().map(|taken| taken.cidr).collect(),
             multicast_route: !self.no_multicast_route,
+            ..Attachment::new(self.weave_bridge)
         };
         if let Err(error) = weave_host::attach(&container, &attachment) {
             let given_back = self.remote.ask(async |client| {

@@ -213,7 +213,6 @@ const COMMANDS: &[(&str, Fate)] = &[
     ("dns-args", Fate::Missing("DNS")),
     ("env", Fate::Missing("the Docker proxy")),
     ("config", Fate::Missing("the Docker proxy")),
-    ("setup-cni", Fate::Missing("the CNI plugin")),
     ("attach-bridge", Fate::Missing("joining of other bridges")),
     ("bridge-type", Fate::Missing("other types than `bridge`")),
     ("docker-bridge-ip", Fate::Missing("the use of Docker")),

@@ -21,6 +21,7 @@ mod report;
 mod reset;
 mod rmpeer;
 mod router;
+mod setup_cni;
 mod state_args;
 mod status;
 mod stop;
@@ -77,6 +78,8 @@ enum Command {
     Connect(connect::Connect),
     /// No longer connect to peers.
     Forget(forget::Forget),
+    /// Install the CNI plugin, so that container runtimes use the switch.
+    SetupCni(setup_cni::SetupCni),
     /// Tell how the router does.
     Status(status::Status),
     /// Tell everything the router knows.
@@ -112,6 +115,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::Rmpeer(command) => command.run(),
         Command::Connect(command) => command.run(),
         Command::Forget(command) => command.run(),
+        Command::SetupCni(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Report(command) => command.run(),
         Command::Version(command) => command.run(),

@@ -116,6 +116,7 @@ fn the_other_commands() {
         "weave expose 10.32.0.1/12 -h host.weave.local --without-masquerade",
         "weave expose",
         "weave hide net:10.32.0.0/12",
+        "weave setup-cni --bin-dir /opt/cni/bin --hairpin-mode=false",
         "weave connect --replace host1",
         "weave forget host1 host2",
         "weave status",

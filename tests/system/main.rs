@@ -6,6 +6,7 @@
 mod alone;
 mod bad_path;
 mod cleanup;
+mod cni;
 mod command;
 mod devices;
 mod expose;

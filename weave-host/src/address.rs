@@ -18,6 +18,34 @@ impl Cidr {
         if prefix <= bits { Some(Self { address, prefix }) } else { None }
     }
 
+    /// A network, as routes and subnets are written: what is below the prefix is cleared.
+    pub fn network(text: &str) -> Option<Self> {
+        let (address, prefix) = text.split_once('/')?;
+        let short = (1..=3).contains(&prefix.len()) && prefix.bytes().all(|b| b.is_ascii_digit());
+        let cidr = Self::new(address.parse().ok()?, prefix.parse().ok().filter(|_| short)?)?;
+        Some(cidr.masked())
+    }
+
+    /// The network it is in.
+    #[must_use]
+    pub fn masked(self) -> Self {
+        let address = match self.address {
+            IpAddr::V4(address) => {
+                Ipv4Addr::from(u32::from(address) & !host_mask(self.prefix)).into()
+            }
+            IpAddr::V6(address) => {
+                let host = u128::MAX.checked_shr(u32::from(self.prefix)).unwrap_or(0);
+                Ipv6Addr::from(u128::from(address) & !host).into()
+            }
+        };
+        Self { address, ..self }
+    }
+
+    /// Whether the network it is in has this address.
+    pub fn contains(self, address: IpAddr) -> bool {
+        Self::new(address, self.prefix).is_some_and(|other| other.masked() == self.masked())
+    }
+
     /// The address.
     pub const fn address(self) -> IpAddr {
         self.address
@@ -85,6 +113,21 @@ mod tests {
         for text in ["10.32.0.1/12", "10.0.0.0/31", "192.0.2.1/32", "fd00::1/64", "fe80::1/128"] {
             assert_eq!(text.parse::<Cidr>().unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn networks() {
+        let network = |text| Cidr::network(text).map(|cidr| cidr.to_string());
+        assert_eq!(network("10.33.7.1/12"), Some("10.32.0.0/12".to_owned()));
+        assert_eq!(network("0.0.0.0/0"), Some("0.0.0.0/0".to_owned()));
+        assert_eq!(network("fd00::1/64"), Some("fd00::/64".to_owned()));
+        for text in ["", "10.0.0.0", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/+8", "x/8"] {
+            assert_eq!(network(text), None, "{text}");
+        }
+        let cidr: Cidr = "10.32.0.1/12".parse().unwrap();
+        assert!(cidr.contains("10.47.255.255".parse().unwrap()));
+        assert!(!cidr.contains("10.48.0.1".parse().unwrap()));
+        assert!(!cidr.contains("fd00::1".parse().unwrap()));
     }
 
     #[test]

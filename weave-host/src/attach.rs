@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use weave_core::wire::Arp;
+use weave_core::wire::{Arp, MacAddress};
 
 use crate::error::HostError;
 use crate::lock::HostLock;
@@ -12,8 +12,8 @@ use crate::netlink::{Change, Interface, Netlink};
 use crate::plug::Plug;
 use crate::{Cidr, sys, sysctl};
 
-/// The interface in a container.
-pub(crate) const CONTAINER_INTERFACE: &str = "ethwe";
+/// The interface in a container, unless another name is wanted.
+pub const CONTAINER_INTERFACE: &str = "ethwe";
 /// Start of the name of its other end, on the bridge.
 pub(crate) const HOST_END: &str = "vethwepl";
 /// Start of the name the interface has until it is in the container.
@@ -24,10 +24,52 @@ pub(crate) const GUEST_END: &str = "vethwepg";
 pub struct Attachment {
     /// The bridge, mostly [`BRIDGE_NAME`](crate::BRIDGE_NAME).
     pub bridge: String,
+    /// The name of the interface in the container, mostly [`CONTAINER_INTERFACE`].
+    pub interface: String,
     /// Addresses the interface shall have, besides those it has.
     pub addresses: Vec<Cidr>,
     /// Whether multicast leaves through this interface.
     pub multicast_route: bool,
+    /// Where else packets leave through it, in this order.
+    pub routes: Vec<Route>,
+    /// The largest packet of a new interface, in bytes; that of the bridge if none.
+    pub mtu: Option<u32>,
+    /// Whether the port of a new interface sends back what came from it, for a container that
+    /// speaks to itself by an address that is translated on the bridge.
+    pub hairpin: bool,
+}
+
+impl Attachment {
+    /// An interface of the usual name, without an address.
+    pub fn new(bridge: impl Into<String>) -> Self {
+        Self {
+            bridge: bridge.into(),
+            interface: CONTAINER_INTERFACE.to_owned(),
+            addresses: Vec::new(),
+            multicast_route: false,
+            routes: Vec::new(),
+            mtu: None,
+            hairpin: false,
+        }
+    }
+}
+
+/// A way out of a container.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Route {
+    /// Where to; the default route has prefix 0.
+    pub destination: Cidr,
+    /// The next hop; none if the destination is on the switch itself.
+    pub gateway: Option<IpAddr>,
+}
+
+/// One end of the pair that joins a container to the bridge.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct End {
+    /// The name of the interface.
+    pub name: String,
+    /// Its Ethernet address.
+    pub mac: MacAddress,
 }
 
 /// What attaching changed.
@@ -37,6 +79,10 @@ pub struct Attached {
     pub created: bool,
     /// The addresses it did not have before.
     pub added: Vec<Cidr>,
+    /// The end on the bridge.
+    pub host_end: End,
+    /// The end in the container.
+    pub container_end: End,
 }
 
 /// Attaches a container, or gives one that is attached further addresses.
@@ -47,39 +93,49 @@ pub struct Attached {
 pub fn attach(container: &Namespace, attachment: &Attachment) -> Result<Attached, HostError> {
     let _lock = HostLock::acquire()?;
     let bridge = run_here(async |netlink| find_bridge(netlink, &attachment.bridge).await)?;
-    let (host_end, created) = match Plug::find(container)? {
+    let (host_end, created) = match Plug::find(container, &attachment.interface)? {
         Some(plug) => (plug.of_bridge(container, &bridge)?, false),
-        None => (plug_in(container, &bridge)?, true),
+        None => (plug_in(container, &bridge, attachment)?, true),
     };
     let added = container.run(async |netlink| configure(netlink, attachment).await)?;
     // The bridge drops what comes from a port that is not running yet.
-    run_here(async |netlink| wait_until_running(netlink, &host_end).await)?;
-    container.run(async |netlink| announce(netlink, attachment, &added).await)?;
-    Ok(Attached { created, added })
+    let host_end = run_here(async |netlink| {
+        wait_until_running(netlink, &host_end).await?;
+        Ok(End::from(required(netlink, &host_end).await?))
+    })?;
+    let container_end =
+        container.run(async |netlink| announce(netlink, attachment, &added).await)?;
+    Ok(Attached { created, added, host_end, container_end })
 }
 
 /// Makes the pair of interfaces and moves one into the container. Offloads stay as they are: the
 /// original switched transmit checksums off where it captured in user space, but our ports take
 /// unfinished ones, and frames that are still to be segmented. Returns the name of the end on
 /// the bridge.
-fn plug_in(container: &Namespace, bridge: &Interface) -> Result<String, HostError> {
-    let host_end = format!("{HOST_END}{}", container.id());
-    let guest_end = format!("{GUEST_END}{}", container.id());
+fn plug_in(
+    container: &Namespace,
+    bridge: &Interface,
+    attachment: &Attachment,
+) -> Result<String, HostError> {
+    let interface = attachment.interface.as_str();
+    let id = container.port_id(interface);
+    let host_end = format!("{HOST_END}{id}");
+    let guest_end = format!("{GUEST_END}{id}");
     let plugged = run_here(async |netlink| {
         // Nothing in the container belongs to it, so an earlier attempt was interrupted.
         if let Some(stale) = netlink.find(&host_end).await? {
             netlink.delete(stale.index, &host_end).await?;
         }
         netlink.create_veth(&host_end, &guest_end).await?;
-        wire(netlink, container, bridge, &host_end, &guest_end).await
+        wire(netlink, container, bridge, attachment, &host_end, &guest_end).await
     })
     .and_then(|()| {
         container.run(async |netlink| {
             let guest = required(netlink, &guest_end).await?;
-            netlink.change(guest.index, &guest_end, Change::Name(CONTAINER_INTERFACE)).await?;
-            sysctl::ignore_router_advertisements(CONTAINER_INTERFACE);
-            sysctl::expire_neighbours_soon(CONTAINER_INTERFACE);
-            sysctl::announce_ipv6(CONTAINER_INTERFACE);
+            netlink.change(guest.index, &guest_end, Change::Name(interface)).await?;
+            sysctl::ignore_router_advertisements(interface);
+            sysctl::expire_neighbours_soon(interface);
+            sysctl::announce_ipv6(interface);
             Ok(())
         })
     });
@@ -97,6 +153,7 @@ async fn wire(
     netlink: &Netlink,
     container: &Namespace,
     bridge: &Interface,
+    attachment: &Attachment,
     host_end: &str,
     guest_end: &str,
 ) -> Result<(), HostError> {
@@ -105,11 +162,14 @@ async fn wire(
     let host = required(netlink, host_end).await?;
     let guest = required(netlink, guest_end).await?;
     for (index, name) in [(host.index, host_end), (guest.index, guest_end)] {
-        netlink.change(index, name, Change::Mtu(bridge.mtu)).await?;
+        netlink.change(index, name, Change::Mtu(attachment.mtu.unwrap_or(bridge.mtu))).await?;
     }
     // Two bridges may lose their containers, and each has to find its own again.
     netlink.change(host.index, host_end, Change::Alias(&bridge.name)).await?;
     netlink.change(host.index, host_end, Change::Controller(bridge.index)).await?;
+    if attachment.hairpin {
+        netlink.send_back(host.index, host_end).await?;
+    }
     sysctl::ignore_router_advertisements(host_end);
     netlink.change(guest.index, guest_end, Change::Namespace(container.as_fd())).await?;
     netlink.change(host.index, host_end, Change::Up).await
@@ -117,7 +177,7 @@ async fn wire(
 
 /// In the container: the addresses, and up.
 async fn configure(netlink: &Netlink, attachment: &Attachment) -> Result<Vec<Cidr>, HostError> {
-    let interface = required(netlink, CONTAINER_INTERFACE).await?;
+    let interface = required(netlink, &attachment.interface).await?;
     let present = netlink.addresses(interface.index).await?;
     let mut added = Vec::new();
     for cidr in &attachment.addresses {
@@ -127,26 +187,35 @@ async fn configure(netlink: &Netlink, attachment: &Attachment) -> Result<Vec<Cid
             added.push(*cidr);
         }
     }
-    netlink.change(interface.index, CONTAINER_INTERFACE, Change::Up).await?;
+    netlink.change(interface.index, &attachment.interface, Change::Up).await?;
     Ok(added)
 }
 
-/// In the container: tell the neighbours, and set the multicast route last, because programs
-/// that wait for the network look for it.
+/// In the container: tell the neighbours, and set the routes, that of multicast last, because
+/// programs that wait for the network look for it.
 async fn announce(
     netlink: &Netlink,
     attachment: &Attachment,
     added: &[Cidr],
-) -> Result<(), HostError> {
-    wait_until_running(netlink, CONTAINER_INTERFACE).await?;
-    let interface = required(netlink, CONTAINER_INTERFACE).await?;
+) -> Result<End, HostError> {
+    wait_until_running(netlink, &attachment.interface).await?;
+    let interface = required(netlink, &attachment.interface).await?;
     for cidr in added {
         announce_address(&interface, *cidr);
+    }
+    for route in &attachment.routes {
+        netlink.add_route(interface.index, *route).await?;
     }
     if attachment.multicast_route {
         netlink.add_multicast_route(interface.index).await?;
     }
-    Ok(())
+    Ok(interface.into())
+}
+
+impl From<Interface> for End {
+    fn from(interface: Interface) -> Self {
+        Self { name: interface.name, mac: interface.mac }
+    }
 }
 
 /// Tells the neighbours of an interface in this thread's namespace whose address this is now.

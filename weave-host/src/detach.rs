@@ -1,10 +1,10 @@
 //! Taking a container off the switch (spec cni.md, section 6).
 
 use crate::Cidr;
-use crate::attach::CONTAINER_INTERFACE;
+use crate::attach::{CONTAINER_INTERFACE, HOST_END};
 use crate::error::HostError;
 use crate::lock::HostLock;
-use crate::namespace::Namespace;
+use crate::namespace::{Namespace, run_here};
 use crate::plug::Plug;
 
 /// What detaching changed.
@@ -27,7 +27,7 @@ pub fn detach(
     addresses: &[Cidr],
 ) -> Result<Detached, HostError> {
     let _lock = HostLock::acquire()?;
-    if let Some(plug) = Plug::find(container)? {
+    if let Some(plug) = Plug::find(container, CONTAINER_INTERFACE)? {
         plug.of_bridge_or_orphan(container, bridge)?;
     }
     container.run(async |netlink| {
@@ -46,5 +46,35 @@ pub fn detach(
             }
         }
         Ok(Detached { removed, unplugged: left.is_empty() })
+    })
+}
+
+/// Takes an interface from a container, whatever addresses it has; says whether there was one.
+///
+/// # Errors
+/// If the interface is not on this bridge, or the kernel refuses.
+pub fn unplug(container: &Namespace, bridge: &str, interface: &str) -> Result<bool, HostError> {
+    let _lock = HostLock::acquire()?;
+    let Some(plug) = Plug::find(container, interface)? else { return Ok(false) };
+    plug.of_bridge_or_orphan(container, bridge)?;
+    container.run(async |netlink| match netlink.find(interface).await? {
+        Some(found) => netlink.delete(found.index, interface).await.map(|()| true),
+        None => Ok(false),
+    })
+}
+
+/// Removes the end on the host of a container whose namespace cannot be found any more, and the
+/// other with it; none is fine.
+///
+/// # Errors
+/// If the kernel refuses, or the interface is not such an end.
+pub fn remove_host_end(name: &str) -> Result<(), HostError> {
+    let _lock = HostLock::acquire()?;
+    run_here(async |netlink| match netlink.find(name).await? {
+        None => Ok(()),
+        Some(found) if found.kind == "veth" && name.starts_with(HOST_END) => {
+            netlink.delete(found.index, name).await
+        }
+        Some(found) => Err(HostError::Inconsistent { name: name.to_owned(), found: found.kind }),
     })
 }

@@ -71,8 +71,10 @@ pub enum HostError {
         hint: &'static str,
     },
     /// What the container has under the name of our interface is of somebody else.
-    #[error("interface ethwe of {target:?} {found}; nothing was changed")]
+    #[error("interface {interface} of {target:?} {found}; nothing was changed")]
     ForeignInterface {
+        /// Its name in the container.
+        interface: String,
         /// What the user called the container.
         target: String,
         /// Where it leads.

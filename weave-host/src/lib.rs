@@ -28,6 +28,7 @@ mod error;
 mod exposure;
 mod firewall;
 mod inhabitants;
+mod inspect;
 mod layout;
 mod lock;
 mod names;
@@ -41,14 +42,14 @@ mod sysctl;
 mod underlay;
 
 pub use address::{Cidr, CidrError};
-pub use attach::{Attached, Attachment, attach};
+pub use attach::{Attached, Attachment, CONTAINER_INTERFACE, End, Route, attach};
 pub use bridge::{
     BridgeConfig, Condition, Origin, condition, join, prepare_bridge, prepare_bridge_of_datapath,
     prepare_capture_pair, remove_bridge, remove_capture_pair,
 };
 pub use claim::BridgeClaim;
 pub use datapath::{prepare_datapath_pair, raise_datapath, remove_datapath};
-pub use detach::{Detached, detach};
+pub use detach::{Detached, detach, remove_host_end, unplug};
 pub use error::HostError;
 pub use exposure::{bridge_addresses, expose, hide, interface_address};
 pub use firewall::{
@@ -56,6 +57,7 @@ pub use firewall::{
     SealPolicy, SealedState, SealedTunnel, remove_rules,
 };
 pub use inhabitants::{Inhabitant, inhabitants};
+pub use inspect::{Inspected, inspect};
 pub use layout::{Layout, detect_layout};
 pub use lock::HostLock;
 pub use names::{BRIDGE_NAME, PortNames};

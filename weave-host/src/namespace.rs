@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use nix::sched::{CloneFlags, setns};
+use sha2::{Digest, Sha256};
 
+use crate::attach::CONTAINER_INTERFACE;
 use crate::error::HostError;
 use crate::netlink::Netlink;
 
@@ -70,15 +72,17 @@ impl Namespace {
     /// the former collide, the latter can be given to another process while the interface
     /// lives. Namespace numbers start at 0xf0000000, so base 36 takes seven digits.
     pub fn id(&self) -> String {
-        const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
-        let mut rest = self.inode;
-        let mut id = [b'0'; 7];
-        for digit in id.iter_mut().rev() {
-            // The remainder is below 36.
-            *digit = DIGITS[usize::try_from(rest % 36).unwrap_or(0)];
-            rest /= 36;
+        seven_digits(self.inode)
+    }
+
+    /// The same for one interface in it; those of other names than usual share one by the odds
+    /// of one to 78 thousand million.
+    pub(crate) fn port_id(&self, interface: &str) -> String {
+        if interface == CONTAINER_INTERFACE {
+            return self.id();
         }
-        id.iter().copied().map(char::from).collect()
+        let hash = Sha256::digest(format!("{}/{interface}", self.inode));
+        seven_digits(hash.iter().take(8).fold(0, |value, byte| value << 8 | u64::from(*byte)))
     }
 
     /// Runs `work` in this namespace.
@@ -88,6 +92,18 @@ impl Namespace {
     ) -> Result<T, HostError> {
         run(Some(self.file.as_fd()), work)
     }
+}
+
+/// The last seven digits of a number in base 36.
+fn seven_digits(mut rest: u64) -> String {
+    const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let mut digits = [b'0'; 7];
+    for digit in digits.iter_mut().rev() {
+        // The remainder is below 36.
+        *digit = DIGITS[usize::try_from(rest % 36).unwrap_or(0)];
+        rest /= 36;
+    }
+    digits.iter().copied().map(char::from).collect()
 }
 
 impl AsFd for Namespace {
@@ -148,6 +164,9 @@ mod tests {
         assert_eq!(first.len(), 7);
         assert_ne!(first, namespace(0xf000_0001).id());
         assert_eq!(namespace(u64::from(u32::MAX)).id(), "1z141z3");
+        let other = namespace(0xf000_0000).port_id("eth0");
+        assert_eq!(other.len(), 7);
+        assert!(other != first && other != namespace(0xf000_0001).port_id("eth0"));
     }
 
     #[test]

@@ -3,24 +3,29 @@
 //! The only file that names the `rtnetlink` crates, whose interfaces change with each release.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use futures::{StreamExt, TryStreamExt};
 use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{
     InfoBridgePort, InfoPortData, InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use rtnetlink::packet_route::nsid::{NsidAttribute, NsidMessage};
-use rtnetlink::packet_route::route::RouteScope;
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteScope,
+};
 use rtnetlink::{
-    Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+    Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
+    RouteMessageBuilder,
 };
 use weave_core::wire::MacAddress;
 
 use crate::Cidr;
+use crate::attach::Route;
 use crate::error::HostError;
 
 /// A network interface, as far as we look at it.
@@ -226,6 +231,54 @@ impl Netlink {
         }
     }
 
+    /// Sends packets out of this interface; a route that is there is fine.
+    pub(crate) async fn add_route(&self, index: u32, route: Route) -> Result<(), HostError> {
+        let Route { destination, gateway } = route;
+        let what = match gateway {
+            Some(gateway) => format!("add the route to {destination} by {gateway}"),
+            None => format!("add the route to {destination}"),
+        };
+        // The destination and its gateway are of different families.
+        let mixed = || HostError::kernel(what.clone(), "it", io::ErrorKind::InvalidInput.into());
+        let mut message = RouteMessageBuilder::<IpAddr>::new()
+            .destination_prefix(destination.address(), destination.prefix())
+            .map_err(|_| mixed())?
+            .output_interface(index);
+        message = match gateway {
+            Some(gateway) => message.gateway(gateway).map_err(|_| mixed())?,
+            None => message.scope(RouteScope::Link),
+        };
+        match self.handle.route().add(message.build()).execute().await {
+            Err(error) if errno(&error) != Some(libc::EEXIST) => Err(failed(what, "routes", error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The routes of the main table that leave through this interface.
+    pub(crate) async fn routes(&self, index: u32) -> Result<Vec<Route>, HostError> {
+        let mut routes = Vec::new();
+        for question in [
+            RouteMessageBuilder::<Ipv4Addr>::new().build(),
+            RouteMessageBuilder::<Ipv6Addr>::new().build(),
+        ] {
+            let answer = self.handle.route().get(question).execute();
+            let messages: Vec<RouteMessage> = answer
+                .try_collect()
+                .await
+                .map_err(|error| failed("list the routes", "netlink", error))?;
+            routes.extend(messages.iter().filter_map(|message| route(message, index)));
+        }
+        Ok(routes)
+    }
+
+    /// Has a port of a bridge send back what came from it.
+    pub(crate) async fn send_back(&self, index: u32, name: &str) -> Result<(), HostError> {
+        let message = LinkBridgePort::new(index).hairpin(true).build();
+        self.handle.link().set_port(message).execute().await.map_err(|error| {
+            failed(format!("switch the hairpin mode of {name} on"), "hairpin mode", error)
+        })
+    }
+
     /// The number that this namespace has for another one, if any. It has one for each that an
     /// interface leads to, from when the interfaces are listed.
     pub(crate) async fn namespace_number(
@@ -327,6 +380,38 @@ fn cidr(message: &AddressMessage) -> Option<Cidr> {
         IpAddr::V6(address) => !address.is_unicast_link_local(),
     })?;
     Cidr::new(address, message.header.prefix_len)
+}
+
+/// The route, if it is of the main table and leaves through this interface.
+fn route(message: &RouteMessage, index: u32) -> Option<Route> {
+    let mut leaves = false;
+    let mut destination = None;
+    let mut gateway = None;
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Oif(interface) => leaves = *interface == index,
+            RouteAttribute::Destination(address) => destination = ip_address(address),
+            RouteAttribute::Gateway(address) => gateway = ip_address(address),
+            _ => {}
+        }
+    }
+    let everything = match message.header.address_family {
+        AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        _ => return None,
+    };
+    let main = message.header.table == RouteHeader::RT_TABLE_MAIN;
+    let prefix = message.header.destination_prefix_length;
+    let destination = Cidr::new(destination.unwrap_or(everything), prefix)?;
+    (leaves && main).then_some(Route { destination, gateway })
+}
+
+fn ip_address(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some(IpAddr::V4(*address)),
+        RouteAddress::Inet6(address) => Some(IpAddr::V6(*address)),
+        _ => None,
+    }
 }
 
 fn errno(error: &rtnetlink::Error) -> Option<i32> {

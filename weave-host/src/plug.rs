@@ -5,7 +5,6 @@
 
 use std::os::fd::AsFd;
 
-use crate::attach::CONTAINER_INTERFACE;
 use crate::bridge::is_orphan_of;
 use crate::error::HostError;
 use crate::namespace::{Namespace, run_here};
@@ -13,6 +12,7 @@ use crate::netlink::Interface;
 
 /// The interface of a container, seen from the host.
 pub(crate) struct Plug {
+    interface: String,
     kind: String,
     /// Its other end, if that is in the namespace of the caller.
     host_end: Option<Interface>,
@@ -22,8 +22,8 @@ pub(crate) struct Plug {
 
 impl Plug {
     /// None if the container has no interface of that name.
-    pub(crate) fn find(container: &Namespace) -> Result<Option<Self>, HostError> {
-        let inside = container.run(async |netlink| netlink.find(CONTAINER_INTERFACE).await)?;
+    pub(crate) fn find(container: &Namespace, interface: &str) -> Result<Option<Self>, HostError> {
+        let inside = container.run(async |netlink| netlink.find(interface).await)?;
         let Some(inside) = inside else { return Ok(None) };
         run_here(async |netlink| {
             let interfaces = netlink.interfaces().await?;
@@ -41,8 +41,13 @@ impl Plug {
                 .into_iter()
                 .find(|bridge| Some(bridge.index) == controller)
                 .map(|bridge| bridge.name);
-            Ok(Some(Self { kind: inside.kind, host_end, bridge }))
+            Ok(Some(Self { interface: inside.name, kind: inside.kind, host_end, bridge }))
         })
+    }
+
+    /// The end on a bridge, and the name of the bridge.
+    pub(crate) fn place(self) -> (Option<String>, Option<String>) {
+        (self.host_end.map(|end| end.name), self.bridge)
     }
 
     /// The name of the end on this bridge.
@@ -78,6 +83,10 @@ impl Plug {
             (None, _) if self.kind != "veth" => "was not made by `weave attach`".to_owned(),
             (None, _) => "has its other end on another host".to_owned(),
         };
-        HostError::ForeignInterface { target: container.target().to_owned(), found }
+        HostError::ForeignInterface {
+            interface: self.interface.clone(),
+            target: container.target().to_owned(),
+            found,
+        }
     }
 }

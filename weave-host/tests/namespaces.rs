@@ -390,9 +390,9 @@ fn the_automatic_mtu_looks_at_the_underlay() {
 
 fn attachment(addresses: &[&str]) -> Attachment {
     Attachment {
-        bridge: BRIDGE_NAME.to_owned(),
         addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
         multicast_route: true,
+        ..Attachment::new(BRIDGE_NAME)
     }
 }
 

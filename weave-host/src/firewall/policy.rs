@@ -1,6 +1,6 @@
 //! What the rules are to achieve, whoever keeps them.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use crate::Cidr;
 use crate::names::{self, BRIDGE_NAME};
@@ -41,11 +41,8 @@ pub struct Exposed {
 
 /// An IPv4 network as firewalls print it: `10.32.0.0/12`.
 pub(super) fn network(cidr: Cidr) -> Option<String> {
-    let IpAddr::V4(address) = cidr.address() else { return None };
-    let prefix = u32::from(cidr.prefix());
     // A network of everything has no outside.
-    let mask = u32::MAX.checked_shl(32 - prefix).filter(|_| prefix > 0)?;
-    Some(format!("{}/{prefix}", Ipv4Addr::from(u32::from(address) & mask)))
+    (cidr.address().is_ipv4() && cidr.prefix() > 0).then(|| cidr.masked().to_string())
 }
 
 impl Policy {

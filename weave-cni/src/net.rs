@@ -1,0 +1,377 @@
+//! The plugin `weave-net` (spec cni.md, section 3): an interface for a container.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+
+use serde_json::Value;
+use weave_host::{
+    Attachment, Cidr, Inspected, Layout, Namespace, Route, attach, bridge_addresses, detect_layout,
+    inspect, remove_host_end, unplug,
+};
+
+use crate::config::{Config, Ipam};
+use crate::error::CniError;
+use crate::ipam::{self, Taken};
+use crate::lease::{Lease, Leased};
+use crate::record::{Record, Records};
+use crate::result::CniResult;
+use crate::{Call, Plugin, note};
+
+/// Who has the addresses of the host.
+const HOST_IDENT: &str = "weave:expose";
+
+pub(crate) fn add(call: &Call) -> Result<Value, CniError> {
+    let config = Config::parse(&call.input, Plugin::Net)?;
+    let (container, interface) = (&call.environment.container, &call.environment.interface);
+    let namespace = namespace(call)?;
+    find_bridge(&config)?;
+    let records = Records::of(&call.state, &config.name);
+    let known = records.get(container, interface);
+    let mut record = Record {
+        container: container.clone(),
+        interface: interface.clone(),
+        host_end: known.as_ref().map(|known| known.host_end.clone()).unwrap_or_default(),
+    };
+    // First the note, then what it is of: whatever interrupts us leaves nothing unnoted.
+    records.keep(&record);
+    let result = ipam::take(call, &config, container).and_then(|Taken { lease, fresh }| {
+        let plugged = plug_in(call, &config, &namespace, lease);
+        if plugged.is_err() && fresh {
+            // The first error says more than one from here.
+            let _ = ipam::give_back(call, &config, container);
+        }
+        plugged
+    });
+    match result {
+        Ok(result) => {
+            if let Some((host_end, ..)) = &result.interfaces
+                && record.host_end != host_end.name
+            {
+                record.host_end.clone_from(&host_end.name);
+                records.keep(&record);
+            }
+            Ok(result.object(config.version))
+        }
+        Err(error) => {
+            if known.is_none() {
+                records.forget(container, interface);
+            }
+            Err(error)
+        }
+    }
+}
+
+fn namespace(call: &Call) -> Result<Namespace, CniError> {
+    Namespace::find(&call.environment.netns, Path::new("/proc"))
+        .map_err(|error| CniError::host("unable to open the network namespace", &error))
+}
+
+/// The router makes the bridge when it starts, so that an address has no use before.
+fn find_bridge(config: &Config) -> Result<(), CniError> {
+    const ACTION: &str = "unable to attach the container";
+    let layout = detect_layout(&config.bridge).map_err(|error| CniError::host(ACTION, &error))?;
+    if layout == Layout::None {
+        let details = format!("there is no bridge {}; is the weave router running?", config.bridge);
+        return Err(CniError::new(CniError::TRY_AGAIN, ACTION, details));
+    }
+    Ok(())
+}
+
+fn plug_in(
+    call: &Call,
+    config: &Config,
+    namespace: &Namespace,
+    lease: Lease,
+) -> Result<CniResult, CniError> {
+    let Lease { mut addresses, mut routes, dns } = lease;
+    if let Some(first) = addresses.first_mut()
+        && routes.is_empty()
+        && first.gateway.is_none()
+        && first.cidr.address().is_ipv4()
+    {
+        first.gateway = Some(host_address(call, config, first.cidr)?);
+    }
+    let ways = ways(&addresses, &mut routes);
+    let attachment = Attachment {
+        interface: call.environment.interface.clone(),
+        addresses: addresses.iter().map(|leased| leased.cidr).collect(),
+        routes: ways,
+        mtu: config.mtu,
+        hairpin: config.hairpin,
+        ..Attachment::new(config.bridge.clone())
+    };
+    let attached = attach(namespace, &attachment)
+        .map_err(|error| CniError::host("unable to attach the container", &error))?;
+    let sandbox = call.environment.netns.clone();
+    Ok(CniResult {
+        interfaces: Some((attached.host_end, attached.container_end, sandbox)),
+        addresses,
+        routes,
+        dns: config.dns.clone().or(dns),
+    })
+}
+
+/// The routes to make; those to tell are given and, without any, the default route is added.
+fn ways(addresses: &[Leased], routes: &mut Vec<Route>) -> Vec<Route> {
+    let on_switch = |gateway: IpAddr| addresses.iter().any(|leased| leased.cidr.contains(gateway));
+    let mut ways = Vec::new();
+    if routes.is_empty() {
+        for gateway in addresses.iter().filter_map(|leased| leased.gateway) {
+            let (everything, bits): (IpAddr, u8) = match gateway {
+                IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED.into(), 32),
+                IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED.into(), 128),
+            };
+            if !on_switch(gateway) {
+                let destination = Cidr::new(gateway, bits);
+                ways.extend(destination.map(|destination| Route { destination, gateway: None }));
+            }
+            routes.extend(
+                Cidr::new(everything, 0)
+                    .map(|destination| Route { destination, gateway: Some(gateway) }),
+            );
+        }
+        ways.extend(routes.iter().copied());
+        return ways;
+    }
+    let usual = |route: &Route| {
+        let fits = |gateway: &IpAddr| gateway.is_ipv4() == route.destination.address().is_ipv4();
+        addresses.iter().filter_map(|leased| leased.gateway).find(fits)
+    };
+    ways.extend(
+        routes
+            .iter()
+            .map(|route| Route { gateway: route.gateway.or_else(|| usual(route)), ..*route }),
+    );
+    ways
+}
+
+/// The gateway of a container that was told none: an address of the host on the bridge, the one
+/// in the container's network if there is. If it has none it gets one.
+fn host_address(call: &Call, config: &Config, container: Cidr) -> Result<IpAddr, CniError> {
+    let present = bridge_addresses(&config.bridge)
+        .map_err(|error| CniError::host("unable to look at the bridge", &error))?;
+    let near = present.iter().find(|cidr| container.contains(cidr.address()));
+    if let Some(cidr) = near.or_else(|| present.first()) {
+        return Ok(cidr.address());
+    }
+    let cidr = ipam::take(call, config, HOST_IDENT)?.lease.first()?;
+    call.router.expose(cidr)?;
+    Ok(cidr.address())
+}
+
+/// Can be repeated. Of what fails only an address that is not given back is worth a repetition.
+pub(crate) fn del(call: &Call) -> Result<(), CniError> {
+    let config = match Config::parse(&call.input, Plugin::Net) {
+        Ok(config) => config,
+        Err(error) => {
+            note(format_args!("nothing is deleted: {error}"));
+            return Ok(());
+        }
+    };
+    let (container, interface) = (&call.environment.container, &call.environment.interface);
+    let records = Records::of(&call.state, &config.name);
+    if !call.environment.netns.is_empty() {
+        let unplugged = Namespace::find(&call.environment.netns, Path::new("/proc"))
+            .and_then(|namespace| unplug(&namespace, &config.bridge, interface));
+        if let Err(error) = unplugged {
+            note(format_args!("interface {interface} is not deleted: {error}"));
+        }
+    }
+    // Without the namespace, the end on the host leads to the interface.
+    if let Some(record) = records.get(container, interface).filter(|r| !r.host_end.is_empty())
+        && let Err(error) = remove_host_end(&record.host_end)
+    {
+        note(format_args!("{} is not removed: {error}", record.host_end));
+    }
+    ipam::give_back(call, &config, container).inspect_err(|error| {
+        note(format_args!("{error}: {}", error.details));
+    })?;
+    records.forget(container, interface);
+    Ok(())
+}
+
+pub(crate) fn check(call: &Call) -> Result<(), CniError> {
+    let config = Config::parse(&call.input, Plugin::Net)?;
+    let previous = ipam::previous(&config)?;
+    let interface = &call.environment.interface;
+    let namespace = namespace(call)?;
+    let inspected = inspect(&namespace, interface)
+        .map_err(|error| CniError::host("unable to look at the container", &error))?
+        .ok_or_else(|| CniError::changed(format!("interface {interface} is missing")))?;
+    let left = Left::of(previous, interface)?;
+    left.compare(&inspected, interface, &config.bridge)?;
+    ipam::confirm(call, &config, &left.addresses)
+}
+
+/// What ADD left, as far as it is of our interface.
+struct Left {
+    mac: Option<String>,
+    addresses: Vec<Cidr>,
+    routes: Vec<Route>,
+}
+
+impl Left {
+    fn of(previous: &Value, interface: &str) -> Result<Self, CniError> {
+        let lease = Lease::of_result(previous)?;
+        let ours = |entry: &&Value| {
+            entry["name"] == interface && entry["sandbox"].as_str().is_some_and(|s| !s.is_empty())
+        };
+        let interfaces = previous["interfaces"].as_array().map_or(&[][..], Vec::as_slice);
+        let number = interfaces.iter().position(|entry| ours(&entry));
+        let of_ours = |ip: &Value| match ip["interface"].as_u64() {
+            Some(index) => usize::try_from(index).ok() == number,
+            None => true,
+        };
+        let ips = previous["ips"].as_array().map_or(&[][..], Vec::as_slice);
+        Ok(Self {
+            mac: interfaces.iter().find(ours).and_then(|e| e["mac"].as_str()).map(str::to_owned),
+            addresses: lease
+                .addresses
+                .iter()
+                .zip(ips)
+                .filter(|(_, ip)| of_ours(ip))
+                .map(|(leased, _)| leased.cidr)
+                .collect(),
+            routes: lease.routes,
+        })
+    }
+
+    fn compare(&self, now: &Inspected, name: &str, bridge: &str) -> Result<(), CniError> {
+        let changed = |what: String| Err(CniError::changed(what));
+        if !now.up {
+            return changed(format!("interface {name} is down"));
+        }
+        if let Some(mac) = self.mac.as_ref().filter(|mac| **mac != now.mac.to_string()) {
+            return changed(format!("interface {name} has address {}, not {mac}", now.mac));
+        }
+        match (&now.host_end, &now.bridge) {
+            (_, Some(found)) if found == bridge => {}
+            (None, _) => return changed(format!("the other end of {name} is not on this host")),
+            (Some(end), None) => return changed(format!("{end} is on no bridge, not on {bridge}")),
+            (Some(end), Some(found)) => {
+                return changed(format!("{end} is on bridge {found}, not on {bridge}"));
+            }
+        }
+        if let Some(cidr) = self.addresses.iter().find(|cidr| !now.addresses.contains(cidr)) {
+            return changed(format!("address {cidr} is missing on {name}"));
+        }
+        let there = |route: &&Route| {
+            now.routes.iter().any(|found| {
+                let gateway = route.gateway.is_none() || route.gateway == found.gateway;
+                found.destination == route.destination && gateway
+            })
+        };
+        if let Some(route) = self.routes.iter().find(|route| !there(route)) {
+            return changed(format!("the route to {} is missing", route.destination));
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn status(call: &Call) -> Result<(), CniError> {
+    let config = Config::parse(&call.input, Plugin::Net)?;
+    if matches!(config.ipam, Ipam::Other(_)) {
+        call.router.ready(false)?;
+    }
+    ipam::available(call, &config)
+}
+
+pub(crate) fn gc(call: &Call) -> Result<(), CniError> {
+    ipam::gc(call)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn leased(cidr: &str, gateway: Option<&str>) -> Leased {
+        let gateway = gateway.map(|text| text.parse().unwrap());
+        Leased { cidr: cidr.parse().unwrap(), gateway }
+    }
+
+    fn texts(routes: &[Route]) -> Vec<String> {
+        let text = |route: &Route| match route.gateway {
+            Some(gateway) => format!("{} via {gateway}", route.destination),
+            None => route.destination.to_string(),
+        };
+        routes.iter().map(text).collect()
+    }
+
+    #[test]
+    fn routes_to_make_and_to_tell() {
+        let mut told = Vec::new();
+        let made = ways(&[leased("10.32.0.5/12", Some("10.32.0.1"))], &mut told);
+        assert_eq!(texts(&made), ["0.0.0.0/0 via 10.32.0.1"]);
+        assert_eq!(texts(&told), texts(&made));
+
+        let mut told = Vec::new();
+        let made = ways(&[leased("10.40.0.5/16", Some("10.32.0.1"))], &mut told);
+        assert_eq!(texts(&made), ["10.32.0.1/32", "0.0.0.0/0 via 10.32.0.1"]);
+        assert_eq!(texts(&told), ["0.0.0.0/0 via 10.32.0.1"]);
+
+        let network = |text: &str| Cidr::network(text).unwrap();
+        let mut told = vec![
+            Route { destination: network("10.9.0.0/16"), gateway: None },
+            Route { destination: network("fd00::/64"), gateway: None },
+        ];
+        let made = ways(&[leased("10.32.0.5/12", Some("10.32.0.1"))], &mut told);
+        assert_eq!(texts(&made), ["10.9.0.0/16 via 10.32.0.1", "fd00::/64"]);
+        assert_eq!(texts(&told), ["10.9.0.0/16", "fd00::/64"]);
+    }
+
+    #[test]
+    fn what_changed_is_told() {
+        let previous = json!({
+            "interfaces": [
+                { "name": "vethwepl1", "mac": "02:00:00:00:00:01" },
+                { "name": "eth0", "mac": "02:00:00:00:00:02", "sandbox": "/run/netns/x" },
+                { "name": "lo", "sandbox": "/run/netns/x" },
+            ],
+            "ips": [
+                { "address": "10.32.0.5/12", "interface": 1 },
+                { "address": "10.99.0.1/24", "interface": 2 },
+            ],
+            "routes": [{ "dst": "0.0.0.0/0", "gw": "10.32.0.1" }],
+        });
+        let left = Left::of(&previous, "eth0").unwrap();
+        let whole = Inspected {
+            mac: "02:00:00:00:00:02".parse().unwrap(),
+            up: true,
+            addresses: vec!["10.32.0.5/12".parse().unwrap()],
+            routes: vec![Route {
+                destination: Cidr::network("0.0.0.0/0").unwrap(),
+                gateway: Some([10, 32, 0, 1].into()),
+            }],
+            host_end: Some("vethwepl1".to_owned()),
+            bridge: Some("weave".to_owned()),
+        };
+        assert_eq!(left.compare(&whole, "eth0", "weave"), Ok(()));
+        let now = || whole.clone();
+        for (now, msg) in [
+            (Inspected { up: false, ..now() }, "interface eth0 is down"),
+            (
+                Inspected { mac: "02:00:00:00:00:03".parse().unwrap(), ..now() },
+                "interface eth0 has address 02:00:00:00:00:03, not 02:00:00:00:00:02",
+            ),
+            (
+                Inspected { host_end: None, bridge: None, ..now() },
+                "the other end of eth0 is not on this host",
+            ),
+            (Inspected { bridge: None, ..now() }, "vethwepl1 is on no bridge, not on weave"),
+            (
+                Inspected { bridge: Some("br0".to_owned()), ..now() },
+                "vethwepl1 is on bridge br0, not on weave",
+            ),
+            (
+                Inspected { addresses: Vec::new(), ..now() },
+                "address 10.32.0.5/12 is missing on eth0",
+            ),
+            (Inspected { routes: Vec::new(), ..now() }, "the route to 0.0.0.0/0 is missing"),
+        ] {
+            let error = left.compare(&now, "eth0", "weave").unwrap_err();
+            assert_eq!((error.code, error.msg.as_str()), (CniError::CHANGED, msg));
+        }
+    }
+}

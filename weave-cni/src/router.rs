@@ -1,0 +1,151 @@
+//! What the plugin asks of the router (spec ipam.md, section 17; cni.md, section 9).
+
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use weave_host::Cidr;
+
+use crate::error::CniError;
+use crate::http::{Address, Response, ask};
+
+/// Where routers listen.
+const PORT: u16 = 6784;
+/// How long a router may be away: as long as it takes to start anew.
+const AWAY: Duration = Duration::from_secs(5);
+/// How long it may look for an address: other peers may have to be asked. A runtime asks again.
+const ANSWER: Duration = Duration::from_secs(60);
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What users look for in the log of their runtime.
+pub(crate) const ALLOCATE: &str = "unable to allocate IP address";
+
+/// The router of this host.
+#[derive(Clone, Debug)]
+pub struct Router {
+    address: Address,
+    away: Duration,
+}
+
+impl Router {
+    /// At an address as `WEAVE_HTTP_ADDR` has it, `HOST[:PORT]` or the absolute path of a socket;
+    /// where routers usually are if there is none.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn at(text: Option<&str>) -> Result<Self, CniError> {
+        let wrong = |text: &str| {
+            let msg = format!("invalid WEAVE_HTTP_ADDR: {text:?}");
+            CniError::new(CniError::ENVIRONMENT, msg, "")
+        };
+        let address = match text.filter(|text| !text.is_empty()) {
+            None => Address::Tcp(format!("127.0.0.1:{PORT}")),
+            Some(path) if path.starts_with('/') => Address::Unix(path.into()),
+            Some(text) => {
+                let after = text.rsplit(']').next().unwrap_or(text);
+                match after.rsplit_once(':') {
+                    Some((_, port)) if port.parse::<u16>().is_err() => return Err(wrong(text)),
+                    Some(_) => Address::Tcp(text.to_owned()),
+                    None => Address::Tcp(format!("{text}:{PORT}")),
+                }
+            }
+        };
+        Ok(Self { address, away: AWAY })
+    }
+
+    /// Does not wait for a router that is away.
+    #[must_use]
+    pub fn without_patience(self) -> Self {
+        Self { away: Duration::ZERO, ..self }
+    }
+
+    /// An address for a container; the same again if it has one.
+    pub(crate) fn allocate(&self, id: &str, subnet: Option<Cidr>) -> Result<Cidr, CniError> {
+        let text = self.ask("POST", &ip_path(id, subnet), ALLOCATE)?;
+        text.trim().parse().map_err(|_| {
+            // The router stops: it says "cancelled".
+            self.try_again(ALLOCATE, &format!("the router said {text:?}"))
+        })
+    }
+
+    /// The addresses of a container, of those in the subnet.
+    /// `purpose` is what the failure is told of.
+    pub(crate) fn addresses(
+        &self,
+        id: &str,
+        subnet: Option<Cidr>,
+        purpose: &str,
+    ) -> Result<Vec<Cidr>, CniError> {
+        let text = self.ask("GET", &ip_path(id, subnet), purpose)?;
+        Ok(text.split_whitespace().filter_map(|text| text.parse().ok()).collect())
+    }
+
+    /// Gives back all addresses of a container; none are fine.
+    pub(crate) fn release(&self, id: &str) -> Result<(), CniError> {
+        let released = self.ask("DELETE", &format!("/ip/{id}"), "unable to release IP address");
+        match released {
+            Err(error) if error.details.contains(&format!("Delete: no addresses for {id}")) => {
+                Ok(())
+            }
+            other => other.map(drop),
+        }
+    }
+
+    /// Gives the host an address on the bridge.
+    pub(crate) fn expose(&self, cidr: Cidr) -> Result<(), CniError> {
+        self.ask("POST", &format!("/expose/{cidr}"), "unable to expose the host").map(drop)
+    }
+
+    /// Whether it is there, and gives out addresses if `addresses` are wanted of it.
+    pub(crate) fn ready(&self, addresses: bool) -> Result<(), CniError> {
+        let path = if addresses { "/ipinfo/defaultsubnet" } else { "/status" };
+        let this = self.clone().without_patience();
+        this.ask("GET", path, "the weave router is not ready")
+            .map(drop)
+            .map_err(|error| CniError { code: CniError::NOT_AVAILABLE, ..error })
+    }
+
+    /// Asks, until the router is back if it is away: everything that is asked can be asked twice.
+    fn ask(&self, method: &str, path: &str, msg: &str) -> Result<String, CniError> {
+        let deadline = Instant::now() + self.away;
+        loop {
+            match ask(&self.address, method, path, ANSWER) {
+                Ok(Response { status: 200..=299, body }) => return Ok(body),
+                Ok(Response { status: 408 | 503, body }) => {
+                    return Err(self.try_again(msg, body.trim()));
+                }
+                Ok(Response { body, .. }) => {
+                    return Err(CniError::new(CniError::REFUSED, msg, body.trim()));
+                }
+                Err(error) if !is_absence(&error) || Instant::now() >= deadline => {
+                    return Err(self.try_again(msg, &error.to_string()));
+                }
+                Err(_) => thread::sleep(PAUSE),
+            }
+        }
+    }
+
+    fn try_again(&self, msg: &str, why: &str) -> CniError {
+        let address = &self.address;
+        let details =
+            format!("no answer from the weave router at {address}: {why}; is it running?");
+        CniError::new(CniError::TRY_AGAIN, msg, details)
+    }
+}
+
+fn ip_path(id: &str, subnet: Option<Cidr>) -> String {
+    match subnet {
+        Some(subnet) => format!("/ip/{id}/{subnet}"),
+        None => format!("/ip/{id}"),
+    }
+}
+
+/// What a router that is just starting anew looks like.
+fn is_absence(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof,
+    };
+    [ConnectionRefused, ConnectionReset, ConnectionAborted, BrokenPipe, UnexpectedEof, NotFound]
+        .contains(&error.kind())
+}

@@ -1,0 +1,46 @@
+//! Looking at what a container has.
+
+use weave_core::wire::MacAddress;
+
+use crate::Cidr;
+use crate::attach::Route;
+use crate::error::HostError;
+use crate::namespace::Namespace;
+use crate::plug::Plug;
+
+/// An interface in a container.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Inspected {
+    /// Its Ethernet address.
+    pub mac: MacAddress,
+    /// Whether it is up.
+    pub up: bool,
+    /// Its addresses.
+    pub addresses: Vec<Cidr>,
+    /// The routes that leave through it.
+    pub routes: Vec<Route>,
+    /// The name of its other end, if that is on this host.
+    pub host_end: Option<String>,
+    /// The bridge that is a port of.
+    pub bridge: Option<String>,
+}
+
+/// Looks at an interface in a container; none if there is none of that name.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn inspect(container: &Namespace, interface: &str) -> Result<Option<Inspected>, HostError> {
+    let Some(plug) = Plug::find(container, interface)? else { return Ok(None) };
+    let (host_end, bridge) = plug.place();
+    container.run(async |netlink| {
+        let Some(found) = netlink.find(interface).await? else { return Ok(None) };
+        Ok(Some(Inspected {
+            mac: found.mac,
+            up: found.up,
+            addresses: netlink.addresses(found.index).await?,
+            routes: netlink.routes(found.index).await?,
+            host_end,
+            bridge,
+        }))
+    })
+}
