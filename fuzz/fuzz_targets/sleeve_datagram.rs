@@ -1,5 +1,6 @@
 //! Datagrams of the sleeve. The first byte says how: as they come in clear, as they come on a
-//! sealed link, or sealed here before with the right key, so that what is inside gets through.
+//! sealed link, or sealed here before with the right key, so that what is inside gets through. The
+//! same bytes are also taken as a train of datagrams, whose length the first byte says, too.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -11,11 +12,18 @@ use weave_sleeve::replay::Windows;
 fuzz_target!(|input: &[u8]| {
     let Some((how, input)) = input.split_first() else { return };
     let mut datagram = input.to_vec();
+    let each_len = usize::from(how / 3) + 1;
     let legacy = |outbound| Cipher::Legacy(LegacyBox::new(&SessionKey([0xa0; 32]), outbound));
     let mut windows = Windows::default();
     match how % 3 {
-        0 => check(&Cipher::Plain, &mut windows, &mut datagram),
-        1 => check(&legacy(false), &mut windows, &mut datagram),
+        0 => {
+            train(&Cipher::Plain, input, each_len);
+            check(&Cipher::Plain, &mut windows, &mut datagram);
+        }
+        1 => {
+            train(&legacy(false), input, each_len);
+            check(&legacy(false), &mut windows, &mut datagram);
+        }
         _ => {
             let sealer = legacy(true);
             let mut sealed = vec![0; sealer.header_len()];
@@ -39,6 +47,18 @@ fn check(cipher: &Cipher, windows: &mut Windows, datagram: &mut [u8]) {
         assert!(named);
         records(bytes);
     }
+}
+
+/// Of each datagram is told once.
+fn train(cipher: &Cipher, input: &[u8], each_len: usize) {
+    let mut count = 0;
+    cipher.open_train(&mut Windows::default(), &mut input.to_vec(), each_len, |opened| {
+        count += 1;
+        if let Ok(bytes) = opened {
+            records(bytes);
+        }
+    });
+    assert_eq!(count, input.len().div_ceil(each_len));
 }
 
 /// Records put together again are what they were taken from, up to the error.
