@@ -97,7 +97,9 @@ fn every_refusal_is_one_line() -> Result<()> {
         (1, "attach 10.32.0.1/12 nobody", "there is no network namespace of \"nobody\""),
         (1, "detach nobody", "there is no network namespace of \"nobody\""),
         (1, "launch --password-file /no/such", "cannot read /no/such"),
-        (1, "expose", "not in this version"),
+        (1, "expose", "Have you launched it?"),
+        (1, "hide", "Have you launched it?"),
+        (1, "dns-lookup x", "not in this version"),
         (1, "run", "has been removed"),
     ] {
         let line = line.replace("OWN", container.namespace.name());
