@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Versions 0.3.0 to 1.1.0 of the CNI specification. The plugin keeps nothing the runtime does
-//! not know but a note for each attachment, for GC ([`record`]); what it asks of the router can
+//! not know but a note for each attachment, for GC (`record`); what it asks of the router can
 //! be asked again, so that a router that is just starting anew is waited for.
 
 pub mod config;

@@ -10,8 +10,8 @@
 //!   vethwe-datapath ──▶ flows ──▶ vxlan-6784 ──▶ the other hosts, and back
 //! ```
 //!
-//! * [`bridge`], [`plan`], [`book`], [`roads`]: what is decided; they know no kernel.
-//! * [`start`], [`engine`], [`misses`], [`keeper`], [`tunnel`]: what carries it out.
+//! * `bridge`, `plan`, `book`, `roads`: what is decided; they know no kernel.
+//! * `start`, `engine`, `misses`, `keeper`, `tunnel`: what carries it out.
 
 mod book;
 mod bridge;
