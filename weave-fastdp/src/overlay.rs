@@ -39,7 +39,7 @@ impl Fastdp {
         engine: Arc<dyn Engine>,
         clock: impl Fn() -> Instant + Send + Sync + 'static,
     ) -> Self {
-        let ipsec = Err("the fast datapath is not set up to encrypt".to_owned());
+        let ipsec = Err("this version does not encrypt the fast datapath yet".to_owned());
         Self { engine, clock: Arc::new(clock), ipsec }
     }
 
