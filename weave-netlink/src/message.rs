@@ -69,7 +69,7 @@ impl<'a> Messages<'a> {
             return Err(short("a netlink message", length));
         };
         let next = length.next_multiple_of(NLMSG_ALIGNTO.into()).min(rest.len());
-        *self = Self { rest: rest.get(next..).unwrap_or_default(), offset: offset + next };
+        let after = Self { rest: rest.get(next..).unwrap_or_default(), offset: offset + next };
         let code = |what| {
             let (offset, left) = (offset + HEADER_LEN, payload.len());
             let short = DecodeError::Short { what, offset, needed: 4, left };
@@ -89,6 +89,7 @@ impl<'a> Messages<'a> {
             },
             kind => Body::Entry { kind, payload },
         };
+        *self = after;
         Ok(Message {
             sequence: buffer.sequence_number(),
             interrupted: buffer.flags() & NLM_F_DUMP_INTR != 0,
@@ -189,6 +190,7 @@ mod tests {
         short[0] = 15;
         assert!(error(&short).starts_with("a netlink message at offset 16 needs 15 bytes"));
         let expected = "an error code at offset 32 needs 4 bytes, but 3 are left";
-        assert_eq!(error(&message(NLMSG_ERROR, 0, &[0; 3])), expected);
+        let followed = [message(NLMSG_ERROR, 0, &[0; 3]), message(NLMSG_NOOP, 0, &[])].concat();
+        assert_eq!(error(&followed), expected);
     }
 }
