@@ -2,30 +2,14 @@
 //! itself. Needs root, iptables and nft.
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
-use std::process::Command;
-use std::thread;
+#[path = "common/command.rs"]
+mod command;
+mod common;
 
-use nix::sched::{CloneFlags, unshare};
 use weave_host::{Backend, DockerBridge, Exposed, Firewall, Outcome, Policy, remove_rules};
 
-fn isolated(test: impl FnOnce() + Send) {
-    thread::scope(|scope| {
-        let host = scope.spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root");
-            test();
-        });
-        if let Err(panic) = host.join() {
-            std::panic::resume_unwind(panic);
-        }
-    });
-}
-
-fn run(line: &str) -> String {
-    let mut words = line.split(' ');
-    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
-    assert!(output.status.success(), "{line}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
+use command::run;
+use common::isolated;
 
 fn policy() -> Policy {
     Policy {

@@ -2,6 +2,8 @@
 //! Needs root; what the kernel shows is read with `ip`.
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+mod common;
+
 use std::fs::File;
 use std::net::{IpAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
@@ -18,6 +20,8 @@ use weave_host::{
     Namespace, Origin, attach, automatic_mtu, condition, detach, detect_layout,
     interface_peer_name, join, prepare_bridge, prepare_capture_pair, remove_capture_pair, reset,
 };
+
+use common::isolated;
 
 const TAP_NAME: &str = "vethwe-tap";
 const CAPTURE_BRIDGE_END: &str = "vethwe-bridge";
@@ -394,19 +398,6 @@ fn attachment(addresses: &[&str]) -> Attachment {
         multicast_route: true,
         ..Attachment::new(BRIDGE_NAME)
     }
-}
-
-/// Runs `test` in a network namespace of its own, as the host.
-fn isolated(test: impl FnOnce() + Send) {
-    thread::scope(|scope| {
-        let host = scope.spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root");
-            test();
-        });
-        if let Err(panic) = host.join() {
-            std::panic::resume_unwind(panic);
-        }
-    });
 }
 
 /// A network namespace that lives as long as this.

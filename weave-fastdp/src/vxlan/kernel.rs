@@ -7,8 +7,8 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkBuffer,
-    NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NetlinkDeserializable as _,
+    NetlinkHeader, NetlinkSerializable as _,
 };
 use netlink_packet_route::link::{
     InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVxlan,
@@ -18,8 +18,10 @@ use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use weave_core::wire::MacAddress;
+use weave_netlink::{
+    Answer, Body, Error, Exchange, HEADER_LEN, Messages, Protocol, Socket, TooLong, finish,
+};
 
 use crate::vni::Vni;
 
@@ -31,10 +33,7 @@ const BRIDGE_FAMILY: AddressFamily = AddressFamily::Bridge;
 const FOR_EVER: u16 = 0x40 | 0x80;
 
 /// A routing socket in the network namespace of the thread that opened it.
-pub(super) struct Kernel {
-    socket: Socket,
-    sequence: u32,
-}
+pub(super) struct Kernel(Exchange<Socket>);
 
 /// How the device of a tunnel shall be.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -82,10 +81,7 @@ pub(super) struct Station {
 
 impl Kernel {
     pub(super) fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Self { socket, sequence: 0 })
+        Socket::open(Protocol::Route).map(Exchange::new).map(Self)
     }
 
     /// Makes a VXLAN device, a port of the bridge, down. What it does is up to its port: see
@@ -222,81 +218,95 @@ impl Kernel {
 
     /// All devices.
     pub(super) fn interfaces(&mut self) -> io::Result<Vec<Interface>> {
-        let mut interfaces = Vec::new();
-        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
-        self.request(request, NLM_F_DUMP, |answer| {
-            if let RouteNetlinkMessage::NewLink(link) = answer {
-                interfaces.push(interface(link));
-            }
-        })?;
-        Ok(interfaces)
+        self.list(RouteNetlinkMessage::GetLink(LinkMessage::default()), |answer| match answer {
+            RouteNetlinkMessage::NewLink(link) => Some(interface(link)),
+            _ => None,
+        })
     }
 
     /// The device with this number.
     pub(super) fn interface(&mut self, index: u32) -> io::Result<Interface> {
         let mut link = LinkMessage::default();
         link.header.index = index;
-        let mut found = None;
-        self.request(RouteNetlinkMessage::GetLink(link), NLM_F_ACK, |answer| {
-            if let RouteNetlinkMessage::NewLink(link) = answer {
-                found = Some(interface(link));
-            }
-        })?;
-        found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+        match self.answer(&RouteNetlinkMessage::GetLink(link), 0)? {
+            Some(RouteNetlinkMessage::NewLink(link)) => Ok(interface(link)),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 
     /// The forwarding table of a bridge.
     pub(super) fn stations(&mut self, bridge: u32) -> io::Result<Vec<Station>> {
-        let mut stations = Vec::new();
         let mut question = NeighbourMessage::default();
         question.header.family = BRIDGE_FAMILY;
-        self.request(RouteNetlinkMessage::GetNeighbour(question), NLM_F_DUMP, |answer| {
-            if let RouteNetlinkMessage::NewNeighbour(entry) = answer {
-                stations.extend(station(&entry, bridge));
-            }
-        })?;
-        Ok(stations)
+        self.list(RouteNetlinkMessage::GetNeighbour(question), |answer| match answer {
+            RouteNetlinkMessage::NewNeighbour(entry) => station(&entry, bridge),
+            _ => None,
+        })
     }
 
     /// Sends a request and waits until it is done.
     fn ask(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
-        self.request(message, flags | NLM_F_ACK, |_| {})
+        self.answer(&message, flags).map(drop)
     }
 
-    /// Sends a request and hands over the answers until the last one.
-    fn request(
+    /// The same, for what comes before the acknowledgement.
+    fn answer(
+        &mut self,
+        message: &RouteNetlinkMessage,
+        flags: u16,
+    ) -> io::Result<Option<RouteNetlinkMessage>> {
+        let mut found = None;
+        let sent = self.0.send(REQUEST, encode(message, flags | NLM_F_ACK));
+        sent.and_then(|()| {
+            self.0.conclude(REQUEST, |answer| match answer {
+                Answer::Acknowledged => Ok(Some(found.take())),
+                Answer::Entry { kind, payload } => {
+                    found = decode(kind, payload);
+                    Ok(None)
+                }
+            })
+        })
+        .map_err(io_error)
+    }
+
+    /// Lists what `each` makes something of.
+    fn list<A>(
         &mut self,
         message: RouteNetlinkMessage,
-        flags: u16,
-        mut each: impl FnMut(RouteNetlinkMessage),
-    ) -> io::Result<()> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let mut request = NetlinkMessage::from(message);
-        request.header.flags = NLM_F_REQUEST | flags;
-        request.header.sequence_number = self.sequence;
-        request.finalize();
-        let mut bytes = vec![0; request.buffer_len()];
-        request.serialize(&mut bytes);
-        self.socket.send(&bytes, 0)?;
-        loop {
-            let (datagram, _) = self.socket.recv_from_full()?;
-            for answer in messages(&datagram) {
-                if answer.header.sequence_number != self.sequence {
-                    continue;
-                }
-                match answer.payload {
-                    NetlinkPayload::Done(_) => return Ok(()),
-                    NetlinkPayload::Error(error) => {
-                        return match error.code {
-                            None => Ok(()),
-                            Some(code) => Err(io::Error::from_raw_os_error(-code.get())),
-                        };
-                    }
-                    NetlinkPayload::InnerMessage(message) => each(message),
-                    _ => {}
-                }
-            }
-        }
+        each: impl Fn(RouteNetlinkMessage) -> Option<A>,
+    ) -> io::Result<Vec<A>> {
+        let entry = |kind, payload: &[u8]| Ok(decode(kind, payload).and_then(&each));
+        self.0.list(REQUEST, encode(&message, NLM_F_DUMP), entry).map_err(io_error)
+    }
+}
+
+/// What requests are called in errors; callers say what they were for.
+const REQUEST: &str = "ask the routing socket";
+
+fn encode(
+    message: &RouteNetlinkMessage,
+    flags: u16,
+) -> impl Fn(u32, &mut Vec<u8>) -> Result<(), TooLong> {
+    move |sequence, to| {
+        to.resize(HEADER_LEN + message.buffer_len(), 0);
+        message.serialize(&mut to[HEADER_LEN..]);
+        finish(to, message.message_type(), flags, sequence)
+    }
+}
+
+/// None if it makes no sense, or none to us.
+fn decode(kind: u16, payload: &[u8]) -> Option<RouteNetlinkMessage> {
+    let mut header = NetlinkHeader::default();
+    header.message_type = kind;
+    RouteNetlinkMessage::deserialize(&header, payload).ok()
+}
+
+/// The kernel's own reason where there is one: callers look at it.
+fn io_error(error: Error) -> io::Error {
+    match error {
+        Error::Refused { errno, .. } => errno.into(),
+        Error::Socket { source, .. } => source,
+        other => io::Error::other(other),
     }
 }
 
@@ -305,19 +315,19 @@ pub(super) struct Monitor(Socket);
 
 impl Monitor {
     pub(super) fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind_auto()?;
-        socket.add_membership(NEIGHBOUR_GROUP)?;
-        socket.set_non_blocking(true)?;
+        let socket = Socket::open(Protocol::Route)?;
+        socket.join(NEIGHBOUR_GROUP)?;
+        socket.set_nonblocking()?;
         Ok(Self(socket))
     }
 
     /// Hands over what there is of this bridge. What got lost comes with the next look at the table.
     pub(super) fn receive(&self, bridge: u32, mut each: impl FnMut(Station)) {
-        while let Ok((datagram, _)) = self.0.recv_from_full() {
-            for message in messages(&datagram) {
-                if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(entry)) =
-                    message.payload
+        let mut datagram = Vec::new();
+        while self.0.receive(&mut datagram).is_ok() {
+            for message in Messages::new(&datagram).map_while(Result::ok) {
+                if let Body::Entry { kind, payload } = message.body
+                    && let Some(RouteNetlinkMessage::NewNeighbour(entry)) = decode(kind, payload)
                 {
                     station(&entry, bridge).into_iter().for_each(&mut each);
                 }
@@ -328,18 +338,6 @@ impl Monitor {
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
-}
-
-/// The messages of a datagram, up to the first that makes no sense.
-fn messages(mut datagram: &[u8]) -> impl Iterator<Item = NetlinkMessage<RouteNetlinkMessage>> + '_ {
-    std::iter::from_fn(move || {
-        let buffer = NetlinkBuffer::new_checked(datagram).ok()?;
-        let length = usize::try_from(buffer.length()).ok()?;
-        let (message, rest) = datagram.split_at_checked(length)?;
-        // Padded to four bytes, except perhaps the last one.
-        datagram = rest.get(length.next_multiple_of(4) - length..).unwrap_or_default();
-        NetlinkMessage::deserialize(message).ok()
-    })
 }
 
 fn interface(link: LinkMessage) -> Interface {
