@@ -61,7 +61,7 @@ impl Client {
         let (status, text) = self.ask(request).await?;
         match status {
             StatusCode::NOT_FOUND => Err(ClientError::NotFound(text.trim_end().to_owned())),
-            StatusCode::SERVICE_UNAVAILABLE => Ok(text),
+            StatusCode::SERVICE_UNAVAILABLE if path.starts_with("/status") => Ok(text),
             status if status.is_success() => Ok(text),
             _ => Err(ClientError::Refused(text.trim_end().to_owned())),
         }

@@ -4,23 +4,187 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::rejection::FormRejection;
-use axum::extract::{Form, Path, Query, State};
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
+use serde::Deserialize;
 use weave_core::driver::Stopped;
 use weave_ipam::allocator::{Answer, RequestError};
 use weave_ipam::{Cidr, Subnet};
 
-use super::peers::{Fields, fields};
+use super::fields::Fields;
 use super::{Control, without};
-use crate::ipam::Ipam;
+use crate::ipam::{Ipam, NoAnswer};
 
 /// The longest name of a holder; container engines use 64 characters.
 const MAX_HOLDER: usize = 1024;
 
-/// Why there is no answer.
+pub(super) fn routes<C: Control>() -> Router<Arc<C>> {
+    Router::new()
+        .route("/ip", get(list))
+        .route("/ip/{holder}", get(held).post(allocate).delete(release_all))
+        .route("/ip/{holder}/{address}", delete(release))
+        .route("/ip/{holder}/{address}/{prefix}", get(held).post(allocate).put(claim))
+        .route("/ipinfo/defaultsubnet", get(default_subnet))
+        .route("/ipinfo/tracker", get(tracker))
+        .route("/ring", get(prime))
+        .route("/peer", delete(leave::<C>))
+        .route("/peer/{peer}", delete(take_over::<C>))
+}
+
+async fn allocate(
+    Allocator(ipam): Allocator,
+    place: Place,
+    fields: Fields,
+) -> Result<Response, Refused> {
+    let subnet = place.subnet(&ipam)?;
+    let result = ipam.allocate(place.holder()?, subnet, fields.has("check-alive")).await?;
+    answer(result, "")
+}
+
+async fn claim(
+    Allocator(ipam): Allocator,
+    place: Place,
+    fields: Fields,
+) -> Result<Response, Refused> {
+    let cidr = place.cidr()?;
+    let (is_container, lenient) = (fields.has("check-alive"), fields.has("noErrorOnUnknown"));
+    let result = ipam.claim(place.holder()?, cidr, is_container, lenient).await?;
+    answer(result, "Unable to claim: ")
+}
+
+async fn prime(Allocator(ipam): Allocator) -> Result<Response, Refused> {
+    answer(ipam.prime().await?, "")
+}
+
+/// What became of a request; `before` stands before the text of an error.
+fn answer(result: Result<Answer, RequestError>, before: &str) -> Result<Response, Refused> {
+    match result {
+        Ok(Answer::Allocated(cidr)) => Ok(cidr.to_string().into_response()),
+        Ok(Answer::Claimed) => Ok(StatusCode::NO_CONTENT.into_response()),
+        Ok(Answer::Primed) => Ok(StatusCode::OK.into_response()),
+        Err(RequestError::Cancelled) => Ok("cancelled".into_response()),
+        Err(error) => Err(Refused::bad(format!("{before}{error}"))),
+    }
+}
+
+async fn held(Allocator(ipam): Allocator, place: Place) -> Result<String, Refused> {
+    let cidrs = ipam.held(&place.holder, place.subnet(&ipam)?);
+    Ok(cidrs.iter().map(Cidr::to_string).collect::<Vec<_>>().join(" "))
+}
+
+async fn list(Allocator(ipam): Allocator) -> Response {
+    let holders = ipam.holders();
+    let owned = holders.iter().map(|(holder, cidrs)| {
+        let cidrs: Vec<_> = cidrs.iter().map(Cidr::to_string).collect();
+        serde_json::json!({ "containerid": holder, "addrs": cidrs })
+    });
+    let owned = (!holders.is_empty()).then(|| owned.collect::<Vec<_>>());
+    let text = serde_json::json!({ "owned": owned }).to_string() + "\n";
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+async fn release_all(Allocator(ipam): Allocator, place: Place) -> Result<StatusCode, Refused> {
+    ipam.release_all(place.holder).await?.map_err(Refused::bad)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn release(Allocator(ipam): Allocator, place: Place) -> Result<StatusCode, Refused> {
+    let released = ipam.release(place.holder.clone(), place.address()?).await?;
+    released.map_err(|error| Refused::bad(format!("Unable to free: {error}")))?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn default_subnet(Allocator(ipam): Allocator) -> String {
+    ipam.default_subnet().to_string()
+}
+
+/// There is none.
+async fn tracker(_: Allocator) -> &'static str {
+    "\n"
+}
+
+/// Without an allocator there is nothing to hand over.
+async fn leave<C: Control>(State(control): State<Arc<C>>) -> Result<StatusCode, Refused> {
+    if let Some(ipam) = control.ipam() {
+        ipam.shut_down().await?;
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn take_over<C: Control>(
+    State(control): State<Arc<C>>,
+    Path(peer): Path<String>,
+) -> Result<String, Refused> {
+    let Some(ipam) = control.ipam() else { return Ok(String::new()) };
+    let count = ipam.take_over(peer.clone()).await?;
+    Ok(format!("{count} IPs taken over from {peer}\n"))
+}
+
+/// The allocator of this router; without one, a path is not found.
+struct Allocator(Ipam);
+
+impl<C: Control> FromRequestParts<Arc<C>> for Allocator {
+    type Rejection = Refused;
+
+    async fn from_request_parts(_: &mut Parts, control: &Arc<C>) -> Result<Self, Refused> {
+        let ipam = control.ipam().cloned();
+        ipam.map(Self).ok_or_else(|| without("address allocation").into())
+    }
+}
+
+/// What stands behind `/ip`: a holder, and which address or subnet is meant, if one is.
+#[derive(Deserialize)]
+struct Place {
+    holder: String,
+    address: Option<String>,
+    prefix: Option<String>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Place {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+        let path = Path::from_request_parts(parts, state).await;
+        path.map(|Path(place)| place).map_err(|error| Refused(error.status(), error.body_text()))
+    }
+}
+
+impl Place {
+    /// Someone who may hold addresses from now on.
+    fn holder(self) -> Result<String, Refused> {
+        let holder = self.holder;
+        if holder.is_empty() || holder.len() > MAX_HOLDER || holder.contains(char::is_control) {
+            let text = format!("no name of a container: 1 to {MAX_HOLDER} characters");
+            return Err(Refused::bad(text));
+        }
+        Ok(holder)
+    }
+
+    fn address(&self) -> Result<Ipv4Addr, Refused> {
+        let text = self.address.as_deref().unwrap_or_default();
+        text.parse().map_err(|_| Refused::bad(format!("{text:?} is not an IPv4 address")))
+    }
+
+    fn cidr(&self) -> Result<Cidr, Refused> {
+        let [address, prefix] =
+            [&self.address, &self.prefix].map(|part| part.as_deref().unwrap_or_default());
+        format!("{address}/{prefix}").parse().map_err(Refused::bad)
+    }
+
+    /// The default subnet if none is named.
+    fn subnet(&self, ipam: &Ipam) -> Result<Subnet, Refused> {
+        match self.prefix {
+            Some(_) => self.cidr()?.try_into().map_err(Refused::bad),
+            None => Ok(ipam.default_subnet()),
+        }
+    }
+}
+
+/// Why a request is not answered as it was meant.
+#[derive(Debug)]
 struct Refused(StatusCode, String);
 
 impl Refused {
@@ -37,9 +201,15 @@ impl IntoResponse for Refused {
     }
 }
 
+impl From<NoAnswer> for Refused {
+    fn from(error: NoAnswer) -> Self {
+        Self(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+    }
+}
+
 impl From<Stopped> for Refused {
-    fn from(_: Stopped) -> Self {
-        Self(StatusCode::SERVICE_UNAVAILABLE, "the router is stopping".to_owned())
+    fn from(error: Stopped) -> Self {
+        NoAnswer::from(error).into()
     }
 }
 
@@ -49,189 +219,5 @@ impl From<(StatusCode, String)> for Refused {
     }
 }
 
-type Body = Result<Form<Fields>, FormRejection>;
-
-pub(super) fn routes<C: Control>() -> Router<Arc<C>> {
-    Router::new()
-        .route("/ip", get(list::<C>))
-        .route("/ip/{holder}", get(held::<C>).post(allocate::<C>).delete(release_all::<C>))
-        .route("/ip/{holder}/{address}", delete(release::<C>))
-        .route(
-            "/ip/{holder}/{address}/{prefix}",
-            get(held_in::<C>).post(allocate_in::<C>).put(claim::<C>),
-        )
-        .route("/ipinfo/defaultsubnet", get(default_subnet::<C>))
-        .route("/ipinfo/tracker", get(tracker::<C>))
-        .route("/ring", get(prime::<C>))
-        .route("/peer", delete(leave::<C>))
-        .route("/peer/{peer}", delete(take_over::<C>))
-}
-
-fn ipam<C: Control>(control: &Arc<C>) -> Result<&Ipam, Refused> {
-    control.ipam().ok_or_else(|| {
-        let (status, text) = without("address allocation");
-        Refused(status, text.trim_end().to_owned())
-    })
-}
-
-fn checked(holder: String) -> Result<String, Refused> {
-    if holder.is_empty() || holder.len() > MAX_HOLDER || holder.contains(char::is_control) {
-        return Err(Refused::bad(format!("no name of a container: 1 to {MAX_HOLDER} characters")));
-    }
-    Ok(holder)
-}
-
-fn cidr(address: &str, prefix: &str) -> Result<Cidr, Refused> {
-    format!("{address}/{prefix}").parse().map_err(Refused::bad)
-}
-
-fn subnet(address: &str, prefix: &str) -> Result<Subnet, Refused> {
-    cidr(address, prefix)?.try_into().map_err(Refused::bad)
-}
-
-fn is_set(fields: &Fields, wanted: &str) -> bool {
-    fields.iter().any(|(name, value)| name == wanted && value == "true")
-}
-
-/// What became of a request; `before` stands before the text of an error.
-fn answer(
-    result: Result<Answer, RequestError>,
-    before: &str,
-    shown: impl FnOnce(Answer) -> Response,
-) -> Result<Response, Refused> {
-    match result {
-        Ok(answer) => Ok(shown(answer)),
-        Err(RequestError::Cancelled) => Ok("cancelled".into_response()),
-        Err(error) => Err(Refused::bad(format!("{before}{error}"))),
-    }
-}
-
-fn address(answer: Answer) -> Response {
-    match answer {
-        Answer::Allocated(cidr) => cidr.to_string().into_response(),
-        Answer::Claimed | Answer::Primed => StatusCode::NO_CONTENT.into_response(),
-    }
-}
-
-async fn allocate<C: Control>(
-    State(control): State<Arc<C>>,
-    Path(holder): Path<String>,
-    Query(query): Query<Fields>,
-    form: Body,
-) -> Result<Response, Refused> {
-    let ipam = ipam(&control)?;
-    let is_container = is_set(&fields(query, form)?, "check-alive");
-    let result = ipam.allocate(checked(holder)?, ipam.default_subnet(), is_container).await?;
-    answer(result, "", address)
-}
-
-async fn allocate_in<C: Control>(
-    State(control): State<Arc<C>>,
-    Path((holder, start, prefix)): Path<(String, String, String)>,
-    Query(query): Query<Fields>,
-    form: Body,
-) -> Result<Response, Refused> {
-    let is_container = is_set(&fields(query, form)?, "check-alive");
-    let ipam = ipam(&control)?;
-    let subnet = subnet(&start, &prefix)?;
-    let result = ipam.allocate(checked(holder)?, subnet, is_container).await?;
-    answer(result, "", address)
-}
-
-async fn claim<C: Control>(
-    State(control): State<Arc<C>>,
-    Path((holder, claimed, prefix)): Path<(String, String, String)>,
-    Query(query): Query<Fields>,
-    form: Body,
-) -> Result<Response, Refused> {
-    let fields = fields(query, form)?;
-    let (is_container, lenient) =
-        (is_set(&fields, "check-alive"), is_set(&fields, "noErrorOnUnknown"));
-    let cidr = cidr(&claimed, &prefix)?;
-    let result = ipam(&control)?.claim(checked(holder)?, cidr, is_container, lenient).await?;
-    answer(result, "Unable to claim: ", address)
-}
-
-async fn held<C: Control>(
-    State(control): State<Arc<C>>,
-    Path(holder): Path<String>,
-) -> Result<String, Refused> {
-    let ipam = ipam(&control)?;
-    Ok(joined(&ipam.held(&holder, ipam.default_subnet())))
-}
-
-async fn held_in<C: Control>(
-    State(control): State<Arc<C>>,
-    Path((holder, start, prefix)): Path<(String, String, String)>,
-) -> Result<String, Refused> {
-    Ok(joined(&ipam(&control)?.held(&holder, subnet(&start, &prefix)?)))
-}
-
-fn joined(cidrs: &[Cidr]) -> String {
-    cidrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
-}
-
-async fn list<C: Control>(State(control): State<Arc<C>>) -> Result<Response, Refused> {
-    let owned: Vec<_> = ipam(&control)?
-        .holders()
-        .into_iter()
-        .map(|(holder, cidrs)| {
-            let cidrs: Vec<_> = cidrs.iter().map(ToString::to_string).collect();
-            serde_json::json!({ "containerid": holder, "addrs": cidrs })
-        })
-        .collect();
-    let owned = if owned.is_empty() { serde_json::Value::Null } else { owned.into() };
-    let text = serde_json::json!({ "owned": owned }).to_string() + "\n";
-    Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
-}
-
-async fn release_all<C: Control>(
-    State(control): State<Arc<C>>,
-    Path(holder): Path<String>,
-) -> Result<StatusCode, Refused> {
-    ipam(&control)?.release_all(holder).await?.map_err(Refused::bad)?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-async fn release<C: Control>(
-    State(control): State<Arc<C>>,
-    Path((holder, address)): Path<(String, String)>,
-) -> Result<StatusCode, Refused> {
-    let ipam = ipam(&control)?;
-    let address: Ipv4Addr =
-        address.parse().map_err(|_| Refused::bad(format!("{address:?} is not an IPv4 address")))?;
-    let released = ipam.release(holder, address).await?;
-    released.map_err(|error| Refused::bad(format!("Unable to free: {error}")))?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-async fn default_subnet<C: Control>(State(control): State<Arc<C>>) -> Result<String, Refused> {
-    Ok(ipam(&control)?.default_subnet().to_string())
-}
-
-/// There is none.
-async fn tracker<C: Control>(State(control): State<Arc<C>>) -> Result<&'static str, Refused> {
-    ipam(&control)?;
-    Ok("\n")
-}
-
-async fn prime<C: Control>(State(control): State<Arc<C>>) -> Result<Response, Refused> {
-    let result = ipam(&control)?.prime().await?;
-    answer(result, "", |_| StatusCode::OK.into_response())
-}
-
-async fn leave<C: Control>(State(control): State<Arc<C>>) -> Result<StatusCode, Refused> {
-    if let Some(ipam) = control.ipam() {
-        ipam.shut_down().await?;
-    }
-    Ok(StatusCode::NO_CONTENT)
-}
-
-async fn take_over<C: Control>(
-    State(control): State<Arc<C>>,
-    Path(peer): Path<String>,
-) -> Result<String, Refused> {
-    let Some(ipam) = control.ipam() else { return Ok(String::new()) };
-    let count = ipam.take_over(peer.clone()).await?;
-    Ok(format!("{count} IPs taken over from {peer}\n"))
-}
+#[cfg(test)]
+mod tests;

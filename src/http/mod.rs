@@ -7,6 +7,7 @@
 mod address;
 mod client;
 mod expose;
+mod fields;
 mod help;
 mod ip;
 mod metrics;

@@ -21,9 +21,12 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use super::Address;
+use crate::ipam::MAX_WAITING;
 
 /// Connections at one time; more wait in the kernel.
-const MAX_CONNECTIONS: usize = 128;
+const MAX_CONNECTIONS: usize = 512;
+/// Those that wait for addresses keep nobody from asking for the status.
+const _: () = assert!(MAX_WAITING * 2 <= MAX_CONNECTIONS);
 /// From the first to the last byte of a request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// For reading a request's body and making the answer.

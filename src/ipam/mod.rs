@@ -17,7 +17,8 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot::error::TryRecvError;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use weave_core::driver::{Handle, Stopped};
 use weave_core::mesh::PeerName;
 use weave_core::router::Router;
@@ -30,8 +31,27 @@ use crate::state::{State, StateError};
 use channel::{Everything, IpamChannel};
 pub(crate) use settings::{Settings, origin};
 
+/// Requests that wait at one time for the ring or for other peers. More clients of one host than it has
+/// containers do not wait for good reasons.
+pub(crate) const MAX_WAITING: usize = 256;
+
 /// What a request came to; the error is that there is no answer.
-type Answered = Result<Result<Answer, RequestError>, Stopped>;
+type Answered = Result<Result<Answer, RequestError>, NoAnswer>;
+
+/// Why there is no answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum NoAnswer {
+    #[error("the router is stopping")]
+    Stopped,
+    #[error("{MAX_WAITING} requests wait for addresses already: try again later")]
+    Crowded,
+}
+
+impl From<Stopped> for NoAnswer {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
+    }
+}
 
 /// The allocator, for the HTTP interface. Cheap to clone.
 #[derive(Clone)]
@@ -39,6 +59,8 @@ pub(crate) struct Ipam {
     books: Arc<Mutex<Books>>,
     handle: Handle,
     default_subnet: Subnet,
+    /// For those who are not answered at once.
+    places: Arc<Semaphore>,
 }
 
 /// The allocator, with those who wait for it.
@@ -161,12 +183,8 @@ fn act<T>(
 }
 
 impl Ipam {
-    pub(crate) const fn new(
-        books: Arc<Mutex<Books>>,
-        handle: Handle,
-        default_subnet: Subnet,
-    ) -> Self {
-        Self { books, handle, default_subnet }
+    pub(crate) fn new(books: Arc<Mutex<Books>>, handle: Handle, default_subnet: Subnet) -> Self {
+        Self { books, handle, default_subnet, places: Arc::new(Semaphore::new(MAX_WAITING)) }
     }
 
     /// Where addresses come from if no subnet is named.
@@ -271,7 +289,7 @@ impl Ipam {
         &self,
         ask: impl FnOnce(&mut Allocator, Instant, RequestId) + Send + 'static,
     ) -> Answered {
-        let (answer, answered) = oneshot::channel();
+        let (answer, mut answered) = oneshot::channel();
         let request = {
             let mut books = lock(&self.books);
             books.next += 1;
@@ -281,7 +299,14 @@ impl Ipam {
         };
         let _cancelled = Cancel { books: &self.books, request };
         self.with(move |allocator, now| ask(allocator, now, request)).await?;
-        answered.await.map_err(|_| Stopped)
+        // However many there are: who need not wait is not refused.
+        match answered.try_recv() {
+            Ok(answer) => return Ok(answer),
+            Err(TryRecvError::Closed) => return Err(NoAnswer::Stopped),
+            Err(TryRecvError::Empty) => {}
+        }
+        let _place = self.places.try_acquire().map_err(|_| NoAnswer::Crowded)?;
+        answered.await.map_err(|_| NoAnswer::Stopped)
     }
 }
 
