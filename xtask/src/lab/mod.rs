@@ -40,9 +40,9 @@ use underlay::Underlay;
 /// Measures all contenders and prints the tables.
 pub fn bench(arguments: &[&str]) -> Result<()> {
     let options = Options::parse(arguments)?;
-    let record = match &options.from {
-        Some(file) => Record::read(file)?,
-        None => measure(&options)?,
+    let record = match options.from.as_slice() {
+        [] => measure(&options)?,
+        files => Record::read_all(files)?,
     };
     print!("\n{}\n{}", table::results(&record), table::health(&record));
     for problem in record.problems() {

@@ -25,15 +25,15 @@ pub struct Options {
     pub rivals: bool,
     /// Where the results go.
     pub out: PathBuf,
-    /// An earlier record to draw again, instead of measuring.
-    pub from: Option<PathBuf>,
+    /// Earlier records to put together and draw again, instead of measuring.
+    pub from: Vec<PathBuf>,
 }
 
 impl Options {
     /// Reads the arguments.
     pub fn parse(arguments: &[&str]) -> Result<Self, Usage> {
         let mut options = Self {
-            rounds: 3,
+            rounds: 5,
             seconds: 5,
             loss: 0.0,
             contenders: Vec::new(),
@@ -41,7 +41,7 @@ impl Options {
             weave: None,
             rivals: false,
             out: root().join("target/lab"),
-            from: None,
+            from: Vec::new(),
         };
         let mut only = None;
         let mut arguments = arguments.iter();
@@ -58,7 +58,7 @@ impl Options {
                 "--weave" => options.weave = Some(file(argument, value()?)?),
                 "--rivals" => options.rivals = true,
                 "--out" => options.out = value()?.into(),
-                "--from" => options.from = Some(file(argument, value()?)?),
+                "--from" => options.from.push(file(argument, value()?)?),
                 other => {
                     return Err(Usage(format!(
                         "unknown argument {other} of bench lab; see benches/lab/README.md"

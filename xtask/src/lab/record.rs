@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
 
 use super::contender::Contender;
@@ -140,6 +140,35 @@ impl Record {
         Self::parse(&text).with_context(|| format!("{} is no record of the lab", path.display()))
     }
 
+    /// Reads several, as one run that was made in pieces.
+    pub fn read_all(files: &[impl AsRef<Path>]) -> Result<Self> {
+        let records = files.iter().map(|file| Self::read(file.as_ref()));
+        let mut records = records.collect::<Result<Vec<_>>>()?.into_iter();
+        let mut whole = records.next().context("no record")?;
+        for piece in records {
+            whole.append(piece)?;
+        }
+        Ok(whole)
+    }
+
+    /// Adds the rows of a record that was made in the same way.
+    fn append(&mut self, piece: Self) -> Result<()> {
+        for (what, same) in [
+            ("machines", self.machine == piece.machine),
+            ("lengths of loads", self.seconds == piece.seconds),
+            ("losses", self.loss == piece.loss),
+        ] {
+            ensure!(same, "these records are of different {what}");
+        }
+        for entry in piece.contenders {
+            if self.contenders.iter().all(|known| known.name != entry.name) {
+                self.contenders.push(entry);
+            }
+        }
+        self.rows.extend(piece.rows);
+        Ok(())
+    }
+
     fn parse(text: &str) -> Result<Self> {
         let value: Value = serde_json::from_str(text)?;
         let seconds = value["seconds"].as_u64().context("no seconds")?;
@@ -238,6 +267,26 @@ pub mod tests {
         assert_eq!(read.median("tinc", Figure::Tcp1), None);
         assert_eq!(read.problems(), ["weave: ping: no answer"]);
         assert_eq!(read.rounds(), 2);
+    }
+
+    #[test]
+    fn pieces_of_a_run_are_put_together() {
+        let mut whole = record(&[("bridge", 1.0), ("weave", 2.0)]);
+        whole.append(record(&[("weave", 4.0), ("tinc", 9.0)])).expect("made in the same way");
+        let names: Vec<_> = whole.contenders.iter().map(|entry| entry.name.as_str()).collect();
+        assert_eq!(names, ["bridge", "weave", "tinc"]);
+        assert_eq!(whole.rounds(), 2);
+        assert_eq!(whole.median("weave", Figure::Tcp1), Some(3.0));
+        let before = whole.clone();
+        for other in [
+            Record { seconds: 1, ..record(&[]) },
+            Record { loss: 0.1, ..record(&[]) },
+            Record { machine: "another".to_owned(), ..record(&[]) },
+        ] {
+            let error = whole.append(other).expect_err("not comparable");
+            assert!(error.to_string().starts_with("these records are of different "), "{error}");
+        }
+        assert_eq!(whole, before);
     }
 
     #[test]
