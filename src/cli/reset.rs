@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 
 use clap::Args;
+use weave_core::mesh::DEFAULT_PORT;
 
 use super::bridge_name;
 use super::failure::Failure;
@@ -35,12 +36,17 @@ impl Reset {
         self.step(stopped)?;
         let claim = weave_host::BridgeClaim::acquire(&self.weave_bridge);
         self.step(claim.map(drop).map_err(Failure::from))?;
+        let devices = weave_fastdp::vxlan::remove_leftovers(&self.weave_bridge);
+        self.step(devices.map_err(|error| Failure::failed(error.to_string())))?;
         let removed = weave_host::reset(&self.weave_bridge).map_err(Failure::from);
         self.step(removed.map(|names| {
             if !names.is_empty() {
                 output::print(&format!("removed {}\n", names.join(", ")));
             }
         }))?;
+        // After all that it sealed. The state does not say which port the router had.
+        let keys = weave_fastdp::ipsec::remove_leftovers(DEFAULT_PORT + 1);
+        self.step(keys.map_err(Failure::failed))?;
         let rules = weave_host::remove_rules(&self.weave_bridge).map_err(Failure::from);
         self.step(rules.map(|backends| {
             for backend in backends {

@@ -11,6 +11,7 @@ use weave_host::{Cidr, Exposed};
 use super::VERSION;
 use super::devices::PortReport;
 use super::exposure::Exposure;
+use super::sealing::Sealing;
 use crate::http::{self, ConnectError, ExposeError, Unavailable};
 use crate::ipam::Ipam;
 use crate::state::State;
@@ -22,6 +23,7 @@ pub(super) struct Control {
     state: Arc<State>,
     clock: TokioClock,
     port: PortReport,
+    sealing: Sealing,
     exposure: Exposure,
     ipam: Option<Ipam>,
     /// Held from a change of the targets until they are stored, so that the order is the same.
@@ -34,10 +36,11 @@ impl Control {
         state: Arc<State>,
         clock: TokioClock,
         port: PortReport,
+        sealing: Sealing,
         exposure: Exposure,
         ipam: Option<Ipam>,
     ) -> Self {
-        Self { handle, state, clock, port, exposure, ipam, storing: Mutex::default() }
+        Self { handle, state, clock, port, sealing, exposure, ipam, storing: Mutex::default() }
     }
 
     /// Stores the targets there are now.
@@ -67,7 +70,10 @@ impl http::Control for Control {
             version: VERSION.to_owned(),
             interface: self.port.interface(),
             firewall: self.exposure.firewall(),
-            fastdp: self.port.fastdp().summary(),
+            fastdp: match (self.port.fastdp().summary(), self.sealing.summary()) {
+                (engine, Some(sealing)) => format!("{engine}; {sealing}"),
+                (engine, None) => engine,
+            },
             engine: self.port.fastdp().status(),
             capture: self.port.counters(),
             sleeve: self.port.socket_counters(),

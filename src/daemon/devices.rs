@@ -150,6 +150,8 @@ impl Devices {
         devices.recorder = settings.capture_file.as_deref().map(record_to).transpose()?;
         let name_of_bridge = &settings.weave_bridge;
         devices._claim = Some(BridgeClaim::acquire(name_of_bridge)?);
+        // Before the port on the bridge: they would lead to other hosts beside it.
+        weave_fastdp::vxlan::remove_leftovers(name_of_bridge)?;
         let mut how = settings.capture;
         let bridge = configured(settings, name)?;
         if how == How::Datapath {

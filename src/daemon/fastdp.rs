@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use weave_core::switch::{Inject, Overlay, Switch};
+use weave_core::switch::{Inject, Switch};
 use weave_fastdp::odp::OdpEngine;
 use weave_fastdp::vxlan::{VxlanConfig, VxlanEngine};
 use weave_fastdp::{Engine, EngineStatus};
@@ -63,9 +63,9 @@ impl Fastdp {
     }
 
     /// The transport, if there is one.
-    pub(super) fn overlay(&self, clock: &Clock) -> Option<Box<dyn Overlay>> {
+    pub(super) fn overlay(&self, clock: &Clock) -> Option<weave_fastdp::Fastdp> {
         let (engine, clock) = (self.engine()?, clock.clone());
-        Some(Box::new(weave_fastdp::Fastdp::new(engine, move || clock.now())))
+        Some(weave_fastdp::Fastdp::new(engine, move || clock.now()))
     }
 
     /// The port on the bridge is another one.

@@ -16,6 +16,7 @@ mod instance;
 mod keeper;
 mod notify;
 mod pace;
+mod sealing;
 mod settings;
 mod signals;
 
@@ -45,6 +46,7 @@ use crate::sys;
 use control::Control;
 use devices::Devices;
 use exposure::Exposure;
+use sealing::Sealing;
 use signals::Signal;
 
 /// This program, as it tells in status pages.
@@ -59,13 +61,16 @@ pub(crate) fn run(settings: Settings, readiness: Readiness) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the control threads")?;
-    let result = runtime.block_on(serve(settings, readiness));
+    let sealing = Sealing::default();
+    let result = runtime.block_on(serve(settings, readiness, &sealing));
     drop(runtime);
+    // Nothing is left that could still send.
+    sealing.stop();
     instance.leave();
     result
 }
 
-async fn serve(settings: Settings, readiness: Readiness) -> Result<()> {
+async fn serve(settings: Settings, readiness: Readiness, sealing: &Sealing) -> Result<()> {
     let mut signals = signals::Signals::listen().context("cannot listen for signals")?;
     tracing::info!("weave {VERSION}");
     let (state, set_aside) = State::open(&settings.db_prefix)?;
@@ -100,8 +105,10 @@ async fn serve(settings: Settings, readiness: Readiness) -> Result<()> {
     // In order of preference.
     let report = devices.report();
     let fastdp = report.fastdp();
+    tokio::task::block_in_place(|| sealing.start(&settings, fastdp, &data_clock));
+    let fast = fastdp.overlay(&data_clock).map(|fast| fast.sealed_by(sealing.of_tunnels()));
     let overlays: Vec<Box<dyn Overlay>> =
-        fastdp.overlay(&data_clock).into_iter().chain([Box::new(sleeve) as _]).collect();
+        fast.into_iter().map(|fast| Box::new(fast) as _).chain([Box::new(sleeve) as _]).collect();
     let config = config(&settings, name)?;
     let (failed, mut failures) = mpsc::channel(1);
     let books = settings.ipam.as_ref().map(|ipam| {
@@ -127,6 +134,7 @@ async fn serve(settings: Settings, readiness: Readiness) -> Result<()> {
         Arc::clone(&state),
         clock,
         devices.report(),
+        sealing.clone(),
         exposure.clone(),
         books
             .zip(settings.ipam.as_ref())

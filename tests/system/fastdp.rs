@@ -158,6 +158,28 @@ fn what_cannot_be_is_said_and_the_sleeve_carries_on() -> Result<()> {
     lab.finish()
 }
 
+#[test]
+fn what_cannot_be_encrypted_goes_by_sleeve() -> Result<()> {
+    let lab = lab()?;
+    let [h1, h2] = lab.hosts()?;
+    let wire = lab.wire(&h1, &h2, 1500)?;
+    let options = RouterOptions::new().password("secret").argument("--firewall=none");
+    let r1 = h1.router(options.clone())?;
+    let r2 = h2.router(options.peer(wire.a()))?;
+    let reason = "IPsec needs firewall rules, and there are to be none";
+    let status = r1.status("")?;
+    let shown = format!("Fastdp: vxlan; sleeve where encryption is needed: {reason}");
+    ensure!(status.contains(&shown), "{status}");
+    for router in [&r1, &r2] {
+        router.wait_established(1, SOON)?;
+        let page = router.status("connections")?;
+        ensure!(page.contains(" encrypted   sleeve "), "{page}");
+        ensure!(page.contains(&format!("fastdp: {reason}")), "{page}");
+    }
+    ensure!(r1.log().contains(&format!("no encrypted fastdp, the sleeve carries on: {reason}")));
+    lab.finish()
+}
+
 /// How many of the frames that `from` sends arrive at each of the others.
 const SENT: usize = 5;
 

@@ -54,7 +54,7 @@ pub use error::HostError;
 pub use exposure::{bridge_addresses, expose, hide, interface_address};
 pub use firewall::{
     Backend, BackendError, DockerBridge, Exposed, Firewall, Outcome, Policy, SealFirewall,
-    SealPolicy, SealedState, SealedTunnel, remove_rules,
+    SealPolicy, SealedState, SealedTunnel, remove_rules, remove_seal_rules,
 };
 pub use inhabitants::{Inhabitant, inhabitants};
 pub use inspect::{Inspected, inspect};

@@ -7,17 +7,21 @@ mod command;
 mod common;
 
 use weave_host::{
-    Backend, Outcome, SealFirewall, SealPolicy, SealedState, SealedTunnel, remove_rules,
+    Backend, Cidr, Outcome, SealFirewall, SealPolicy, SealedState, SealedTunnel, remove_rules,
 };
 
 use command::run;
 use common::isolated;
 
 fn policy() -> SealPolicy {
+    let guarded = [6784].into();
+    let trusted = ["10.9.0.0/16", "10.8.0.7/32"].map(|text| Cidr::network(text).unwrap()).into();
     let (local, remote) = ([192, 168, 48, 11].into(), [192, 168, 48, 12].into());
     SealPolicy {
         tunnels: [SealedTunnel { local, remote, port: 6784 }].into(),
         states: [SealedState { remote, local, spi: 0xdead_beef }].into(),
+        guarded,
+        trusted,
     }
 }
 

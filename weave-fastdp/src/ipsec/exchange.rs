@@ -3,13 +3,16 @@
 //!
 //! ```text
 //!  receive   idle ──confirm──▶ asked ──the kernel receives──▶ announced (message 1)
+//!                                                              │      ▲
+//!                                                              └─renew┘
 //!  send      idle ──message 1──▶ asked ──the kernel seals──▶ sealing
 //!
 //!  ready: announced and sealing. Only then may anything leave.
 //! ```
 //!
 //! The directions know nothing of each other: either side may be first. A later message 1
-//! replaces the key of what is sent.
+//! replaces the key of what is sent. Weave Net sends none, and takes none for granted, so keys are
+//! renewed between routers like this one alone.
 
 use weave_core::mesh::{PeerName, SessionKey};
 use weave_xfrm::{AeadKey, Spi};
@@ -30,8 +33,14 @@ pub struct Exchange {
 #[derive(Debug)]
 enum Receive {
     Idle,
-    Asked { nonce: [u8; NONCE_LEN] },
+    Asked {
+        nonce: [u8; NONCE_LEN],
+    },
     Announced,
+    /// The key before is still in use.
+    Renewing {
+        nonce: [u8; NONCE_LEN],
+    },
 }
 
 /// What the kernel is to do.
@@ -66,9 +75,30 @@ impl Exchange {
         Some(Order::Receive { key: derive(&self.session, &nonce, self.own) })
     }
 
+    /// The key that is received with has been in use for long enough. `nonce` as for
+    /// [`Self::confirm`].
+    pub fn renew(&mut self, nonce: [u8; NONCE_LEN]) -> Option<Order> {
+        if !matches!(self.receive, Receive::Announced) {
+            return None;
+        }
+        self.receive = Receive::Renewing { nonce };
+        Some(Order::Receive { key: derive(&self.session, &nonce, self.own) })
+    }
+
+    /// The kernel does not receive with a key. Whether the link can go on, with the key before.
+    pub fn handle_refusal(&mut self) -> bool {
+        let renewing = matches!(self.receive, Receive::Renewing { .. });
+        if renewing {
+            self.receive = Receive::Announced;
+        }
+        renewing
+    }
+
     /// The kernel receives under this number. What is to be sent as message 1.
     pub fn handle_receiving(&mut self, spi: Spi) -> Option<[u8; ANNOUNCEMENT_LEN]> {
-        let Receive::Asked { nonce } = self.receive else { return None };
+        let (Receive::Asked { nonce } | Receive::Renewing { nonce }) = self.receive else {
+            return None;
+        };
         self.receive = Receive::Announced;
         Some(Announcement { nonce, spi }.encode())
     }
@@ -89,14 +119,16 @@ impl Exchange {
 
     /// Whether frames may leave.
     pub const fn is_ready(&self) -> bool {
-        self.seals && matches!(self.receive, Receive::Announced)
+        self.seals && matches!(self.receive, Receive::Announced | Receive::Renewing { .. })
     }
 
     /// What it waits for, for the operator; none if it is ready.
     pub const fn waits_for(&self) -> Option<&'static str> {
         match (&self.receive, self.seals) {
-            (Receive::Announced, true) => None,
-            (Receive::Announced, false) => Some("waiting for the neighbour's key for IPsec"),
+            (Receive::Announced | Receive::Renewing { .. }, true) => None,
+            (Receive::Announced | Receive::Renewing { .. }, false) => {
+                Some("waiting for the neighbour's key for IPsec")
+            }
             (Receive::Idle | Receive::Asked { .. }, _) => Some("setting up IPsec"),
         }
     }
@@ -158,6 +190,25 @@ mod tests {
         assert_eq!(a.confirm([2; 32]), None, "a nonce too many would be a key too many");
         assert!(a.handle_receiving(spi(0x100)).is_some());
         assert_eq!(a.handle_receiving(spi(0x101)), None);
+    }
+
+    #[test]
+    fn a_key_is_renewed_while_the_one_before_is_in_use() {
+        let [mut a, mut b] = pair();
+        assert_eq!(a.renew([3; 32]), None, "there is none yet");
+        let Some(Order::Receive { key: first }) = a.confirm([1; 32]) else { panic!() };
+        a.handle_receiving(spi(0x100)).unwrap();
+        a.handle_sending();
+        let Some(Order::Receive { key: second }) = a.renew([2; 32]) else { panic!() };
+        assert_ne!(first, second);
+        assert!(a.is_ready() && a.waits_for().is_none());
+        assert_eq!(a.renew([3; 32]), None, "one at a time");
+        let message = a.handle_receiving(spi(0x101)).unwrap();
+        let expected = Order::Send { spi: spi(0x101), key: second };
+        assert_eq!(b.handle_announcement(&message), Ok(expected));
+        assert!(a.renew([3; 32]).is_some());
+        assert!(a.handle_refusal() && a.is_ready(), "the second stays");
+        assert!(!a.handle_refusal());
     }
 
     #[test]

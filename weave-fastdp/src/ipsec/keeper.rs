@@ -6,7 +6,8 @@
 //!  it ends           (the engine stops) ──▶ policy, states ──▶ a minute later, rules
 //! ```
 //!
-//! Without a policy what is marked is dropped, so rules that stay too long cost nothing.
+//! Without a policy what is marked is dropped, so rules that stay too long cost nothing. A key that
+//! was renewed still receives for a while: what it sealed may be on its way.
 
 #[cfg(test)]
 pub(super) mod tests;
@@ -17,14 +18,19 @@ use std::time::Duration;
 use weave_core::mesh::ConnectionId;
 use weave_core::time::Instant;
 use weave_xfrm::{
-    AeadKey, Client, Error, Mark, Mode, Path, Policy, PolicyDirection, PolicyEntry, Reqid, Socket,
-    Spi, State, StateEntry,
+    AeadKey, Client, Errno, Error, Mark, Mode, Path, Policy, PolicyDirection, PolicyEntry, Reqid,
+    Socket, Spi, State, StateEntry,
 };
 
 use super::rules::{Ends, Firewall, MARK, Rules};
 
 /// The rules of a tunnel outlive it by this, until its engine has let go of it for certain.
 const LINGER: Duration = Duration::from_secs(60);
+/// A key that was renewed receives for as long after, while the neighbour hears of the new one.
+const OVERLAP: Duration = Duration::from_secs(60);
+/// How often to reserve a number: the kernel takes back one that got no key within
+/// `net.core.xfrm_acq_expires`, 30 s, and the programs of a firewall may take longer than that.
+const ATTEMPTS: u32 = 3;
 /// Whether the rules are still there is looked at as often: others have programs that flush them.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -92,6 +98,8 @@ pub struct Keeper<K> {
 struct Tunnel {
     ends: Ends,
     inbound: Option<Spi>,
+    /// The one before, and until when it receives.
+    retired: Option<(Spi, Instant)>,
     outbound: Option<Spi>,
 }
 
@@ -100,8 +108,7 @@ impl<K: Kernel> Keeper<K> {
     /// removes what a router before this one left: states with this reqid, and those of Weave
     /// Net. Of whoever else's it touches nothing.
     ///
-    /// Flows and devices of that router must be gone: what they still send is dropped until the
-    /// first tunnel begins, but not after.
+    /// Flows and devices of that router must be gone: in the end its rules are, too.
     ///
     /// # Errors
     /// What is missing, in one line for the log.
@@ -115,22 +122,49 @@ impl<K: Kernel> Keeper<K> {
         firewall.prepare()?;
         remove_leftovers(&mut kernel, reqid).map_err(|error| error.to_string())?;
         let (tunnels, lingering) = (BTreeMap::new(), BTreeMap::new());
+        // Of the tunnels before this one.
+        firewall.apply(&Rules::default())?;
         Ok(Self { kernel, firewall, reqid, tunnels, lingering, looked: now })
     }
 
-    /// Receives on a tunnel from now on.
+    /// Receives on a tunnel from now on; for a while also with the key before, if there is one.
     ///
     /// # Errors
     /// One line for the log. The tunnel is still to be closed.
-    pub fn receive(&mut self, id: ConnectionId, ends: Ends, key: AeadKey) -> Result<Spi, String> {
+    pub fn receive(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        ends: Ends,
+        key: &AeadKey,
+    ) -> Result<Spi, String> {
         let (path, reqid) = (ends.outwards().reversed(), self.reqid);
-        // It receives nothing before it has its key.
-        let spi = self.kernel.allocate_spi(path, reqid).map_err(|error| error.to_string())?;
-        self.tunnel(id, ends).inbound = Some(spi);
-        self.put_rules()?;
-        self.kernel
-            .update_state(&State { path, spi, reqid, key })
-            .map_err(|error| error.to_string())?;
+        self.tunnel(id, ends);
+        let mut attempt = 1;
+        let spi = loop {
+            // It receives nothing before it has its key.
+            let spi = self.kernel.allocate_spi(path, reqid).map_err(|error| error.to_string())?;
+            let state = State { path, spi, reqid, key: key.clone() };
+            let refused = match self.put_rules(Some((path, spi))) {
+                Ok(_) => match self.kernel.update_state(&state) {
+                    Ok(()) => break spi,
+                    Err(Error::Refused { errno: Errno::ESRCH, .. }) if attempt < ATTEMPTS => None,
+                    Err(error) => Some(error.to_string()),
+                },
+                Err(error) => Some(error),
+            };
+            if let Some(reason) = refused {
+                self.delete_state(path, spi);
+                return Err(reason);
+            }
+            attempt += 1;
+        };
+        let tunnel = self.tunnel(id, ends);
+        if let Some(before) = tunnel.inbound.replace(spi)
+            && let Some((older, _)) = tunnel.retired.replace((before, now + OVERLAP))
+        {
+            self.delete_state(path, older);
+        }
         Ok(spi)
     }
 
@@ -147,7 +181,7 @@ impl<K: Kernel> Keeper<K> {
     ) -> Result<(), String> {
         let (path, reqid) = (ends.outwards(), self.reqid);
         self.tunnel(id, ends);
-        self.put_rules()?;
+        self.put_rules(None)?;
         let present = self.kernel.policy(path, MARK).map_err(|error| error.to_string())?;
         let owner = present.and_then(|policy| policy.template).map(|template| template.reqid);
         if owner.is_some_and(|owner| owner != reqid) {
@@ -168,7 +202,9 @@ impl<K: Kernel> Keeper<K> {
 
     /// The tunnel of a connection has come to its end.
     pub fn close(&mut self, now: Instant, id: ConnectionId) {
-        let Some(Tunnel { ends, inbound, outbound }) = self.tunnels.remove(&id) else { return };
+        let Some(Tunnel { ends, inbound, retired, outbound }) = self.tunnels.remove(&id) else {
+            return;
+        };
         let path = ends.outwards();
         if let Some(spi) = outbound {
             // A newer connection with this neighbour may have replaced it.
@@ -185,11 +221,11 @@ impl<K: Kernel> Keeper<K> {
             }
             self.delete_state(path, spi);
         }
-        if let Some(spi) = inbound {
+        for spi in inbound.into_iter().chain(retired.map(|(spi, _)| spi)) {
             self.delete_state(path.reversed(), spi);
         }
         self.lingering.insert(ends, now + LINGER);
-        if let Err(error) = self.put_rules() {
+        if let Err(error) = self.put_rules(None) {
             tracing::warn!("rules of a sealed tunnel that has ended: {error}");
         }
     }
@@ -197,28 +233,41 @@ impl<K: Kernel> Keeper<K> {
     /// When [`Self::handle_timeout`] is wanted next.
     pub fn poll_timeout(&self) -> Instant {
         let look = self.looked + LOOK;
-        self.lingering.values().copied().chain([look]).min().unwrap_or(look)
+        let retired = self.tunnels.values().filter_map(|tunnel| tunnel.retired);
+        let retired = retired.map(|(_, until)| until);
+        self.lingering.values().copied().chain(retired).chain([look]).min().unwrap_or(look)
     }
 
     /// The time of [`Self::poll_timeout`] has come.
     pub fn handle_timeout(&mut self, now: Instant) {
         let before = self.lingering.len();
         self.lingering.retain(|_, until| *until > now);
-        if before == self.lingering.len() && now < self.looked + LOOK {
+        let changed = self.delete_retired(now) || before != self.lingering.len();
+        if !changed && now < self.looked + LOOK {
             return;
         }
         self.looked = now;
-        let changed = before != self.lingering.len();
-        if self.tunnels.is_empty() && self.lingering.is_empty() && !changed {
-            return;
-        }
-        match self.put_rules() {
+        match self.put_rules(None) {
             Ok(true) if !changed => {
                 tracing::warn!("firewall rules of the sealed tunnels were gone and are back");
             }
             Ok(_) => {}
             Err(error) => tracing::warn!("firewall rules of the sealed tunnels: {error}"),
         }
+    }
+
+    /// Deletes the keys whose time is over; whether there were any.
+    fn delete_retired(&mut self, now: Instant) -> bool {
+        let mut over = Vec::new();
+        for tunnel in self.tunnels.values_mut() {
+            let path = tunnel.ends.outwards().reversed();
+            let retired = tunnel.retired.take_if(|(_, until)| *until <= now);
+            over.extend(retired.map(|(spi, _)| (path, spi)));
+        }
+        for (path, spi) in &over {
+            self.delete_state(*path, *spi);
+        }
+        !over.is_empty()
     }
 
     /// Removes all that there is. The engine must have let go of its tunnels.
@@ -233,10 +282,12 @@ impl<K: Kernel> Keeper<K> {
     }
 
     fn tunnel(&mut self, id: ConnectionId, ends: Ends) -> &mut Tunnel {
-        self.tunnels.entry(id).or_insert(Tunnel { ends, inbound: None, outbound: None })
+        let new = Tunnel { ends, inbound: None, retired: None, outbound: None };
+        self.tunnels.entry(id).or_insert(new)
     }
 
-    fn put_rules(&mut self) -> Result<bool, String> {
+    /// `coming` is a state that is about to receive.
+    fn put_rules(&mut self, coming: Option<(Path, Spi)>) -> Result<bool, String> {
         let running = self.tunnels.values();
         let rules = Rules {
             tunnels: running
@@ -245,7 +296,12 @@ impl<K: Kernel> Keeper<K> {
                 .chain(self.lingering.keys().copied())
                 .collect(),
             states: running
-                .filter_map(|tunnel| Some((tunnel.ends.outwards().reversed(), tunnel.inbound?)))
+                .flat_map(|tunnel| {
+                    let path = tunnel.ends.outwards().reversed();
+                    let spis = [tunnel.inbound, tunnel.retired.map(|(spi, _)| spi)];
+                    spis.into_iter().flatten().map(move |spi| (path, spi))
+                })
+                .chain(coming)
                 .collect(),
         };
         self.firewall.apply(&rules)
@@ -271,7 +327,7 @@ fn probe(kernel: &mut impl Kernel, reqid: Reqid) -> Result<(), String> {
 /// What a router before this one left behind. That of our kind is known by its reqid. Weave Net
 /// has none, but its policies have its mark, and its states are between the hosts of its policies
 /// and of its kind.
-fn remove_leftovers(kernel: &mut impl Kernel, reqid: Reqid) -> Result<(), Error> {
+pub(super) fn remove_leftovers(kernel: &mut impl Kernel, reqid: Reqid) -> Result<(), Error> {
     let nobody = Reqid::default();
     let mut of_weave_net = Vec::new();
     for policy in kernel.policies()? {

@@ -65,6 +65,19 @@ impl SealedLink {
         }
     }
 
+    /// Renews the key with which the kernel receives, if there is one.
+    pub fn renew(&mut self) {
+        match nonce() {
+            Ok(nonce) if !self.failed => {
+                if let Some(order) = self.exchange.renew(nonce) {
+                    self.give(order);
+                }
+            }
+            Ok(_) => {}
+            Err(reason) => tracing::warn!("a key of IPsec stays in use: {reason}"),
+        }
+    }
+
     /// The neighbour sent message 1. One that makes no sense is the end of the link, as in Weave
     /// Net: no other will come.
     pub fn handle_announcement(&mut self, data: &[u8]) {
@@ -106,7 +119,10 @@ impl SealedLink {
                     self.give(order);
                 }
             }
-            Done::Failed(reason) => self.fail(reason),
+            Done::NotReceiving(reason) if self.exchange.handle_refusal() => {
+                tracing::warn!("a key of IPsec stays in use: {reason}");
+            }
+            Done::NotReceiving(reason) | Done::Failed(reason) => self.fail(reason),
         }
         if self.exchange.is_ready() && !self.failed && !std::mem::replace(&mut self.ready, true) {
             self.events.push_back(SealEvent::Ready);

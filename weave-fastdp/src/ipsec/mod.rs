@@ -27,7 +27,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use weave_core::mesh::ConnectionId;
 use weave_core::switch::Waker;
 use weave_core::time::Instant;
-use weave_xfrm::{Client, Reqid, Spi};
+use weave_xfrm::{Client, Error, Reqid, Spi};
 
 pub use announcement::{ANNOUNCEMENT_LEN, Announcement, AnnouncementError};
 pub use exchange::{Exchange, Order};
@@ -61,6 +61,8 @@ pub enum Done {
     Receiving(Spi),
     /// The kernel seals what is sent.
     Sending,
+    /// It cannot receive; why, in one line for the log. The key before is still there.
+    NotReceiving(String),
     /// It cannot; why, in one line for the log.
     Failed(String),
 }
@@ -77,7 +79,7 @@ impl Ipsec {
         clock: impl Fn() -> Instant + Send + 'static,
     ) -> Result<Self, String> {
         let client = Client::open().map_err(|error| error.to_string())?;
-        let keeper = Keeper::start(client, firewall, Reqid(REQID | u32::from(port)), clock())?;
+        let keeper = Keeper::start(client, firewall, reqid(port), clock())?;
         Self::serve(keeper, clock)
     }
 
@@ -114,6 +116,25 @@ impl Ipsec {
             tracing::error!("the thread for IPsec ended in a panic: states and rules stay");
         }
     }
+}
+
+/// Removes what a router on the same UDP port left in the kernel. For routers that do not seal;
+/// those that do have [`Ipsec::open`] do it. Its devices and flows must be gone.
+///
+/// # Errors
+/// One line for the log.
+pub fn remove_leftovers(port: u16) -> Result<(), String> {
+    match Client::open() {
+        // Then nobody could leave anything.
+        Err(Error::NoSupport { .. }) => Ok(()),
+        opened => opened
+            .and_then(|mut client| keeper::remove_leftovers(&mut client, reqid(port)))
+            .map_err(|error| error.to_string()),
+    }
+}
+
+const fn reqid(port: u16) -> Reqid {
+    Reqid(REQID | port as u32)
 }
 
 impl fmt::Debug for Ipsec {
@@ -161,13 +182,14 @@ fn serve<K: Kernel>(
         let wait = keeper.poll_timeout().saturating_since(clock());
         match inbox.recv_timeout(wait) {
             Ok(Job::Carry { id, ends, order, done }) => {
-                let outcome = match order {
-                    Order::Receive { key } => keeper.receive(id, ends, key).map(Done::Receiving),
-                    Order::Send { spi, key } => {
-                        keeper.send(id, ends, spi, key).map(|()| Done::Sending)
-                    }
-                };
-                done(outcome.unwrap_or_else(Done::Failed));
+                done(match order {
+                    Order::Receive { key } => keeper
+                        .receive(clock(), id, ends, &key)
+                        .map_or_else(Done::NotReceiving, Done::Receiving),
+                    Order::Send { spi, key } => keeper
+                        .send(id, ends, spi, key)
+                        .map_or_else(Done::Failed, |()| Done::Sending),
+                });
             }
             Ok(Job::Close { id }) => keeper.close(clock(), id),
             Err(RecvTimeoutError::Timeout) => keeper.handle_timeout(clock()),

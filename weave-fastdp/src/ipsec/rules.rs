@@ -9,6 +9,7 @@
 //!        marked, but no policy applies ──▶ dropped
 //!  in    ESP from remote to local, SPI of a state ──▶ marked ──▶ opened, keeps its mark
 //!        UDP from remote to local, port of the tunnel, no mark ──▶ dropped
+//!        UDP from anybody else, port of the router, no mark ──▶ dropped, unless it is trusted
 //! ```
 
 use std::collections::BTreeSet;
@@ -55,7 +56,7 @@ pub trait Firewall: Send {
     /// One line for the log.
     fn prepare(&mut self) -> Result<(), String>;
 
-    /// Makes these the rules, and no others. Changes nothing if they are; `true` if they were
+    /// Makes these the rules, and no others but those for all tunnels. Changes nothing if they are; `true` if they were
     /// not.
     ///
     /// # Errors

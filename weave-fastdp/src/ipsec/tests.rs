@@ -68,6 +68,29 @@ fn both_sides_become_ready_and_leave_nothing() {
 }
 
 #[test]
+fn a_key_is_renewed_and_the_neighbour_follows() {
+    let (mut a, mut b) = (side(1, 2), side(2, 1));
+    a.link().renew();
+    assert_eq!(a.link().poll(), None, "there is nothing to renew");
+    a.link().confirm();
+    let SealEvent::Announce(first) = a.event() else { panic!() };
+    a.link().renew();
+    let SealEvent::Announce(second) = a.event() else { panic!() };
+    assert_ne!(first, second);
+    b.link().confirm();
+    let SealEvent::Announce(_) = b.event() else { panic!() };
+    b.link().handle_announcement(&first);
+    assert_eq!(b.event(), SealEvent::Ready);
+    b.link().handle_announcement(&second);
+    b.link = None;
+    b.ipsec.stop();
+    let notes = b.host.notes();
+    let first = notes.iter().position(|note| note == "seal 257").unwrap();
+    let expected = ["seal 257", "policy 257", "seal 258", "policy 258", "delete 257"];
+    assert_eq!(notes[first..first + 5], expected);
+}
+
+#[test]
 fn keys_that_come_in_a_row_are_not_queued() {
     let mut a = side(1, 2);
     for number in 1..=100 {

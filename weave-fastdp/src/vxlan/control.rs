@@ -402,18 +402,24 @@ impl Control {
     }
 }
 
-/// Removes what a router of this bridge has left, and makes, for a moment, what a tunnel needs.
-pub(super) fn rehearse(kernel: &mut Kernel, config: &VxlanConfig) -> Result<(), VxlanError> {
+/// Removes what a router of this bridge has left.
+pub(super) fn remove_leftovers(kernel: &mut Kernel, bridge: &str) -> Result<(), VxlanError> {
     let failed = |what| move |source| VxlanError::Kernel { what, source };
     for found in kernel.interfaces().map_err(failed("cannot list the devices"))? {
         let ours = found.is_vxlan
             && found.name.starts_with(PREFIX)
-            && found.alias.as_ref() == Some(&config.bridge);
+            && found.alias.as_deref() == Some(bridge);
         if ours {
             tracing::info!(device = found.name, "removed what an earlier router has left");
             kernel.delete(found.index).map_err(failed("cannot remove an old device"))?;
         }
     }
+    Ok(())
+}
+
+/// Makes, for a moment, what a tunnel needs.
+pub(super) fn rehearse(kernel: &mut Kernel, config: &VxlanConfig) -> Result<(), VxlanError> {
+    let failed = |what| move |source| VxlanError::Kernel { what, source };
     let bridge = index_of(&config.bridge)
         .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
         .map_err(failed("there is no bridge"))?;

@@ -125,6 +125,15 @@ pub struct VxlanEngine {
     threads: Vec<JoinHandle<()>>,
 }
 
+/// Removes the devices that a router of this bridge has left, for one that does without them.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn remove_leftovers(bridge: &str) -> Result<(), VxlanError> {
+    let failed = |source| VxlanError::Kernel { what: "cannot open a routing socket", source };
+    control::remove_leftovers(&mut Kernel::open().map_err(failed)?, bridge)
+}
+
 /// What its threads have in common.
 struct Shared {
     config: VxlanConfig,
@@ -166,6 +175,7 @@ impl VxlanEngine {
     ) -> Result<Self, VxlanError> {
         let failed = |what| move |source| VxlanError::Kernel { what, source };
         let mut kernel = Kernel::open().map_err(failed("cannot open a routing socket"))?;
+        control::remove_leftovers(&mut kernel, &config.bridge)?;
         control::rehearse(&mut kernel, &config)?;
         let undelivered = PacketSocket::open(Scope::Ipv4, &filter::undelivered(&[], &[]))
             .map_err(failed("cannot open a packet socket"))?;

@@ -102,8 +102,23 @@ impl Firewall {
 /// If a program of the host fails.
 pub fn remove_rules(bridge: &str) -> Result<Vec<Backend>, HostError> {
     let mut found = remove(bridge, None)?;
+    for backend in remove_seal_rules(bridge)? {
+        if !found.contains(&backend) {
+            found.push(backend);
+        }
+    }
+    Ok(found)
+}
+
+/// Removes the rules by which a router of this bridge sealed tunnels, in all back ends, and says
+/// in which there were any.
+///
+/// # Errors
+/// If a program of the host fails.
+pub fn remove_seal_rules(bridge: &str) -> Result<Vec<Backend>, HostError> {
+    let mut found = Vec::new();
     for backend in backend::in_use() {
-        if sealing::remove(backend, bridge)? && !found.contains(&backend) {
+        if sealing::remove(backend, bridge)? {
             found.push(backend);
         }
     }

@@ -2,7 +2,8 @@
 //! 9.4).
 //!
 //! They mark what IPsec is to seal, mark what arrives for it, and drop what should be sealed and
-//! is not. Nothing is accepted by them, so they do the same in any back end. They stand before
+//! is not, also from hosts that have no tunnel: the kernel's VXLAN takes packets from anybody who
+//! guesses a number of 24 bits. Nothing is accepted by them, so they do the same in any back end. They stand before
 //! the rules of others, who may accept what these drop.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use super::Outcome;
 use super::backend::{self, Backend};
 use super::iptables::{Iptables, same};
 use super::nftables::Nftables;
+use crate::address::Cidr;
 use crate::error::HostError;
 use crate::names::{self, BRIDGE_NAME};
 
@@ -26,6 +28,10 @@ pub struct SealPolicy {
     pub tunnels: BTreeSet<SealedTunnel>,
     /// What ESP arrives with, from which host, at which address of this one.
     pub states: BTreeSet<SealedState>,
+    /// UDP ports of this host for which nothing is taken in clear,
+    pub guarded: BTreeSet<u16>,
+    /// but from hosts in these networks.
+    pub trusted: BTreeSet<Cidr>,
 }
 
 /// The UDP packets of a tunnel.
@@ -266,6 +272,17 @@ fn tables(names: &Names, policy: &SealPolicy) -> [Table; 2] {
         let packets = udp(tunnel.remote, tunnel.local, tunnel.port);
         format!("{packets} -m mark ! --mark {MARK} -j DROP")
     };
+    let guards = policy.guarded.iter().flat_map(|port| {
+        let packets = format!("-p udp -m udp --dport {port}");
+        let trusted = policy.trusted.iter().filter(|network| network.address().is_ipv4());
+        let trusted = trusted.map(|network| match network.prefix() {
+            // As it is printed.
+            0 => format!("{packets} -j RETURN"),
+            _ => format!("-s {network} {packets} -j RETURN"),
+        });
+        let rest = format!("{packets} -m mark ! --mark {MARK} -j DROP");
+        trusted.chain([rest]).collect::<Vec<_>>()
+    });
     let sealed = |state: &SealedState| {
         let SealedState { remote, local, spi } = state;
         format!("-s {remote}/32 -d {local}/32 -p esp -m esp --espspi {spi} -j {mark_incoming}")
@@ -282,7 +299,10 @@ fn tables(names: &Names, policy: &SealPolicy) -> [Table; 2] {
     [
         Table {
             name: "filter",
-            own: vec![(incoming.clone(), policy.tunnels.iter().map(unmarked).collect())],
+            own: vec![(
+                incoming.clone(),
+                policy.tunnels.iter().map(unmarked).chain(guards).collect(),
+            )],
             shared: vec![("INPUT", format!("-j {incoming}")), ("OUTPUT", leaks)],
         },
         Table {
@@ -383,7 +403,7 @@ fn script(table: &str, policy: &SealPolicy) -> String {
             rules.iter().map(|rule| format!("{rule}\n")).collect::<String>()
         );
     };
-    let SealPolicy { tunnels, states } = policy;
+    let SealPolicy { tunnels, states, guarded, trusted } = policy;
     let sealed = |state: &SealedState| {
         let SealedState { remote, local, spi } = state;
         format!("ip saddr {remote} ip daddr {local} esp spi {spi} meta mark set meta mark | {bit}")
@@ -392,6 +412,15 @@ fn script(table: &str, policy: &SealPolicy) -> String {
         let SealedTunnel { local, remote, port } = tunnel;
         format!("ip saddr {remote} ip daddr {local} udp dport {port} {marked} == 0 drop")
     };
+    let guards = guarded.iter().flat_map(|port| {
+        let trusted = trusted.iter().filter(|network| network.address().is_ipv4());
+        let trusted = trusted.map(move |network| match network.prefix() {
+            // A network of all hosts is none for nftables.
+            0 => format!("udp dport {port} return"),
+            _ => format!("ip saddr {network} udp dport {port} return"),
+        });
+        trusted.chain([format!("udp dport {port} {marked} == 0 drop")])
+    });
     let to_be_sealed = |tunnel: &SealedTunnel| {
         let SealedTunnel { local, remote, port } = tunnel;
         format!(
@@ -402,7 +431,8 @@ fn script(table: &str, policy: &SealPolicy) -> String {
     // look for a policy once more.
     let (mangle, filter) = ("-150", "0");
     chain("mark-in", "filter hook input", mangle, states.iter().map(sealed).collect());
-    chain("in", "filter hook input", filter, tunnels.iter().map(unmarked).collect());
+    let incoming = tunnels.iter().map(unmarked).chain(guards).collect();
+    chain("in", "filter hook input", filter, incoming);
     chain("mark-out", "route hook output", mangle, tunnels.iter().map(to_be_sealed).collect());
     let leaks = format!("ip protocol != esp {marked} == {bit} rt ipsec missing drop");
     chain("out", "filter hook output", filter, vec![leaks]);

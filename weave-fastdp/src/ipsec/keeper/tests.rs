@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use weave_xfrm::{Errno, Template};
+use weave_xfrm::Template;
 
 use super::*;
 
@@ -187,7 +187,7 @@ const SECOND: ConnectionId = ConnectionId(2);
 fn rules_come_first_and_go_last() {
     let host = Host::default();
     let mut keeper = start(&host);
-    assert_eq!(keeper.receive(FIRST, ENDS, key()), Ok(spi(257)));
+    assert_eq!(keeper.receive(at(0), FIRST, ENDS, &key()), Ok(spi(257)));
     keeper.send(FIRST, ENDS, spi(9), key()).unwrap();
     assert_eq!(host.notes(), ["allocate 257", "rules: 1 1", "receive 257", "seal 9", "policy 9"]);
     keeper.close(at(5), FIRST);
@@ -207,8 +207,49 @@ fn the_neighbour_s_key_may_come_before_ours() {
     let mut keeper = start(&host);
     keeper.send(FIRST, ENDS, spi(9), key()).unwrap();
     assert_eq!(host.notes(), ["rules: 1 0", "seal 9", "policy 9"]);
-    keeper.receive(FIRST, ENDS, key()).unwrap();
+    keeper.receive(at(0), FIRST, ENDS, &key()).unwrap();
     assert_eq!(host.notes(), ["allocate 257", "rules: 1 1", "receive 257"]);
+}
+
+#[test]
+fn a_number_that_the_kernel_took_back_is_reserved_anew() {
+    let host = Host::default();
+    let mut keeper = start(&host);
+    let gone = |count: usize| {
+        host.with(|inner| inner.refuse.extend((0..count).map(|_| ("update", Errno::ESRCH))));
+    };
+    gone(2);
+    assert_eq!(keeper.receive(at(0), FIRST, ENDS, &key()), Ok(spi(259)));
+    let reserved = ["allocate 257", "rules: 1 1", "allocate 258", "rules: 1 1", "allocate 259"];
+    assert_eq!(host.notes(), [&reserved[..], &["rules: 1 1", "receive 259"]].concat());
+    gone(3);
+    let error = keeper.receive(at(0), SECOND, ENDS, &key()).unwrap_err();
+    assert!(error.contains("ESRCH"), "{error}");
+}
+
+#[test]
+fn a_renewed_key_overlaps_with_the_one_before() {
+    let host = Host::default();
+    let mut keeper = start(&host);
+    keeper.receive(at(0), FIRST, ENDS, &key()).unwrap();
+    host.notes();
+    assert_eq!(keeper.receive(at(100), FIRST, ENDS, &key()), Ok(spi(258)));
+    assert_eq!(host.notes(), ["allocate 258", "rules: 1 2", "receive 258"]);
+    keeper.handle_timeout(at(159));
+    assert!(host.notes().is_empty());
+    assert_eq!(keeper.poll_timeout(), at(160));
+    keeper.handle_timeout(at(160));
+    assert_eq!(host.notes(), ["delete 257", "rules: 1 1"]);
+    // One that does not come leaves the one there is.
+    host.with(|inner| inner.refuse.push_back(("update", Errno::ENOMEM)));
+    assert!(keeper.receive(at(170), FIRST, ENDS, &key()).is_err());
+    assert_eq!(host.notes(), ["allocate 259", "rules: 1 2", "delete 259"]);
+    keeper.receive(at(180), FIRST, ENDS, &key()).unwrap();
+    host.notes();
+    keeper.receive(at(190), FIRST, ENDS, &key()).unwrap();
+    assert_eq!(host.notes(), ["allocate 261", "rules: 1 3", "receive 261", "delete 258"]);
+    keeper.close(at(200), FIRST);
+    assert_eq!(host.notes(), ["delete 261", "delete 260", "rules: 1 0"]);
 }
 
 #[test]
@@ -218,11 +259,11 @@ fn without_rules_there_is_no_state() {
     for _ in 0..2 {
         host.with(|inner| inner.refuse.push_back(("apply", Errno::EPERM)));
     }
-    assert!(keeper.receive(FIRST, ENDS, key()).is_err());
+    assert!(keeper.receive(at(0), FIRST, ENDS, &key()).is_err());
     assert!(keeper.send(FIRST, ENDS, spi(9), key()).is_err());
-    assert_eq!(host.notes(), ["allocate 257"]);
+    assert_eq!(host.notes(), ["allocate 257", "delete 257"]);
     keeper.close(at(0), FIRST);
-    assert_eq!(host.notes(), ["delete 257", "rules: 1 0"]);
+    assert_eq!(host.notes(), ["rules: 1 0"]);
     assert!(host.with(|inner| inner.states.is_empty()));
 }
 
@@ -231,7 +272,7 @@ fn a_newer_connection_keeps_its_policy() {
     let host = Host::default();
     let mut keeper = start(&host);
     for (id, number) in [(FIRST, 9), (SECOND, 10)] {
-        keeper.receive(id, ENDS, key()).unwrap();
+        keeper.receive(at(0), id, ENDS, &key()).unwrap();
         keeper.send(id, ENDS, spi(number), key()).unwrap();
     }
     host.notes();
@@ -322,8 +363,8 @@ fn rules_that_somebody_flushed_come_back() {
     let host = Host::default();
     let mut keeper = start(&host);
     keeper.handle_timeout(at(10));
-    assert!(host.notes().is_empty(), "without tunnels there are none");
-    keeper.receive(FIRST, ENDS, key()).unwrap();
+    assert!(host.notes().is_empty(), "nothing is missing");
+    keeper.receive(at(0), FIRST, ENDS, &key()).unwrap();
     host.notes();
     host.with(|inner| inner.rules = Rules::default());
     keeper.handle_timeout(at(19));

@@ -7,6 +7,7 @@ fn policy() -> SealPolicy {
     SealPolicy {
         tunnels: [SealedTunnel { local: LOCAL, remote: REMOTE, port: 6784 }].into(),
         states: [SealedState { remote: REMOTE, local: LOCAL, spi: 0xdead_beef }].into(),
+        ..SealPolicy::default()
     }
 }
 
@@ -80,6 +81,30 @@ fn what_drops_is_made_before_what_marks() {
     assert_eq!(transaction(&tables, &present), None);
     present.get_mut(&("filter", "INPUT".to_owned())).unwrap().insert(0, "-j OTHERS".to_owned());
     assert_eq!(transaction(&tables, &present), None);
+}
+
+#[test]
+fn a_guarded_port_takes_nothing_in_clear_but_from_trusted_networks() {
+    let networks = ["10.9.0.0/16", "fd00::/8", "0.0.0.0/0"];
+    let policy = |count: usize| SealPolicy {
+        guarded: [6784].into(),
+        trusted: networks.iter().take(count).filter_map(|text| Cidr::network(text)).collect(),
+        ..policy()
+    };
+    let [filter, _] = tables(&Names::of(BRIDGE_NAME), &policy(2));
+    let (_, rules) = &filter.own[0];
+    assert!(rules[0].contains("192.168.48.12/32"), "{rules:?}");
+    let guards = [
+        "-s 10.9.0.0/16 -p udp -m udp --dport 6784 -j RETURN",
+        "-p udp -m udp --dport 6784 -m mark ! --mark 0x20000/0x20000 -j DROP",
+    ];
+    assert_eq!(rules[1..], guards);
+    let text = script("weave-ipsec", &policy(2));
+    let guards = "ip saddr 10.9.0.0/16 udp dport 6784 return\n\
+                  udp dport 6784 meta mark & 0x20000 == 0 drop\n";
+    assert!(text.contains(guards), "{text}");
+    let [filter, _] = tables(&Names::of(BRIDGE_NAME), &policy(3));
+    assert_eq!(filter.own[0].1[1], "-p udp -m udp --dport 6784 -j RETURN");
 }
 
 #[test]
