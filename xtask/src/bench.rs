@@ -2,15 +2,20 @@
 
 use anyhow::Result;
 
+use crate::demo::release_binary;
 use crate::lab;
-use crate::tools::{cargo, run};
+use crate::tools::{cargo, install_packages, run};
 use crate::usage::Usage;
 
 /// Dispatches to the kinds of measurement.
 pub fn bench(arguments: &[&str]) -> Result<()> {
     match arguments {
         ["lab", rest @ ..] => lab::bench(rest),
-        ["limits"] => run(&mut cargo("bench -p weave-sleeve --bench limits")),
+        ["limits"] => {
+            install_packages()?;
+            let router = release_binary()?;
+            run(cargo("bench -p weave-sleeve --bench limits").env("WEAVE_ROUTER", router))
+        }
         ["micro", rest @ ..] => {
             let mut command = cargo("bench --workspace");
             run(command.args(rest))

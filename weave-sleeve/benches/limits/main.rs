@@ -1,12 +1,18 @@
 //! What a path through user space costs at least: the four system calls that a super-frame needs
-//! on its way, with one thread on the core of whoever made the bytes and on another one. Needs
-//! root; works in a network namespace of its own. docs/lab/limits.md tells what it says.
+//! on its way, with one thread on the core of whoever made the bytes and on another one; then the
+//! least forwarder that does nothing else, between two containers, next to the router that
+//! `WEAVE_ROUTER` names. Needs root; works in network namespaces of its own. docs/lab/limits.md
+//! tells what it says.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints what it found")]
+
+mod floor;
+mod forwarder;
 
 use std::hint::black_box;
 use std::io::IoSlice;
 use std::net::{SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Barrier;
 use std::thread;
@@ -14,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, unshare};
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg, setsockopt, sockopt};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 use weave_core::switch::{ChecksumRequest, Frame, Inject, Segmentation};
 use weave_sleeve::port::{Capture, Port, TapPort};
 
@@ -40,9 +46,17 @@ struct Cost {
 }
 
 fn main() {
-    if unshare(CloneFlags::CLONE_NEWNET).is_err() {
+    if !geteuid().is_root() {
         return eprintln!("not measured: limits needs root");
     }
+    // The namespace is that of the thread.
+    thread::spawn(calls).join().expect("all calls");
+    floor::print(std::env::var_os("WEAVE_ROUTER").map(PathBuf::from).as_deref());
+}
+
+/// Measures the four calls, each alone.
+fn calls() {
+    unshare(CloneFlags::CLONE_NEWNET).expect("root");
     ip("link set lo up");
     let mut tap = TapPort::open("tap7", 1).expect("a TAP device");
     ip("link set tap7 address 02:00:00:00:00:01 mtu 1500 up");
@@ -108,9 +122,7 @@ fn in_turn(
     let barrier = Barrier::new(2);
     let bytes = (TRAIN * BURST * BURSTS) as f64;
     let turns = |core: usize, mine: bool, mut work: Box<dyn FnMut() + Send + '_>| {
-        let mut cores = CpuSet::new();
-        cores.set(core).expect("a machine with two cores");
-        sched_setaffinity(Pid::from_raw(0), &cores).expect("a machine with two cores");
+        stay_on(core);
         let mut spent = Duration::ZERO;
         for _ in 0..BURSTS {
             for turn in [true, false] {
@@ -130,6 +142,13 @@ fn in_turn(
         let taker = scope.spawn(move || turns(taking, false, Box::new(take)));
         Cost { making: maker.join().expect("made"), taking: taker.join().expect("taken") }
     })
+}
+
+/// Keeps this thread on one core.
+fn stay_on(core: usize) {
+    let mut cores = CpuSet::new();
+    cores.set(core).expect("a machine with two cores");
+    sched_setaffinity(Pid::from_raw(0), &cores).expect("a machine with two cores");
 }
 
 fn copy(cores: (usize, usize)) -> Cost {

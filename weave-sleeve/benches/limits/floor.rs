@@ -1,0 +1,188 @@
+//! What the least forwarder reaches between two containers, and the router in its place.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::sys::resource::{UsageWho, getrusage};
+use serde_json::Value;
+use weave_testbed::{Container, Host, Lab, Namespace, RouterOptions, eventually, try_until};
+
+use super::forwarder::{Waiting, forward};
+
+const ROUNDS: usize = 3;
+const ADDRESS: &str = "10.32.0.2";
+/// Most that a frame of the containers may have: what the router finds on a path of 1500 bytes.
+const MTU: u32 = 1404;
+/// Until a mesh is made and its path measured.
+const SOON: Duration = Duration::from_secs(45);
+
+/// What is measured of one way between the containers.
+#[derive(Clone, Copy)]
+struct Figures {
+    /// Milliseconds, of 300 idle round trips 5 ms apart.
+    ping: f64,
+    p99: f64,
+    /// Of one TCP stream of 2 s.
+    gigabits: f64,
+    /// Seconds of a processor that the forwarders of both hosts spent for a GB of it.
+    cost: f64,
+}
+
+/// Prints a row for each way to wait, for VXLAN, and for the router, if there is one; the rounds
+/// are interleaved.
+pub fn print(router: Option<&Path>) {
+    let looking = Duration::from_micros(100);
+    let ways = [
+        ("a thread for each direction, in calls that block", Waiting::InTheCalls),
+        ("one thread, in poll", Waiting::InPoll),
+        ("the same, with the ping on one core", Waiting::OnOneCore),
+        ("one thread, looks for 100 us before poll", Waiting::Looking(looking)),
+    ];
+    let mut rows: Vec<_> = ways.iter().map(|(name, _)| (*name, Vec::new())).collect();
+    rows.push(("none: VXLAN of the kernel", Vec::new()));
+    rows.extend(router.map(|_| ("the router", Vec::new())));
+    for _ in 0..ROUNDS {
+        let forwarded = ways.iter().map(|(_, waiting)| least(*waiting));
+        let others = std::iter::once_with(vxlan).chain(router.map(routed));
+        for ((_, all), figures) in rows.iter_mut().zip(forwarded.chain(others)) {
+            all.push(figures);
+        }
+    }
+    println!("\n| forwarder | ping ms | p99 | Gbit/s | s/GB |\n|---|---:|---:|---:|---:|");
+    for (name, all) in &rows {
+        let ping = median(all, |one| one.ping);
+        let p99 = median(all, |one| one.p99);
+        let (gigabits, cost) = (median(all, |one| one.gigabits), median(all, |one| one.cost));
+        println!("| {name} | {ping:.3} | {p99:.3} | {gigabits:.2} | {cost:.2} |");
+    }
+}
+
+fn median(all: &[Figures], of: impl Fn(&Figures) -> f64) -> f64 {
+    let mut all: Vec<_> = all.iter().map(of).collect();
+    all.sort_by(f64::total_cmp);
+    all[all.len() / 2]
+}
+
+/// Between two hosts that forward as little as can be.
+fn least(waiting: Waiting) -> Figures {
+    let lab = Lab::new(std::env::current_exe().expect("this program")).expect("root");
+    let hosts: [Host; 2] = lab.hosts().expect("two hosts");
+    let wire = lab.wire(&hosts[0], &hosts[1], 1500).expect("a wire");
+    let ends = [wire.a(), wire.b()].map(|address| format!("{address}:2000"));
+    let stop = Arc::new(AtomicBool::new(false));
+    let threads = [0, 1].map(|index: usize| {
+        let (own, other) = (ends[index].clone(), ends[1 - index].clone());
+        let (inside, stop) = (&hosts[index].namespace, stop.clone());
+        let work = move || forward(waiting, "tap7", &own, &other, &stop);
+        let thread = inside.spawn(work).expect("a thread inside");
+        bridge(inside, "tap7");
+        thread
+    });
+    let [from, to] = containers(&hosts);
+    let figures = measure(&from, &to, waiting == Waiting::OnOneCore, own_seconds);
+    stop.store(true, Ordering::Relaxed);
+    for (thread, host) in threads.into_iter().zip(&hosts) {
+        // Who waits in a read of the device is woken by its end.
+        host.namespace.ip("link del tap7").expect("made above");
+        thread.join().expect("a forwarder that has ended");
+    }
+    lab.finish().expect("no router ran");
+    figures
+}
+
+/// Between two hosts that leave it to the kernel.
+fn vxlan() -> Figures {
+    let lab = Lab::new(std::env::current_exe().expect("this program")).expect("root");
+    let hosts: [Host; 2] = lab.hosts().expect("two hosts");
+    let wire = lab.wire(&hosts[0], &hosts[1], 1500).expect("a wire");
+    for (host, own, other) in [(&hosts[0], wire.a(), wire.b()), (&hosts[1], wire.b(), wire.a())] {
+        let device = format!("link add vx type vxlan id 7 local {own} remote {other} dstport 4789");
+        host.namespace.ip(&device).expect("VXLAN");
+        bridge(&host.namespace, "vx");
+    }
+    let [from, to] = containers(&hosts);
+    let figures = measure(&from, &to, false, || 0.0);
+    lab.finish().expect("no router ran");
+    figures
+}
+
+/// A bridge with this port, which is there soon.
+fn bridge(inside: &Namespace, port: &str) {
+    inside.ip("link add name bridge type bridge").expect("a bridge");
+    inside.ip("link set dev bridge up").expect("a bridge");
+    let line = format!("link set {port} mtu {MTU} master bridge up");
+    try_until("the device is there", SOON, || inside.ip(&line)).expect("a port");
+}
+
+fn containers([h1, h2]: &[Host; 2]) -> [Container; 2] {
+    [
+        h1.plain_container("c1", "10.32.0.1/12", "bridge", MTU).expect("a container"),
+        h2.plain_container("c2", "10.32.0.2/12", "bridge", MTU).expect("a container"),
+    ]
+}
+
+/// Between two hosts that run the router.
+fn routed(binary: &Path) -> Figures {
+    let lab = Lab::new(binary).expect("root");
+    let [h1, h2]: [Host; 2] = lab.hosts().expect("two hosts");
+    let wire = lab.wire(&h1, &h2, 1500).expect("a wire");
+    let options = RouterOptions::new().argument("--no-fastdp");
+    let routers = [
+        h1.router(options.clone()).expect("a router"),
+        h2.router(options.peer(wire.a())).expect("a router"),
+    ];
+    for router in &routers {
+        router.wait_established(1, SOON).expect("a connection");
+        router.wait_mtu(SOON, |mtu| mtu < 1500).expect("the size of the path");
+    }
+    let from = h1.container("c1", "10.32.0.1/12").expect("a container");
+    let to = h2.container("c2", "10.32.0.2/12").expect("a container");
+    let spent = || routers.iter().map(|router| router.cost().expect("it runs").0).sum();
+    let figures = measure(&from, &to, false, spent);
+    drop(routers);
+    lab.finish().expect("no router panicked");
+    figures
+}
+
+/// `spent` tells the seconds of a processor that forwarding took so far.
+fn measure(
+    from: &Container,
+    to: &Container,
+    on_one_core: bool,
+    spent: impl Fn() -> f64,
+) -> Figures {
+    from.wait_ping(ADDRESS, SOON).expect("the other container");
+    let program = if on_one_core { "taskset -c 0 ping" } else { "ping" };
+    let ping = format!("{program} -n -c 300 -i 0.005 -W 2 {ADDRESS}");
+    let printed = from.namespace.exec(&ping).expect("answers");
+    let times = printed.lines().filter_map(|line| line.split("time=").nth(1)?.split(' ').next());
+    let mut times: Vec<f64> = times.filter_map(|time| time.parse().ok()).collect();
+    times.sort_by(f64::total_cmp);
+    let at = |percent: usize| times[times.len() * percent / 100];
+    let (ping, p99) = (at(50), at(99));
+
+    let mut server = to.namespace.command("iperf3");
+    let mut server = server.args(["-s", "-1"]).stdout(Stdio::null()).spawn().expect("iperf3");
+    eventually("iperf3 listens", SOON, || listens(&to.namespace)).expect("a server");
+    let before = spent();
+    let load = from.namespace.exec(&format!("iperf3 -J -t 2 -C cubic -c {ADDRESS}"));
+    let spent = spent() - before;
+    let report: Value = serde_json::from_str(&load.expect("a load")).expect("JSON");
+    server.wait().expect("its own end");
+    let number = |key| report["end"]["sum_received"][key].as_f64().expect("a number") / 1e9;
+    Figures { ping, p99, gigabits: number("bits_per_second"), cost: spent / number("bytes") }
+}
+
+fn listens(inside: &Namespace) -> bool {
+    inside.exec("ss -Hltn sport = 5201").is_ok_and(|printed| printed.contains(":5201"))
+}
+
+/// Of this process, in which forwarders are all that works.
+fn own_seconds() -> f64 {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("the own process");
+    let seconds = [usage.user_time(), usage.system_time()];
+    seconds.map(|time| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6).iter().sum()
+}
