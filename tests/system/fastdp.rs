@@ -14,7 +14,7 @@ use crate::frames::mac_bytes;
 use crate::{SOON, lab};
 
 /// Waits until `router` shows the connection to `neighbour` as established over this transport.
-fn wait_overlay(router: &Router, neighbour: &Host, overlay: &str) -> Result<()> {
+pub fn wait_overlay(router: &Router, neighbour: &Host, overlay: &str) -> Result<()> {
     let peer = format!("({})", neighbour.name());
     try_until(&format!("{overlay} to {peer}"), SOON, || {
         let page = router.status("connections")?;
@@ -25,21 +25,21 @@ fn wait_overlay(router: &Router, neighbour: &Host, overlay: &str) -> Result<()> 
     })
 }
 
-fn devices(host: &Host) -> Result<Vec<String>> {
+pub fn devices(host: &Host) -> Result<Vec<String>> {
     let list = host.namespace.exec("ip -o link show type vxlan")?;
     let name = |line: &str| Some(line.split(": ").nth(1)?.to_owned());
     Ok(list.lines().filter_map(name).collect())
 }
 
 /// Drops what comes to a UDP port of the host.
-fn block(host: &Host, port: u16) -> Result<()> {
+pub fn block(host: &Host, port: u16) -> Result<()> {
     host.namespace.exec("nft add table ip fdp")?;
     host.namespace.exec("nft add chain ip fdp in {type filter hook input priority 0;}")?;
     host.namespace.exec(&format!("nft add rule ip fdp in udp dport {port} drop"))?;
     Ok(())
 }
 
-fn unblock(host: &Host) -> Result<()> {
+pub fn unblock(host: &Host) -> Result<()> {
     host.namespace.exec("nft delete table ip fdp").map(drop)
 }
 

@@ -16,6 +16,7 @@ mod identity;
 mod ipam;
 mod line;
 mod mixed;
+mod odd_ways;
 mod passwords;
 mod refusals;
 mod restart;

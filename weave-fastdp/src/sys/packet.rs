@@ -49,6 +49,8 @@ impl PacketSocket {
         socket.set_filter(filter)?;
         socket.set(libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1)?;
         socket.set(libc::SOL_PACKET, libc::PACKET_AUXDATA, &1)?;
+        // Or else the kernel makes a copy of each frame that the device sends, for the filter to drop.
+        socket.set(libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1)?;
         let (device, protocol) = match scope {
             Scope::Device(index) => (index, libc::ETH_P_ALL),
             Scope::Ipv4 => (0, libc::ETH_P_IP),

@@ -29,7 +29,6 @@ const PACKET_TYPE: u32 = (-0x1000 + 4_i32) as u32;
 const NETWORK: u32 = -0x10_0000_i32 as u32;
 
 const HOST: u32 = libc::PACKET_HOST as u32;
-const OUTGOING: u32 = libc::PACKET_OUTGOING as u32;
 
 const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
 const LOAD_HALF: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
@@ -53,8 +52,6 @@ pub(super) enum Wanted {
 /// The program for the device of a tunnel.
 pub(super) fn delivered(wanted: &Wanted) -> Vec<sock_filter> {
     let mut program = Program::default();
-    program.load(LOAD_WORD, PACKET_TYPE);
-    program.end_if(IF_EQUAL, OUTGOING, NOTHING);
     let elsewhere = match wanted {
         Wanted::Everything => ALL,
         Wanted::NotFor(stations) if 2 * stations.len() + AROUND > LONGEST => ALL,
@@ -208,7 +205,6 @@ mod tests {
             assert_eq!((seen(here), seen(elsewhere)), (for_here, for_elsewhere), "{wanted:?}");
             for special in [[0; 6], [0xff; 6], [1, 0, 0x5e, 0, 0, 1]] {
                 assert_eq!(seen(special), ALL);
-                assert_eq!(run(&program, &frame(special), OUTGOING, 14), NOTHING);
             }
         }
     }

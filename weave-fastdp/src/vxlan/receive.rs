@@ -137,13 +137,12 @@ fn undelivered<'f>(
         source: ids.owner(vni.source)?,
         destination: ids.owner(vni.destination)?,
     };
-    let checksum = match checksum {
-        None => None,
-        Some(ChecksumRequest { start: at, offset }) => {
-            let start = at.checked_sub(u16::try_from(start).ok()?)?;
-            Some(ChecksumRequest { start, offset })
-        }
+    // One of the packet around it, from a neighbour on this machine, is not looked at by anybody.
+    let within = |ChecksumRequest { start: at, offset }| {
+        let start = usize::from(at).checked_sub(start).and_then(|at| u16::try_from(at).ok())?;
+        Some(ChecksumRequest { start, offset })
     };
+    let checksum = checksum.and_then(within);
     Some((arrival, Frame { bytes: inner, checksum, segmentation }))
 }
 
