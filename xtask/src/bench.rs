@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use crate::demo::release_binary;
 use crate::lab;
+use crate::peers;
 use crate::tools::{cargo, install_packages, run};
 use crate::usage::Usage;
 
@@ -11,6 +12,8 @@ use crate::usage::Usage;
 pub fn bench(arguments: &[&str]) -> Result<()> {
     match arguments {
         ["lab", rest @ ..] => lab::bench(rest),
+        ["fastdp", rest @ ..] => lab::bench_in_machine(rest),
+        ["peers", rest @ ..] => peers::bench(rest),
         ["limits"] => {
             install_packages()?;
             let router = release_binary()?;
@@ -20,6 +23,9 @@ pub fn bench(arguments: &[&str]) -> Result<()> {
             let mut command = cargo("bench --workspace");
             run(command.args(rest))
         }
-        _ => Err(Usage("usage: cargo xtask bench lab|limits|micro [ARG...]".to_owned()).into()),
+        _ => {
+            Err(Usage("usage: cargo xtask bench lab|fastdp|peers|limits|micro [ARG...]".to_owned())
+                .into())
+        }
     }
 }

@@ -7,6 +7,7 @@ mod demo;
 mod fuzz;
 mod lab;
 mod no_io;
+mod peers;
 mod steps;
 mod tools;
 mod usage;
@@ -23,6 +24,8 @@ usage: cargo xtask TASK
   test                       everything a change has to pass; needs root, less than an hour
   demo                       three hosts and two containers on this machine, with traffic; needs root
   bench lab [ARG...]         this and other overlays side by side (benches/lab/README.md); needs root
+  bench fastdp [ARG...]      the same in a virtual machine, for all that the kernel carries by itself
+  bench peers [ARG...]       one router with 50 neighbours, frames carried by the kernel; needs root
   bench limits               what the system calls of a path through user space cost; needs root
   bench micro [ARG...]       the benchmarks of the crates
   no-io                      proves that weave-core alone does no I/O (a part of test)

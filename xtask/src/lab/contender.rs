@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::rival::Rival;
+use super::vswitch;
 
 /// One row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,7 +23,12 @@ pub enum Way {
     /// No overlay: the underlay is a port of the bridges. The upper limit of this machine.
     Bridge,
     /// The kernel's VXLAN.
-    Vxlan,
+    Vxlan {
+        /// On hosts that track connections, as those with Docker, Kubernetes or our router do.
+        tracked: bool,
+    },
+    /// The kernel's Open vSwitch, by its own daemons.
+    OpenVSwitch,
     /// Our router, with these flags of `weave launch`.
     Weave(&'static [&'static str]),
     /// Another router with the flags of ours, given with `--router`.
@@ -30,6 +36,9 @@ pub enum Way {
     /// A program that somebody else made.
     Rival(Rival),
 }
+
+/// Has our router use the kernel's Open vSwitch.
+const DATAPATH: &str = "--capture=datapath";
 
 const fn plain(name: &'static str, way: Way) -> Contender {
     Contender { name, sealed: false, way }
@@ -43,7 +52,10 @@ const fn sealed(name: &'static str, way: Way) -> Contender {
 /// that are sealed are given a password.
 pub const CONTENDERS: &[Contender] = &[
     plain("bridge", Way::Bridge),
-    plain("vxlan", Way::Vxlan),
+    plain("vxlan", Way::Vxlan { tracked: false }),
+    plain("vxlan-tracked", Way::Vxlan { tracked: true }),
+    plain("openvswitch", Way::OpenVSwitch),
+    plain("weave-datapath", Way::Weave(&[DATAPATH])),
     plain("weave-fastdp", Way::Weave(&["--no-fastdp=false"])),
     plain("weave-legacy", Way::Weave(&["--no-fastdp", "--sleeve-format=legacy"])),
     sealed("weave-legacy-sealed", Way::Weave(&["--sleeve-format=legacy"])),
@@ -72,10 +84,22 @@ pub fn named(name: &str) -> Option<Contender> {
 }
 
 impl Contender {
+    /// Whether frames between the hosts shall stay in the kernel.
+    pub fn has_fastdp(&self) -> bool {
+        matches!(self.way, Way::Weave([DATAPATH] | ["--no-fastdp=false"]))
+    }
+
+    /// Whether both hosts have a datapath of Open vSwitch, whose flows can be watched.
+    pub fn has_flows(&self) -> bool {
+        matches!(self.way, Way::OpenVSwitch | Way::Weave([DATAPATH]))
+    }
+
     /// Why it cannot be measured on this machine, or with this router; as short as a cell of a table.
     pub fn absent(&self, weave: &Path) -> Option<String> {
         match self.way {
             Way::Rival(rival) => rival.missing(),
+            Way::OpenVSwitch => vswitch::missing(),
+            Way::Weave([DATAPATH]) => vswitch::datapath_missing(),
             Way::Weave(flags) => refuses(weave, flags).then(|| "not in this router".to_owned()),
             _ => None,
         }

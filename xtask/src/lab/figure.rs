@@ -39,13 +39,19 @@ pub enum Figure {
     DatagramsPerSend,
     /// Datagrams that one system call receives, on average.
     DatagramsPerReceive,
+    /// A frame without a flow on both hosts, from container to container, milliseconds.
+    MissFirst,
+    /// A frame that has flows, the same way.
+    MissSecond,
+    /// From sending a frame without a flow until the first host has one, milliseconds.
+    MissFlow,
     /// Packets that the lossy underlay dropped.
     Dropped,
 }
 
 impl Figure {
     /// All, in the order in which they are measured.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::Tcp1,
         Self::Tcp1Back,
         Self::Tcp4,
@@ -64,6 +70,9 @@ impl Figure {
         Self::CapturedFrame,
         Self::DatagramsPerSend,
         Self::DatagramsPerReceive,
+        Self::MissFirst,
+        Self::MissSecond,
+        Self::MissFlow,
         Self::Dropped,
     ];
 
@@ -88,6 +97,9 @@ impl Figure {
             Self::CapturedFrame => "captured_frame_bytes",
             Self::DatagramsPerSend => "datagrams_per_send",
             Self::DatagramsPerReceive => "datagrams_per_receive",
+            Self::MissFirst => "miss_first_ms",
+            Self::MissSecond => "miss_second_ms",
+            Self::MissFlow => "miss_flow_ms",
             Self::Dropped => "underlay_dropped",
         }
     }

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::process::Child;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use weave_testbed::{Container, Host, Lab, Namespace, Router, RouterOptions, try_until};
 
 use super::contender::{Contender, Way};
 use super::underlay::Underlay;
+use super::vswitch;
 
 /// An update that was lost while the mesh forms comes again with the gossip of every 30 s.
 const SOON: Duration = Duration::from_secs(45);
@@ -65,6 +66,14 @@ impl<'h> Joined<'h> {
         }
     }
 
+    /// The containers, if it is these that talk.
+    pub fn containers(&self) -> Option<[&Container; 2]> {
+        match &self.ends {
+            Ends::Containers(containers) => Some(containers.each_ref()),
+            Ends::Hosts(_) => None,
+        }
+    }
+
     /// Address of the second end.
     pub fn address(&self) -> &str {
         &self.address
@@ -95,10 +104,17 @@ pub fn join<'h>(
     };
     let joined = match contender.way {
         Way::Bridge => bridge(hosts, underlay)?,
-        Way::Vxlan => vxlan(hosts, underlay)?,
+        Way::Vxlan { tracked } => vxlan(hosts, underlay, tracked)?,
+        Way::OpenVSwitch => vswitch::join(hosts, underlay)?,
         Way::Weave(flags) => {
             let options = flags.iter().fold(options, |options, flag| options.argument(flag));
-            weave(hosts, underlay, options)?
+            let joined = weave(hosts, underlay, options)?;
+            if contender.has_fastdp() {
+                for router in joined.routers() {
+                    wait_fastdp(router)?;
+                }
+            }
+            joined
         }
         Way::Other => other(hosts, underlay, options, routers.other)?,
         Way::Rival(rival) => rival.join(lab, hosts, underlay)?,
@@ -139,7 +155,16 @@ fn bridge<'h>(hosts: &'h [Host; 2], underlay: &Underlay) -> Result<Joined<'h>> {
     Ok(Joined::new(ends, ADDRESS, "ip", Vec::new()))
 }
 
-fn vxlan<'h>(hosts: &'h [Host; 2], underlay: &Underlay) -> Result<Joined<'h>> {
+/// Rules of the kind that has a host track connections.
+const TRACKING: [&str; 2] = [
+    "iptables -t nat -A POSTROUTING -j RETURN",
+    "iptables -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+];
+
+fn vxlan<'h>(hosts: &'h [Host; 2], underlay: &Underlay, tracked: bool) -> Result<Joined<'h>> {
+    for host in hosts.iter().filter(|_| tracked) {
+        TRACKING.iter().try_for_each(|rule| host.namespace.exec(rule).map(drop))?;
+    }
     let [a, b] = underlay.addresses();
     for (host, own, other) in [(&hosts[0], a, b), (&hosts[1], b, a)] {
         host.namespace
@@ -162,6 +187,14 @@ fn weave<'h>(
     let containers = [h1.container("c1", "10.32.0.1/12")?, h2.container("c2", "10.32.0.2/12")?];
     let joined = Joined::new(Ends::Containers(containers), ADDRESS, OVERLAYS, Vec::new());
     Ok(Joined { routers, ..joined })
+}
+
+fn wait_fastdp(router: &Router<'_>) -> Result<()> {
+    try_until("the fast datapath", SOON, || {
+        let page = router.status("connections")?;
+        ensure!(page.contains(" established fastdp "), "not in:\n{page}");
+        Ok(())
+    })
 }
 
 fn other<'h>(

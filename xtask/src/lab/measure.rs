@@ -10,6 +10,7 @@ use super::figure::Figure;
 use super::health::Counted;
 use super::iperf::{self, Server, Tcp, Udp};
 use super::join::Joined;
+use super::miss;
 use super::ping;
 use super::proof;
 use super::record::Row;
@@ -59,6 +60,15 @@ pub fn row(
             let Udp { kilopackets, loss: lost } = lane.udp(payload)?;
             row.set(figure, kilopackets);
             row.set(loss, lost);
+            Ok(())
+        });
+    }
+    if let Some(containers) = joined.containers().filter(|_| contender.has_flows()) {
+        row.attempt("misses", |row| {
+            let misses = miss::measure(&hosts[0].namespace, containers)?;
+            row.set(Figure::MissFirst, misses.first);
+            row.set(Figure::MissSecond, misses.second);
+            row.set(Figure::MissFlow, misses.flow);
             Ok(())
         });
     }

@@ -14,7 +14,9 @@ mod figure;
 mod health;
 mod iperf;
 mod join;
+mod machine;
 mod measure;
+mod miss;
 mod options;
 mod picture;
 mod ping;
@@ -23,6 +25,7 @@ mod record;
 mod rival;
 mod table;
 mod underlay;
+mod vswitch;
 
 use std::path::Path;
 
@@ -37,6 +40,8 @@ use options::Options;
 use record::{Record, Row};
 use underlay::Underlay;
 
+pub use machine::bench as bench_in_machine;
+
 /// Measures all contenders and prints the tables.
 pub fn bench(arguments: &[&str]) -> Result<()> {
     let options = Options::parse(arguments)?;
@@ -44,7 +49,7 @@ pub fn bench(arguments: &[&str]) -> Result<()> {
         [] => measure(&options)?,
         files => Record::read_all(files)?,
     };
-    print!("\n{}\n{}", table::results(&record), table::health(&record));
+    print!("\n{}\n{}\n{}", table::results(&record), table::health(&record), table::misses(&record));
     for problem in record.problems() {
         println!("{problem}");
     }

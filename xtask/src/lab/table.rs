@@ -27,7 +27,7 @@ const COLUMNS: [Column; 14] = [
 ];
 
 /// Ratios to these contenders, where they were measured.
-const BASES: [&str; 2] = ["vxlan", "other"];
+const BASES: [&str; 4] = ["vxlan", "vxlan-tracked", "openvswitch", "other"];
 
 /// All contenders, medians and ratios.
 pub fn results(record: &Record) -> String {
@@ -88,6 +88,25 @@ pub fn health(record: &Record) -> String {
     if lines.len() == 1 { String::new() } else { aligned(&lines) }
 }
 
+/// What misses cost, for the contenders that have flows.
+pub fn misses(record: &Record) -> String {
+    let headings = ["contender", "first frame ms", "second", "two misses", "first flow ms"];
+    let mut lines = vec![headings.map(str::to_owned).to_vec()];
+    for entry in &record.contenders {
+        let median = |figure| record.median(&entry.name, figure);
+        let (first, second) = (median(Figure::MissFirst), median(Figure::MissSecond));
+        let Some((first, second)) = first.zip(second) else { continue };
+        lines.push(vec![
+            entry.name.clone(),
+            shown(Some(first), 3),
+            shown(Some(second), 3),
+            shown(Some(first - second), 3),
+            shown(median(Figure::MissFlow), 3),
+        ]);
+    }
+    if lines.len() == 1 { String::new() } else { aligned(&lines) }
+}
+
 /// One row, for who watches the lab.
 pub fn line(row: &Row) -> String {
     let mut text = String::new();
@@ -128,6 +147,10 @@ pub fn document(record: &Record) -> String {
     let health = health(record);
     if !health.is_empty() {
         let _ = write!(text, "\nWhat one TCP stream looks like to our router:\n\n{health}");
+    }
+    let misses = misses(record);
+    if !misses.is_empty() {
+        let _ = write!(text, "\nWhat a frame costs that there is no flow for:\n\n{misses}");
     }
     let problems = record.problems();
     if !problems.is_empty() {

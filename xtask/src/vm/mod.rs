@@ -22,13 +22,13 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
+pub use options::Options;
 pub use test::test;
 
 use crate::tools::{self, root};
 use crate::usage::Usage;
 use kernel::Kernel;
 use machine::Machine;
-use options::Options;
 
 /// Debian packages without which there is no machine, and one program of each.
 const PACKAGES: [(&str, &str); 6] = [
@@ -66,7 +66,7 @@ pub fn vm(arguments: &[&str]) -> Result<ExitCode> {
 }
 
 /// Runs a command in a machine of its own and returns its exit status.
-fn run(options: &Options, command: &[String]) -> Result<u8> {
+pub fn run(options: &Options, command: &[String]) -> Result<u8> {
     if let Some(reason) = UNSUPPORTED {
         bail!(reason);
     }
@@ -81,6 +81,6 @@ fn folder() -> PathBuf {
 }
 
 /// The one folder in which the machine and this one see what the other writes.
-fn shared_folder() -> PathBuf {
+pub fn shared_folder() -> PathBuf {
     folder().join("out")
 }
