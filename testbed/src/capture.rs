@@ -68,8 +68,8 @@ impl Capture {
     }
 }
 
-/// A child inherits which signals are blocked, and it is a signal that ends tcpdump.
-fn spawn_with_signals(mut command: Command) -> Result<Child> {
+/// A child inherits which signals are blocked, and it is a signal that ends tcpdump, and a router.
+pub(crate) fn spawn_with_signals(mut command: Command) -> Result<Child> {
     let before = SigSet::thread_get_mask()?;
     SigSet::all().thread_unblock()?;
     let child = command.spawn();

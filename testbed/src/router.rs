@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::capture::spawn_with_signals;
 use crate::namespace::path_text;
 use crate::wait::{eventually, try_until};
 use crate::{Host, Response, http};
@@ -107,7 +108,7 @@ impl<'host> Router<'host> {
         // Restarts append, so that a test can look at the whole story.
         let file = File::options().create(true).append(true).open(&log)?;
         command.stdout(file.try_clone()?).stderr(file);
-        let process = command.spawn().context("cannot start the router")?;
+        let process = spawn_with_signals(command).context("cannot start the router")?;
         Ok(Self { host, process, log })
     }
 
