@@ -6,9 +6,11 @@
 #![expect(clippy::print_stdout, reason = "what was measured belongs into the output of a test")]
 
 mod datapath;
+mod ipsec;
 mod kernel;
 mod netem;
 mod odp;
+mod sealed;
 
 use std::time::Duration;
 

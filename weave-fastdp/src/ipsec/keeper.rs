@@ -93,6 +93,8 @@ pub struct Keeper<K> {
     /// Ends whose tunnel is gone, and until when their rules stay.
     lingering: BTreeMap<Ends, Instant>,
     looked: Instant,
+    /// There are rules for keys that are gone, which cost nothing until the next look.
+    stale: bool,
 }
 
 struct Tunnel {
@@ -124,7 +126,7 @@ impl<K: Kernel> Keeper<K> {
         let (tunnels, lingering) = (BTreeMap::new(), BTreeMap::new());
         // Of the tunnels before this one.
         firewall.apply(&Rules::default())?;
-        Ok(Self { kernel, firewall, reqid, tunnels, lingering, looked: now })
+        Ok(Self { kernel, firewall, reqid, tunnels, lingering, looked: now, stale: false })
     }
 
     /// Receives on a tunnel from now on; for a while also with the key before, if there is one.
@@ -225,9 +227,7 @@ impl<K: Kernel> Keeper<K> {
             self.delete_state(path.reversed(), spi);
         }
         self.lingering.insert(ends, now + LINGER);
-        if let Err(error) = self.put_rules(None) {
-            tracing::warn!("rules of a sealed tunnel that has ended: {error}");
-        }
+        self.stale = true;
     }
 
     /// When [`Self::handle_timeout`] is wanted next.
@@ -248,10 +248,10 @@ impl<K: Kernel> Keeper<K> {
         }
         self.looked = now;
         match self.put_rules(None) {
-            Ok(true) if !changed => {
+            Ok(true) if !changed && !std::mem::take(&mut self.stale) => {
                 tracing::warn!("firewall rules of the sealed tunnels were gone and are back");
             }
-            Ok(_) => {}
+            Ok(_) => self.stale = false,
             Err(error) => tracing::warn!("firewall rules of the sealed tunnels: {error}"),
         }
     }
