@@ -15,7 +15,9 @@
 #![deny(unsafe_code)]
 
 mod capture;
+pub mod cni;
 mod container;
+pub mod engines;
 mod http;
 mod lab;
 mod namespace;

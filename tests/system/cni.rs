@@ -8,14 +8,13 @@
 //! ```
 
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
-use std::process::Stdio;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
-use weave_testbed::{Container, Host, Lab, Namespace, RouterOptions};
+use weave_testbed::cni::{Answer, Plugins};
+use weave_testbed::{Container, Host, Lab, RouterOptions};
 
 use crate::{SOON, lab};
 
@@ -26,7 +25,7 @@ test "$CNI_COMMAND" != ADD || echo "{\"cniVersion\":\"1.0.0\",\"ips\":[{\"addres
 "#;
 
 struct Runtime<'lab> {
-    namespace: &'lab Namespace,
+    plugins: Plugins<'lab>,
     folder: PathBuf,
 }
 
@@ -38,17 +37,11 @@ impl<'lab> Runtime<'lab> {
         let ipam = folder.join("by-name");
         fs::write(&ipam, IPAM)?;
         fs::set_permissions(&ipam, fs::Permissions::from_mode(0o755))?;
-        Ok(Self { namespace: &host.namespace, folder })
+        Ok(Self { plugins: Plugins::new(&host.namespace, &folder, &folder.join("state")), folder })
     }
 
-    /// What the plugin prints, and whether it succeeds.
-    fn call(
-        &self,
-        command: &str,
-        id: &str,
-        netns: &str,
-        more: &[(&str, Value)],
-    ) -> Result<(bool, Value)> {
+    /// What the plugin answers.
+    fn call(&self, command: &str, id: &str, netns: &str, more: &[(&str, Value)]) -> Result<Answer> {
         let mut config = json!({
             "cniVersion": "1.1.0", "name": "net", "type": "weave-net",
             "ipam": { "type": "by-name" },
@@ -56,24 +49,7 @@ impl<'lab> Runtime<'lab> {
         for (key, value) in more {
             config[key] = value.clone();
         }
-        let plugin = self.folder.join("weave-net");
-        let mut process = self
-            .namespace
-            .command(plugin.to_str().context("no text")?)
-            .env("CNI_COMMAND", command)
-            .env("CNI_CONTAINERID", id)
-            .env("CNI_NETNS", netns)
-            .env("CNI_IFNAME", "eth0")
-            .env("CNI_PATH", &self.folder)
-            .env("WEAVE_CNI_STATE", self.folder.join("state"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        process.stdin.take().context("no input")?.write_all(config.to_string().as_bytes())?;
-        let output = process.wait_with_output()?;
-        let text = String::from_utf8(output.stdout)?;
-        let value = if text.is_empty() { Value::Null } else { serde_json::from_str(&text)? };
-        Ok((output.status.success(), value))
+        self.plugins.call(command, id, netns, &config)
     }
 
     fn succeed(
@@ -83,9 +59,8 @@ impl<'lab> Runtime<'lab> {
         container: &Container,
         more: &[(&str, Value)],
     ) -> Result<Value> {
-        let (success, value) = self.call(command, id, &container.namespace.path(), more)?;
-        ensure!(success, "{command} {id}: {value}");
-        Ok(value)
+        let answer = self.call(command, id, &container.namespace.path(), more)?;
+        answer.done().with_context(|| format!("{command} {id}"))
     }
 
     fn fail(
@@ -95,9 +70,8 @@ impl<'lab> Runtime<'lab> {
         container: &Container,
         more: &[(&str, Value)],
     ) -> Result<(u64, String)> {
-        let (success, value) = self.call(command, id, &container.namespace.path(), more)?;
-        ensure!(!success, "{command} {id}: {value}");
-        Ok((value["code"].as_u64().context("no code")?, value["msg"].to_string()))
+        let answer = self.call(command, id, &container.namespace.path(), more)?;
+        answer.refused().with_context(|| format!("{command} {id}"))
     }
 
     fn notes(&self) -> usize {
@@ -169,16 +143,14 @@ fn containers_come_and_go_and_can_be_checked() -> Result<()> {
     assert!(c1.namespace.ip("link show dev eth0").is_err());
     runtime.succeed("DEL", "c1", &c1, &[])?;
     // The runtime may have lost the namespace, or never named it.
-    let (success, value) = runtime.call("DEL", "c2", "", &[])?;
-    ensure!(success, "{value}");
+    runtime.call("DEL", "c2", "", &[])?.done()?;
     assert_eq!((ports(&host)?, runtime.notes()), (0, 0));
 
     // What a runtime lost altogether is collected.
     runtime.succeed("ADD", "c1", &c1, &[])?;
     runtime.succeed("ADD", "c2", &c2, &[])?;
     let valid = json!([{ "containerID": "c2", "ifname": "eth0" }]);
-    let (success, value) = runtime.call("GC", "", "", &[("cni.dev/valid-attachments", valid)])?;
-    ensure!(success, "{value}");
+    runtime.call("GC", "", "", &[("cni.dev/valid-attachments", valid)])?.done()?;
     assert_eq!((ports(&host)?, runtime.notes()), (1, 1));
     c2.wait_ping("10.32.0.1", SOON)?;
     router.stop()?;
@@ -206,8 +178,7 @@ fn many_containers_come_and_go_at_once() -> Result<()> {
             threads.into_iter().map(|thread| thread.join()).collect()
         });
         for call in calls {
-            let (success, value) = call.map_err(|_| anyhow::anyhow!("a thread panicked"))??;
-            ensure!(success, "{command}: {value}");
+            call.map_err(|_| anyhow::anyhow!("a thread panicked"))??.done()?;
         }
         Ok(())
     };

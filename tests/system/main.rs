@@ -21,6 +21,7 @@ mod passwords;
 mod refusals;
 mod restart;
 mod ring;
+mod runtimes;
 mod secrecy;
 mod testbed;
 mod two_hosts;

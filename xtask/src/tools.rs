@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 /// Debian packages and one program of each.
-const PACKAGES: [(&str, &str); 12] = [
+const PACKAGES: [(&str, &str); 17] = [
     ("g++", "g++"),
     ("iproute2", "ip"),
     ("iputils-ping", "ping"),
@@ -20,6 +20,11 @@ const PACKAGES: [(&str, &str); 12] = [
     ("nftables", "nft"),
     ("binutils", "readelf"),
     ("procps", "sysctl"),
+    ("busybox-static", "busybox"),
+    ("runc", "runc"),
+    ("containerd", "containerd"),
+    ("podman", "podman"),
+    ("containernetworking-plugins", "/usr/lib/cni/portmap"),
 ];
 
 /// Cargo packages and the program of each.
