@@ -3,10 +3,9 @@
 use anyhow::Result;
 
 use crate::demo::release_binary;
-use crate::lab;
-use crate::peers;
 use crate::tools::{cargo, install_packages, run};
 use crate::usage::Usage;
+use crate::{cni, lab, peers};
 
 /// Dispatches to the kinds of measurement.
 pub fn bench(arguments: &[&str]) -> Result<()> {
@@ -14,6 +13,7 @@ pub fn bench(arguments: &[&str]) -> Result<()> {
         ["lab", rest @ ..] => lab::bench(rest),
         ["fastdp", rest @ ..] => lab::bench_in_machine(rest),
         ["peers", rest @ ..] => peers::bench(rest),
+        ["cni", rest @ ..] => cni::bench(rest),
         ["limits"] => {
             install_packages()?;
             let router = release_binary()?;
@@ -24,8 +24,8 @@ pub fn bench(arguments: &[&str]) -> Result<()> {
             run(command.args(rest))
         }
         _ => {
-            Err(Usage("usage: cargo xtask bench lab|fastdp|peers|limits|micro [ARG...]".to_owned())
-                .into())
+            let kinds = "lab|fastdp|peers|cni|limits|micro";
+            Err(Usage(format!("usage: cargo xtask bench {kinds} [ARG...]")).into())
         }
     }
 }

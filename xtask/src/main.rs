@@ -3,6 +3,7 @@
 
 mod bench;
 mod check;
+mod cni;
 mod demo;
 mod fuzz;
 mod lab;
@@ -26,6 +27,7 @@ usage: cargo xtask TASK
   bench lab [ARG...]         this and other overlays side by side (benches/lab/README.md); needs root
   bench fastdp [ARG...]      the same in a virtual machine, for all that the kernel carries by itself
   bench peers [ARG...]       one router with 50 neighbours, frames carried by the kernel; needs root
+  bench cni [ARG...]         how long a container waits for its network; needs root
   bench limits               what the system calls of a path through user space cost; needs root
   bench micro [ARG...]       the benchmarks of the crates
   no-io                      proves that weave-core alone does no I/O (a part of test)
