@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use libfuzzer_sys::fuzz_target;
-use weave_core::mesh::{ConnectionId, ConnectionUid, Control, LinkRequest, PeerName, ShortId};
+use weave_core::mesh::{ConnectionId, ConnectionUid, Control, LinkRequest, PeerName};
 use weave_core::switch::{NullOverlay, Overlay, Selector, Waker};
 use weave_core::time::Instant;
 
@@ -17,8 +17,6 @@ fuzz_target!(|message: &[u8]| {
         outbound: true,
         local_address: ([127, 0, 0, 1], 1).into(),
         remote_address: ([127, 0, 0, 1], 2).into(),
-        own_short_id: ShortId::new(1).unwrap(),
-        remote_short_id: None,
         session_key: None,
         overlays: Some(vec!["null".to_owned()]),
         remote_features: BTreeMap::new(),

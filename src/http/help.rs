@@ -106,9 +106,9 @@ mod tests {
     use std::sync::Arc;
     use std::time::UNIX_EPOCH;
 
-    use weave_core::mesh::{Config, ConnectionId, ConnectionUid, PeerName, ShortId, Uid};
+    use weave_core::mesh::{Config, ConnectionId, ConnectionUid, LinkRequest, PeerName, Uid};
     use weave_core::router::Router;
-    use weave_core::switch::{LinkParams, NullOverlay, Overlay, Switch, Waker};
+    use weave_core::switch::{NullOverlay, Overlay, Switch, Waker};
     use weave_core::time::Instant;
     use weave_sleeve::native::Abilities;
     use weave_sleeve::{Clock, ReceiverCounters, Sleeve};
@@ -137,21 +137,20 @@ mod tests {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let clock = Clock::new(|| Instant::ORIGIN);
         let mut sleeve = Sleeve::bind(address, 1, Abilities::default(), clock).unwrap();
-        let params = LinkParams {
-            connection: ConnectionId(1),
+        let request = LinkRequest {
+            id: ConnectionId(1),
             own: "7a:9f:eb:b6:0c:6e".parse().unwrap(),
             remote: "7a:9f:eb:b6:0c:6f".parse().unwrap(),
             connection_uid: ConnectionUid(7),
             outbound: true,
             local_address: sleeve.local_address(),
             remote_address: sleeve.local_address(),
-            own_short_id: ShortId::new(1).unwrap(),
-            remote_short_id: None,
             session_key: None,
+            overlays: None,
             remote_features: BTreeMap::new(),
-            waker: Waker::new(|| {}),
         };
-        let counters = sleeve.prepare(Instant::ORIGIN, params).unwrap().status().counters;
+        let counters =
+            sleeve.prepare(Instant::ORIGIN, &request, Waker::new(|| {})).unwrap().status().counters;
         let names = counters.iter().map(|(name, _)| name.split('.').next().unwrap());
         let missing: Vec<_> = names.filter(|name| of_link_counter(name).is_none()).collect();
         assert!(missing.is_empty(), "{missing:?}");

@@ -14,11 +14,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use weave_core::driver::{self, Handle, Settings, TokioClock};
-use weave_core::mesh::{Config, PeerName, Uid};
+use weave_core::mesh::{Config, LinkRequest, PeerName, Uid};
 use weave_core::router::Router;
 use weave_core::switch::{
-    Arrival, Envelope, Forwarded, Forwarder, Frame, Inject, Link, LinkEvent, LinkParams,
-    LinkStatus, Overlay, PrepareError, Switch, Worker, WorkerId,
+    Arrival, Envelope, Forwarded, Forwarder, Frame, Inject, Link, LinkEvent, LinkStatus, Overlay,
+    PrepareError, Switch, Waker, Worker, WorkerId,
 };
 use weave_core::time::Instant;
 
@@ -40,8 +40,14 @@ impl Overlay for Memory {
         "memory"
     }
 
-    fn prepare(&mut self, _: Instant, params: LinkParams) -> Result<Box<dyn Link>, PrepareError> {
-        let forwarder = MemoryForwarder { memory: self.clone(), params };
+    fn prepare(
+        &mut self,
+        _: Instant,
+        request: &LinkRequest,
+        _: Waker,
+    ) -> Result<Box<dyn Link>, PrepareError> {
+        let forwarder =
+            MemoryForwarder { memory: self.clone(), own: request.own, neighbour: request.remote };
         Ok(Box::new(MemoryLink { forwarder: Arc::new(forwarder), events: VecDeque::new() }))
     }
 }
@@ -90,19 +96,20 @@ impl Link for MemoryLink {
 /// it in `flush`, so that no thread waits for another.
 struct MemoryForwarder {
     memory: Memory,
-    params: LinkParams,
+    own: PeerName,
+    neighbour: PeerName,
 }
 
 impl Forwarder for MemoryForwarder {
     fn forward(&self, _: WorkerId, envelope: Envelope<'_>) -> Forwarded {
         let parcel = Parcel {
-            neighbour: self.params.own,
+            neighbour: self.own,
             source: envelope.source,
             destination: envelope.destination,
             frame: envelope.frame.bytes.to_vec(),
         };
         let mut queues = self.memory.0.lock().expect("nobody panics while holding it");
-        queues.entry(self.params.remote).or_default().push_back(parcel);
+        queues.entry(self.neighbour).or_default().push_back(parcel);
         Forwarded::Taken
     }
 

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use weave_core::mesh::{ConnectionUid, ShortIdTable};
+use weave_core::mesh::{ConnectionUid, LinkRequest, ShortIdTable};
 use weave_core::switch::{
-    Envelope, Forwarded, Forwarder, Link, LinkEvent, LinkParams, LinkStatus, Overlay, PrepareError,
-    Waker, WorkerId,
+    Envelope, Forwarded, Forwarder, Link, LinkEvent, LinkStatus, Overlay, PrepareError, Waker,
+    WorkerId,
 };
 use weave_core::time::Instant;
 
@@ -69,16 +69,17 @@ impl Overlay for Fastdp {
     fn prepare(
         &mut self,
         _now: Instant,
-        params: LinkParams,
+        request: &LinkRequest,
+        waker: Waker,
     ) -> Result<Box<dyn Link>, PrepareError> {
         let tunnel = TunnelParams {
-            connection: params.connection,
-            remote: params.remote,
-            local_address: ipv4(params.local_address.ip())?,
-            remote_address: ipv4(params.remote_address.ip())?,
-            port: port(&params, self.engine.port())?,
+            connection: request.id,
+            remote: request.remote,
+            local_address: ipv4(request.local_address.ip())?,
+            remote_address: ipv4(request.remote_address.ip())?,
+            port: port(request, self.engine.port())?,
         };
-        let seal = match &params.session_key {
+        let seal = match &request.session_key {
             None => None,
             Some(session) => {
                 let ipsec = self.ipsec.as_ref().map_err(|why| PrepareError(why.clone()))?;
@@ -87,16 +88,16 @@ impl Overlay for Fastdp {
                     remote: tunnel.remote_address,
                     port: tunnel.port,
                 };
-                let exchange = Exchange::new(params.own, params.remote, session.clone());
-                Some(ipsec.link(params.connection, ends, exchange, params.waker.clone()))
+                let exchange = Exchange::new(request.own, request.remote, session.clone());
+                Some(ipsec.link(request.id, ends, exchange, waker.clone()))
             }
         };
-        let watched = params.remote_features.get(FEATURE).is_some_and(|v| v == FEATURE_VERSION);
-        let machine = LinkMachine::new(params.connection_uid, self.engine.mtu(), watched);
+        let watched = request.remote_features.get(FEATURE).is_some_and(|v| v == FEATURE_VERSION);
+        let machine = LinkMachine::new(request.connection_uid, self.engine.mtu(), watched);
         let desk = Arc::new(Desk {
             machine: Mutex::new(machine),
             clock: Arc::clone(&self.clock),
-            waker: params.waker,
+            waker,
             strange: AtomicU64::new(0),
         });
         Ok(Box::new(FastdpLink {
@@ -106,7 +107,7 @@ impl Overlay for Fastdp {
             watched,
             renewal: None,
             gate: Arc::default(),
-            connection: params.connection_uid,
+            connection: request.connection_uid,
             desk,
             frame: Vec::new(),
         }))
@@ -129,11 +130,11 @@ fn ipv4(address: IpAddr) -> Result<Ipv4Addr, PrepareError> {
 }
 
 /// Both ends use the port after that of TCP on the accepting side (spec fastdp.md, section 6).
-fn port(params: &LinkParams, own: u16) -> Result<u16, PrepareError> {
-    if !params.outbound {
+fn port(request: &LinkRequest, own: u16) -> Result<u16, PrepareError> {
+    if !request.outbound {
         return Ok(own);
     }
-    let port = params.remote_address.port().checked_add(1);
+    let port = request.remote_address.port().checked_add(1);
     port.ok_or_else(|| PrepareError("there is no UDP port after 65535".to_owned()))
 }
 

@@ -22,10 +22,9 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use weave_core::mesh::{ConnectionId, ConnectionUid, PeerName, SessionKey, ShortId};
+use weave_core::mesh::{ConnectionId, ConnectionUid, LinkRequest, PeerName, SessionKey};
 use weave_core::switch::{
-    ForwardingTable, LinkEvent, LinkParams, NeighbourLinks, Overlay, Switch, Topology, Waker,
-    Worker,
+    ForwardingTable, LinkEvent, NeighbourLinks, Overlay, Switch, Topology, Waker, Worker,
 };
 use weave_sleeve::native::Abilities;
 use weave_sleeve::port::{PacketPort, Port, TapPort};
@@ -91,20 +90,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let wake = sender.clone();
     let mut link = sleeve.prepare(
         clock.now(),
-        LinkParams {
-            connection: ConnectionId(1),
+        &LinkRequest {
+            id: ConnectionId(1),
             own,
             remote: other,
             connection_uid: ConnectionUid(1),
             outbound,
             local_address: stream.local_addr()?,
             remote_address: stream.peer_addr()?,
-            own_short_id: ShortId::new(1).ok_or("short ids begin at zero")?,
-            remote_short_id: None,
             session_key,
+            overlays: None,
             remote_features: BTreeMap::new(),
-            waker: Waker::new(move || wake.send(News::Link).unwrap_or(())),
         },
+        Waker::new(move || wake.send(News::Link).unwrap_or(())),
     )?;
 
     let switch = Arc::new(Switch::new(own, u64::from(std::process::id())));

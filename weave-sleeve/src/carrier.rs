@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwapOption;
-use weave_core::mesh::PeerName;
+use weave_core::mesh::{LinkRequest, PeerName};
 use weave_core::mtu::{DEFAULT_FLOOR, MAX_UDP_PAYLOAD, PathMtu, UNKNOWN_MTU};
-use weave_core::switch::{Envelope, Forwarded, Forwarder, LinkEvent, LinkParams, Waker, WorkerId};
+use weave_core::switch::{Envelope, Forwarded, Forwarder, LinkEvent, Waker, WorkerId};
 use weave_core::time::Instant;
 use weave_core::wire::ethernet::HEADER_LEN as ETHERNET_HEADER;
 use weave_core::wire::fragment;
@@ -84,31 +84,32 @@ struct Control {
 
 impl Carrier {
     pub(crate) fn new(
-        params: &LinkParams,
+        request: &LinkRequest,
+        waker: Waker,
         abilities: &Abilities,
         sockets: Arc<UdpSockets>,
         clock: Clock,
     ) -> Self {
-        let encapsulation = Encapsulation::agreed(params, abilities, clock.now());
+        let encapsulation = Encapsulation::agreed(request, abilities, clock.now());
         let path_mtu = PathMtu::new(encapsulation.overhead(), DEFAULT_FLOOR);
         // The accepting side would only know the port of the TCP connection.
-        let remote = params.outbound.then_some(params.remote_address);
-        let machine = LinkMachine::new(params.connection_uid, remote, path_mtu);
+        let remote = request.outbound.then_some(request.remote_address);
+        let machine = LinkMachine::new(request.connection_uid, remote, path_mtu);
         let machine = match encapsulation {
             Encapsulation::Legacy(_) => machine,
             Encapsulation::Native(_) => machine.with_counts(),
         };
         let carrier = Self {
-            own: params.own,
-            remote: params.remote,
+            own: request.own,
+            remote: request.remote,
             encapsulation,
             sent: Sent::default(),
             received: Received::default(),
             windows: Mutex::default(),
-            local: params.local_address.ip(),
+            local: request.local_address.ip(),
             sockets,
             clock,
-            waker: params.waker.clone(),
+            waker,
             published: Published {
                 path: ArcSwapOption::empty(),
                 mtu: AtomicUsize::new(UNKNOWN_MTU),

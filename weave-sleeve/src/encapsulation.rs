@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
+use weave_core::mesh::LinkRequest;
 use weave_core::mesh::PeerName;
-use weave_core::switch::LinkParams;
 use weave_core::time::Instant;
 
 use crate::cipher::{Channel, Cipher, LegacyBox, NoncesExhausted};
@@ -80,8 +80,8 @@ pub(crate) struct Draft<W> {
 
 impl Encapsulation {
     /// What this side and the neighbour have in common.
-    pub(crate) fn agreed(params: &LinkParams, abilities: &Abilities, now: Instant) -> Self {
-        let LinkParams { remote_features, outbound, session_key, .. } = params;
+    pub(crate) fn agreed(request: &LinkRequest, abilities: &Abilities, now: Instant) -> Self {
+        let LinkRequest { remote_features, outbound, session_key, .. } = request;
         let choice = abilities.agree(remote_features, *outbound, session_key.is_some());
         match (session_key, choice) {
             (None, Choice::Plain) => Self::Native(Seal::Plain),

@@ -8,9 +8,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use weave_core::switch::{
-    Forwarder, Link, LinkEvent, LinkParams, LinkStatus, Overlay, PrepareError,
-};
+use weave_core::mesh::LinkRequest;
+use weave_core::switch::{Forwarder, Link, LinkEvent, LinkStatus, Overlay, PrepareError, Waker};
 use weave_core::time::Instant;
 
 use crate::carrier::Carrier;
@@ -90,13 +89,14 @@ impl Overlay for Sleeve {
     fn prepare(
         &mut self,
         _now: Instant,
-        params: LinkParams,
+        request: &LinkRequest,
+        waker: Waker,
     ) -> Result<Box<dyn Link>, PrepareError> {
-        if params.remote_address.is_ipv6() {
+        if request.remote_address.is_ipv6() {
             return Err(PrepareError("the sleeve runs over IPv4 only".to_owned()));
         }
         let (sockets, clock) = (self.sockets.clone(), self.clock.clone());
-        let carrier = Carrier::new(&params, &self.abilities, sockets, clock);
+        let carrier = Carrier::new(request, waker, &self.abilities, sockets, clock);
         Ok(Box::new(SleeveLink { carrier: Arc::new(carrier), registry: self.registry.clone() }))
     }
 }
@@ -171,8 +171,7 @@ impl Drop for SleeveLink {
 mod tests {
     use std::net::UdpSocket;
 
-    use weave_core::mesh::{ConnectionId, ConnectionUid, PeerName, ShortId};
-    use weave_core::switch::Waker;
+    use weave_core::mesh::{ConnectionId, ConnectionUid, PeerName};
 
     use super::*;
 
@@ -181,20 +180,18 @@ mod tests {
         Sleeve::bind(any, 1, Abilities::default(), Clock::new(|| Instant::ORIGIN)).unwrap()
     }
 
-    fn params(sleeve: &Sleeve, remote_address: SocketAddr) -> LinkParams {
-        LinkParams {
-            connection: ConnectionId(1),
+    fn request(sleeve: &Sleeve, remote_address: SocketAddr) -> LinkRequest {
+        LinkRequest {
+            id: ConnectionId(1),
             own: PeerName::from_u64(0xa1).unwrap(),
             remote: PeerName::from_u64(0xa2).unwrap(),
             connection_uid: ConnectionUid(7),
             outbound: true,
             local_address: sleeve.local_address(),
             remote_address,
-            own_short_id: ShortId::new(1).unwrap(),
-            remote_short_id: None,
             session_key: None,
+            overlays: None,
             remote_features: BTreeMap::new(),
-            waker: Waker::new(|| {}),
         }
     }
 
@@ -203,8 +200,8 @@ mod tests {
         let mut sleeve = sleeve();
         let neighbour = UdpSocket::bind("127.0.0.1:0").unwrap();
         let mut prepare = || {
-            let params = params(&sleeve, neighbour.local_addr().unwrap());
-            sleeve.prepare(Instant::ORIGIN, params).unwrap()
+            let request = request(&sleeve, neighbour.local_addr().unwrap());
+            sleeve.prepare(Instant::ORIGIN, &request, Waker::new(|| {})).unwrap()
         };
         let (mut first, mut second, third) = (prepare(), prepare(), prepare());
         let mut receiver = sleeve.receivers().remove(0);
@@ -236,8 +233,8 @@ mod tests {
     #[test]
     fn counters_have_one_name_each() {
         let mut sleeve = sleeve();
-        let params = params(&sleeve, SocketAddr::from(([127, 0, 0, 1], 9)));
-        let link = sleeve.prepare(Instant::ORIGIN, params).unwrap();
+        let request = request(&sleeve, SocketAddr::from(([127, 0, 0, 1], 9)));
+        let link = sleeve.prepare(Instant::ORIGIN, &request, Waker::new(|| {})).unwrap();
         let mut names: Vec<_> = link.status().counters.into_iter().map(|(name, _)| name).collect();
         let count = names.len();
         names.sort_unstable();
@@ -248,8 +245,8 @@ mod tests {
     #[test]
     fn other_families_are_left_to_other_transports() {
         let mut sleeve = sleeve();
-        let params = params(&sleeve, "[::1]:6783".parse().unwrap());
-        assert!(sleeve.prepare(Instant::ORIGIN, params).is_err());
+        let request = request(&sleeve, "[::1]:6783".parse().unwrap());
+        assert!(sleeve.prepare(Instant::ORIGIN, &request, Waker::new(|| {})).is_err());
         let any = "[::1]:0".parse().unwrap();
         assert!(
             Sleeve::bind(any, 1, Abilities::default(), Clock::new(|| Instant::ORIGIN)).is_err()

@@ -91,16 +91,13 @@ pub struct LinkRequest {
     pub local_address: SocketAddr,
     /// The other end of the TCP connection.
     pub remote_address: SocketAddr,
-    /// This router's short id at the time of the handshake.
-    pub own_short_id: ShortId,
-    /// The neighbour's, if it has one.
-    pub remote_short_id: Option<ShortId>,
     /// Seal with this key; none on trusted networks and without a password.
     pub session_key: Option<SessionKey>,
     /// The transports the neighbour has, in its order of preference. None: it does not know
     /// about choosing, and uses the legacy UDP encapsulation alone.
     pub overlays: Option<Vec<String>>,
-    /// All that the neighbour announced about itself.
+    /// All that the neighbour announced about itself, also of what its transports can do beyond
+    /// the original.
     pub remote_features: BTreeMap<String, String>,
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::*;
 use crate::mesh::{Config, ConnectionId, PeerName, Uid};
 use crate::switch::{
-    Arrival, DropCause, Envelope, Forwarded, Forwarder, Frame, Inject, Link, LinkEvent, LinkParams,
-    LinkStatus, MemberState, Overlay, PrepareError, Worker, WorkerId,
+    Arrival, DropCause, Envelope, Forwarded, Forwarder, Frame, Inject, Link, LinkEvent, LinkStatus,
+    MemberState, Overlay, PrepareError, Worker, WorkerId,
 };
 use crate::time::Instant;
 use crate::wire::MacAddress;
@@ -49,9 +49,14 @@ impl Overlay for Radio {
         self.name
     }
 
-    fn prepare(&mut self, _: Instant, params: LinkParams) -> Result<Box<dyn Link>, PrepareError> {
-        let ends = (params.own, params.remote);
-        self.air.lock().unwrap().wakers.insert(ends, params.waker);
+    fn prepare(
+        &mut self,
+        _: Instant,
+        request: &LinkRequest,
+        waker: Waker,
+    ) -> Result<Box<dyn Link>, PrepareError> {
+        let ends = (request.own, request.remote);
+        self.air.lock().unwrap().wakers.insert(ends, waker);
         Ok(Box::new(RadioLink { air: self.air.clone(), ends }))
     }
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::mesh::{ConnectionUid, PeerName};
+use crate::mesh::{ConnectionUid, LinkRequest, PeerName};
 use crate::switch::{
-    Envelope, Forwarded, Forwarder, Link, LinkEvent, LinkParams, LinkStatus, Overlay, PrepareError,
-    Waker, WorkerId,
+    Envelope, Forwarded, Forwarder, Link, LinkEvent, LinkStatus, Overlay, PrepareError, Waker,
+    WorkerId,
 };
 use crate::time::Instant;
 
@@ -99,11 +99,16 @@ impl Overlay for SimOverlay {
         "sim"
     }
 
-    fn prepare(&mut self, _: Instant, params: LinkParams) -> Result<Box<dyn Link>, PrepareError> {
-        let connection = params.connection_uid;
+    fn prepare(
+        &mut self,
+        _: Instant,
+        request: &LinkRequest,
+        waker: Waker,
+    ) -> Result<Box<dyn Link>, PrepareError> {
+        let connection = request.connection_uid;
         let state = State {
-            remote: params.remote,
-            waker: params.waker,
+            remote: request.remote,
+            waker,
             confirmed: false,
             established: false,
             told: false,

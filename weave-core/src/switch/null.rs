@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::{
-    Envelope, Forwarded, Forwarder, Link, LinkEvent, LinkParams, LinkStatus, Overlay, PrepareError,
+    Envelope, Forwarded, Forwarder, Link, LinkEvent, LinkStatus, Overlay, PrepareError, Waker,
     WorkerId,
 };
+use crate::mesh::LinkRequest;
 use crate::time::Instant;
 
 /// For those who want the mesh but not the switch: each link is established at once, and drops
@@ -22,7 +23,12 @@ impl Overlay for NullOverlay {
         "null"
     }
 
-    fn prepare(&mut self, _: Instant, _: LinkParams) -> Result<Box<dyn Link>, PrepareError> {
+    fn prepare(
+        &mut self,
+        _: Instant,
+        _: &LinkRequest,
+        _: Waker,
+    ) -> Result<Box<dyn Link>, PrepareError> {
         Ok(Box::new(NullLink { established: false }))
     }
 }

@@ -7,11 +7,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Frame;
-use crate::mesh::{ConnectionId, ConnectionUid, PeerName, SessionKey, ShortId, ShortIdTable};
+use crate::mesh::{LinkRequest, PeerName, ShortIdTable};
 use crate::time::Instant;
 
 /// A way to carry frames to neighbours.
@@ -20,17 +19,24 @@ pub trait Overlay: Send {
     fn name(&self) -> &'static str;
 
     /// What the handshake's feature map says of this transport beyond its name: what it can do
-    /// that Weave Net 2.x cannot. The neighbour's are in [`LinkParams::remote_features`].
+    /// that Weave Net 2.x cannot. The neighbour's are in [`LinkRequest::remote_features`].
     fn features(&self) -> BTreeMap<String, String> {
         BTreeMap::new()
     }
 
-    /// Makes the (still passive) link for a connection whose handshake is done.
+    /// Makes the (still passive) link for a connection whose handshake is done. `waker` is to be
+    /// called, from any thread, when [`Link::poll_event`] or [`Link::poll_timeout`] have news that
+    /// no call of the control half brought about.
     ///
     /// # Errors
     /// When this transport cannot reach that neighbour; the connection then goes on with the
     /// other transports they have in common.
-    fn prepare(&mut self, now: Instant, params: LinkParams) -> Result<Box<dyn Link>, PrepareError>;
+    fn prepare(
+        &mut self,
+        now: Instant,
+        request: &LinkRequest,
+        waker: Waker,
+    ) -> Result<Box<dyn Link>, PrepareError>;
 
     /// The forwarding table changed: forget what was derived from it.
     fn invalidate_routes(&mut self) {}
@@ -43,37 +49,6 @@ pub trait Overlay: Send {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct PrepareError(pub String);
-
-/// What a transport is told about a connection.
-#[derive(Clone, Debug)]
-pub struct LinkParams {
-    /// Names the connection in calls of the [`Waker`].
-    pub connection: ConnectionId,
-    /// This router.
-    pub own: PeerName,
-    /// The neighbour.
-    pub remote: PeerName,
-    /// Equal on both sides.
-    pub connection_uid: ConnectionUid,
-    /// Whether this side dialled.
-    pub outbound: bool,
-    /// This end of the TCP connection.
-    pub local_address: SocketAddr,
-    /// The other end of the TCP connection.
-    pub remote_address: SocketAddr,
-    /// This router's short id at the time of the handshake.
-    pub own_short_id: ShortId,
-    /// The neighbour's, if it has one.
-    pub remote_short_id: Option<ShortId>,
-    /// Seal with this key; none on trusted networks and without a password.
-    pub session_key: Option<SessionKey>,
-    /// The neighbour's feature map, where a transport announces what it can do beyond the
-    /// original.
-    pub remote_features: BTreeMap<String, String>,
-    /// To be called, from any thread, when [`Link::poll_event`] or [`Link::poll_timeout`] have
-    /// news that no call of the control half brought about.
-    pub waker: Waker,
-}
 
 /// Tells the router from any thread that the link of a connection wants to be polled.
 #[derive(Clone)]

@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{Forwarder, Link, LinkEvent, LinkParams, LinkStatus, Overlay, Waker};
+use super::{Forwarder, Link, LinkEvent, LinkStatus, Overlay, Waker};
 use crate::mesh::{Control, LinkRequest};
 use crate::time::Instant;
 
@@ -147,7 +147,7 @@ impl Selector {
             .filter(|overlay| common.contains(&overlay.name()))
             .take(common.len())
             .map(|overlay| {
-                let state = match overlay.prepare(now, link_params(request, waker)) {
+                let state = match overlay.prepare(now, request, waker.clone()) {
                     Ok(link) => State::Running { link, established: false, held: false },
                     Err(error) => State::Gone { reason: error.0 },
                 };
@@ -390,23 +390,6 @@ impl Selector {
             State::Running { link, .. } => Some(link),
             State::Gone { .. } => None,
         })
-    }
-}
-
-fn link_params(request: &LinkRequest, waker: &Waker) -> LinkParams {
-    LinkParams {
-        connection: request.id,
-        own: request.own,
-        remote: request.remote,
-        connection_uid: request.connection_uid,
-        outbound: request.outbound,
-        local_address: request.local_address,
-        remote_address: request.remote_address,
-        own_short_id: request.own_short_id,
-        remote_short_id: request.remote_short_id,
-        session_key: request.session_key.clone(),
-        remote_features: request.remote_features.clone(),
-        waker: waker.clone(),
     }
 }
 

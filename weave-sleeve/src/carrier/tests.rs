@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 
-use weave_core::mesh::{ConnectionId, ConnectionUid, SessionKey, ShortId};
+use weave_core::mesh::{ConnectionId, ConnectionUid, LinkRequest, SessionKey};
 use weave_core::switch::{ChecksumRequest, Frame};
 use weave_core::wire::Checksum;
 
@@ -26,23 +26,24 @@ fn setup(session_key: Option<SessionKey>) -> Setup {
     let neighbour = UdpSocket::bind(any).unwrap();
     neighbour.set_nonblocking(true).unwrap();
     let sockets = Arc::new(UdpSockets::bind(any, 1).unwrap());
-    let params = LinkParams {
-        connection: ConnectionId(1),
+    let request = LinkRequest {
+        id: ConnectionId(1),
         own: PeerName::from_u64(0xa1).unwrap(),
         remote: PeerName::from_u64(0xa2).unwrap(),
         connection_uid: ConnectionUid(7),
         outbound: true,
         local_address: sockets.address(),
         remote_address: neighbour.local_addr().unwrap(),
-        own_short_id: ShortId::new(1).unwrap(),
-        remote_short_id: None,
         session_key,
+        overlays: None,
         remote_features: BTreeMap::new(),
-        waker: Waker::new(|| {}),
     };
     let clock = Clock::new(|| Instant::ORIGIN);
     let abilities = Abilities::default();
-    Setup { carrier: Carrier::new(&params, &abilities, sockets, clock), neighbour }
+    Setup {
+        carrier: Carrier::new(&request, Waker::new(|| {}), &abilities, sockets, clock),
+        neighbour,
+    }
 }
 
 impl Setup {

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use weave_core::mesh::{ConnectionId, ConnectionUid, PeerName, SessionKey, ShortId};
+use weave_core::mesh::{ConnectionId, ConnectionUid, LinkRequest, PeerName, SessionKey};
 use weave_core::switch::{Envelope, Forwarded, Waker, WorkerId};
 
 use super::*;
@@ -56,21 +56,20 @@ impl Bench {
             let clock = Clock::new(move || Instant::since_origin(now()));
             let any = SocketAddr::from(([127, 0, 0, 1], 0));
             let sleeve = Sleeve::bind(any, 1, abilities.clone(), clock.clone()).unwrap();
-            let params = LinkParams {
-                connection: ConnectionId(1),
+            let request = LinkRequest {
+                id: ConnectionId(1),
                 own: number[index],
                 remote: number[1 - index],
                 connection_uid: ConnectionUid(7),
                 outbound: index == 0,
                 local_address: sleeve.local_address(),
                 remote_address: middle.local_addr().unwrap(),
-                own_short_id: ShortId::new(1).unwrap(),
-                remote_short_id: None,
                 session_key: Some(SessionKey([3; 32])),
+                overlays: None,
                 remote_features: abilities.features(),
-                waker: Waker::new(|| {}),
             };
-            let carrier = Carrier::new(&params, abilities, sleeve.sockets.clone(), clock);
+            let carrier =
+                Carrier::new(&request, Waker::new(|| {}), abilities, sleeve.sockets.clone(), clock);
             let link = SleeveLink { carrier: Arc::new(carrier), registry: sleeve.registry.clone() };
             Side { receiver: sleeve.receivers().remove(0), sleeve, link, frames: 0 }
         });

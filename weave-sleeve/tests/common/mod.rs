@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use weave_core::mesh::{ConnectionId, ConnectionUid, PeerName, SessionKey, ShortId};
+use weave_core::mesh::{ConnectionId, ConnectionUid, LinkRequest, PeerName, SessionKey};
 use weave_core::switch::{
-    ChecksumRequest, ForwardingTable, Frame, Link, LinkEvent, LinkParams, NeighbourLinks, Overlay,
+    ChecksumRequest, ForwardingTable, Frame, Link, LinkEvent, NeighbourLinks, Overlay,
     Segmentation, SegmentationKind, Switch, Topology, Waker, Worker,
 };
 use weave_core::wire::Checksum;
@@ -230,22 +230,21 @@ impl Wire {
         let links = [0, 1].map(|index: usize| {
             let wake = wake.clone();
             let other = 1 - index;
-            let params = LinkParams {
-                connection: ConnectionId(1),
+            let request = LinkRequest {
+                id: ConnectionId(1),
                 own: names[index],
                 remote: names[other],
                 connection_uid: UID,
                 outbound: index == 0,
                 local_address: addresses[index],
                 remote_address: via.filter(|_| index == 0).unwrap_or(addresses[other]),
-                own_short_id: ShortId::new(1).unwrap(),
-                remote_short_id: None,
                 session_key: key.cloned(),
+                overlays: None,
                 remote_features: features[other].clone(),
-                waker: Waker::new(move || wake.send(()).unwrap_or(())),
             };
             let now = routers[index].now();
-            routers[index].sleeve.prepare(now, params).unwrap()
+            let waker = Waker::new(move || wake.send(()).unwrap_or(()));
+            routers[index].sleeve.prepare(now, &request, waker).unwrap()
         });
         Self { links, established: [false; 2], failed: [None, None], lost_messages: Vec::new() }
     }

@@ -175,8 +175,6 @@ impl Mesh {
             outbound,
             local_address: connection.local,
             remote_address: connection.remote,
-            own_short_id: self.short_id(),
-            remote_short_id: remote.short_id,
             session_key,
             overlays: remote.overlays,
             remote_features,

@@ -3,7 +3,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use super::*;
-use crate::mesh::{ConnectionId, ConnectionUid, PeerName, ShortId};
+use crate::mesh::{ConnectionId, ConnectionUid, LinkRequest, PeerName};
 use crate::switch::{Envelope, Forwarded, PrepareError, WorkerId};
 
 /// A transport whose links do what the test wants.
@@ -29,7 +29,12 @@ impl Overlay for Scripted {
         self.name
     }
 
-    fn prepare(&mut self, _: Instant, _: LinkParams) -> Result<Box<dyn Link>, PrepareError> {
+    fn prepare(
+        &mut self,
+        _: Instant,
+        _: &LinkRequest,
+        _: Waker,
+    ) -> Result<Box<dyn Link>, PrepareError> {
         match self.shared.lock().unwrap().refuse {
             Some(reason) => Err(PrepareError(reason.to_owned())),
             None => Ok(Box::new(ScriptedLink(self.shared.clone()))),
@@ -118,8 +123,6 @@ fn request(overlays: Option<Vec<String>>) -> LinkRequest {
         outbound: true,
         local_address: ([127, 0, 0, 1], 1).into(),
         remote_address: ([127, 0, 0, 1], 2).into(),
-        own_short_id: ShortId::new(1).unwrap(),
-        remote_short_id: None,
         session_key: None,
         overlays,
         remote_features: BTreeMap::new(),
