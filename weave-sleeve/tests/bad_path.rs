@@ -12,6 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use common::{PATIENCE, Pair, eventually, frame, super_frame};
+use weave_core::switch::Frame;
 use weave_core::wire::Checksum;
 use weave_sleeve::native::{Abilities, Form, Records};
 use weave_sleeve::port::virtio;
@@ -90,14 +91,14 @@ impl Middle {
 
 /// The segments of a frame as it would be given to a device, all of them right.
 fn checked(received: &[u8]) -> Vec<Segment> {
-    let (offload, bytes) = virtio::split(received).unwrap();
+    let Frame { bytes, segmentation, .. } = virtio::frame(received).unwrap();
     let (headers, content) = bytes.split_at(HEADERS);
     assert_eq!(Checksum::of(&headers[14..34]), 0);
     assert_eq!(usize::from(u16::from_be_bytes([headers[16], headers[17]])), bytes.len() - 14);
     let tcp_length = u16::try_from(bytes.len() - 34).unwrap().to_be_bytes();
     let pseudo_header = [&headers[26..34], &[0, 6], &tcp_length].concat();
     assert_eq!(headers[50..52], (!Checksum::of(&pseudo_header)).to_be_bytes());
-    let size = offload.segmentation.map_or(content.len(), |it| it.size.into());
+    let size = segmentation.map_or(content.len(), |it| it.size.into());
     let first = sequence(headers);
     let starts = (0..content.len()).step_by(size);
     starts

@@ -119,19 +119,19 @@ fn super_frames_cross_as_one() {
         assert!(a.host.send_marked(whole.frame()));
         let mut received = Vec::new();
         assert!(b.host.receive_marked(PATIENCE, &mut received));
-        let (offload, bytes) = virtio::split(&received).unwrap();
-        assert!(bytes == whole.bytes);
-        assert_eq!(offload.checksum, Some(whole.checksum));
-        assert_eq!(offload.segmentation, Some(whole.segmentation));
+        let frame = virtio::frame(&received).unwrap();
+        assert!(frame.bytes == whole.bytes);
+        assert_eq!(frame.checksum, Some(whole.checksum));
+        assert_eq!(frame.segmentation, Some(whole.segmentation));
         assert_eq!(a.counter(&*pair.wires[0].links[0], "tx_super_frames"), 1);
         assert_eq!(b.counter(&*pair.wires[0].links[1], "rx_super_frames"), 1);
         // And one frame whose checksum is not finished.
         let lone = super_frame(2, 1, &[7; 300]);
         assert!(b.host.send_marked(Frame { segmentation: None, ..lone.frame() }));
         assert!(a.host.receive_marked(PATIENCE, &mut received));
-        let (offload, bytes) = virtio::split(&received).unwrap();
-        assert!(bytes == lone.bytes);
-        assert_eq!((offload.checksum, offload.segmentation), (Some(lone.checksum), None));
+        let frame = virtio::frame(&received).unwrap();
+        assert!(frame.bytes == lone.bytes);
+        assert_eq!((frame.checksum, frame.segmentation), (Some(lone.checksum), None));
     }
 }
 

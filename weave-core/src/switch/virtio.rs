@@ -9,6 +9,8 @@
 //! trust; it is ignored.
 
 use super::{ChecksumRequest, Frame, Segmentation, SegmentationKind};
+use crate::wire::ethernet::ADDRESSES_LEN;
+use crate::wire::vlan::{TAG_LEN, Tag};
 
 /// Length of the header.
 pub const HEADER_LEN: usize = 10;
@@ -42,6 +44,12 @@ pub enum HeaderError {
         /// What there is.
         length: usize,
     },
+    /// What follows it has no room for the addresses of a frame.
+    #[error("{length} bytes are too short for a frame")]
+    NoAddresses {
+        /// What there is.
+        length: usize,
+    },
     /// The checksum would lie outside of the frame.
     #[error("checksum at {start}+{offset} in a frame of {length} bytes")]
     ChecksumOutside {
@@ -62,15 +70,49 @@ pub enum HeaderError {
     },
 }
 
-/// Splits what was read into header and frame, and decodes the header.
+/// Makes a frame of what was read.
 ///
 /// # Errors
 /// When the header is cut off or does not fit the frame.
-pub fn split(read: &[u8]) -> Result<(Offload, &[u8]), HeaderError> {
-    let Some((header, frame)) = read.split_first_chunk::<HEADER_LEN>() else {
+pub fn frame(read: &[u8]) -> Result<Frame<'_>, HeaderError> {
+    let Some((header, bytes)) = read.split_first_chunk::<HEADER_LEN>() else {
         return Err(HeaderError::TooShort { length: read.len() });
     };
-    Ok((decode(header, frame.len())?, frame))
+    let Offload { checksum, segmentation } = decode(header, bytes.len())?;
+    Ok(Frame { bytes, checksum, segmentation })
+}
+
+/// Makes a frame of what was read from a packet socket. The kernel takes the VLAN tag out of a
+/// frame and tells it separately; it goes back in where the header was, which has been decoded by
+/// then.
+///
+/// ```text
+///   | 10 virtio-net header | frame ...                        as it was read
+///   | .. | 6+6 addresses | 4 tag | type ...                   with its VLAN tag back in
+/// ```
+///
+/// # Errors
+/// When the header is cut off or does not fit the frame, or the frame has no addresses.
+pub fn frame_with_tag(read: &mut [u8], tag: Option<Tag>) -> Result<Frame<'_>, HeaderError> {
+    let Frame { bytes, mut checksum, segmentation } = frame(read)?;
+    let length = bytes.len();
+    if length < ADDRESSES_LEN {
+        return Err(HeaderError::NoAddresses { length });
+    }
+    let Some(Tag { kind, control }) = tag else {
+        return Ok(Frame { bytes: &read[HEADER_LEN..], checksum, segmentation });
+    };
+    if let Some(ChecksumRequest { start, offset }) = &mut checksum {
+        // The kernel counts without the tag.
+        let outside = HeaderError::ChecksumOutside { start: *start, offset: *offset, length };
+        *start = start.checked_add(4).ok_or(outside)?;
+    }
+    let start = HEADER_LEN - TAG_LEN;
+    read.copy_within(HEADER_LEN..HEADER_LEN + ADDRESSES_LEN, start);
+    let bytes = &mut read[start..];
+    bytes[ADDRESSES_LEN..ADDRESSES_LEN + 2].copy_from_slice(&kind.0.to_be_bytes());
+    bytes[ADDRESSES_LEN + 2..ADDRESSES_LEN + TAG_LEN].copy_from_slice(&control.to_be_bytes());
+    Ok(Frame { bytes, checksum, segmentation })
 }
 
 /// Decodes the header of a frame of this length.
@@ -126,6 +168,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::wire::EtherType;
 
     proptest! {
         #[test]
@@ -162,6 +205,34 @@ mod tests {
         for (header, good) in cases {
             assert_eq!(decode(&header, 60).is_ok(), good, "{header:?}");
         }
-        assert_eq!(split(&[0; 9]), Err(HeaderError::TooShort { length: 9 }));
+        assert_eq!(frame(&[0; 9]).err(), Some(HeaderError::TooShort { length: 9 }));
+        let mut short = [0; HEADER_LEN + 11];
+        let error = HeaderError::NoAddresses { length: 11 };
+        assert_eq!(frame_with_tag(&mut short, None).err(), Some(error));
+    }
+
+    const TAG: Tag = Tag { kind: EtherType::VLAN, control: 0x2005 };
+
+    #[test]
+    fn the_tag_goes_back_in() {
+        let frame: Vec<u8> = (0..60).collect();
+        let mut read = [&[0; HEADER_LEN], &frame[..]].concat();
+        let finished = frame_with_tag(&mut read, Some(TAG)).unwrap().bytes;
+        assert_eq!(finished[..12], frame[..12]);
+        assert_eq!(finished[12..16], [0x81, 0, 0x20, 5]);
+        assert_eq!(finished[16..], frame[12..]);
+    }
+
+    #[test]
+    fn the_checksum_is_found_behind_the_tag() {
+        let checksum = Some(ChecksumRequest { start: 34, offset: 6 });
+        let header = encode(&Frame { bytes: &[], checksum, segmentation: None });
+        let mut plain = [&header[..], &[0; 34], &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]].concat();
+        let mut tagged = plain.clone();
+        let plain = frame_with_tag(&mut plain, None).unwrap();
+        assert_eq!(plain.checksum, checksum);
+        let tagged = frame_with_tag(&mut tagged, Some(TAG)).unwrap();
+        assert_eq!(tagged.checksum, Some(ChecksumRequest { start: 38, offset: 6 }));
+        assert_eq!(tagged.bytes[38..], plain.bytes[34..]);
     }
 }

@@ -14,6 +14,9 @@
 use super::vlan::{self, TAG_LEN};
 use super::{MacAddress, Reader, UnexpectedEnd};
 
+/// Length of the two addresses, behind which tags go.
+pub const ADDRESSES_LEN: usize = 12;
+
 /// Length of the two addresses and the type.
 pub const HEADER_LEN: usize = 14;
 

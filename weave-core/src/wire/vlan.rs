@@ -17,6 +17,15 @@ pub const MAX_TAGS: usize = 2;
 /// Length of a tag, which is put before the type of an untagged frame.
 pub const TAG_LEN: usize = 4;
 
+/// A tag without its place in a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tag {
+    /// [`EtherType::VLAN`] or [`EtherType::SERVICE_VLAN`].
+    pub kind: EtherType,
+    /// Priority, DEI and id.
+    pub control: u16,
+}
+
 /// Takes a tag off: the type and the payload below it. None if `ethertype` is not that of a tag
 /// or the payload is too short for one.
 pub fn strip(ethertype: EtherType, payload: &[u8]) -> Option<(EtherType, &[u8])> {

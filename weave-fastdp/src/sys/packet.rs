@@ -5,6 +5,8 @@ use std::mem::zeroed;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use libc::{c_int, c_void};
+use weave_core::wire::EtherType;
+use weave_core::wire::vlan::Tag;
 
 use super::{check, check_len, size};
 
@@ -34,8 +36,8 @@ pub(crate) struct Received {
     pub(crate) length: usize,
     /// Where the network header starts, counted from the start of the frame.
     pub(crate) network: usize,
-    /// The kernel took a VLAN tag out: its type and what it says.
-    pub(crate) vlan: Option<(u16, u16)>,
+    /// The VLAN tag that the kernel took out.
+    pub(crate) vlan: Option<Tag>,
 }
 
 impl PacketSocket {
@@ -119,7 +121,7 @@ impl PacketSocket {
             if auxiliary.tp_status & libc::TP_STATUS_VLAN_VALID != 0 {
                 let told = auxiliary.tp_status & libc::TP_STATUS_VLAN_TPID_VALID != 0;
                 let kind = if told { auxiliary.tp_vlan_tpid } else { libc::ETH_P_8021Q as u16 };
-                received.vlan = Some((kind, auxiliary.tp_vlan_tci));
+                received.vlan = Some(Tag { kind: EtherType(kind), control: auxiliary.tp_vlan_tci });
             }
         }
         Ok(Some(received))

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -15,10 +14,9 @@ use weave_core::switch::ForwardingTable;
 use weave_core::wire::MacAddress;
 
 use super::filter::{self, Wanted};
-use super::kernel::{Device, Kernel};
+use super::kernel::{Device, Kernel, index_of, name_of};
 use super::tunnel::{OpenDevice, VxlanTunnel};
-use super::{PREFIX, Shared, VxlanConfig, VxlanError};
-use crate::sys::index_of;
+use super::{PREFIX, Shared, VxlanConfig, VxlanError, on_input};
 use crate::sys::packet::{PacketSocket, Scope};
 use crate::vni::Vni;
 
@@ -282,7 +280,7 @@ impl Control {
     fn set_up(&mut self, number: u64, index: u32) -> io::Result<OpenDevice> {
         self.kernel.isolate(index)?;
         self.kernel.set_alias(index, &self.shared.config.bridge)?;
-        if let Some(name) = crate::sys::name_of(index) {
+        if let Some(name) = name_of(index) {
             // A host without IPv6 needs no such setting.
             let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
         }
@@ -292,7 +290,7 @@ impl Control {
         if let Some(kept) = self.tunnels.get_mut(&number) {
             kept.wanted = Wanted::Everything;
         }
-        self.shared.poller.add(socket.as_fd(), number)?;
+        self.shared.poller.add(&socket, on_input(number))?;
         Ok(OpenDevice { index, socket })
     }
 

@@ -18,6 +18,7 @@ use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nix::net::if_::{if_indextoname, if_nametoindex};
 use weave_core::wire::MacAddress;
 use weave_netlink::{
     Answer, Body, Error, Exchange, HEADER_LEN, Messages, Protocol, Socket, TooLong, finish,
@@ -106,8 +107,8 @@ impl Kernel {
             ]),
         ];
         self.ask(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)?;
-        let index = super::super::sys::index_of(&device.name)
-            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        let index =
+            index_of(&device.name).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         let set_up = |kernel: &mut Self| {
             kernel.add_destination(index, device)?;
             kernel.set(index, vec![LinkAttribute::Controller(bridge)])
@@ -338,6 +339,16 @@ impl Monitor {
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// The number of the device that has this name now.
+pub(super) fn index_of(device: &str) -> Option<u32> {
+    if_nametoindex(device).ok()
+}
+
+/// The name of the device with this number.
+pub(super) fn name_of(index: u32) -> Option<String> {
+    Some(if_indextoname(index).ok()?.to_string_lossy().into_owned())
 }
 
 fn interface(link: LinkMessage) -> Interface {

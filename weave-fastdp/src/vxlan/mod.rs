@@ -57,6 +57,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use arc_swap::ArcSwap;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use weave_core::mesh::ShortIdTable;
 use weave_core::switch::{Inject, Switch, Worker};
 use weave_core::time::Instant;
@@ -64,7 +66,6 @@ use weave_core::time::Instant;
 use crate::engine::{Engine, EngineFlow, EnginePort, EngineStatus, Inbox, Tunnel, TunnelParams};
 use crate::overlay::Clock;
 use crate::sys::packet::{PacketSocket, Scope};
-use crate::sys::poll::{Flag, Poller};
 use control::{Command, Control};
 use kernel::{Interface, Kernel, Monitor};
 use tunnel::{Handle, VxlanTunnel};
@@ -76,6 +77,12 @@ const PREFIX: &str = "vxwe-";
 const STOP: u64 = u64::MAX;
 const MONITOR: u64 = u64::MAX - 1;
 const UNDELIVERED: u64 = u64::MAX - 2;
+
+/// The receiving thread is told of this number when there is something to read or an error to
+/// tell. A descriptor leaves the set when it is closed.
+const fn on_input(number: u64) -> EpollEvent {
+    EpollEvent::new(EpollFlags::EPOLLIN, number)
+}
 
 type Tunnels = BTreeMap<u64, Arc<VxlanTunnel>>;
 
@@ -143,8 +150,8 @@ struct Shared {
     tunnels: ArcSwap<Tunnels>,
     /// The number of the bridge; zero if there is none.
     bridge: AtomicU32,
-    poller: Poller,
-    stop: Flag,
+    poller: Epoll,
+    stop: EventFd,
     undelivered: PacketSocket,
     monitor: Monitor,
     injector: Mutex<Box<dyn Inject + Send>>,
@@ -181,11 +188,12 @@ impl VxlanEngine {
             .map_err(failed("cannot open a packet socket"))?;
         let monitor = Monitor::open().map_err(failed("cannot watch the bridge"))?;
         let questions = Kernel::open().map_err(failed("cannot open a routing socket"))?;
-        let poll = || -> io::Result<(Poller, Flag)> {
-            let (poller, stop) = (Poller::new()?, Flag::new()?);
-            poller.add(std::os::fd::AsFd::as_fd(&stop), STOP)?;
-            poller.add(monitor.fd(), MONITOR)?;
-            poller.add(std::os::fd::AsFd::as_fd(&undelivered), UNDELIVERED)?;
+        let poll = || -> io::Result<(Epoll, EventFd)> {
+            let poller = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+            let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+            poller.add(&stop, on_input(STOP))?;
+            poller.add(monitor.fd(), on_input(MONITOR))?;
+            poller.add(&undelivered, on_input(UNDELIVERED))?;
             Ok((poller, stop))
         };
         let (poller, stop) = poll().map_err(failed("cannot wait for frames"))?;
@@ -277,7 +285,8 @@ impl Engine for VxlanEngine {
 impl Drop for VxlanEngine {
     fn drop(&mut self) {
         self.command(Command::Stop);
-        self.shared.stop.raise();
+        // It fails if the flag is up already.
+        let _ = self.shared.stop.write(1);
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the fast datapath panicked");

@@ -4,9 +4,10 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
+use nix::errno::Errno;
+use nix::sys::epoll::{EpollEvent, EpollTimeout};
 use weave_core::mesh::PeerName;
-use weave_core::switch::virtio::{self, Offload};
-use weave_core::switch::{Arrival, ChecksumRequest, Frame, Pass, Worker};
+use weave_core::switch::{Arrival, ChecksumRequest, Frame, Pass, Worker, virtio};
 
 use super::tunnel::VxlanTunnel;
 use super::{MONITOR, STOP, Shared, UNDELIVERED};
@@ -14,30 +15,33 @@ use crate::heartbeat::is_special;
 use crate::sys::packet::{PacketSocket, Received};
 use crate::vni::Vni;
 
+/// Sockets that are looked at in one turn; the others come with the next.
+const READY: usize = 32;
+
 /// Frames of one socket before the others have their turn.
 const BATCH: usize = 64;
 
-/// Where a VLAN tag goes that the kernel took out.
-const TAG: usize = 4;
-const ADDRESSES: usize = 12;
 /// The longest IP packet and all headers around it and within.
-const BUFFER: usize = TAG + virtio::HEADER_LEN + (1 << 16) + 128;
+const BUFFER: usize = virtio::HEADER_LEN + (1 << 16) + 128;
 /// IPv4 without options, UDP, VXLAN.
 const OUTER: usize = 20 + 8 + 8;
 
 /// Takes turns until it is told to stop.
 pub(super) fn run(shared: &Shared, mut worker: Worker) {
     let mut buffer = vec![0; BUFFER];
-    let mut ready = Vec::new();
+    let mut ready = [EpollEvent::empty(); READY];
     loop {
-        ready.clear();
-        if let Err(error) = shared.poller.wait(|number| ready.push(number)) {
-            tracing::error!("the fast datapath receives nothing more: {error}");
-            return;
-        }
+        let count = match shared.poller.wait(&mut ready, EpollTimeout::NONE) {
+            Ok(count) => count,
+            Err(Errno::EINTR) => continue,
+            Err(error) => {
+                tracing::error!("the fast datapath receives nothing more: {error}");
+                return;
+            }
+        };
         let tunnels = shared.tunnels.load();
-        for number in &ready {
-            match *number {
+        for event in ready.iter().take(count) {
+            match event.data() {
                 STOP => return,
                 MONITOR => monitor(shared),
                 UNDELIVERED => {
@@ -85,9 +89,11 @@ fn turn(
     let mut injector = shared.injector.lock().unwrap_or_else(PoisonError::into_inner);
     let mut pass = worker.pass((shared.clock)(), &mut **injector);
     for _ in 0..BATCH {
-        let Some(place) = buffer.get_mut(TAG..) else { return };
-        match socket.receive(place) {
-            Ok(Some(received)) => each(&mut pass, finish(buffer, received), received.network),
+        match socket.receive(buffer) {
+            Ok(Some(Received { length, network, vlan })) => {
+                let read = buffer.get_mut(..length).unwrap_or_default();
+                each(&mut pass, virtio::frame_with_tag(read, vlan).ok(), network);
+            }
             Ok(None) => each(&mut pass, None, 0),
             // Nothing more, or the device is gone: its keeper notices.
             Err(_) => return,
@@ -165,31 +171,8 @@ fn monitor(shared: &Shared) {
     });
 }
 
-/// Makes a frame of what was received into the buffer behind the place for a tag.
-fn finish(buffer: &mut [u8], received: Received) -> Option<Frame<'_>> {
-    let read = buffer.get_mut(..TAG + received.length)?;
-    let (Offload { mut checksum, segmentation }, frame) = virtio::split(read.get(TAG..)?).ok()?;
-    if frame.len() < ADDRESSES {
-        return None;
-    }
-    let frame_start = TAG + virtio::HEADER_LEN;
-    let Some((kind, tag)) = received.vlan else {
-        return Some(Frame { bytes: read.get(frame_start..)?, checksum, segmentation });
-    };
-    let start = frame_start - TAG;
-    read.copy_within(frame_start..frame_start + ADDRESSES, start);
-    let bytes = read.get_mut(start..)?;
-    bytes.get_mut(ADDRESSES..ADDRESSES + 2)?.copy_from_slice(&kind.to_be_bytes());
-    bytes.get_mut(ADDRESSES + 2..ADDRESSES + TAG)?.copy_from_slice(&tag.to_be_bytes());
-    if let Some(ChecksumRequest { start, .. }) = &mut checksum {
-        // The kernel counts without the tag.
-        *start = start.checked_add(4)?;
-    }
-    Some(Frame { bytes, checksum, segmentation })
-}
-
-/// Which peer a port of the bridge stands for.
 impl Shared {
+    /// Which peer a port of the bridge stands for.
     pub(super) fn home(&self, tunnels: &super::Tunnels, port: u32) -> Option<PeerName> {
         let of_tunnel = tunnels.values().find(|tunnel: &&Arc<VxlanTunnel>| {
             tunnel.device.load().as_ref().is_some_and(|device| device.index == port)
@@ -197,7 +180,7 @@ impl Shared {
         if let Some(tunnel) = of_tunnel {
             return Some(tunnel.params.remote);
         }
-        let name = crate::sys::name_of(port)?;
+        let name = super::kernel::name_of(port)?;
         let is_router = self.config.router_ports.contains(&name) || name.starts_with(super::PREFIX);
         (!is_router).then(|| self.switch.own())
     }

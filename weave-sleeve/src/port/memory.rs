@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use weave_core::switch::{Frame, Inject};
 
-use super::virtio::{self, Offload};
+use super::virtio;
 use super::{Capture, More, Offloads, Port, PortCounters, add};
 use crate::sys::event::Event;
 
@@ -106,7 +106,7 @@ impl MemoryHost {
         received
     }
 
-    /// The same with the virtio-net header, as a device would have it ([`virtio::split`]).
+    /// The same with the virtio-net header, as a device would have it ([`virtio::frame`]).
     pub fn receive_marked(&self, patience: Duration, buffer: &mut Vec<u8>) -> bool {
         let queue = lock(&self.0.injected);
         let (mut queue, _) = self
@@ -169,11 +169,11 @@ impl Capture for MemoryCapture {
         drop(queue);
         add(&self.shared.counters.captured, count);
         for frame in &self.batch {
-            let Ok((Offload { checksum, segmentation }, bytes)) = virtio::split(frame) else {
+            let Ok(frame) = virtio::frame(frame) else {
                 add(&self.shared.counters.malformed, 1);
                 continue;
             };
-            each(Frame { bytes, checksum, segmentation });
+            each(frame);
         }
         lock(&self.shared.to_capture).spare.append(&mut self.batch);
         Ok(if count == BATCH { More::Likely } else { More::No })

@@ -1,24 +1,18 @@
 //! A packet socket on one end of a veth pair, whose other end is a port of the bridge (spec
 //! router.md, section 4).
 //!
-//! ```text
-//!   slot  | 10 virtio-net header | frame ...                        as it was read
-//!         | .. | 6+6 addresses | 4 tag | type ...                   with its VLAN tag back in
-//! ```
-//!
-//! The kernel takes the VLAN tag out of a frame and tells it separately; it goes back in where
-//! the header was, which has been decoded by then. Super-frames and frames with unfinished
-//! checksums come if the sender and the other end of the pair have offloads switched on.
+//! Super-frames and frames with unfinished checksums come if the sender and the other end of the
+//! pair have offloads switched on.
 
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use weave_core::switch::{ChecksumRequest, Frame, Inject};
+use weave_core::switch::{Frame, Inject};
 
 use super::joiner::Joiner;
-use super::virtio::{self, HEADER_LEN, Offload};
+use super::virtio::{self, HEADER_LEN};
 use super::{Capture, More, Offloads, Port, PortCounters, add};
 use crate::sys;
 use crate::sys::packet::{Captured, Device};
@@ -32,9 +26,6 @@ const SLOT: usize = (1 << 16) + 640;
 
 /// Room for what is waiting to be injected.
 const INJECT_ARENA: usize = 1 << 18;
-
-const ADDRESSES: usize = 12;
-const TAG: usize = 4;
 
 /// A packet socket bound to a device.
 #[derive(Debug)]
@@ -158,24 +149,8 @@ impl Capture for PacketCapture {
 
 /// Makes a frame of what was read into a slot; none if it is malformed.
 fn finish<'s>(slot: &'s mut [u8], captured: &Captured) -> Option<Frame<'s>> {
-    let read = slot.get_mut(..captured.length)?;
-    let (Offload { mut checksum, segmentation }, frame) = virtio::split(read).ok()?;
-    if captured.truncated || frame.len() < ADDRESSES {
-        return None;
-    }
-    let Some((kind, tag)) = captured.vlan else {
-        return Some(Frame { bytes: &read[HEADER_LEN..], checksum, segmentation });
-    };
-    let start = HEADER_LEN - TAG;
-    read.copy_within(HEADER_LEN..HEADER_LEN + ADDRESSES, start);
-    let bytes = &mut read[start..];
-    bytes[ADDRESSES..ADDRESSES + 2].copy_from_slice(&kind.to_be_bytes());
-    bytes[ADDRESSES + 2..ADDRESSES + TAG].copy_from_slice(&tag.to_be_bytes());
-    if let Some(ChecksumRequest { start, .. }) = &mut checksum {
-        // The kernel counts without the tag.
-        *start = start.checked_add(4)?;
-    }
-    Some(Frame { bytes, checksum, segmentation })
+    let read = slot.get_mut(..captured.length).filter(|_| !captured.truncated)?;
+    virtio::frame_with_tag(read, captured.vlan).ok()
 }
 
 struct PacketInjector {
@@ -254,37 +229,6 @@ mod tests {
 
     fn slot(header: [u8; HEADER_LEN], frame: &[u8]) -> Vec<u8> {
         [&header[..], frame].concat()
-    }
-
-    #[test]
-    fn the_tag_goes_back_in() {
-        let frame: Vec<u8> = (0..60).collect();
-        let mut read = slot([0; HEADER_LEN], &frame);
-        let captured = Captured { length: 70, vlan: Some((0x8100, 0x2005)), ..Captured::default() };
-        let finished = finish(&mut read, &captured).unwrap().bytes;
-        assert_eq!(finished[..12], frame[..12]);
-        assert_eq!(finished[12..16], [0x81, 0, 0x20, 5]);
-        assert_eq!(finished[16..], frame[12..]);
-    }
-
-    #[test]
-    fn the_checksum_is_found_behind_the_tag() {
-        let offload = Frame {
-            bytes: &[],
-            checksum: Some(ChecksumRequest { start: 34, offset: 6 }),
-            segmentation: None,
-        };
-        let mut frame = vec![0; 34];
-        frame.extend([0x04, 0xd2, 0x16, 0x2e, 0x00, 0x0b, 0x14, 0x5f, b'a', b'b', b'c']);
-        let mut plain = slot(virtio::encode(&offload), &frame);
-        let captured = Captured { length: plain.len(), ..Captured::default() };
-        let mut tagged = plain.clone();
-        let plain = finish(&mut plain, &captured).unwrap();
-        assert_eq!(plain.checksum, Some(ChecksumRequest { start: 34, offset: 6 }));
-        let captured = Captured { vlan: Some((0x8100, 7)), ..captured };
-        let tagged = finish(&mut tagged, &captured).unwrap();
-        assert_eq!(tagged.checksum, Some(ChecksumRequest { start: 38, offset: 6 }));
-        assert_eq!(tagged.bytes[38..], plain.bytes[34..]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use weave_core::switch::{Frame, Inject};
 
 use super::joiner::Joiner;
-use super::virtio::{self, HEADER_LEN, Offload};
+use super::virtio::{self, HEADER_LEN};
 use super::{Capture, More, Offloads, Port, PortCounters, add};
 use crate::sys;
 use crate::sys::tap::Queues;
@@ -134,11 +134,10 @@ impl Capture for TapCapture {
                 Err(error) => return Err(error),
             };
             let read = self.buffer.get(..length).unwrap_or_default();
-            let Ok((Offload { checksum, segmentation }, bytes)) = virtio::split(read) else {
+            let Ok(frame) = virtio::frame(read) else {
                 add(&self.counters.malformed, 1);
                 continue;
             };
-            let frame = Frame { bytes, checksum, segmentation };
             self.counters.count_captured(&frame);
             each(frame);
         }

@@ -7,6 +7,8 @@ use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use libc::{c_int, c_uint};
+use weave_core::wire::EtherType;
+use weave_core::wire::vlan::Tag;
 
 use super::{batch, check, set_option, size};
 
@@ -76,8 +78,8 @@ pub(crate) struct Captured {
     pub(crate) truncated: bool,
     /// This host sent it.
     pub(crate) outgoing: bool,
-    /// The kernel took a VLAN tag out: its type and what it says.
-    pub(crate) vlan: Option<(u16, u16)>,
+    /// The kernel took it out.
+    pub(crate) vlan: Option<Tag>,
 }
 
 /// Takes as many frames as there are and fit: the buffer is cut into equal slots, one for each
@@ -150,7 +152,7 @@ fn bind(fd: BorrowedFd<'_>, device: Device, protocol: u16) -> io::Result<()> {
 }
 
 /// The VLAN tag in the auxiliary data of a received message.
-fn vlan(message: &libc::msghdr) -> Option<(u16, u16)> {
+fn vlan(message: &libc::msghdr) -> Option<Tag> {
     // SAFETY: the message was filled by the kernel, and its control buffer is alive.
     let mut control = unsafe { libc::CMSG_FIRSTHDR(message).as_ref() };
     while let Some(header) = control {
@@ -166,7 +168,7 @@ fn vlan(message: &libc::msghdr) -> Option<(u16, u16)> {
             } else {
                 auxiliary.tp_vlan_tpid
             };
-            return Some((kind, auxiliary.tp_vlan_tci));
+            return Some(Tag { kind: EtherType(kind), control: auxiliary.tp_vlan_tci });
         }
         // SAFETY: as above; the header is one of this message.
         control = unsafe { libc::CMSG_NXTHDR(message, header).as_ref() };
