@@ -1,4 +1,5 @@
-//! The bridge, the port on it, and the threads that move frames.
+//! The bridge, the port on it, and the threads that move frames: how they are set up, watched and
+//! mended.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,15 +16,14 @@ use weave_core::wire::MacAddress;
 use weave_fastdp::odp::{OdpConfig, OdpEngine};
 use weave_host::{
     BridgeClaim, BridgeConfig, Condition, Origin, PortNames, automatic_mtu, condition, join,
-    prepare_bridge, prepare_bridge_of_datapath, prepare_capture_pair, prepare_datapath_pair,
-    raise_datapath, remove_bridge, remove_capture_pair, remove_datapath,
+    prepare_bridge, prepare_bridge_of_datapath, remove_bridge, remove_capture_pair,
+    remove_datapath,
 };
-use weave_sleeve::port::{
-    Capture, Offloads, PacketPort, PcapWriter, Port, PortCounters, RecordedPort, TapPort,
-};
+use weave_sleeve::port::{Capture, PcapWriter, Port, PortCounters, RecordedPort};
 use weave_sleeve::{Clock, DataThread, Lost, ReceiverCounters, Sleeve};
 
 use super::fastdp::Fastdp;
+use super::port::{Kind, kind, open_datapath, open_pair, open_tap};
 use super::settings::{Capture as How, Settings};
 
 /// The data plane of a router. Dropping it stops the threads; the bridge stays if the router was
@@ -390,115 +390,6 @@ fn record_to(path: &Path) -> Result<PcapWriter> {
     let writer = open().with_context(|| format!("cannot write {}", path.display()))?;
     tracing::warn!("every frame is written to {}, which grows without end", path.display());
     Ok(writer)
-}
-
-/// A port that is on the bridge.
-struct Opened {
-    port: Box<dyn Port>,
-    /// The device that is plugged into the bridge.
-    device: String,
-    /// For the report: where the router listens, and how.
-    interface: String,
-}
-
-/// One of the kinds of ports.
-enum Kind {
-    Tap,
-    Pair,
-    Datapath,
-}
-
-/// What was asked for; automatically a TAP where there is one.
-fn kind(how: How) -> Kind {
-    match how {
-        How::Tap => Kind::Tap,
-        How::Pcap => Kind::Pair,
-        How::Datapath => Kind::Datapath,
-        How::Auto | How::None if Path::new("/dev/net/tun").exists() => Kind::Tap,
-        How::Auto | How::None => {
-            tracing::warn!(
-                "this kernel has no TUN driver (tun): using a veth pair, which is slower"
-            );
-            Kind::Pair
-        }
-    }
-}
-
-fn open_tap(bridge: &str, queues: usize, counters: Arc<PortCounters>) -> Result<Opened> {
-    let PortNames { tap, .. } = PortNames::of(bridge);
-    let port = TapPort::open(&tap, queues).map_err(|error| {
-        let advice = match error.raw_os_error() {
-            Some(libc::EBUSY) => "another program uses it",
-            Some(libc::EINVAL) => "another kind of interface has that name",
-            Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => {
-                "the kernel lacks the module tun; --capture pcap does without"
-            }
-            Some(libc::EPERM | libc::EACCES) => "run as root or with CAP_NET_ADMIN",
-            _ => "see --capture for another way",
-        };
-        anyhow!("cannot make the TAP device {tap}: {error} ({advice})")
-    })?;
-    join(bridge, &tap)?;
-    remove_capture_pair(bridge)?;
-    let interface = format!("{tap} (via tap, offloads: {})", port.offloads());
-    Ok(Opened { port: Box::new(port.with_counters(counters)), device: tap, interface })
-}
-
-/// The datapath captures by itself; what other transports have for local stations goes through the
-/// pair to the bridge, with all offloads.
-fn open_datapath(
-    bridge: &BridgeConfig,
-    engine: &Arc<OdpEngine>,
-    buffer: usize,
-    counters: Arc<PortCounters>,
-) -> Result<Opened> {
-    let PortNames { bridge_end, datapath, datapath_end, .. } = PortNames::of(&bridge.name);
-    prepare_datapath_pair(&bridge.name)?;
-    raise_datapath(bridge)?;
-    engine.plug(&datapath_end)?;
-    let inner = PacketPort::open(&datapath_end, buffer)
-        .with_context(|| format!("cannot inject on {datapath_end}"))?;
-    let port = DatapathPort { inner: inner.with_counters(counters), engine: Arc::clone(engine) };
-    let interface = format!("{datapath} (via ODP)");
-    Ok(Opened { port: Box::new(port), device: bridge_end, interface })
-}
-
-/// The way from other transports to the bridge beside a datapath.
-struct DatapathPort {
-    inner: PacketPort,
-    engine: Arc<OdpEngine>,
-}
-
-impl Port for DatapathPort {
-    fn queues(&self) -> usize {
-        0
-    }
-
-    fn capture(&mut self) -> io::Result<Box<dyn Capture>> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn injector(&self) -> io::Result<Box<dyn Inject + Send>> {
-        Ok(self.engine.listening(self.inner.injector()?))
-    }
-
-    fn offloads(&self) -> Offloads {
-        self.inner.offloads()
-    }
-
-    fn counters(&self) -> Arc<PortCounters> {
-        self.inner.counters()
-    }
-}
-
-fn open_pair(bridge: &str, buffer: usize, counters: Arc<PortCounters>) -> Result<(Opened, Origin)> {
-    let origin = prepare_capture_pair(bridge)?;
-    let PortNames { bridge_end, router_end, .. } = PortNames::of(bridge);
-    let port = PacketPort::open(&router_end, buffer)
-        .with_context(|| format!("cannot capture on {router_end}"))?;
-    let interface = format!("{router_end} (via pcap)");
-    let port = Box::new(port.with_counters(counters));
-    Ok((Opened { port, device: bridge_end, interface }, origin))
 }
 
 /// For a router without a bridge: frames for local stations end here.

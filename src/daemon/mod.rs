@@ -16,6 +16,7 @@ mod instance;
 mod keeper;
 mod notify;
 mod pace;
+mod port;
 mod sealing;
 mod settings;
 mod signals;
