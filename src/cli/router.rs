@@ -1,17 +1,17 @@
 //! `weave router`: the router itself, with the flags of the original (spec router.md,
 //! section 11).
 
+mod password;
+mod values;
+
 use std::ffi::OsString;
-use std::fs;
-use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args};
-use weave_core::mesh::{DEFAULT_PORT, Password, PeerName, Subnet};
+use weave_core::mesh::{DEFAULT_CONNECTION_LIMIT, DEFAULT_PORT, PeerName};
 use weave_core::wire::MacAddress;
-use weave_host::Backend;
 use weave_sleeve::cipher::native::Suite;
 use weave_sleeve::native::Abilities;
 
@@ -24,16 +24,15 @@ use super::state_args::{StateArgs, absolute};
 use super::targets;
 use crate::bool_flag;
 use crate::daemon::{self, Capture, Peers, Readiness, Settings, SleeveFormat, VERSION};
-use crate::http::Address;
 use crate::ipam;
 use crate::log::{self, LogLevel};
-use crate::secret;
+use values::{
+    FirewallChoice, OptionalAddress, OptionalBridge, Subnets, cipher, firewall, mtu,
+    optional_address, optional_bridge, port, subnets,
+};
 
 /// What `weave launch` of the original takes.
 const DEFAULT_RANGE: &str = "10.32.0.0/12";
-
-/// The longest password file that is read.
-const MAX_PASSWORD: u64 = 4096;
 
 /// Arguments of `weave router`.
 #[derive(Debug, Args)]
@@ -66,7 +65,7 @@ pub(super) struct Router {
     #[arg(long, value_name = "CIDR,...", value_parser = subnets, default_value = "")]
     trusted_subnets: Subnets,
     /// Most connections; 0 for no limit.
-    #[arg(long, value_name = "NUMBER", default_value_t = 200)]
+    #[arg(long, value_name = "NUMBER", default_value_t = DEFAULT_CONNECTION_LIMIT)]
     conn_limit: usize,
     /// Connect to the given peers only, not to those they know.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -167,68 +166,6 @@ pub(super) struct Router {
     /// given, those of the last time.
     #[arg(value_name = "PEER")]
     peers: Vec<String>,
-}
-
-/// A list that clap takes for one value.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Subnets(Vec<Subnet>);
-
-fn subnets(text: &str) -> Result<Subnets, String> {
-    let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
-    let subnets = texts.map(|text| text.parse::<Subnet>().map_err(|error| error.to_string()));
-    Ok(Subnets(subnets.collect::<Result<_, _>>()?))
-}
-
-fn cipher(name: &str) -> Result<Suite, String> {
-    let suite = Suite::preferred().into_iter().find(|suite| suite.name() == name);
-    suite.ok_or_else(|| "neither aes128gcm nor chacha20poly1305".to_owned())
-}
-
-/// A variable of the environment that is set to nothing says nothing.
-fn port(text: &str) -> Result<u16, String> {
-    match text {
-        "" => Ok(DEFAULT_PORT),
-        "0" => Err("not from 1 to 65535".to_owned()),
-        text => text.parse().map_err(|_| "not from 1 to 65535".to_owned()),
-    }
-}
-
-/// The same; zero means automatic.
-fn mtu(text: &str) -> Result<u32, String> {
-    match text {
-        "" => Ok(0),
-        text => match text.parse().map_err(|_| "no number".to_owned())? {
-            mtu @ (0 | 552..=65_535) => Ok(mtu),
-            _ => Err("not from 552 to 65535".to_owned()),
-        },
-    }
-}
-
-/// An option that clap takes for one value.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct OptionalAddress(Option<Address>);
-
-fn optional_address(text: &str) -> Result<OptionalAddress, String> {
-    let address = (!text.is_empty()).then(|| text.parse()).transpose();
-    address.map(OptionalAddress).map_err(|error: crate::http::AddressError| error.to_string())
-}
-
-/// An option that clap takes for one value.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct OptionalBridge(Option<String>);
-
-fn optional_bridge(text: &str) -> Result<OptionalBridge, String> {
-    let name = (!text.is_empty()).then(|| bridge_name::parse(text)).transpose();
-    name.map(OptionalBridge)
-}
-
-/// An option that clap takes for one value; none means to look.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct FirewallChoice(Option<Backend>);
-
-fn firewall(text: &str) -> Result<FirewallChoice, String> {
-    let backend = (text != "auto").then(|| text.parse()).transpose();
-    backend.map(FirewallChoice).map_err(|error: weave_host::BackendError| error.to_string())
 }
 
 impl Router {
@@ -389,39 +326,6 @@ impl Router {
             .map_err(|error| Failure::usage(format!("--ipalloc-init: {error}")))?;
         Ok(Some(ipam::Settings { range, default_subnet, origin }))
     }
-
-    /// The first line of the file, or what was hidden from the command line and the environment.
-    /// None if it is empty.
-    fn password(&self) -> Result<Option<Password>, Failure> {
-        let text = match (&self.password, &self.password_file, self.password_fd) {
-            (Some(password), ..) => password.clone(),
-            (None, Some(file), _) => {
-                let text = read_secret(file)?;
-                let line = text.lines().next().unwrap_or_default().to_owned();
-                if line.is_empty() {
-                    let file = file.display();
-                    return Err(Failure::usage(format!("there is no password in {file}")));
-                }
-                line
-            }
-            (None, None, Some(number)) => read_secret(&secret::path(number))?,
-            (None, None, None) => String::new(),
-        };
-        Ok(Password::new(text))
-    }
-}
-
-fn read_secret(file: &Path) -> Result<String, Failure> {
-    let shown = file.display();
-    let failed = |error| Failure::failed(format!("cannot read {shown}: {error}"));
-    let file = fs::File::open(file).map_err(failed)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_PASSWORD + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > MAX_PASSWORD {
-        return Err(Failure::usage(format!("the password in {shown} is too long")));
-    }
-    String::from_utf8(bytes)
-        .map_err(|_| Failure::usage(format!("the password in {shown} is not UTF-8")))
 }
 
 /// The name becomes the Ethernet address of the bridge, so that it must be one of a station.

@@ -1,0 +1,70 @@
+//! What the flags of the router take, besides numbers and names.
+
+use weave_core::mesh::{DEFAULT_PORT, Subnet};
+use weave_host::Backend;
+use weave_sleeve::cipher::native::Suite;
+
+use super::super::bridge_name;
+use crate::http::Address;
+
+/// A list that clap takes for one value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Subnets(pub(super) Vec<Subnet>);
+
+pub(super) fn subnets(text: &str) -> Result<Subnets, String> {
+    let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
+    let subnets = texts.map(|text| text.parse::<Subnet>().map_err(|error| error.to_string()));
+    Ok(Subnets(subnets.collect::<Result<_, _>>()?))
+}
+
+pub(super) fn cipher(name: &str) -> Result<Suite, String> {
+    let suite = Suite::preferred().into_iter().find(|suite| suite.name() == name);
+    suite.ok_or_else(|| "neither aes128gcm nor chacha20poly1305".to_owned())
+}
+
+/// A variable of the environment that is set to nothing says nothing.
+pub(super) fn port(text: &str) -> Result<u16, String> {
+    match text {
+        "" => Ok(DEFAULT_PORT),
+        "0" => Err("not from 1 to 65535".to_owned()),
+        text => text.parse().map_err(|_| "not from 1 to 65535".to_owned()),
+    }
+}
+
+/// The same; zero means automatic.
+pub(super) fn mtu(text: &str) -> Result<u32, String> {
+    match text {
+        "" => Ok(0),
+        text => match text.parse().map_err(|_| "no number".to_owned())? {
+            mtu @ (0 | 552..=65_535) => Ok(mtu),
+            _ => Err("not from 552 to 65535".to_owned()),
+        },
+    }
+}
+
+/// An option that clap takes for one value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct OptionalAddress(pub(super) Option<Address>);
+
+pub(super) fn optional_address(text: &str) -> Result<OptionalAddress, String> {
+    let address = (!text.is_empty()).then(|| text.parse()).transpose();
+    address.map(OptionalAddress).map_err(|error: crate::http::AddressError| error.to_string())
+}
+
+/// An option that clap takes for one value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct OptionalBridge(pub(super) Option<String>);
+
+pub(super) fn optional_bridge(text: &str) -> Result<OptionalBridge, String> {
+    let name = (!text.is_empty()).then(|| bridge_name::parse(text)).transpose();
+    name.map(OptionalBridge)
+}
+
+/// An option that clap takes for one value; none means to look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct FirewallChoice(pub(super) Option<Backend>);
+
+pub(super) fn firewall(text: &str) -> Result<FirewallChoice, String> {
+    let backend = (text != "auto").then(|| text.parse()).transpose();
+    backend.map(FirewallChoice).map_err(|error: weave_host::BackendError| error.to_string())
+}
