@@ -1,21 +1,27 @@
 //! From the state of the router to the report.
 
+mod connections;
+mod counters;
+mod diagnostics;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
-use weave_core::mesh::{self, NameClash, PeerName, TargetReport, TargetState};
-use weave_core::router::{self, LinkReport};
-use weave_core::switch::{MacEntry, MemberState};
+use weave_core::mesh::{self, PeerName};
+use weave_core::router;
+use weave_core::switch::MacEntry;
 use weave_core::time::Instant;
 use weave_fastdp::EngineStatus;
 use weave_ipam::allocator::Vote;
 
 use super::report::{
-    BroadcastRoute, ClaimedCidr, Connection, IpamEntry, IpamStatus, Mac, PaxosStatus, Peer,
-    PeerConnection, PendingClaim, Report, RouterStatus, UnicastRoute, VersionCheck,
+    BroadcastRoute, ClaimedCidr, IpamEntry, IpamStatus, Mac, PaxosStatus, Peer, PeerConnection,
+    PendingClaim, Report, RouterStatus, UnicastRoute, VersionCheck,
 };
 use crate::sys::local_time::LocalTime;
+use connections::{attempt, clash, connection};
+use counters::{capture_stats, counters};
+use diagnostics::overlay_diagnostics;
 
 /// What the router does not know of itself.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -164,165 +170,6 @@ fn peer(peer: &mesh::PeerReport) -> Peer {
     }
 }
 
-/// A connection that passed the handshake, with what its transport in use says of itself.
-fn connection(connection: &mesh::ConnectionReport, report: &router::Report) -> Connection {
-    let link = report.links.get(&connection.id);
-    let overlay = link.and_then(|link| link.in_use).unwrap_or("none");
-    let encrypted = link.is_some_and(|link| link.encrypted);
-    let sealed = match (report.mesh.encrypted, encrypted) {
-        (false, _) => String::new(),
-        (true, true) => format!("{:<11} ", "encrypted"),
-        (true, false) => format!("{:<11} ", "unencrypted"),
-    };
-    let (peer, nickname) = (connection.peer, &connection.nickname);
-    let mut attrs = link.map(|link| attributes(link, overlay)).unwrap_or_default();
-    let round_trip = connection.round_trip.map(|time| time.as_secs_f64());
-    if let Some(seconds) = round_trip {
-        attrs.insert("rtt".to_owned(), Value::from(format!("{:.2}ms", seconds * 1000.0)));
-    }
-    Connection {
-        address: connection.address.to_string(),
-        outbound: connection.outbound,
-        state: if connection.established { "established" } else { "pending" }.to_owned(),
-        info: format!("{sealed}{overlay:<6} {peer}({nickname})"),
-        attrs: Some(attrs),
-        peer: peer.to_string(),
-        round_trip_seconds: round_trip,
-        counters: link.map(link_counters).unwrap_or_default(),
-    }
-}
-
-fn attributes(link: &LinkReport, overlay: &str) -> BTreeMap<String, Value> {
-    let mut attributes = BTreeMap::from([("name".to_owned(), Value::from(overlay))]);
-    let in_use = link.overlays.iter().find(|member| Some(member.name) == link.in_use);
-    if let Some(status) = in_use.and_then(|member| member.status.as_ref()) {
-        let mtu = status.mtu.map_or_else(|| Value::from("?"), Value::from);
-        attributes.insert("mtu".to_owned(), mtu);
-        if status.encrypted {
-            attributes.insert("encrypted".to_owned(), Value::Bool(true));
-        }
-        for (name, text) in &status.attributes {
-            attributes.insert((*name).to_owned(), Value::from(text.as_str()));
-        }
-    }
-    let better = link.overlays.iter().take_while(|member| Some(member.name) != link.in_use);
-    for member in better {
-        let problem = match (&member.state, &member.status) {
-            (MemberState::Gone { reason }, _) => Some(reason.as_str()),
-            (_, Some(status)) => status.problem.as_deref(),
-            (_, None) => None,
-        };
-        attributes.extend(problem.map(|text| (member.name.to_owned(), Value::from(text))));
-    }
-    attributes
-}
-
-fn link_counters(link: &LinkReport) -> BTreeMap<String, u64> {
-    let of = |status: &weave_core::switch::LinkStatus| status.counters.clone();
-    link.overlays
-        .iter()
-        .flat_map(|member| {
-            let counters = member.status.as_ref().map(of).unwrap_or_default();
-            counters.into_iter().map(|(name, n)| (format!("{}.{name}", member.name), n))
-        })
-        .collect()
-}
-
-/// A target that is not connected.
-fn attempt(target: &TargetReport, now: Now) -> Option<Connection> {
-    let time = |until: Option<Instant>| match until {
-        Some(until) => now.wall_time(until).status_text(),
-        None => "never".to_owned(),
-    };
-    let (state, info) = match (target.state, &target.last_error) {
-        (TargetState::Waiting { until }, None) => ("waiting", format!("until: {}", time(until))),
-        (TargetState::Waiting { until }, Some(error)) => {
-            ("failed", format!("{error}, retry: {}", time(until)))
-        }
-        (TargetState::Attempting, None) => ("connecting", String::new()),
-        (TargetState::Attempting, Some(error)) => ("retrying", error.clone()),
-        (TargetState::Connected, _) => return None,
-    };
-    Some(Connection {
-        address: target.address.clone(),
-        outbound: true,
-        state: state.to_owned(),
-        info,
-        ..Connection::default()
-    })
-}
-
-/// A router that is refused since another one has its name.
-fn clash(clash: &NameClash) -> Connection {
-    Connection {
-        address: clash.refused.address.map(|address| address.to_string()).unwrap_or_default(),
-        outbound: false,
-        state: "failed".to_owned(),
-        info: clash.to_string(),
-        ..Connection::default()
-    }
-}
-
-/// How each transport of each connection does. Under `fastdp` there is also what the original has
-/// there: what is known of the kernel.
-fn overlay_diagnostics(report: &router::Report, engine: Option<&EngineStatus>) -> Value {
-    let mut overlays: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
-    for link in report.links.values() {
-        for member in &link.overlays {
-            let (state, reason) = match &member.state {
-                MemberState::Pending => ("pending", None),
-                MemberState::Established => ("established", None),
-                MemberState::Held => ("held", None),
-                MemberState::Gone { reason } => ("gone", Some(reason.as_str())),
-            };
-            overlays.entry(member.name).or_default().push(serde_json::json!({
-                "Peer": link.peer.to_string(),
-                "State": state,
-                "Reason": reason,
-            }));
-        }
-    }
-    let mut all: serde_json::Map<String, Value> =
-        overlays.into_iter().map(|(name, links)| (name.to_owned(), Value::Array(links))).collect();
-    if let Some(engine) = engine {
-        let links = all.remove("fastdp").unwrap_or(Value::Null);
-        all.insert("fastdp".to_owned(), engine_diagnostics(engine, links));
-    }
-    if all.is_empty() { Value::Null } else { Value::Object(all) }
-}
-
-/// What the port counts; for a datapath, as in the original, how often it had no flow.
-fn capture_stats(surroundings: &Surroundings) -> Value {
-    let named = |(name, n): (&str, u64)| (name.to_owned(), Value::from(n));
-    let port = surroundings.capture.iter().map(|(name, n)| named((name, *n)));
-    let engine = surroundings.engine.iter().flat_map(|engine| &engine.counters);
-    let misses = engine.filter(|(name, _)| *name == "flow_misses");
-    let all: serde_json::Map<_, _> =
-        port.chain(misses.map(|&(_, n)| named(("FlowMisses", n)))).collect();
-    if all.is_empty() { Value::Null } else { Value::Object(all) }
-}
-
-fn engine_diagnostics(engine: &EngineStatus, links: Value) -> Value {
-    let ports = engine
-        .ports
-        .iter()
-        .map(|port| serde_json::json!({ "ID": port.id, "Name": port.name, "TypeName": port.kind }));
-    let flows = engine.flows.iter().map(|flow| {
-        serde_json::json!({
-            "FlowKeys": flow.keys,
-            "Actions": flow.actions,
-            "Packets": flow.packets,
-            "Bytes": flow.bytes,
-            "Used": flow.used.unwrap_or(0),
-        })
-    });
-    serde_json::json!({
-        "Vports": ports.collect::<Vec<_>>(),
-        "Flows": flows.collect::<Vec<_>>(),
-        "Links": links,
-    })
-}
-
 fn mac(station: &MacEntry, nicknames: &BTreeMap<PeerName, &str>, now: Now) -> Mac {
     Mac {
         mac: station.mac.to_string(),
@@ -330,66 +177,6 @@ fn mac(station: &MacEntry, nicknames: &BTreeMap<PeerName, &str>, now: Now) -> Ma
         nick_name: nicknames.get(&station.peer).copied().unwrap_or_default().to_owned(),
         last_seen: now.wall_time(station.last_seen).rfc3339(),
     }
-}
-
-/// Names never change: they are part of the metrics.
-fn counters(report: &router::Report, surroundings: &Surroundings) -> BTreeMap<String, u64> {
-    let mesh::Counters {
-        messages_received,
-        messages_sent,
-        bytes_received,
-        bytes_sent,
-        gossip_received,
-        gossip_sent,
-        unicasts_relayed,
-        unicasts_unroutable,
-        dropped_backlog,
-        messages_ignored,
-        route_calculations,
-        crowded_out,
-        turned_away,
-        handshakes_failed,
-        passwords_differed,
-        reassembly_exhausted,
-        dropped_too_long,
-        ..
-    } = report.mesh.counters;
-    let switch = &report.switch;
-    let mut counters: BTreeMap<String, u64> = [
-        ("mesh_messages_received", messages_received),
-        ("mesh_messages_sent", messages_sent),
-        ("mesh_bytes_received", bytes_received),
-        ("mesh_bytes_sent", bytes_sent),
-        ("gossip_messages_received", gossip_received),
-        ("gossip_messages_sent", gossip_sent),
-        ("unicasts_relayed", unicasts_relayed),
-        ("unicasts_unroutable", unicasts_unroutable),
-        ("gossip_dropped_backlog", dropped_backlog),
-        ("mesh_messages_ignored", messages_ignored),
-        ("route_calculations", route_calculations),
-        ("mesh_messages_too_long", dropped_too_long),
-        ("handshakes_crowded_out", crowded_out),
-        ("handshakes_turned_away", turned_away),
-        ("handshakes_failed", handshakes_failed),
-        ("passwords_differed", passwords_differed),
-        ("reassembly_exhausted", reassembly_exhausted),
-        ("frames_captured", switch.captured),
-        ("frames_received", switch.received),
-        ("frames_injected", switch.injected),
-        ("frames_forwarded", switch.forwarded),
-        ("too_big_answers", switch.too_big_answers),
-        ("station_moves", switch.moves),
-        ("station_evictions", switch.evictions),
-    ]
-    .map(|(name, n)| (name.to_owned(), n))
-    .into();
-    let drops = switch.dropped.iter();
-    counters.extend(drops.map(|(cause, n)| (format!("frames_dropped.{}", cause.name()), n)));
-    let socket = surroundings.sleeve.iter();
-    counters.extend(socket.map(|(name, n)| (format!("sleeve_{name}"), *n)));
-    let engine = surroundings.engine.iter().flat_map(|engine| &engine.counters);
-    counters.extend(engine.map(|(name, n)| (format!("fastdp_{name}"), *n)));
-    counters
 }
 
 #[cfg(test)]
@@ -421,61 +208,6 @@ mod tests {
         assert!(text.contains("       Protocol: weave 2\n"), "{text}");
         assert_eq!(report.router.counters["frames_dropped.no_route"], 0);
         assert_eq!(report.router.counters["sleeve_rx_dropped_short"], 3);
-    }
-
-    #[test]
-    fn attempts_say_when_and_why() {
-        let now = Now {
-            router: Instant::since_origin(Duration::from_secs(100)),
-            wall: UNIX_EPOCH + Duration::from_secs(1_000_000_000),
-        };
-        let at = |seconds| Instant::since_origin(Duration::from_secs(seconds));
-        let target = |state, error: Option<&str>| TargetReport {
-            address: "192.0.2.1:6783".to_owned(),
-            direct: true,
-            state,
-            last_error: error.map(str::to_owned),
-        };
-        let shown = |state, error| {
-            attempt(&target(state, error), now).map(|c| (c.state, c.info)).unwrap_or_default()
-        };
-        let waiting = |until| TargetState::Waiting { until };
-        let later = LocalTime::at(now.wall + Duration::from_secs(5)).status_text();
-        for (state, error, expected) in [
-            (waiting(Some(at(105))), None, ("waiting", format!("until: {later}"))),
-            (
-                waiting(Some(at(105))),
-                Some("refused"),
-                ("failed", format!("refused, retry: {later}")),
-            ),
-            (waiting(None), Some("refused"), ("failed", "refused, retry: never".to_owned())),
-            (TargetState::Attempting, None, ("connecting", String::new())),
-            (TargetState::Attempting, Some("refused"), ("retrying", "refused".to_owned())),
-            (TargetState::Connected, None, ("", String::new())),
-        ] {
-            assert_eq!(shown(state, error), (expected.0.to_owned(), expected.1));
-        }
-    }
-
-    #[test]
-    fn a_name_clash_is_one_line_among_the_connections() {
-        let claimant = |nickname: &str, uid, address: Option<&str>| mesh::Claimant {
-            nickname: nickname.to_owned(),
-            uid: Uid(uid),
-            address: address.map(|address| address.parse().unwrap()),
-        };
-        let shown = clash(&NameClash {
-            name: "7a:9f:eb:b6:0c:6e".parse().unwrap(),
-            kept: claimant("host1", 1, Some("192.0.2.1:6783")),
-            refused: claimant("host2", 2, Some("192.0.2.2:40000")),
-        });
-        let mut report = Report::default();
-        report.router.connections.push(shown);
-        let text = status::connections(&report);
-        let start =
-            "<- 192.0.2.2:40000       failed      name collision: two routers say they are ";
-        assert!(text.starts_with(start), "{text}");
-        assert!(text.contains("host1 (UID 1, at 192.0.2.1:6783) keeps the name"), "{text}");
     }
 
     #[test]
