@@ -73,5 +73,3 @@ pub mod sim;
 pub mod switch;
 pub mod time;
 pub mod wire;
-
-pub use weave_secretbox as secretbox;

@@ -13,9 +13,9 @@
 //! Integers are big-endian. The length does not count itself.
 
 use bytes::{Bytes, BytesMut};
+use weave_secretbox::{NONCE_LEN, TAG_LEN, open_in_place, seal_in_place};
 
 use super::{Message, SessionKey};
-use crate::secretbox::{NONCE_LEN, TAG_LEN, open_in_place, seal_in_place};
 
 /// No message, sealed or not, is longer (spec mesh.md, section 4.3).
 pub const MAX_MESSAGE_LEN: usize = 10 << 20;

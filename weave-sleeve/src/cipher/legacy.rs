@@ -15,7 +15,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use weave_core::mesh::SessionKey;
-use weave_core::secretbox::{Message, PREFIX_LEN, PrefixKey, TAG_LEN};
+use weave_secretbox::{Message, PREFIX_LEN, PrefixKey, TAG_LEN};
 
 use super::{Channel, NoncesExhausted, OpenError};
 use crate::datagram::NAME_LEN;
