@@ -97,13 +97,7 @@ impl Lab {
             addresses: [format!("192.168.{number}.1"), format!("192.168.{number}.2")],
         };
         let ((ns_a, dev_a), (ns_b, dev_b)) = (&wire.a, &wire.b);
-        run(
-            "ip",
-            &[
-                "link", "add", dev_a, "netns", ns_a, "type", "veth", "peer", "name", dev_b,
-                "netns", ns_b,
-            ],
-        )?;
+        add_veth([(dev_a, ns_a), (dev_b, ns_b)])?;
         a.namespace.ip(&format!("addr add {}/24 dev {dev_a}", wire.addresses[0]))?;
         b.namespace.ip(&format!("addr add {}/24 dev {dev_b}", wire.addresses[1]))?;
         wire.set_mtu(mtu)?;
@@ -119,23 +113,7 @@ impl Lab {
         switch.ip("link add name bridge type bridge")?;
         for (i, host) in (1..).zip(hosts) {
             let (port, namespace) = (format!("p{i}"), &host.namespace);
-            run(
-                "ip",
-                &[
-                    "link",
-                    "add",
-                    &port,
-                    "netns",
-                    switch.name(),
-                    "type",
-                    "veth",
-                    "peer",
-                    "name",
-                    "eth0",
-                    "netns",
-                    namespace.name(),
-                ],
-            )?;
+            add_veth([(&port, switch.name()), ("eth0", namespace.name())])?;
             switch.ip(&format!("link set {port} mtu {mtu} master bridge up"))?;
             namespace.ip(&format!("addr add 192.168.50.{i}/24 dev eth0"))?;
             namespace.ip(&format!("link set eth0 mtu {mtu} up"))?;
@@ -283,23 +261,7 @@ impl Host {
     ) -> Result<Container> {
         let container = self.bare_container(name)?;
         let (inside, port) = (&container.namespace, format!("v-{name}"));
-        run(
-            "ip",
-            &[
-                "link",
-                "add",
-                &port,
-                "netns",
-                self.namespace.name(),
-                "type",
-                "veth",
-                "peer",
-                "name",
-                "ethwe",
-                "netns",
-                inside.name(),
-            ],
-        )?;
+        add_veth([(&port, self.namespace.name()), ("ethwe", inside.name())])?;
         inside.ip(&format!("link set ethwe mtu {mtu} up"))?;
         inside.ip(&format!("addr add {cidr} dev ethwe"))?;
         self.namespace.ip(&format!("link set {port} mtu {mtu} master {bridge} up"))?;
@@ -354,6 +316,12 @@ impl Wire {
         }
         Ok(())
     }
+}
+
+/// Makes a pair of devices, each with a name in a namespace.
+fn add_veth([(a, in_a), (b, in_b)]: [(&str, &str); 2]) -> Result<()> {
+    let pair = ["type", "veth", "peer", "name", b, "netns", in_b];
+    run("ip", &[&["link", "add", a, "netns", in_a][..], &pair].concat()).map(drop)
 }
 
 /// Removes everything of this process and ends it when SIGINT or SIGTERM arrives. Call it before any

@@ -81,8 +81,6 @@ pub(crate) fn layout_of(bridge: &str, interfaces: &[Interface]) -> Layout {
 
 #[cfg(test)]
 mod tests {
-    use weave_core::wire::MacAddress;
-
     use super::*;
 
     fn devices(list: &[(&str, &str)]) -> Vec<Interface> {
@@ -90,18 +88,8 @@ mod tests {
             .zip(1..)
             .map(|((name, kind), index)| Interface {
                 index,
-                name: (*name).to_owned(),
                 kind: (*kind).to_owned(),
-                mac: MacAddress::ZERO,
-                mtu: 1500,
-                largest_mtu: None,
-                controller: None,
-                other_end: None,
-                other_namespace: None,
-                alias: None,
-                up: true,
-                running: true,
-                loopback: false,
+                ..Interface::named(name)
             })
             .collect()
     }

@@ -52,6 +52,28 @@ pub(crate) struct Interface {
     pub(crate) loopback: bool,
 }
 
+#[cfg(test)]
+impl Interface {
+    /// One that is up, alone, and of no kind.
+    pub(crate) fn named(name: &str) -> Self {
+        Self {
+            index: 1,
+            name: name.to_owned(),
+            kind: String::new(),
+            mac: MacAddress::ZERO,
+            mtu: 1500,
+            largest_mtu: None,
+            controller: None,
+            other_end: None,
+            other_namespace: None,
+            alias: None,
+            up: true,
+            running: true,
+            loopback: name == "lo",
+        }
+    }
+}
+
 /// One change of an interface.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Change<'a> {

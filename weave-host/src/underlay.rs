@@ -58,26 +58,10 @@ fn choose(bridge: &str, interfaces: &[Interface], default: Option<&str>) -> u32 
 
 #[cfg(test)]
 mod tests {
-    use weave_core::wire::MacAddress;
-
     use super::*;
 
     fn interface(name: &str, mtu: u32) -> Interface {
-        Interface {
-            index: 1,
-            name: name.to_owned(),
-            kind: String::new(),
-            mac: MacAddress::ZERO,
-            mtu,
-            largest_mtu: None,
-            controller: None,
-            other_end: None,
-            other_namespace: None,
-            alias: None,
-            up: true,
-            running: true,
-            loopback: name == "lo",
-        }
+        Interface { mtu, ..Interface::named(name) }
     }
 
     #[test]
