@@ -6,6 +6,8 @@ use std::str::FromStr;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
+use crate::wire::gob::{self, Decode, Encode, ErrorKind, Gob, Plan, Shape, ValueReader};
+
 /// The 48-bit name of a peer, written as a MAC address. Ordered numerically. Never zero on a
 /// live peer: zero means "unknown".
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -35,6 +37,30 @@ impl PeerName {
     pub const fn to_bytes(self) -> [u8; 6] {
         let [_, _, a, b, c, d, e, f] = self.0.to_be_bytes();
         [a, b, c, d, e, f]
+    }
+}
+
+/// As the 48-bit number.
+impl Gob for PeerName {
+    const SHAPE: &'static Shape = &Shape::Uint;
+}
+
+impl Decode<'_> for PeerName {
+    fn decode(reader: &mut ValueReader<'_, '_>, plan: &Plan) -> Result<Self, gob::Error> {
+        let offset = reader.offset();
+        let value = u64::decode(reader, plan)?;
+        let kind = ErrorKind::OutOfRange { what: "a peer name", value };
+        Self::from_u64(value).ok_or(gob::Error { offset, kind })
+    }
+}
+
+impl Encode for PeerName {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.to_u64().encode(out);
+    }
+
+    fn is_zero(&self) -> bool {
+        *self == Self::UNKNOWN
     }
 }
 

@@ -186,7 +186,7 @@ impl<'de> ValueReader<'_, 'de> {
         Error { offset: self.reader.offset(), kind }
     }
 
-    pub(super) const fn offset(&self) -> usize {
+    pub(crate) const fn offset(&self) -> usize {
         self.reader.offset()
     }
 

@@ -10,7 +10,6 @@ use super::plan::Plan;
 use super::primitives::{put_bytes, put_int, put_uint};
 use super::shape::{Gob, Nillable, Shape};
 use super::text::Text;
-use crate::mesh::PeerName;
 
 impl Gob for bool {
     const SHAPE: &'static Shape = &Shape::Bool;
@@ -78,30 +77,6 @@ impl Encode for i64 {
 
     fn is_zero(&self) -> bool {
         *self == 0
-    }
-}
-
-/// As the 48-bit number.
-impl Gob for PeerName {
-    const SHAPE: &'static Shape = &Shape::Uint;
-}
-
-impl Decode<'_> for PeerName {
-    fn decode(reader: &mut ValueReader<'_, '_>, _: &Plan) -> Result<Self, Error> {
-        let offset = reader.offset();
-        let value = reader.uint()?;
-        let kind = ErrorKind::OutOfRange { what: "a peer name", value };
-        Self::from_u64(value).ok_or(Error { offset, kind })
-    }
-}
-
-impl Encode for PeerName {
-    fn encode(&self, out: &mut Vec<u8>) {
-        put_uint(self.to_u64(), out);
-    }
-
-    fn is_zero(&self) -> bool {
-        *self == Self::UNKNOWN
     }
 }
 
