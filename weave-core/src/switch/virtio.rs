@@ -79,7 +79,7 @@ pub fn frame(read: &[u8]) -> Result<Frame<'_>, HeaderError> {
         return Err(HeaderError::TooShort { length: read.len() });
     };
     let Offload { checksum, segmentation } = decode(header, bytes.len())?;
-    Ok(Frame { bytes, checksum, segmentation })
+    Ok(Frame { checksum, segmentation, ..Frame::plain(bytes) })
 }
 
 /// Makes a frame of what was read from a packet socket. The kernel takes the VLAN tag out of a
@@ -94,13 +94,13 @@ pub fn frame(read: &[u8]) -> Result<Frame<'_>, HeaderError> {
 /// # Errors
 /// When the header is cut off or does not fit the frame, or the frame has no addresses.
 pub fn frame_with_tag(read: &mut [u8], tag: Option<Tag>) -> Result<Frame<'_>, HeaderError> {
-    let Frame { bytes, mut checksum, segmentation } = frame(read)?;
+    let Frame { bytes, mut checksum, segmentation, .. } = frame(read)?;
     let length = bytes.len();
     if length < ADDRESSES_LEN {
         return Err(HeaderError::NoAddresses { length });
     }
     let Some(Tag { kind, control }) = tag else {
-        return Ok(Frame { bytes: &read[HEADER_LEN..], checksum, segmentation });
+        return Ok(Frame { checksum, segmentation, ..Frame::plain(&read[HEADER_LEN..]) });
     };
     if let Some(ChecksumRequest { start, offset }) = &mut checksum {
         // The kernel counts without the tag.
@@ -112,7 +112,7 @@ pub fn frame_with_tag(read: &mut [u8], tag: Option<Tag>) -> Result<Frame<'_>, He
     let bytes = &mut read[start..];
     bytes[ADDRESSES_LEN..ADDRESSES_LEN + 2].copy_from_slice(&kind.0.to_be_bytes());
     bytes[ADDRESSES_LEN + 2..ADDRESSES_LEN + TAG_LEN].copy_from_slice(&control.to_be_bytes());
-    Ok(Frame { bytes, checksum, segmentation })
+    Ok(Frame { checksum, segmentation, ..Frame::plain(bytes) })
 }
 
 /// Decodes the header of a frame of this length.
