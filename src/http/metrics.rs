@@ -1,8 +1,9 @@
 //! The metrics: Prometheus text, version 0.0.4 (spec cli-http.md, section 8).
 
+mod exposition;
+mod process;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
-use std::fs;
 use std::sync::Arc;
 
 use axum::Router;
@@ -14,6 +15,8 @@ use serde_json::Value;
 
 use super::{Control, help};
 use crate::status::{Connection, IpamStatus, Report};
+use exposition::Metric;
+use process::process;
 
 pub(super) fn routes<C: Control>() -> Router<Arc<C>> {
     Router::new().route("/metrics", get(metrics::<C>))
@@ -26,49 +29,6 @@ async fn metrics<C: Control>(State(control): State<Arc<C>>) -> Response {
             ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
         }
         Err(error) => error.into_response(),
-    }
-}
-
-/// One metric with all its values.
-struct Metric {
-    name: String,
-    kind: &'static str,
-    help: &'static str,
-    /// Labels, ready to be printed, and value.
-    values: Vec<(String, f64)>,
-}
-
-impl Metric {
-    fn new(name: impl Into<String>, kind: &'static str, help: &'static str) -> Self {
-        Self { name: name.into(), kind, help, values: Vec::new() }
-    }
-
-    fn value(mut self, labels: &[(&str, &str)], value: f64) -> Self {
-        let labels: Vec<_> = labels
-            .iter()
-            .map(|(name, text)| {
-                let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-                format!("{name}=\"{text}\"")
-            })
-            .collect();
-        let labels = match labels.as_slice() {
-            [] => String::new(),
-            labels => format!("{{{}}}", labels.join(",")),
-        };
-        self.values.push((labels, value));
-        self
-    }
-
-    fn print(&self, text: &mut String) {
-        let Self { name, kind, help, values } = self;
-        if values.is_empty() {
-            return;
-        }
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        for (labels, value) in values {
-            let _ = writeln!(text, "{name}{labels} {value}");
-        }
     }
 }
 
@@ -204,39 +164,6 @@ fn links(connections: &[Connection]) -> Vec<Metric> {
         }
     }
     metrics.into_values().collect()
-}
-
-/// What dashboards show of any process, as far as the kernel tells.
-fn process() -> String {
-    let mut text = String::new();
-    let gauge = |name: &str, help| Metric::new(name, "gauge", help);
-    if let Ok(descriptors) = fs::read_dir("/proc/self/fd") {
-        gauge("process_open_fds", "Number of open file descriptors.")
-            .value(&[], count(descriptors.count()))
-            .print(&mut text);
-    }
-    // The second field is the program's name in brackets, which may contain anything.
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<f64> = stat
-        .rsplit_once(')')
-        .map(|(_, fields)| fields.split_whitespace().map(|f| f.parse().unwrap_or(0.0)).collect())
-        .unwrap_or_default();
-    // Fields 14, 15, 23 and 24 of proc_pid_stat(5), counted from the third here; 100 ticks a
-    // second and pages of 4 KiB are what Linux shows on all platforms we run on.
-    if let (Some(user), Some(system)) = (fields.get(11), fields.get(12)) {
-        Metric::new("process_cpu_seconds_total", "counter", "CPU time spent, in seconds.")
-            .value(&[], (user + system) / 100.0)
-            .print(&mut text);
-    }
-    if let (Some(size), Some(pages)) = (fields.get(20), fields.get(21)) {
-        gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.")
-            .value(&[], *size)
-            .print(&mut text);
-        gauge("process_resident_memory_bytes", "Resident memory size in bytes.")
-            .value(&[], pages * 4096.0)
-            .print(&mut text);
-    }
-    text
 }
 
 fn count(number: usize) -> f64 {
