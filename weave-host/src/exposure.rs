@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::Cidr;
 use crate::attach::{announce_address, required};
 use crate::error::HostError;
+use crate::lock::HostLock;
 use crate::namespace::run_here;
-use crate::{Cidr, HostLock};
 
 /// The IPv4 addresses of a bridge; none if it is not there.
 ///

@@ -59,7 +59,6 @@ pub use firewall::{
 pub use inhabitants::{Inhabitant, inhabitants};
 pub use inspect::{Inspected, inspect};
 pub use layout::{Layout, detect_layout};
-pub use lock::HostLock;
 pub use names::{BRIDGE_NAME, PortNames};
 pub use namespace::Namespace;
 pub use peer_name::{derive_peer_name, interface_peer_name};

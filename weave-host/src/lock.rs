@@ -8,16 +8,13 @@ use crate::error::HostError;
 /// Held while interfaces are made or removed, so that nobody takes another's half-made ones
 /// for left-overs. The kernel releases it when the process ends, however that happens.
 #[derive(Debug)]
-pub struct HostLock {
+pub(crate) struct HostLock {
     _file: File,
 }
 
 impl HostLock {
     /// Waits for the lock.
-    ///
-    /// # Errors
-    /// If the lock file cannot be made.
-    pub fn acquire() -> Result<Self, HostError> {
+    pub(crate) fn acquire() -> Result<Self, HostError> {
         let directory = Path::new("/run/weave");
         let path = directory.join("devices.lock");
         let failed =

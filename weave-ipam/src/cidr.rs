@@ -46,12 +46,6 @@ impl Cidr {
         let Range { start, end } = self.range();
         Range::new(start.saturating_add(1), end.saturating_sub(1))
     }
-
-    /// Whether only bits that name the network are set.
-    pub const fn is_network(self) -> bool {
-        let size = self.range().size();
-        size != 0 && self.address.to_bits().is_multiple_of(size)
-    }
 }
 
 impl fmt::Display for Cidr {

@@ -94,16 +94,6 @@ impl Range {
             Some(block)
         })
     }
-
-    /// `10.0.0.0/24` if its size is a power of two, else like [`fmt::Display`].
-    pub fn to_cidr_text(self) -> String {
-        match self.size() {
-            size if size.is_power_of_two() => {
-                format!("{}/{}", Ipv4Addr::from_bits(self.start), 32 - size.ilog2())
-            }
-            _ => self.to_string(),
-        }
-    }
 }
 
 /// First and last address: `10.0.0.0-10.0.0.255`.

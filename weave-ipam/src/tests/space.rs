@@ -80,7 +80,6 @@ fn ranges() {
     for row in list(&file["ranges"]) {
         let range = pair(&row["range"]);
         assert_eq!(range.to_string(), text(&row["range_string"]));
-        assert_eq!(range.to_cidr_text(), text(&row["as_cidr_string"]));
         assert_eq!(range.largest_block(), pair(&row["biggest_cidr"]), "{range}");
         let blocks: Vec<String> = range.blocks().map(|block| block.to_string()).collect();
         let expected: Vec<&str> = list(&row["cidrs"]).iter().map(text).collect();
@@ -105,7 +104,6 @@ fn cidrs() {
         if u64::from(cidr.range().size()) == row["size"].as_u64().unwrap() {
             assert_eq!(cidr.range(), pair(&row["range"]), "{row}");
             assert_eq!(cidr.host_range(), pair(&row["host_range"]), "{row}");
-            assert_eq!(cidr.is_network(), row["is_subnet"].as_bool().unwrap(), "{row}");
         }
         let usable = Subnet::try_from(cidr).is_ok();
         assert_eq!(usable, row["usable_as_subnet"].as_bool().unwrap(), "{row}");
