@@ -12,8 +12,10 @@ mod control;
 mod devices;
 mod exposure;
 mod fastdp;
+mod identity;
 mod instance;
 mod keeper;
+mod listeners;
 mod notify;
 mod pace;
 mod port;
@@ -22,7 +24,6 @@ mod settings;
 mod signals;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
@@ -36,17 +37,20 @@ use weave_core::switch::{Overlay, Switch};
 use weave_ipam::allocator::Found;
 use weave_sleeve::Sleeve;
 
+pub(crate) use identity::derive_peer_name;
 pub(crate) use instance::{Instance, InstanceError, log_file, pid_file, stop_running};
 pub(crate) use notify::{READY_LINE, Readiness};
 pub(crate) use settings::{Capture, Peers, Settings, SleeveFormat};
 
-use crate::http::{self, Address, Listener};
+use crate::http;
 use crate::ipam::{self, Books, Ipam};
 use crate::state::State;
 use crate::sys;
 use control::Control;
 use devices::Devices;
 use exposure::Exposure;
+use identity::peer_name;
+use listeners::listen;
 use sealing::Sealing;
 use signals::Signal;
 
@@ -195,39 +199,6 @@ fn data_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |count| count.get().min(MAX_DATA_THREADS))
 }
 
-/// The name given, else the one of before, else what the machine says. It is kept, so that it
-/// does not change when the machine's ids or the bridge do.
-fn peer_name(settings: &Settings, state: &State) -> Result<(PeerName, &'static str)> {
-    let before = state.peer_name()?;
-    let (name, source) = match (settings.name, before) {
-        (Some(name), Some(before)) if name != before => {
-            tracing::warn!("This peer was called {before} before; it is {name} from now on.");
-            (name, "as it is told")
-        }
-        (Some(name), _) => (name, "as it is told"),
-        (None, Some(name)) => (name, "as before"),
-        (None, None) => derive_peer_name(&settings.weave_bridge, &settings.host_root)?,
-    };
-    if before != Some(name) {
-        state.set_peer_name(name)?;
-    }
-    Ok((name, source))
-}
-
-/// The name of the bridge that is there, or the one that follows from the machine's ids. A
-/// machine without any gets a random one. And where it is from.
-pub(crate) fn derive_peer_name(bridge: &str, host_root: &Path) -> Result<(PeerName, &'static str)> {
-    if let Some(name) = weave_host::interface_peer_name(bridge)? {
-        return Ok((name, "like the bridge"));
-    }
-    if let Some(name) = weave_host::derive_peer_name(host_root, bridge)? {
-        return Ok((name, "by the ids of the machine"));
-    }
-    let [_, _, first, rest @ ..] = random()?.to_be_bytes();
-    let [a, b, c, d, e] = rest;
-    Ok((PeerName::from_bytes([first & !0x01 | 0x02, a, b, c, d, e]), "by chance"))
-}
-
 /// The peers of the command line, else those of before; these become the ones of before.
 fn targets(peers: &Peers, state: &State) -> Result<Vec<String>> {
     let before = state.direct_peers()?;
@@ -314,39 +285,6 @@ fn in_use(settings: &Settings) -> Vec<Found> {
 
 /// Who has the addresses of the host, as in the original.
 const EXPOSED: &str = "weave:expose";
-
-/// The HTTP interfaces that were asked for.
-struct Listeners {
-    control: Option<Listener>,
-    status: Option<Listener>,
-    metrics: Option<Listener>,
-}
-
-async fn listen(settings: &Settings) -> Result<Listeners> {
-    let bind = async |what: &str, address: &Option<Address>| -> Result<Option<Listener>> {
-        let Some(address) = address else { return Ok(None) };
-        let listener = Listener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen for HTTP {what} on {address}"))?;
-        tracing::info!("Listening for HTTP {what} messages on {address}");
-        Ok(Some(listener))
-    };
-    Ok(Listeners {
-        control: bind("control", &settings.http_address).await?,
-        status: bind("status", &settings.status_address).await?,
-        metrics: bind("metrics", &settings.metrics_address).await?,
-    })
-}
-
-impl Listeners {
-    fn routes(self, control: &Arc<Control>) -> Vec<(Listener, axum::Router)> {
-        let Self { control: all, status, metrics } = self;
-        let all = all.map(|listener| (listener, http::control_routes(Arc::clone(control))));
-        let status = status.map(|listener| (listener, http::status_routes(Arc::clone(control))));
-        let metrics = metrics.map(|listener| (listener, http::metrics_routes(Arc::clone(control))));
-        all.into_iter().chain(status).chain(metrics).collect()
-    }
-}
 
 /// SIGQUIT: everything that is known, in the log.
 async fn dump(control: &Control) {

@@ -1,0 +1,43 @@
+//! What this peer is called.
+
+use std::path::Path;
+
+use anyhow::Result;
+use weave_core::mesh::PeerName;
+
+use super::random;
+use super::settings::Settings;
+use crate::state::State;
+
+/// The name given, else the one of before, else what the machine says. It is kept, so that it
+/// does not change when the machine's ids or the bridge do.
+pub(super) fn peer_name(settings: &Settings, state: &State) -> Result<(PeerName, &'static str)> {
+    let before = state.peer_name()?;
+    let (name, source) = match (settings.name, before) {
+        (Some(name), Some(before)) if name != before => {
+            tracing::warn!("This peer was called {before} before; it is {name} from now on.");
+            (name, "as it is told")
+        }
+        (Some(name), _) => (name, "as it is told"),
+        (None, Some(name)) => (name, "as before"),
+        (None, None) => derive_peer_name(&settings.weave_bridge, &settings.host_root)?,
+    };
+    if before != Some(name) {
+        state.set_peer_name(name)?;
+    }
+    Ok((name, source))
+}
+
+/// The name of the bridge that is there, or the one that follows from the machine's ids. A
+/// machine without any gets a random one. And where it is from.
+pub(crate) fn derive_peer_name(bridge: &str, host_root: &Path) -> Result<(PeerName, &'static str)> {
+    if let Some(name) = weave_host::interface_peer_name(bridge)? {
+        return Ok((name, "like the bridge"));
+    }
+    if let Some(name) = weave_host::derive_peer_name(host_root, bridge)? {
+        return Ok((name, "by the ids of the machine"));
+    }
+    let [_, _, first, rest @ ..] = random()?.to_be_bytes();
+    let [a, b, c, d, e] = rest;
+    Ok((PeerName::from_bytes([first & !0x01 | 0x02, a, b, c, d, e]), "by chance"))
+}

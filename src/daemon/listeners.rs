@@ -1,0 +1,42 @@
+//! Where the router listens for HTTP.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+
+use super::control::Control;
+use super::settings::Settings;
+use crate::http::{self, Address, Listener};
+
+/// The HTTP interfaces that were asked for.
+pub(super) struct Listeners {
+    control: Option<Listener>,
+    status: Option<Listener>,
+    metrics: Option<Listener>,
+}
+
+pub(super) async fn listen(settings: &Settings) -> Result<Listeners> {
+    let bind = async |what: &str, address: &Option<Address>| -> Result<Option<Listener>> {
+        let Some(address) = address else { return Ok(None) };
+        let listener = Listener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen for HTTP {what} on {address}"))?;
+        tracing::info!("Listening for HTTP {what} messages on {address}");
+        Ok(Some(listener))
+    };
+    Ok(Listeners {
+        control: bind("control", &settings.http_address).await?,
+        status: bind("status", &settings.status_address).await?,
+        metrics: bind("metrics", &settings.metrics_address).await?,
+    })
+}
+
+impl Listeners {
+    pub(super) fn routes(self, control: &Arc<Control>) -> Vec<(Listener, axum::Router)> {
+        let Self { control: all, status, metrics } = self;
+        let all = all.map(|listener| (listener, http::control_routes(Arc::clone(control))));
+        let status = status.map(|listener| (listener, http::status_routes(Arc::clone(control))));
+        let metrics = metrics.map(|listener| (listener, http::metrics_routes(Arc::clone(control))));
+        all.into_iter().chain(status).chain(metrics).collect()
+    }
+}
