@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use weave_host::{Attachment, Namespace};
+use weave_host::{Attachment, PROBE_TIME};
 
 use super::bridge_name;
+use super::container;
 use super::failure::Failure;
 use super::output;
 use super::remote::Remote;
@@ -16,7 +17,8 @@ use crate::http::Client;
 #[derive(Debug, Args)]
 pub(super) struct Attach {
     /// Addresses with prefix length, like 10.32.0.1/12, and last the container: a process id,
-    /// a name known to `ip netns`, or the path of a network namespace. net:CIDR has an address
+    /// a name known to `ip netns`, the path of a network namespace, or the id of a container of
+    /// Docker or containerd. net:CIDR has an address
     /// chosen in a subnet, and so has net:default, or no address at all.
     #[arg(value_name = "ADDRESS... CONTAINER", required = true)]
     arguments: Vec<String>,
@@ -56,7 +58,7 @@ impl Attach {
         if wanted.is_empty() {
             wanted.push(Wanted::Default);
         }
-        let container = Namespace::find(container, &self.proc_path)?;
+        let container = container::find(container, &self.proc_path)?;
         let holder = container.id();
         let taken = self.remote.ask(async |client| {
             let client = client.patient();
@@ -75,6 +77,7 @@ impl Attach {
         let attachment = Attachment {
             addresses: taken.iter().map(|taken| taken.cidr).collect(),
             multicast_route: !self.no_multicast_route,
+            probe: Some(PROBE_TIME),
             ..Attachment::new(self.weave_bridge)
         };
         if let Err(error) = weave_host::attach(&container, &attachment) {

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use weave_host::{Cidr, Namespace};
+use weave_host::Cidr;
 
 use super::bridge_name;
+use super::container;
 use super::failure::Failure;
 use super::output;
 use super::remote::Remote;
@@ -16,7 +17,8 @@ use crate::http::{self, Client, ClientError};
 #[derive(Debug, Args)]
 pub(super) struct Detach {
     /// The addresses to take away, all if none are given, and last the container: a process
-    /// id, a name known to `ip netns`, or the path of a network namespace.
+    /// id, a name known to `ip netns`, the path of a network namespace, or the id of a container
+    /// of Docker or containerd.
     #[arg(value_name = "ADDRESS... CONTAINER", required = true)]
     arguments: Vec<String>,
     /// The bridge it is on.
@@ -33,7 +35,7 @@ pub(super) struct Detach {
 impl Detach {
     pub(super) fn run(self) -> Result<(), Failure> {
         let (wanted, container) = split(&self.arguments)?;
-        let container = Namespace::find(container, &self.proc_path)?;
+        let container = container::find(container, &self.proc_path)?;
         let holder = container.id();
         let addresses = self.remote.ask(async |client| {
             let mut addresses = Vec::new();

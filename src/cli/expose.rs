@@ -46,7 +46,10 @@ impl Expose {
             for address in addresses {
                 let cidr = take(&client, address).await?;
                 let query = if self.without_masquerade { "?skipNAT=true" } else { "" };
-                client.post(&format!("/expose/{cidr}{query}"), &[]).await?;
+                if let Err(error) = client.post(&format!("/expose/{cidr}{query}"), &[]).await {
+                    give_back(&client, &cidr).await;
+                    return Err(error);
+                }
                 exposed.push(cidr);
             }
             Ok(exposed)
@@ -75,6 +78,16 @@ async fn take(client: &Client, address: &HostAddress) -> Result<String, ClientEr
         ),
         error => error,
     })
+}
+
+/// What the host does not get. It keeps what it has already, whatever became of the rules for it.
+async fn give_back(client: &Client, cidr: &str) {
+    let exposed = client.get("/expose", "*/*").await.unwrap_or_default();
+    if !exposed.lines().any(|other| other == cidr) {
+        let address = cidr.split('/').next().unwrap_or(cidr);
+        // The first error says more.
+        drop(client.delete(&format!("/ip/{IDENT}/{address}")).await);
+    }
 }
 
 /// A router that gives out no addresses has none to keep back.

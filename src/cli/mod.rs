@@ -5,6 +5,7 @@
 mod attach;
 mod bridge_name;
 mod connect;
+mod container;
 mod detach;
 mod expose;
 mod failure;

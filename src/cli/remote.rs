@@ -28,12 +28,20 @@ impl Remote {
         &self,
         question: impl AsyncFnOnce(Client) -> Result<T, ClientError>,
     ) -> Result<T, Failure> {
+        self.try_ask(question)?.map_err(Failure::from)
+    }
+
+    /// The same, for those who look at what it says.
+    pub(super) fn try_ask<T>(
+        &self,
+        question: impl AsyncFnOnce(Client) -> Result<T, ClientError>,
+    ) -> Result<Result<T, ClientError>, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
         let address = self.http_addr.clone().map_or_else(default_address, Ok)?;
         let client = Client::new(address);
-        runtime.block_on(question(client)).map_err(Failure::from)
+        Ok(runtime.block_on(question(client)))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::time::Duration;
 
 use clap::Args;
 use weave_core::mesh::DEFAULT_PORT;
@@ -9,9 +10,15 @@ use weave_core::mesh::DEFAULT_PORT;
 use super::bridge_name;
 use super::failure::Failure;
 use super::output;
+use super::remote::Remote;
 use super::state_args::StateArgs;
 use crate::daemon::{InstanceError, log_file, pid_file, stop_running};
+use crate::http::{self, ClientError};
 use crate::state::data_file;
+
+/// How long the router goes on after it told to whom its addresses go. Nobody confirms that he heard
+/// it, and a connection that ends with something unread takes what was sent before with it.
+const HANDING_OVER: Duration = Duration::from_secs(1);
 
 /// Arguments of `weave reset`.
 #[derive(Debug, Args)]
@@ -25,10 +32,30 @@ pub(super) struct Reset {
     weave_bridge: String,
     #[command(flatten)]
     state: StateArgs,
+    #[command(flatten)]
+    remote: Remote,
 }
 
 impl Reset {
     pub(super) fn run(self) -> Result<(), Failure> {
+        // While there is somebody to hand them to.
+        let bridge = weave_host::interface_peer_name(&self.weave_bridge)?;
+        let handed_over = match self.remote.try_ask(async |client| {
+            let path = http::with_query("/report", "format", "{{.Router.Name}}");
+            let router = client.get(&path, "*/*").await?;
+            // Another router on this host keeps what it has.
+            if bridge.is_some_and(|name| name.to_string() == router) {
+                client.delete("/peer").await?;
+                tokio::time::sleep(HANDING_OVER).await;
+            }
+            Ok(())
+        })? {
+            Ok(()) | Err(ClientError::NotRunning { .. } | ClientError::NotFound(_)) => Ok(()),
+            Err(error) => Err(Failure::failed(format!(
+                "the addresses of this peer are not handed over: {error}"
+            ))),
+        };
+        self.step(handed_over)?;
         let stopped = match stop_running(&self.state.db_prefix) {
             Ok(()) | Err(InstanceError::NotRunning(_)) => Ok(()),
             Err(error) => Err(error.into()),

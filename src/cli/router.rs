@@ -228,10 +228,22 @@ impl Router {
         self.version || self.print_peer_name
     }
 
-    /// Checks without starting anything.
+    /// Checks without starting anything, that no network of this host is hidden behind the range for
+    /// containers: one that was chosen is no more than warned of.
     pub(super) fn check(self) -> Result<(), Failure> {
         self.later.check()?;
-        self.settings(true).map(drop)
+        let chosen = self.ipalloc_range.is_some();
+        let settings = self.settings(true)?;
+        match daemon::hidden_route(&settings)? {
+            None => Ok(()),
+            Some(text) if chosen => {
+                output::complain(&format!("weave: {text}"));
+                Ok(())
+            }
+            Some(text) => Err(Failure::failed(format!(
+                "{text}: choose another with --ipalloc-range, the same on all hosts"
+            ))),
+        }
     }
 
     /// The file that a launched router logs to by default.

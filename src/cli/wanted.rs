@@ -70,7 +70,8 @@ pub(super) async fn take(
     let path = match wanted {
         Wanted::This(cidr) => {
             if cidr.address().is_ipv4() {
-                let path = http::path(&["ip", holder]) + &format!("/{cidr}?noErrorOnUnknown=true");
+                let path = http::path(&["ip", holder])
+                    + &format!("/{cidr}?noErrorOnUnknown=true&namespace=true");
                 match client.put(&path).await {
                     Ok(_) | Err(ClientError::NotFound(_) | ClientError::NotRunning { .. }) => {}
                     Err(error) => return Err(error),
@@ -81,7 +82,7 @@ pub(super) async fn take(
         Wanted::In(subnet) => http::path(&["ip", holder]) + &format!("/{subnet}"),
         Wanted::Default => http::path(&["ip", holder]),
     };
-    let text = client.post(&path, &[]).await.map_err(|error| match error {
+    let text = client.post(&path, &[("namespace", "true")]).await.map_err(|error| match error {
         ClientError::NotFound(_) => ClientError::Refused(
             "say which address the container gets, like 10.32.0.1/12: this router runs without \
              address allocation"

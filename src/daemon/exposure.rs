@@ -130,6 +130,13 @@ impl Host {
 
     fn expose(&mut self, address: Exposed) -> Result<()> {
         let before = self.policy.exposed.clone();
+        if !before.iter().any(|other| other.cidr == address.cidr)
+            && let IpAddr::V4(asked) = address.cidr.address()
+            && let Some(holder) = weave_host::holder_of(&self.policy.bridge, asked)?
+        {
+            let address = asked.into();
+            return Err(weave_host::HostError::AddressInUse { address, holder }.into());
+        }
         self.policy.exposed.retain(|other| other.cidr != address.cidr);
         self.policy.exposed.push(address);
         self.policy.exposed.sort();

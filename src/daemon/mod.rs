@@ -22,6 +22,7 @@ mod port;
 mod sealing;
 mod settings;
 mod signals;
+mod tenants;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -116,6 +117,11 @@ async fn serve(settings: Settings, readiness: Readiness, sealing: &Sealing) -> R
         fast.into_iter().map(|fast| Box::new(fast) as _).chain([Box::new(sleeve) as _]).collect();
     let config = config(&settings, name)?;
     let (failed, mut failures) = mpsc::channel(1);
+    match tokio::task::block_in_place(|| hidden_route(&settings)) {
+        Ok(None) => {}
+        Ok(Some(text)) => tracing::warn!("{text}"),
+        Err(error) => tracing::warn!("the routes of this host are not looked at: {error:#}"),
+    }
     let books = settings.ipam.as_ref().map(|ipam| {
         let found = tokio::task::block_in_place(|| in_use(&settings));
         let config = allocator(ipam, &config);
@@ -153,6 +159,7 @@ async fn serve(settings: Settings, readiness: Readiness, sealing: &Sealing) -> R
         servers.spawn(http::serve(listener, routes, stopped.clone()));
     }
     devices.settle();
+    let tenants = http::Control::ipam(&*control).cloned().map(tenants::look_after);
     let (release, released) = oneshot::channel();
     let mut keeper = tokio::spawn(keeper::keep(devices, exposure, released));
     readiness.ready();
@@ -179,6 +186,9 @@ async fn serve(settings: Settings, readiness: Readiness, sealing: &Sealing) -> R
         }
     };
     readiness.stopping();
+    if let Some(tenants) = tenants {
+        tenants.abort();
+    }
     // It is the process that ends; servers hear of it and finish their answers.
     let _ = stop.send(true);
     while servers.join_next().await.is_some() {}
@@ -261,12 +271,27 @@ fn allocator(settings: &ipam::Settings, config: &Config) -> weave_ipam::Config {
     }
 }
 
+/// A network of this host that cannot be reached from here once containers have addresses of it.
+pub(crate) fn hidden_route(settings: &Settings) -> Result<Option<String>> {
+    let Some(ipam) = &settings.ipam else { return Ok(None) };
+    let range = ipam.range.cidr();
+    let network = weave_host::Cidr::new(range.address().into(), range.prefix());
+    let Some(network) = network else { return Ok(None) };
+    let found = weave_host::overlapping_route(network, &settings.weave_bridge)?;
+    Ok(found.map(|weave_host::HostRoute { destination, interface }| {
+        format!(
+            "the range for containers, {range}, overlaps the route to {destination} that this host \
+             has through {interface}"
+        )
+    }))
+}
+
 /// The addresses of the host and of the containers on the bridge: whoever has them keeps them.
 fn in_use(settings: &Settings) -> Vec<Found> {
     let bridge = &settings.weave_bridge;
-    let found = |holder: &str, cidr: &weave_host::Cidr| {
+    let found = |holder: &str, cidr: &weave_host::Cidr, is_container| {
         let cidr = cidr.to_string().parse().ok()?;
-        Some(Found { holder: holder.to_owned(), cidr, is_container: false })
+        Some(Found { holder: holder.to_owned(), cidr, is_container })
     };
     let host = weave_host::bridge_addresses(bridge).unwrap_or_else(|error| {
         tracing::warn!("the addresses of bridge {bridge} are not claimed: {error}");
@@ -278,9 +303,9 @@ fn in_use(settings: &Settings) -> Vec<Found> {
         Vec::new()
     });
     let of_containers = containers.iter().flat_map(|container| {
-        container.addresses.iter().filter_map(move |cidr| found(&container.id, cidr))
+        container.addresses.iter().filter_map(move |cidr| found(&container.id, cidr, true))
     });
-    host.iter().filter_map(|cidr| found(EXPOSED, cidr)).chain(of_containers).collect()
+    host.iter().filter_map(|cidr| found(EXPOSED, cidr, false)).chain(of_containers).collect()
 }
 
 /// Who has the addresses of the host, as in the original.

@@ -12,7 +12,7 @@
 mod channel;
 mod settings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -261,6 +261,17 @@ impl Ipam {
     /// See [`Allocator::take_over`].
     pub(crate) async fn take_over(&self, peer: String) -> Result<u32, Stopped> {
         self.with(move |allocator, now| allocator.take_over(now, &peer)).await
+    }
+
+    /// Whether a network namespace has addresses.
+    pub(crate) fn has_tenants(&self) -> bool {
+        lock(&self.books).allocator.has_containers()
+    }
+
+    /// See [`Allocator::look_after`]; these are there.
+    pub(crate) async fn look_after(&self, there: BTreeSet<String>) -> Result<(), Stopped> {
+        self.with(move |allocator, now| allocator.look_after(now, |holder| there.contains(holder)))
+            .await
     }
 
     /// See [`Allocator::shut_down`].

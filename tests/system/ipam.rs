@@ -225,3 +225,89 @@ fn clusters_that_began_apart_are_told_apart() -> Result<()> {
     r1.wait_log("reset the peers of one of them", Duration::from_secs(30))?;
     lab.finish()
 }
+
+/// The host takes its addresses from the ring like a container, and what ended containers had comes back.
+#[test]
+fn the_host_and_the_dead_share_the_ring() -> Result<()> {
+    let lab = lab()?;
+    let host = lab.host("h1")?;
+    let options = RouterOptions::new().argument(RANGE).argument("--ipalloc-init=consensus=1");
+    let router = host.router(options)?;
+    let mut all = BTreeSet::new();
+    let mut containers = attach(&host, &["gone", "there"], &mut all)?;
+    // It ends without a word.
+    let (gone, address_of_gone) = containers.remove(0);
+    drop(gone);
+
+    ensure!(host.weave("expose")? == "10.32.0.3\n", "not the next address");
+    ensure!(host.weave("expose net:10.33.0.0/24")? == "10.33.0.1\n", "not in the subnet");
+    ensure!(held(&router, "weave:expose")? == "10.32.0.3/12 10.33.0.1/24", "not held");
+    let (there, address) = &containers[0];
+    there.wait_ping("10.32.0.3", SOON)?;
+    let taken = host.weave(&format!("expose {address}/12")).err().context("exposed twice")?;
+    ensure!(taken.to_string().contains("is already owned by"), "{taken}");
+
+    // Taken by hand, of which the ring knows nothing.
+    there.namespace.ip("addr add 10.32.0.9/12 dev ethwe")?;
+    let late = host.bare_container("late")?;
+    for line in ["expose 10.32.0.9/12", &format!("attach 10.32.0.9/12 {}", late.namespace.name())] {
+        let taken = host.weave(line).err().with_context(|| format!("{line} is not refused"))?;
+        ensure!(
+            taken.to_string().contains("10.32.0.9 is in use already, by the interface"),
+            "{taken}"
+        );
+        ensure!(!router.get("/ip")?.body.contains("10.32.0.9/"), "{line}: still held");
+    }
+
+    ensure!(host.weave("hide net:10.33.0.0/24")? == "10.33.0.1\n", "not hidden");
+    ensure!(host.weave("hide")? == "10.32.0.3\n", "not hidden");
+    ensure!(held(&router, "weave:expose")?.is_empty(), "still held");
+    try_until("what the dead one had comes back", Duration::from_secs(60), || {
+        let held = router.get("/ip")?.body;
+        ensure!(!held.contains(&format!("\"{address_of_gone}/12\"")), "{held}");
+        Ok(())
+    })?;
+    ensure!(
+        router.get("/ip")?.body.contains(&format!("\"{address}/12\"")),
+        "a living one lost its own"
+    );
+    ensure!(host.weave(&format!("attach {}", late.namespace.name()))?.trim() == address_of_gone);
+    lab.finish()
+}
+
+#[test]
+fn a_peer_that_is_reset_hands_its_space_over() -> Result<()> {
+    let lab = lab()?;
+    let [h1, h2] = lab.hosts()?;
+    let wire = lab.wire(&h1, &h2, 1500)?;
+    let seed = format!("--ipalloc-init=seed={},{}", h1.peer_name(), h2.peer_name());
+    let options = || RouterOptions::new().argument(RANGE).argument(&seed);
+    let r1 = h1.router(options())?;
+    let r2 = h2.router(options().peer(wire.a()))?;
+    r1.wait_established(1, SOON)?;
+    shares(&r1, 2)?;
+    h2.weave("reset")?;
+    drop(r2);
+    shares(&r1, 1)?;
+    ensure!(r1.status("ipam")?.contains("100.0% of total"), "{}", r1.status("ipam")?);
+    lab.finish()
+}
+
+/// The range that nobody chose hides no network of the host.
+#[test]
+fn a_range_that_hides_a_network_is_refused_or_warned_of() -> Result<()> {
+    let lab = lab()?;
+    let [h1, h2] = lab.hosts()?;
+    let wire = lab.wire(&h1, &h2, 1500)?;
+    h1.namespace.ip(&format!("route add 10.40.0.0/16 via {}", wire.b()))?;
+    let refused = h1.weave("launch").err().context("it starts")?.to_string();
+    ensure!(
+        refused
+            .contains("the range for containers, 10.32.0.0/12, overlaps the route to 10.40.0.0/16"),
+        "{refused}"
+    );
+    ensure!(refused.contains("choose another with --ipalloc-range"), "{refused}");
+    let router = h1.router(RouterOptions::new().argument(RANGE))?;
+    router.wait_log("overlaps the route to 10.40.0.0/16", SOON)?;
+    lab.finish()
+}

@@ -145,3 +145,25 @@ fn a_router_is_not_disturbed_by_refusals() -> Result<()> {
     host.weave("stop")?;
     lab.finish()
 }
+
+#[test]
+fn a_state_of_a_newer_program_is_left_alone() -> Result<()> {
+    let lab = Lab::new(BINARY)?;
+    let host = lab.host("h1")?;
+    let mut file = host.database().into_os_string();
+    file.push("data.redb");
+    {
+        let database = redb::Database::create(&file)?;
+        let transaction = database.begin_write()?;
+        let table = redb::TableDefinition::<&str, &[u8]>::new("top");
+        transaction.open_table(table)?.insert("version", b"2".as_slice())?;
+        transaction.commit()?;
+    }
+    for command in ["launch", "router"] {
+        let complaint = refused(&host, &[BINARY], 1, command)?;
+        let name = file.to_string_lossy();
+        assert!(complaint.contains(&format!("{name} was written by a newer weave")), "{complaint}");
+        assert!(complaint.contains("use that version, or another --db-prefix"), "{complaint}");
+    }
+    lab.finish()
+}

@@ -10,7 +10,8 @@ use crate::lock::HostLock;
 use crate::namespace::{Namespace, run_here};
 use crate::netlink::{Change, Interface, Netlink};
 use crate::plug::Plug;
-use crate::{Cidr, sys, sysctl};
+use crate::sys::packet::ArpSocket;
+use crate::{Cidr, probe, sysctl};
 
 /// The interface in a container, unless another name is wanted.
 pub const CONTAINER_INTERFACE: &str = "ethwe";
@@ -34,6 +35,9 @@ pub struct Attachment {
     pub routes: Vec<Route>,
     /// The largest packet of a new interface, in bytes; that of the bridge if none.
     pub mtu: Option<u32>,
+    /// How long to wait for somebody else to say that an address is his, before it is added; not at all if
+    /// none.
+    pub probe: Option<Duration>,
     /// Whether the port of a new interface sends back what came from it, for a container that
     /// speaks to itself by an address that is translated on the bridge.
     pub hairpin: bool,
@@ -49,6 +53,7 @@ impl Attachment {
             multicast_route: false,
             routes: Vec::new(),
             mtu: None,
+            probe: None,
             hairpin: false,
         }
     }
@@ -97,15 +102,35 @@ pub fn attach(container: &Namespace, attachment: &Attachment) -> Result<Attached
         Some(plug) => (plug.of_bridge(container, &bridge)?, false),
         None => (plug_in(container, &bridge, attachment)?, true),
     };
-    let added = container.run(async |netlink| configure(netlink, attachment).await)?;
+    let result = settle(container, attachment, &host_end);
+    if created && result.is_err() {
+        // The first error says more than one from here.
+        let _ = run_here(async |netlink| match netlink.find(&host_end).await? {
+            Some(found) => netlink.delete(found.index, &host_end).await,
+            None => Ok(()),
+        });
+    }
+    let (added, host_end, container_end) = result?;
+    Ok(Attached { created, added, host_end, container_end })
+}
+
+fn settle(
+    container: &Namespace,
+    attachment: &Attachment,
+    host_end: &str,
+) -> Result<(Vec<Cidr>, End, End), HostError> {
+    container.run(async |netlink| {
+        let interface = required(netlink, &attachment.interface).await?;
+        netlink.change(interface.index, &attachment.interface, Change::Up).await
+    })?;
     // The bridge drops what comes from a port that is not running yet.
     let host_end = run_here(async |netlink| {
-        wait_until_running(netlink, &host_end).await?;
-        Ok(End::from(required(netlink, &host_end).await?))
+        wait_until_running(netlink, host_end).await?;
+        Ok(End::from(required(netlink, host_end).await?))
     })?;
-    let container_end =
-        container.run(async |netlink| announce(netlink, attachment, &added).await)?;
-    Ok(Attached { created, added, host_end, container_end })
+    let (added, container_end) =
+        container.run(async |netlink| configure(netlink, attachment).await)?;
+    Ok((added, host_end, container_end))
 }
 
 /// Makes the pair of interfaces and moves one into the container. Offloads stay as they are: the
@@ -175,32 +200,32 @@ async fn wire(
     netlink.change(host.index, host_end, Change::Up).await
 }
 
-/// In the container: the addresses, and up.
-async fn configure(netlink: &Netlink, attachment: &Attachment) -> Result<Vec<Cidr>, HostError> {
+/// In the container: the addresses, once nobody else has them, of which the neighbours are told; then the
+/// routes, that of multicast last, because programs that wait for the network look for it.
+async fn configure(
+    netlink: &Netlink,
+    attachment: &Attachment,
+) -> Result<(Vec<Cidr>, End), HostError> {
+    wait_until_running(netlink, &attachment.interface).await?;
     let interface = required(netlink, &attachment.interface).await?;
     let present = netlink.addresses(interface.index).await?;
-    let mut added = Vec::new();
+    let mut added: Vec<Cidr> = Vec::new();
     for cidr in &attachment.addresses {
         let known = present.iter().chain(&added).any(|other| other.address() == cidr.address());
         if !known {
-            netlink.add_address(interface.index, *cidr).await?;
             added.push(*cidr);
         }
     }
-    netlink.change(interface.index, &attachment.interface, Change::Up).await?;
-    Ok(added)
-}
-
-/// In the container: tell the neighbours, and set the routes, that of multicast last, because
-/// programs that wait for the network look for it.
-async fn announce(
-    netlink: &Netlink,
-    attachment: &Attachment,
-    added: &[Cidr],
-) -> Result<End, HostError> {
-    wait_until_running(netlink, &attachment.interface).await?;
-    let interface = required(netlink, &attachment.interface).await?;
-    for cidr in added {
+    if let Some(patience) = attachment.probe {
+        for cidr in &added {
+            let IpAddr::V4(address) = cidr.address() else { continue };
+            if let Some(holder) = probe::ask(&interface, address, patience)? {
+                return Err(HostError::AddressInUse { address: address.into(), holder });
+            }
+        }
+    }
+    for cidr in &added {
+        netlink.add_address(interface.index, *cidr).await?;
         announce_address(&interface, *cidr);
     }
     for route in &attachment.routes {
@@ -209,7 +234,7 @@ async fn announce(
     if attachment.multicast_route {
         netlink.add_multicast_route(interface.index).await?;
     }
-    Ok(interface.into())
+    Ok((added, interface.into()))
 }
 
 impl From<Interface> for End {
@@ -222,7 +247,8 @@ impl From<Interface> for End {
 pub(crate) fn announce_address(interface: &Interface, cidr: Cidr) {
     if let IpAddr::V4(address) = cidr.address() {
         let frame = Arp::announcement(interface.mac, address).to_frame();
-        if let Err(error) = sys::packet::send_frame(interface.index, &frame) {
+        let socket = ArpSocket::open(interface.index);
+        if let Err(error) = socket.and_then(|socket| socket.send(&frame)) {
             tracing::warn!(%address, %error, "address not announced");
         }
     }

@@ -1,7 +1,10 @@
 //! Why the host could not be changed, said so that an operator knows what to do.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
+
+use weave_core::wire::MacAddress;
 
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +82,17 @@ pub enum HostError {
         target: String,
         /// Where it leads.
         found: String,
+    },
+    /// Somebody on the switch has the address.
+    #[error(
+        "{address} is in use already, by the interface with the Ethernet address {holder}; nothing \
+         was changed"
+    )]
+    AddressInUse {
+        /// The address.
+        address: IpAddr,
+        /// Who answers for it.
+        holder: MacAddress,
     },
     /// The container cannot be found.
     #[error("there is no network namespace of {target:?}: looked for {}", path.display())]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use weave_core::wire::MacAddress;
 
 use crate::Cidr;
+use crate::attach::HOST_END;
 use crate::error::HostError;
 use crate::namespace::{Namespace, run_here};
 use crate::netlink::Interface;
@@ -57,6 +58,19 @@ pub fn inhabitants(bridge: &str, proc: &Path) -> Result<Vec<Inhabitant>, HostErr
     }
     found.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(found)
+}
+
+/// The ids of all containers with an interface of the usual name on a switch of this host: [`Namespace::id`].
+/// It goes with its namespace, however that ends.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn plugged() -> Result<BTreeSet<String>, HostError> {
+    run_here(async |netlink| {
+        let interfaces = netlink.interfaces().await?;
+        let ids = interfaces.iter().filter_map(|end| end.name.strip_prefix(HOST_END));
+        Ok(ids.map(str::to_owned).collect())
+    })
 }
 
 /// Names before process ids: they say more.

@@ -34,8 +34,10 @@ mod lock;
 mod names;
 mod namespace;
 mod netlink;
+mod overlap;
 mod peer_name;
 mod plug;
+mod probe;
 mod reset;
 mod sys;
 mod sysctl;
@@ -56,11 +58,13 @@ pub use firewall::{
     Backend, BackendError, DockerBridge, Exposed, Firewall, Outcome, Policy, SealFirewall,
     SealPolicy, SealedState, SealedTunnel, remove_rules, remove_seal_rules,
 };
-pub use inhabitants::{Inhabitant, inhabitants};
+pub use inhabitants::{Inhabitant, inhabitants, plugged};
 pub use inspect::{Inspected, inspect};
 pub use layout::{Layout, detect_layout};
 pub use names::{BRIDGE_NAME, PortNames};
 pub use namespace::Namespace;
+pub use overlap::{HostRoute, overlapping_route};
 pub use peer_name::{derive_peer_name, interface_peer_name};
+pub use probe::{PROBE_TIME, holder_of};
 pub use reset::reset;
 pub use underlay::automatic_mtu;

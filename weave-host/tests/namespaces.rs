@@ -17,8 +17,9 @@ use serde_json::Value;
 use weave_core::wire::MacAddress;
 use weave_host::{
     Attachment, BRIDGE_NAME, BridgeClaim, BridgeConfig, Cidr, Condition, HostError, Layout,
-    Namespace, Origin, attach, automatic_mtu, condition, detach, detect_layout,
-    interface_peer_name, join, prepare_bridge, prepare_capture_pair, remove_capture_pair, reset,
+    Namespace, Origin, PROBE_TIME, attach, automatic_mtu, condition, detach, detect_layout,
+    holder_of, interface_peer_name, join, overlapping_route, plugged, prepare_bridge,
+    prepare_capture_pair, remove_capture_pair, reset,
 };
 
 use common::isolated;
@@ -389,6 +390,59 @@ fn the_automatic_mtu_looks_at_the_underlay() {
         ip(&["address", "add", "192.0.2.1/24", "dev", "eth0"]);
         ip(&["route", "add", "default", "via", "192.0.2.2"]);
         assert_eq!(automatic_mtu(BRIDGE_NAME).unwrap(), 8876);
+    });
+}
+
+#[test]
+fn an_address_that_somebody_has_is_not_given_to_a_container() {
+    isolated(|| {
+        prepare_bridge(&config(1376)).unwrap();
+        let [first, second] = [Container::new(), Container::new()];
+        let probing =
+            |addresses: &[&str]| Attachment { probe: Some(PROBE_TIME), ..attachment(addresses) };
+        let attached = attach(&first.namespace(), &probing(&["10.32.0.1/24"])).unwrap();
+        assert_eq!(plugged().unwrap(), [first.namespace().id()].into());
+        let both = probing(&["10.32.0.2/24", "10.32.0.1/24"]);
+        let error = attach(&second.namespace(), &both).unwrap_err();
+        assert!(matches!(error, HostError::AddressInUse { .. }), "{error}");
+        let expected = format!(
+            "10.32.0.1 is in use already, by the interface with the Ethernet address {}",
+            attached.container_end.mac
+        );
+        assert!(error.to_string().starts_with(&expected), "{error}");
+        assert_eq!(veths(), [attached.host_end.name]);
+        let holder = |text: &str| holder_of(BRIDGE_NAME, text.parse().unwrap()).unwrap();
+        assert_eq!(holder("10.32.0.1"), Some(attached.container_end.mac));
+        assert_eq!(holder("10.32.0.2"), None);
+        // What it has itself is no conflict.
+        let again = attach(&first.namespace(), &probing(&["10.32.0.1/24"])).unwrap();
+        assert_eq!(again.added, []);
+        detach(&first.namespace(), BRIDGE_NAME, &[]).unwrap();
+        assert_eq!(plugged().unwrap(), [].into());
+        attach(&second.namespace(), &both).unwrap();
+    });
+}
+
+#[test]
+fn routes_that_a_range_hides_are_found() {
+    isolated(|| {
+        prepare_bridge(&config(1376)).unwrap();
+        let overlapping = |range: &str| {
+            let range = Cidr::network(range).unwrap();
+            let found = overlapping_route(range, BRIDGE_NAME).unwrap();
+            found.map(|route| format!("{} {}", route.destination, route.interface))
+        };
+        ip(&["link", "add", "eth0", "type", "veth", "peer", "name", "wire"]);
+        ip(&["link", "set", "eth0", "up"]);
+        ip(&["link", "set", "wire", "up"]);
+        ip(&["address", "add", "10.40.1.1/24", "dev", "eth0"]);
+        ip(&["route", "add", "default", "via", "10.40.1.2"]);
+        ip(&["address", "add", "10.32.0.1/12", "dev", BRIDGE_NAME]);
+        for range in ["10.32.0.0/12", "10.40.1.0/24", "10.40.1.128/25"] {
+            assert_eq!(overlapping(range), Some("10.40.1.0/24 eth0".to_owned()), "{range}");
+        }
+        assert_eq!(overlapping("10.48.0.0/12"), None);
+        assert_eq!(overlapping("192.168.0.0/16"), None);
     });
 }
 

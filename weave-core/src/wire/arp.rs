@@ -107,6 +107,11 @@ impl Arp {
         }
     }
 
+    /// Asks who has `ip`, without saying that `mac` wants it (RFC 5227, section 2.1.1).
+    pub const fn probe(mac: MacAddress, ip: Ipv4Addr) -> Self {
+        Self { sender_ip: Ipv4Addr::UNSPECIFIED, ..Self::announcement(mac, ip) }
+    }
+
     /// The whole frame: to everyone if it is a request, else to the target.
     pub fn to_frame(&self) -> Vec<u8> {
         let destination = match self.operation {
@@ -137,7 +142,13 @@ mod tests {
         let announcement = Arp::announcement(mac, Ipv4Addr::new(10, 32, 0, 1));
         let reply = Arp { operation: Operation::Reply, target_mac: other, ..announcement };
         let unknown = Arp { operation: Operation::Unknown(8), ..reply };
-        for (arp, to) in [(announcement, MacAddress::BROADCAST), (reply, other), (unknown, other)] {
+        let probe = Arp::probe(mac, Ipv4Addr::new(10, 32, 0, 1));
+        for (arp, to) in [
+            (announcement, MacAddress::BROADCAST),
+            (probe, MacAddress::BROADCAST),
+            (reply, other),
+            (unknown, other),
+        ] {
             let bytes = arp.to_frame();
             let frame = Ethernet::new(&bytes).unwrap();
             assert_eq!((frame.destination(), frame.source()), (to, mac));

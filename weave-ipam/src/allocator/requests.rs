@@ -197,6 +197,30 @@ impl Allocator {
         self.dead.remove(holder);
     }
 
+    /// Whether a container has something.
+    pub fn has_containers(&self) -> bool {
+        self.holdings.iter().any(|(_, holding)| holding.is_container)
+    }
+
+    /// Says which holders are there. A container that is not, and wants nothing, loses what it has after
+    /// [`DEATH_GRACE`], if it does not come back until then.
+    pub fn look_after(&mut self, now: Instant, is_there: impl Fn(&str) -> bool) {
+        self.advance(now);
+        let containers = self.holdings.iter().filter(|(_, holding)| holding.is_container);
+        let (there, gone): (Vec<&String>, Vec<&String>) =
+            containers.map(|(holder, _)| holder).partition(|holder| {
+                is_there(holder)
+                    || self.claims.iter().any(|claim| claim.holder == **holder)
+                    || self.allocations.iter().any(|wanted| wanted.holder == **holder)
+            });
+        for holder in there {
+            self.dead.remove(holder);
+        }
+        for holder in gone {
+            self.dead.entry(holder.clone()).or_insert(self.now);
+        }
+    }
+
     /// These are all containers there are: others lose their addresses.
     pub fn prune(&mut self, now: Instant, live: &[&str]) {
         self.advance(now);

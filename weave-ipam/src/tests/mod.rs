@@ -4,6 +4,7 @@ mod ring;
 mod scenarios;
 mod sim;
 mod space;
+mod tenants;
 mod vectors;
 mod vote;
 

@@ -1,0 +1,39 @@
+//! Networks of this host that a range for containers would hide.
+
+use crate::Cidr;
+use crate::error::HostError;
+use crate::namespace::run_here;
+
+/// A way out of the host.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HostRoute {
+    /// Where to.
+    pub destination: Cidr,
+    /// The interface it leaves through.
+    pub interface: String,
+}
+
+/// The first route of this host that shares addresses with `range`, but for the default route and those
+/// through `bridge`.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn overlapping_route(range: Cidr, bridge: &str) -> Result<Option<HostRoute>, HostError> {
+    run_here(async |netlink| {
+        for interface in netlink.interfaces().await? {
+            if interface.name == bridge {
+                continue;
+            }
+            let routes = netlink.routes(interface.index).await?;
+            let found = routes.iter().map(|route| route.destination).find(|destination| {
+                destination.prefix() > 0
+                    && (destination.contains(range.address())
+                        || range.contains(destination.address()))
+            });
+            if let Some(destination) = found {
+                return Ok(Some(HostRoute { destination, interface: interface.name }));
+            }
+        }
+        Ok(None)
+    })
+}
