@@ -12,20 +12,21 @@ use crate::error::HostError;
 use crate::namespace::{Namespace, run_here};
 use crate::netlink::Interface;
 
-/// A container with an interface on the bridge, whoever put it there.
+/// An interface of a container on the bridge, whoever put it there.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Inhabitant {
-    /// What tells it from others while it lives: [`Namespace::id`].
+    /// What tells it from others while it lives, as in [`plugged`]: [`Namespace::id`], if its name is the
+    /// usual one.
     pub id: String,
     /// Where its namespace was found: a name known to `ip netns`, or a process id.
     pub target: String,
-    /// The Ethernet address of its interface.
+    /// Its Ethernet address.
     pub mac: MacAddress,
-    /// The IPv4 addresses of that interface.
+    /// Its IPv4 addresses.
     pub addresses: Vec<Cidr>,
 }
 
-/// The containers on a bridge, by their ids. `proc` is where the process tree of the host is
+/// The interfaces of containers on a bridge, by their ids. `proc` is where the process tree of the host is
 /// mounted.
 ///
 /// A namespace that neither a process is in nor `ip netns` has a name for is not found.
@@ -51,26 +52,30 @@ pub fn inhabitants(bridge: &str, proc: &Path) -> Result<Vec<Inhabitant>, HostErr
         if !seen.insert(namespace.id()) {
             continue;
         }
-        if let Ok(Some((mac, addresses))) = on_bridge(&namespace, &ports) {
-            let id = namespace.id();
-            found.push(Inhabitant { id, target: target.clone(), mac, addresses });
+        if let Ok(inhabitants) = on_bridge(&target, &namespace, &ports) {
+            found.extend(inhabitants);
         }
     }
     found.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(found)
 }
 
-/// The ids of all containers with an interface of the usual name on a switch of this host: [`Namespace::id`].
-/// It goes with its namespace, however that ends.
+/// The ids of all interfaces that containers may have on a switch of this host. They are of the names of the
+/// ends on the host, which go with the namespace of the container, however that ends.
 ///
 /// # Errors
 /// If the kernel refuses.
 pub fn plugged() -> Result<BTreeSet<String>, HostError> {
     run_here(async |netlink| {
         let interfaces = netlink.interfaces().await?;
-        let ids = interfaces.iter().filter_map(|end| end.name.strip_prefix(HOST_END));
-        Ok(ids.map(str::to_owned).collect())
+        Ok(interfaces.iter().filter(|end| end.kind == "veth").map(id).collect())
     })
+}
+
+/// Of the original's containers it is the beginning of the name; of what somebody plugged in by hand, all of
+/// the name of the end on the host.
+fn id(host_end: &Interface) -> String {
+    host_end.name.strip_prefix(HOST_END).unwrap_or(&host_end.name).to_owned()
 }
 
 /// Names before process ids: they say more.
@@ -90,9 +95,10 @@ fn targets(proc: &Path) -> Vec<String> {
 }
 
 fn on_bridge(
+    target: &str,
     namespace: &Namespace,
     ports: &[Interface],
-) -> Result<Option<(MacAddress, Vec<Cidr>)>, HostError> {
+) -> Result<Vec<Inhabitant>, HostError> {
     let inside = namespace.run(async |netlink| {
         let mut inside = Vec::new();
         for interface in netlink.interfaces().await? {
@@ -104,15 +110,15 @@ fn on_bridge(
         Ok(inside)
     })?;
     let number = run_here(async |netlink| netlink.namespace_number(namespace.as_fd()).await)?;
-    let met = inside.into_iter().find(|(end, _)| {
-        ports.iter().any(|port| {
+    let inhabitant = |(end, mut addresses): (Interface, Vec<Cidr>)| {
+        let port = ports.iter().find(|port| {
             port.other_end == Some(end.index)
                 && end.other_end == Some(port.index)
                 && number.is_some()
                 && port.other_namespace == number
-        })
-    });
-    Ok(met.map(|(end, addresses)| {
-        (end.mac, addresses.into_iter().filter(|cidr| cidr.address().is_ipv4()).collect())
-    }))
+        })?;
+        addresses.retain(|cidr| cidr.address().is_ipv4());
+        Some(Inhabitant { id: id(port), target: target.to_owned(), mac: end.mac, addresses })
+    };
+    Ok(inside.into_iter().filter_map(inhabitant).collect())
 }

@@ -18,7 +18,7 @@ use weave_core::wire::MacAddress;
 use weave_host::{
     Attachment, BRIDGE_NAME, BridgeClaim, BridgeConfig, Cidr, Condition, HostError, Layout,
     Namespace, Origin, PROBE_TIME, attach, automatic_mtu, condition, detach, detect_layout,
-    holder_of, interface_peer_name, join, overlapping_route, plugged, prepare_bridge,
+    holder_of, inhabitants, interface_peer_name, join, overlapping_route, plugged, prepare_bridge,
     prepare_capture_pair, remove_capture_pair, reset,
 };
 
@@ -300,6 +300,38 @@ fn a_foreign_interface_in_a_container_is_left_alone() {
         // What the original, or somebody by hand, plugged in is as good as ours.
         attach(&by_hand.namespace(), &attachment(&["10.32.0.3/24"])).unwrap();
         detach(&by_hand.namespace(), BRIDGE_NAME, &[]).unwrap();
+    });
+}
+
+#[test]
+fn every_interface_of_a_container_is_found_and_known_to_be_there() {
+    isolated(|| {
+        prepare_bridge(&config(1376)).unwrap();
+        let container = Container::new();
+        let file = format!("/proc/{}/fd/{}", std::process::id(), container.0.as_raw_fd());
+        attach(&container.namespace(), &attachment(&["10.32.0.1/24"])).unwrap();
+        // As a runtime has it, and as the original and somebody by hand made it.
+        let eth0 = Attachment { interface: "eth0".to_owned(), ..attachment(&["10.32.0.2/24"]) };
+        attach(&container.namespace(), &eth0).unwrap();
+        for (name, host_end) in [("old", "vethwepl4711"), ("v1", "by-hand")] {
+            ip(&["link", "add", host_end, "type", "veth", "peer", "name", name, "netns", &file]);
+            ip(&["link", "set", host_end, "master", BRIDGE_NAME, "up"]);
+        }
+        container.run(|| ip(&["address", "add", "10.32.0.3/24", "dev", "old"]));
+        let proc = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(proc.path().join("17/ns")).unwrap();
+        std::os::unix::fs::symlink(&file, proc.path().join("17/ns/net")).unwrap();
+        let found = inhabitants(BRIDGE_NAME, proc.path()).unwrap();
+        let mut addresses: Vec<_> = found
+            .iter()
+            .flat_map(|found| found.addresses.iter().map(|cidr| cidr.address().to_string()))
+            .collect();
+        addresses.sort();
+        assert_eq!(addresses, ["10.32.0.1", "10.32.0.2", "10.32.0.3"]);
+        let ids: std::collections::BTreeSet<_> =
+            found.iter().map(|found| found.id.clone()).collect();
+        assert_eq!(ids, plugged().unwrap());
+        assert!(ids.contains(&container.namespace().id()) && ids.contains("4711"), "{ids:?}");
     });
 }
 
