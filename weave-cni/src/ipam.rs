@@ -40,12 +40,27 @@ pub(crate) fn take(call: &Call, config: &Config, id: &str) -> Result<Taken, CniE
     }
 }
 
-/// Gives back what the container has.
-pub(crate) fn give_back(call: &Call, config: &Config, id: &str) -> Result<(), CniError> {
-    match &config.ipam {
-        Ipam::Router { .. } => call.router.release(id),
-        Ipam::Other(name) => other::run(call, name, Command::Del, id).map(drop),
+/// Gives back what the container has by this attachment. What it has by others stays: for the router they
+/// are all of one container.
+pub(crate) fn give_back(call: &Call, config: &Config, record: &Record) -> Result<(), CniError> {
+    let id = &record.container;
+    if let Ipam::Other(name) = &config.ipam {
+        return other::run(call, name, Command::Del, id).map(drop);
     }
+    let others = Records::of(&call.state, &config.name).others(record);
+    if others.is_empty() {
+        return call.router.release(id);
+    }
+    // One of which no address is noted may have any of them. The last attachment gives back all.
+    if others.iter().any(|other| other.addresses.is_empty()) {
+        return Ok(());
+    }
+    let shared = |cidr: &&Cidr| {
+        let mut kept = others.iter().flat_map(|other| &other.addresses);
+        kept.any(|kept| kept.address() == cidr.address())
+    };
+    let mut own = record.addresses.iter().filter(|cidr| !shared(cidr));
+    own.try_for_each(|cidr| call.router.release_one(id, cidr.address()))
 }
 
 /// Makes sure that nobody else can get what the container has.
@@ -77,12 +92,14 @@ pub(crate) fn available(call: &Call, config: &Config) -> Result<(), CniError> {
 pub(crate) fn add(call: &Call) -> Result<Value, CniError> {
     let config = Config::parse(&call.input, Plugin::Ipam)?;
     let (container, interface) = (&call.environment.container, &call.environment.interface);
-    Records::of(&call.state, &config.name).keep(&Record {
-        container: container.clone(),
-        interface: interface.clone(),
-        host_end: String::new(),
-    });
-    let Lease { addresses, routes, dns } = take(call, &config, container)?.lease;
+    let records = Records::of(&call.state, &config.name);
+    let known = records.get(container, interface);
+    let mut record = known.unwrap_or_else(|| Record::new(container, interface));
+    records.keep(&record);
+    let lease = take(call, &config, container)?.lease;
+    record.addresses = lease.cidrs();
+    records.keep(&record);
+    let Lease { addresses, routes, dns } = lease;
     Ok(CniResult { interfaces: None, addresses, routes, dns }.object(config.version))
 }
 
@@ -90,17 +107,17 @@ pub(crate) fn add(call: &Call) -> Result<Value, CniError> {
 pub(crate) fn del(call: &Call) -> Result<(), CniError> {
     let config = Config::parse(&call.input, Plugin::Ipam)?;
     let (container, interface) = (&call.environment.container, &call.environment.interface);
-    give_back(call, &config, container)?;
-    Records::of(&call.state, &config.name).forget(container, interface);
+    let records = Records::of(&call.state, &config.name);
+    let known = records.get(container, interface);
+    give_back(call, &config, &known.unwrap_or_else(|| Record::new(container, interface)))?;
+    records.forget(container, interface);
     Ok(())
 }
 
 pub(crate) fn check(call: &Call) -> Result<(), CniError> {
     let config = Config::parse(&call.input, Plugin::Ipam)?;
     let previous = previous(&config)?;
-    let addresses: Vec<_> =
-        Lease::of_result(previous)?.addresses.iter().map(|leased| leased.cidr).collect();
-    confirm(call, &config, &addresses)
+    confirm(call, &config, &Lease::of_result(previous)?.cidrs())
 }
 
 pub(crate) fn status(call: &Call) -> Result<(), CniError> {
@@ -120,7 +137,7 @@ pub(crate) fn gc(call: &Call) -> Result<(), CniError> {
         Ipam::Other(name) => other::run(call, name, Command::Gc, "").map(drop),
     };
     for record in records.all() {
-        let Record { container, interface, host_end } = &record;
+        let Record { container, interface, host_end, .. } = &record;
         if valid.iter().any(|(id, name)| (id, name) == (container, interface)) {
             continue;
         }
@@ -131,7 +148,7 @@ pub(crate) fn gc(call: &Call) -> Result<(), CniError> {
             note(format_args!("{host_end} is not removed: {error}"));
         }
         let own = matches!(config.ipam, Ipam::Router { .. });
-        match if own && !lives { call.router.release(container) } else { Ok(()) } {
+        match if own && !lives { give_back(call, &config, &record) } else { Ok(()) } {
             Ok(()) => records.forget(container, interface),
             Err(error) => result = result.and(Err(error)),
         }

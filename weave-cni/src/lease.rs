@@ -49,6 +49,11 @@ impl Lease {
         first.ok_or_else(|| CniError::new(CniError::REFUSED, "no address", ""))
     }
 
+    /// All addresses.
+    pub(crate) fn cidrs(&self) -> Vec<Cidr> {
+        self.addresses.iter().map(|leased| leased.cidr).collect()
+    }
+
     /// Reads the addresses and routes of a result, version 0.3.0 or later.
     pub(crate) fn of_result(result: &Value) -> Result<Self, CniError> {
         let raw = RawResult::deserialize(result).map_err(|error| {

@@ -27,27 +27,26 @@ pub(crate) fn add(call: &Call) -> Result<Value, CniError> {
     find_bridge(&config)?;
     let records = Records::of(&call.state, &config.name);
     let known = records.get(container, interface);
-    let mut record = Record {
-        container: container.clone(),
-        interface: interface.clone(),
-        host_end: known.as_ref().map(|known| known.host_end.clone()).unwrap_or_default(),
-    };
+    let mut record = known.clone().unwrap_or_else(|| Record::new(container, interface));
     // First the note, then what it is of: whatever interrupts us leaves nothing unnoted.
     records.keep(&record);
     let result = ipam::take(call, &config, container).and_then(|Taken { lease, fresh }| {
+        let taken = Record { addresses: lease.cidrs(), ..record.clone() };
         let plugged = plug_in(call, &config, &namespace, lease);
         if plugged.is_err() && fresh {
             // The first error says more than one from here.
-            let _ = ipam::give_back(call, &config, container);
+            let _ = ipam::give_back(call, &config, &taken);
         }
         plugged
     });
     match result {
         Ok(result) => {
-            if let Some((host_end, ..)) = &result.interfaces
-                && record.host_end != host_end.name
-            {
+            let before = record.clone();
+            record.addresses = result.addresses.iter().map(|leased| leased.cidr).collect();
+            if let Some((host_end, ..)) = &result.interfaces {
                 record.host_end.clone_from(&host_end.name);
+            }
+            if record != before {
                 records.keep(&record);
             }
             Ok(result.object(config.version))
@@ -170,6 +169,8 @@ pub(crate) fn del(call: &Call) -> Result<(), CniError> {
     };
     let (container, interface) = (&call.environment.container, &call.environment.interface);
     let records = Records::of(&call.state, &config.name);
+    let known = records.get(container, interface);
+    let record = known.unwrap_or_else(|| Record::new(container, interface));
     if !call.environment.netns.is_empty() {
         let unplugged = Namespace::find(&call.environment.netns, Path::new("/proc"))
             .and_then(|namespace| unplug(&namespace, &config.bridge, interface));
@@ -178,12 +179,12 @@ pub(crate) fn del(call: &Call) -> Result<(), CniError> {
         }
     }
     // Without the namespace, the end on the host leads to the interface.
-    if let Some(record) = records.get(container, interface).filter(|r| !r.host_end.is_empty())
+    if !record.host_end.is_empty()
         && let Err(error) = remove_host_end(&record.host_end)
     {
         note(format_args!("{} is not removed: {error}", record.host_end));
     }
-    ipam::give_back(call, &config, container).inspect_err(|error| {
+    ipam::give_back(call, &config, &record).inspect_err(|error| {
         note(format_args!("{error}: {}", error.details));
     })?;
     records.forget(container, interface);

@@ -1,6 +1,7 @@
 //! What the plugin asks of the router (spec ipam.md, section 17; cni.md, section 9).
 
 use std::io;
+use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -83,11 +84,18 @@ impl Router {
 
     /// Gives back all addresses of a container; none are fine.
     pub(crate) fn release(&self, id: &str) -> Result<(), CniError> {
-        let released = self.ask("DELETE", &format!("/ip/{id}"), "unable to release IP address");
-        match released {
-            Err(error) if error.details.contains(&format!("Delete: no addresses for {id}")) => {
-                Ok(())
-            }
+        self.give_back(&format!("/ip/{id}"), &format!("Delete: no addresses for {id}"))
+    }
+
+    /// Gives back one address of a container; one that it does not have is fine.
+    pub(crate) fn release_one(&self, id: &str, address: IpAddr) -> Result<(), CniError> {
+        self.give_back(&format!("/ip/{id}/{address}"), &format!("address {address} not found"))
+    }
+
+    /// `nothing` says that it was given back before.
+    fn give_back(&self, path: &str, nothing: &str) -> Result<(), CniError> {
+        match self.ask("DELETE", path, "unable to release IP address") {
+            Err(error) if error.details.contains(nothing) => Ok(()),
             other => other.map(drop),
         }
     }

@@ -69,7 +69,16 @@ impl Told {
 
 fn respond(owned: &mut BTreeMap<String, String>, line: &str) -> (u16, String) {
     let (method, path) = line.split_once(' ').unwrap();
-    let id = path.split('/').nth(2).unwrap_or_default().to_owned();
+    let mut parts = path.split('/').skip(2);
+    let id = parts.next().unwrap_or_default().to_owned();
+    // In a subnet of its own it gives out the first address alone, to whoever asks.
+    if let Some(place) = parts.next() {
+        return match (method, parts.next()) {
+            ("POST", Some(prefix)) => (200, place.trim_end_matches('0').to_owned() + "1/" + prefix),
+            ("DELETE", None) => (204, String::new()),
+            _ => (200, String::new()),
+        };
+    }
     match method {
         _ if !path.starts_with("/ip") => (404, "this router runs without that\n".to_owned()),
         "GET" => (200, owned.get(&id).cloned().unwrap_or_default()),
@@ -262,6 +271,45 @@ fn versions_are_told() {
         "supportedVersions": ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"],
     });
     assert_eq!(object(&version), expected);
+    // To a runtime of a version that is not spoken, above all.
+    for asked in [json!({"cniVersion": "0.1.0"}), json!({"cniVersion": "2.0.0"}), json!({})] {
+        let version = runtime.call(Plugin::Net, Command::Version, "", &asked);
+        assert_eq!(object(&version)["cniVersion"], "1.1.0", "{asked}");
+        assert_eq!(object(&version)["supportedVersions"], expected["supportedVersions"]);
+    }
+}
+
+#[test]
+fn a_container_on_two_networks_keeps_what_it_has_on_the_other() {
+    let router = Told::start(Mood::Good);
+    let runtime = Runtime::of(&router.address.to_string());
+    let ipam = |command, input: &Value| runtime.call(Plugin::Ipam, command, "c1", input);
+    let on = |network: &str, subnet: &str| {
+        let mut config = with("1.1.0", "ipam", json!({ "subnet": subnet }));
+        config["name"] = json!(network);
+        config
+    };
+    let (one, two) = (on("net", "10.32.1.0/24"), on("two", "10.32.2.0/24"));
+    assert_eq!(object(&ipam(Command::Add, &one))["ips"][0]["address"], "10.32.1.1/24");
+    assert_eq!(object(&ipam(Command::Add, &two))["ips"][0]["address"], "10.32.2.1/24");
+    router.asked();
+    assert!(ipam(Command::Del, &two).success);
+    assert_eq!(router.asked(), ["DELETE /ip/c1/10.32.2.1"]);
+    // So it is when the container is gone from one network, and the other is told of in GC.
+    assert!(ipam(Command::Add, &two).success);
+    router.asked();
+    let mut gc = two.clone();
+    gc["cni.dev/valid-attachments"] = json!([]);
+    assert!(runtime.call(Plugin::Ipam, Command::Gc, "", &gc).success);
+    assert_eq!(router.asked(), ["DELETE /ip/c1/10.32.2.1"]);
+    // The address of both is not given back with one.
+    let same = on("same", "10.32.1.0/24");
+    assert_eq!(object(&ipam(Command::Add, &same))["ips"][0]["address"], "10.32.1.1/24");
+    router.asked();
+    assert!(ipam(Command::Del, &one).success);
+    assert_eq!(router.asked(), [] as [&str; 0]);
+    assert!(ipam(Command::Del, &same).success);
+    assert_eq!(router.asked(), ["DELETE /ip/c1"]);
 }
 
 #[test]
