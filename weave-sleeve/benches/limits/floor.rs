@@ -38,15 +38,23 @@ pub fn print(router: Option<&Path>) {
     let ways = [
         ("a thread for each direction, in calls that block", Waiting::InTheCalls),
         ("one thread, in poll", Waiting::InPoll),
-        ("the same, with the ping on one core", Waiting::OnOneCore),
+        ("the same, each segment sealed by AES-128-GCM", Waiting::InPollSealed),
+        ("in poll, with the ping on one core", Waiting::OnOneCore),
         ("one thread, looks for 100 us before poll", Waiting::Looking(looking)),
     ];
     let mut rows: Vec<_> = ways.iter().map(|(name, _)| (*name, Vec::new())).collect();
     rows.push(("none: VXLAN of the kernel", Vec::new()));
-    rows.extend(router.map(|_| ("the router", Vec::new())));
+    if router.is_some() {
+        rows.extend([("the router", Vec::new()), ("the router, sealed", Vec::new())]);
+    }
     for _ in 0..ROUNDS {
         let forwarded = ways.iter().map(|(_, waiting)| least(*waiting));
-        let others = std::iter::once_with(vxlan).chain(router.map(routed));
+        let clear = RouterOptions::new().argument("--no-fastdp");
+        let sealed = clear.clone().password("correct horse battery staple");
+        let routers = router.into_iter().flat_map(|binary| {
+            [clear.clone(), sealed.clone()].map(|options| routed(binary, options))
+        });
+        let others = std::iter::once_with(vxlan).chain(routers);
         for ((_, all), figures) in rows.iter_mut().zip(forwarded.chain(others)) {
             all.push(figures);
         }
@@ -85,8 +93,9 @@ fn least(waiting: Waiting) -> Figures {
     let figures = measure(&from, &to, waiting == Waiting::OnOneCore, own_seconds);
     stop.store(true, Ordering::Relaxed);
     for (thread, host) in threads.into_iter().zip(&hosts) {
-        // Who waits in a read of the device is woken by its end.
-        host.namespace.ip("link del tap7").expect("made above");
+        // Who waits in a read of the device is woken by its end; who does not may have ended already, and the
+        // device with it.
+        let _ = host.namespace.ip("link del tap7");
         thread.join().expect("a forwarder that has ended");
     }
     lab.finish().expect("no router ran");
@@ -125,11 +134,10 @@ fn containers([h1, h2]: &[Host; 2]) -> [Container; 2] {
 }
 
 /// Between two hosts that run the router.
-fn routed(binary: &Path) -> Figures {
+fn routed(binary: &Path, options: RouterOptions) -> Figures {
     let lab = Lab::new(binary).expect("root");
     let [h1, h2]: [Host; 2] = lab.hosts().expect("two hosts");
     let wire = lab.wire(&h1, &h2, 1500).expect("a wire");
-    let options = RouterOptions::new().argument("--no-fastdp");
     let routers = [
         h1.router(options.clone()).expect("a router"),
         h2.router(options.peer(wire.a())).expect("a router"),

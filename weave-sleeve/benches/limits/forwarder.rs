@@ -1,6 +1,7 @@
 //! The least that can carry frames between two bridges through user space: it reads a super-frame
 //! from a TAP, hands it to UDP as a train, and writes what comes from there to the TAP. It knows no
-//! stations, loses its place when a datagram is lost, and touches no byte of what it carries.
+//! stations, loses its place when a datagram is lost, and touches no byte of what it carries, but to
+//! seal and open it, if it is told to.
 
 use std::io::IoSlice;
 use std::net::{SocketAddrV4, UdpSocket};
@@ -16,6 +17,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, recv, sendmsg, sets
 use nix::unistd::{read, write};
 use weave_sleeve::port::{Port, TapPort};
 
+use super::sealed::{SealedWay, TEXTS};
 use super::{SEGMENT, TRAIN, stay_on};
 
 /// How a forwarder waits.
@@ -25,6 +27,8 @@ pub enum Waiting {
     InTheCalls,
     /// One thread, in poll.
     InPoll,
+    /// The same, and each segment is sealed.
+    InPollSealed,
     /// One thread, in poll, on the first core.
     OnOneCore,
     /// One thread, that looks again and again for so long before it waits in poll.
@@ -51,7 +55,8 @@ pub fn forward(waiting: Waiting, device: &str, address: &str, to: &str, stop: &A
     setsockopt(&socket, sockopt::UdpGroSegment, &true).expect("Linux 5.0");
     let to = SockaddrIn::from(to.parse::<SocketAddrV4>().expect("an address"));
     let tap = capture.readiness();
-    let (mut out, mut back) = (Buffer::new(), Buffer::new());
+    let sealed = waiting == Waiting::InPollSealed;
+    let (mut out, mut back) = (Buffer::new(sealed), Buffer::new(sealed));
     if waiting == Waiting::OnOneCore {
         stay_on(0);
     }
@@ -98,11 +103,13 @@ struct Buffer {
     bytes: Box<[u8]>,
     /// How much of it came so far.
     length: usize,
+    sealed: Option<SealedWay>,
 }
 
 impl Buffer {
-    fn new() -> Self {
-        Self { bytes: vec![0; 3 << 16].into(), length: 0 }
+    fn new(sealed: bool) -> Self {
+        let sealed = sealed.then(SealedWay::new);
+        Self { bytes: vec![0; 3 << 16].into(), length: 0, sealed }
     }
 
     /// Takes one frame from the device, if there is one.
@@ -111,6 +118,12 @@ impl Buffer {
         self.bytes[..4].copy_from_slice(&MARK);
         let announced = u32::try_from(length).expect("a frame of 64 KiB");
         self.bytes[4..PREFIX].copy_from_slice(&announced.to_ne_bytes());
+        if let Some(sealed) = &mut self.sealed {
+            for train in self.bytes[..PREFIX + length].chunks_mut(TEXTS) {
+                sealed.send(socket, to, train);
+            }
+            return true;
+        }
         for train in self.bytes[..PREFIX + length].chunks(TRAIN) {
             let segments = [ControlMessage::UdpGsoSegments(&SEGMENT)];
             let segments = if train.len() > SEGMENT.into() { &segments[..] } else { &[] };
@@ -125,7 +138,11 @@ impl Buffer {
     fn inwards(&mut self, tap: BorrowedFd<'_>, socket: &UdpSocket) -> bool {
         let place = &mut self.bytes[self.length..];
         let place = &mut place[..1 << 16];
-        let Ok(taken) = recv(socket.as_raw_fd(), place, MsgFlags::empty()) else { return false };
+        let taken = match &mut self.sealed {
+            Some(sealed) => sealed.receive(socket, place),
+            None => recv(socket.as_raw_fd(), place, MsgFlags::empty()).ok(),
+        };
+        let Some(taken) = taken else { return false };
         if self.length > 0 && place[..4] == MARK {
             self.bytes.copy_within(self.length..self.length + taken, 0);
             self.length = 0;

@@ -7,6 +7,7 @@
 
 mod floor;
 mod forwarder;
+mod sealed;
 
 use std::hint::black_box;
 use std::io::IoSlice;
