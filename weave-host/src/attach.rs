@@ -1,23 +1,23 @@
 //! Giving a container an interface on the switch (spec cni.md, section 5).
 
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
-use weave_core::wire::{Arp, MacAddress};
+use weave_core::wire::MacAddress;
 
 use crate::error::HostError;
 use crate::lock::HostLock;
 use crate::namespace::{Namespace, run_here};
 use crate::netlink::{Change, Interface, Netlink};
 use crate::plug::Plug;
-use crate::sys::packet::ArpSocket;
-use crate::{Cidr, probe, sysctl};
+use crate::{Cidr, announce, probe, sysctl};
 
 /// The interface in a container, unless another name is wanted.
 pub const CONTAINER_INTERFACE: &str = "ethwe";
 /// Start of the name of its other end, on the bridge.
 pub(crate) const HOST_END: &str = "vethwepl";
-/// Start of the name the interface has until it is in the container.
+/// Start of the name the interface in the container has until it is complete.
 pub(crate) const GUEST_END: &str = "vethwepg";
 
 /// What a container is to get.
@@ -133,10 +133,10 @@ fn settle(
     Ok((added, host_end, container_end))
 }
 
-/// Makes the pair of interfaces and moves one into the container. Offloads stay as they are: the
-/// original switched transmit checksums off where it captured in user space, but our ports take
-/// unfinished ones, and frames that are still to be segmented. Returns the name of the end on
-/// the bridge.
+/// Makes the pair of interfaces, with one end in the container: to move it there would cost much
+/// more. Offloads stay as they are: the original switched transmit checksums off where it
+/// captured in user space, but our ports take unfinished ones, and frames that are still to be
+/// segmented. Returns the name of the end on the bridge.
 fn plug_in(
     container: &Namespace,
     bridge: &Interface,
@@ -151,17 +151,18 @@ fn plug_in(
         if let Some(stale) = netlink.find(&host_end).await? {
             netlink.delete(stale.index, &host_end).await?;
         }
-        netlink.create_veth(&host_end, &guest_end).await?;
-        wire(netlink, container, bridge, attachment, &host_end, &guest_end).await
+        let mtu = attachment.mtu.unwrap_or(bridge.mtu);
+        netlink.create_veth_into(container.as_fd(), &host_end, &guest_end, mtu).await?;
+        wire(netlink, bridge, attachment, &host_end).await
     })
     .and_then(|()| {
         container.run(async |netlink| {
             let guest = required(netlink, &guest_end).await?;
-            netlink.change(guest.index, &guest_end, Change::Name(interface)).await?;
-            sysctl::ignore_router_advertisements(interface);
-            sysctl::expire_neighbours_soon(interface);
-            sysctl::announce_ipv6(interface);
-            Ok(())
+            sysctl::ignore_router_advertisements(&guest_end);
+            sysctl::expire_neighbours_soon(&guest_end);
+            sysctl::announce_ipv6(&guest_end);
+            // Last, so that what has the name is complete.
+            netlink.change(guest.index, &guest_end, Change::Name(interface)).await
         })
     });
     if plugged.is_err() {
@@ -176,19 +177,11 @@ fn plug_in(
 
 async fn wire(
     netlink: &Netlink,
-    container: &Namespace,
     bridge: &Interface,
     attachment: &Attachment,
     host_end: &str,
-    guest_end: &str,
 ) -> Result<(), HostError> {
-    use std::os::fd::AsFd;
-
     let host = required(netlink, host_end).await?;
-    let guest = required(netlink, guest_end).await?;
-    for (index, name) in [(host.index, host_end), (guest.index, guest_end)] {
-        netlink.change(index, name, Change::Mtu(attachment.mtu.unwrap_or(bridge.mtu))).await?;
-    }
     // Two bridges may lose their containers, and each has to find its own again.
     netlink.change(host.index, host_end, Change::Alias(&bridge.name)).await?;
     netlink.change(host.index, host_end, Change::Controller(bridge.index)).await?;
@@ -196,7 +189,6 @@ async fn wire(
         netlink.send_back(host.index, host_end).await?;
     }
     sysctl::ignore_router_advertisements(host_end);
-    netlink.change(guest.index, guest_end, Change::Namespace(container.as_fd())).await?;
     netlink.change(host.index, host_end, Change::Up).await
 }
 
@@ -226,8 +218,8 @@ async fn configure(
     }
     for cidr in &added {
         netlink.add_address(interface.index, *cidr).await?;
-        announce_address(&interface, *cidr);
     }
+    announce::by_kernel(netlink, &interface, &added).await;
     for route in &attachment.routes {
         netlink.add_route(interface.index, *route).await?;
     }
@@ -240,17 +232,6 @@ async fn configure(
 impl From<Interface> for End {
     fn from(interface: Interface) -> Self {
         Self { name: interface.name, mac: interface.mac }
-    }
-}
-
-/// Tells the neighbours of an interface in this thread's namespace whose address this is now.
-pub(crate) fn announce_address(interface: &Interface, cidr: Cidr) {
-    if let IpAddr::V4(address) = cidr.address() {
-        let frame = Arp::announcement(interface.mac, address).to_frame();
-        let socket = ArpSocket::open(interface.index);
-        if let Err(error) = socket.and_then(|socket| socket.send(&frame)) {
-            tracing::warn!(%address, %error, "address not announced");
-        }
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::Cidr;
-use crate::attach::{announce_address, required};
+use crate::attach::required;
 use crate::error::HostError;
 use crate::lock::HostLock;
 use crate::namespace::run_here;
+use crate::{Cidr, announce};
 
 /// The IPv4 addresses of a bridge; none if it is not there.
 ///
@@ -46,7 +46,7 @@ pub fn expose(bridge: &str, cidr: Cidr) -> Result<bool, HostError> {
             return Ok(false);
         }
         netlink.add_address(found.index, cidr).await?;
-        announce_address(&found, cidr);
+        announce::by_hand(&found, cidr);
         Ok(true)
     })
 }

@@ -19,6 +19,7 @@
 //! is adopted, so all of them can be repeated.
 
 mod address;
+mod announce;
 mod attach;
 mod bridge;
 mod claim;

@@ -12,7 +12,8 @@ use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{
-    InfoBridgePort, InfoPortData, InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoBridgePort, InfoData, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags,
+    LinkInfo, LinkMessage,
 };
 use rtnetlink::packet_route::nsid::{NsidAttribute, NsidMessage};
 use rtnetlink::packet_route::route::{
@@ -87,8 +88,6 @@ pub(crate) enum Change<'a> {
     Controller(u32),
     /// As a port of a bridge, exchanges nothing with others that are isolated too.
     Isolated,
-    /// Moves to that network namespace.
-    Namespace(BorrowedFd<'a>),
 }
 
 /// A routing socket in the network namespace of the thread that opened it.
@@ -152,6 +151,28 @@ impl Netlink {
             .map_err(|error| failed(format!("create veth pair {name}, {peer}"), "veth", error))
     }
 
+    /// Creates a pair of connected interfaces, both down, the peer in another namespace.
+    pub(crate) async fn create_veth_into(
+        &self,
+        namespace: BorrowedFd<'_>,
+        name: &str,
+        peer: &str,
+        mtu: u32,
+    ) -> Result<(), HostError> {
+        let there =
+            LinkUnspec::new_with_name(peer).mtu(mtu).setns_by_fd(namespace.as_raw_fd()).build();
+        let message = LinkVeth::new(name, peer)
+            .mtu(mtu)
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(there)))
+            .build();
+        self.handle
+            .link()
+            .add(message)
+            .execute()
+            .await
+            .map_err(|error| failed(format!("create veth pair {name}, {peer}"), "veth", error))
+    }
+
     /// Changes an interface. `name` is for the error text.
     pub(crate) async fn change(
         &self,
@@ -183,10 +204,6 @@ impl Netlink {
                     )])),
                 ])),
                 format!("isolate the port {name} from others like it"),
-            ),
-            Change::Namespace(namespace) => (
-                message.setns_by_fd(namespace.as_raw_fd()),
-                format!("move {name} to another network namespace"),
             ),
         };
         self.handle

@@ -38,7 +38,7 @@ pub fn reset(bridge: &str) -> Result<Vec<String>, HostError> {
 }
 
 /// The caller holds the [`HostLock`], so nobody is just making one of these: the end that
-/// belongs into a container is still here, or the dummy.
+/// belongs into a container is still here, where the original made it, or the dummy.
 pub(crate) async fn remove_half_made(
     netlink: &Netlink,
     interfaces: &[Interface],

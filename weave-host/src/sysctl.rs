@@ -6,13 +6,16 @@ use std::io;
 /// Writes a setting if the kernel has it. A container often sees them read-only, and everything
 /// works without, so a failure is only noted.
 pub(crate) fn set(setting: &str, value: &str) {
-    let path = format!("/proc/sys/net/{setting}");
-    match fs::write(&path, value) {
+    match write(setting, value) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::debug!(%path, %error, "kernel setting left as it is");
+            tracing::debug!(setting, %error, "kernel setting left as it is");
         }
         _ => {}
     }
+}
+
+fn write(setting: &str, value: &str) -> io::Result<()> {
+    fs::write(format!("/proc/sys/net/{setting}"), value)
 }
 
 /// Forget a dead neighbour within seconds: an address may move to another container (spec
@@ -33,4 +36,9 @@ pub(crate) fn ignore_router_advertisements(interface: &str) {
 /// Tell the neighbours about a new IPv6 address (RFC 4861, section 7.2.6).
 pub(crate) fn announce_ipv6(interface: &str) {
     set(&format!("ipv6/conf/{interface}/ndisc_notify"), "1");
+}
+
+/// Tell the neighbours about the IPv4 addresses when the Ethernet address is set.
+pub(crate) fn announce_ipv4(interface: &str) -> io::Result<()> {
+    write(&format!("ipv4/conf/{interface}/arp_notify"), "1")
 }

@@ -158,14 +158,17 @@ fn the_neighbours_hear_of_a_new_address() {
     isolated(|| {
         prepare_bridge(&config(1376)).unwrap();
         ip(&["address", "add", "10.32.0.99/24", "dev", BRIDGE_NAME]);
-        // An entry that is wrong and known to be used: only an announcement mends it.
-        let stale = "02:00:00:00:00:99";
-        ip(&["neigh", "add", "10.32.0.1", "lladdr", stale, "dev", BRIDGE_NAME, "nud", "stale"]);
         let container = Container::new();
-        attach(&container.namespace(), &attachment(&["10.32.0.1/24"])).unwrap();
-        let mac = container.run(|| link("ethwe").unwrap()["address"].clone());
-        let neighbours = ip(&["-j", "neigh", "show", "10.32.0.1", "dev", BRIDGE_NAME]);
-        assert_eq!(neighbours[0]["lladdr"], mac);
+        // The first makes the interface, the second comes to it.
+        for (ip_address, cidr) in [("10.32.0.1", "10.32.0.1/24"), ("10.32.0.2", "10.32.0.2/24")] {
+            // An entry that is wrong and known to be used: only an announcement mends it.
+            let stale = "02:00:00:00:00:99";
+            ip(&["neigh", "add", ip_address, "lladdr", stale, "dev", BRIDGE_NAME, "nud", "stale"]);
+            attach(&container.namespace(), &attachment(&[cidr])).unwrap();
+            let mac = container.run(|| link("ethwe").unwrap()["address"].clone());
+            let neighbours = ip(&["-j", "neigh", "show", ip_address, "dev", BRIDGE_NAME]);
+            assert_eq!(neighbours[0]["lladdr"], mac);
+        }
     });
 }
 
@@ -383,8 +386,16 @@ fn what_an_interrupted_attach_left_does_not_stop_the_next() {
         detach(&container.namespace(), BRIDGE_NAME, &[]).unwrap();
 
         let guest_end = host_end.replace("vethwepl", "vethwepg");
-        ip(&["link", "add", &host_end, "type", "veth", "peer", "name", &guest_end]);
-        assert!(attach(&container.namespace(), &attachment(&["10.32.0.1/24"])).unwrap().created);
+        let pair = ["link", "add", &host_end, "type", "veth", "peer", "name", &guest_end];
+        let path = format!("/proc/{}/fd/{}", std::process::id(), container.0.as_raw_fd());
+        for place in [&[][..], &["netns", &path]] {
+            ip(&[&pair[..], place].concat());
+            let attached = attach(&container.namespace(), &attachment(&["10.32.0.1/24"])).unwrap();
+            assert!(attached.created);
+            container.run(|| assert!(link(&guest_end).is_none() && link("ethwe").is_some()));
+            detach(&container.namespace(), BRIDGE_NAME, &[]).unwrap();
+        }
+        attach(&container.namespace(), &attachment(&["10.32.0.1/24"])).unwrap();
 
         ip(&["link", "add", "vethweplstale", "type", "veth", "peer", "name", "vethwepgstale"]);
         prepare_bridge(&config(1376)).unwrap();
