@@ -51,10 +51,12 @@ pub fn detach(
 
 /// Takes an interface from a container, whatever addresses it has; says whether there was one.
 ///
+/// Without the lock of the host: what has its name is whole, and the kernel takes long to remove
+/// it, most of which several removals at once share.
+///
 /// # Errors
 /// If the interface is not on this bridge, or the kernel refuses.
 pub fn unplug(container: &Namespace, bridge: &str, interface: &str) -> Result<bool, HostError> {
-    let _lock = HostLock::acquire()?;
     let Some(plug) = Plug::find(container, interface)? else { return Ok(false) };
     plug.of_bridge_or_orphan(container, bridge)?;
     container.run(async |netlink| match netlink.find(interface).await? {
@@ -64,12 +66,11 @@ pub fn unplug(container: &Namespace, bridge: &str, interface: &str) -> Result<bo
 }
 
 /// Removes the end on the host of a container whose namespace cannot be found any more, and the
-/// other with it; none is fine.
+/// other with it; none is fine. Without the lock, as in [`unplug`].
 ///
 /// # Errors
 /// If the kernel refuses, or the interface is not such an end.
 pub fn remove_host_end(name: &str) -> Result<(), HostError> {
-    let _lock = HostLock::acquire()?;
     run_here(async |netlink| match netlink.find(name).await? {
         None => Ok(()),
         Some(found) if found.kind == "veth" && name.starts_with(HOST_END) => {
