@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use weave_host::{Attachment, PROBE_TIME};
+use weave_host::{Attachment, HostError, PROBE_TIME};
 
 use super::bridge_name;
 use super::container;
 use super::failure::Failure;
+use super::in_use::{MAX_PASSED_OVER, set_aside};
 use super::output;
 use super::remote::Remote;
 use super::wanted::{Taken, Wanted, release, split, take};
@@ -60,7 +61,7 @@ impl Attach {
         }
         let container = container::find(container, &self.proc_path)?;
         let holder = container.id();
-        let taken = self.remote.ask(async |client| {
+        let mut taken = self.remote.ask(async |client| {
             let client = client.patient();
             let mut taken: Vec<Taken> = Vec::new();
             for wanted in &wanted {
@@ -74,26 +75,47 @@ impl Attach {
             }
             Ok(taken)
         })?;
-        let attachment = Attachment {
-            addresses: taken.iter().map(|taken| taken.cidr).collect(),
-            multicast_route: !self.no_multicast_route,
-            probe: Some(PROBE_TIME),
-            ..Attachment::new(self.weave_bridge)
-        };
-        if let Err(error) = weave_host::attach(&container, &attachment) {
-            let given_back = self.remote.ask(async |client| {
-                give_back(&client, &holder, &taken).await;
-                Ok(())
-            });
-            // The first error says more.
-            drop(given_back);
-            return Err(error.into());
+        for attempt in 0..=MAX_PASSED_OVER {
+            let attachment = Attachment {
+                addresses: taken.iter().map(|taken| taken.cidr).collect(),
+                multicast_route: !self.no_multicast_route,
+                probe: Some(PROBE_TIME),
+                ..Attachment::new(self.weave_bridge.clone())
+            };
+            let Err(error) = weave_host::attach(&container, &attachment) else { break };
+            let replaced = match in_use(&error, &wanted, &taken) {
+                Some(place) if attempt < MAX_PASSED_OVER => self.remote.ask(async |client| {
+                    let client = client.patient();
+                    let cidr = taken[place].cidr.to_string();
+                    set_aside(&client, &holder, &cidr, &error.to_string()).await;
+                    Ok((place, take(&client, &holder, &wanted[place]).await?))
+                }),
+                _ => Err(error.into()),
+            };
+            match replaced {
+                Ok((place, other)) => taken[place] = other,
+                Err(failure) => {
+                    let given_back = self.remote.ask(async |client| {
+                        give_back(&client, &holder, &taken).await;
+                        Ok(())
+                    });
+                    // The first error says more.
+                    drop(given_back);
+                    return Err(failure);
+                }
+            }
         }
-        let shown: Vec<_> =
-            attachment.addresses.iter().map(|cidr| cidr.address().to_string()).collect();
+        let shown: Vec<_> = taken.iter().map(|taken| taken.cidr.address().to_string()).collect();
         output::print(&(shown.join(" ") + "\n"));
         Ok(())
     }
+}
+
+/// Which address somebody else uses, if the router chose it. One that the user named is his to choose.
+fn in_use(error: &HostError, wanted: &[Wanted], taken: &[Taken]) -> Option<usize> {
+    let HostError::AddressInUse { address, .. } = error else { return None };
+    let place = taken.iter().position(|taken| taken.cidr.address() == *address)?;
+    (!matches!(wanted[place], Wanted::This(_))).then_some(place)
 }
 
 /// What a container that was not attached does not need. It stays taken if the router cannot be

@@ -5,6 +5,7 @@ use weave_host::Cidr;
 
 use super::failure::Failure;
 use super::host_address::{self, HostAddress, IDENT};
+use super::in_use::{MAX_PASSED_OVER, set_aside};
 use super::output;
 use super::remote::Remote;
 use crate::http::{Client, ClientError};
@@ -44,19 +45,36 @@ impl Expose {
         let exposed = self.remote.ask(async |client| {
             let mut exposed = Vec::new();
             for address in addresses {
-                let cidr = take(&client, address).await?;
-                let query = if self.without_masquerade { "?skipNAT=true" } else { "" };
-                if let Err(error) = client.post(&format!("/expose/{cidr}{query}"), &[]).await {
-                    give_back(&client, &cidr).await;
-                    return Err(error);
-                }
-                exposed.push(cidr);
+                exposed.push(self.expose(&client, address).await?);
             }
             Ok(exposed)
         })?;
         let shown: Vec<_> = exposed.iter().filter_map(|cidr| cidr.split('/').next()).collect();
         output::print(&(shown.join(" ") + "\n"));
         Ok(())
+    }
+
+    /// Gives the host one address; says which.
+    async fn expose(&self, client: &Client, address: &HostAddress) -> Result<String, ClientError> {
+        let query = if self.without_masquerade { "?skipNAT=true" } else { "" };
+        let mut passed_over = 0;
+        loop {
+            let cidr = take(client, address).await?;
+            match client.post(&format!("/expose/{cidr}{query}"), &[]).await {
+                Ok(_) => return Ok(cidr),
+                Err(ClientError::InUse(why))
+                    if passed_over < MAX_PASSED_OVER
+                        && !matches!(address, HostAddress::This(_)) =>
+                {
+                    passed_over += 1;
+                    set_aside(client, IDENT, &cidr, &why).await;
+                }
+                Err(error) => {
+                    give_back(client, &cidr).await;
+                    return Err(error);
+                }
+            }
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod failure;
 mod forget;
 mod hide;
 mod host_address;
+mod in_use;
 mod later;
 mod launch;
 mod output;

@@ -100,7 +100,10 @@ impl Exposure {
         work: impl FnOnce(&mut Host) -> Result<()> + Send + 'static,
     ) -> Result<(), ExposeError> {
         let this = self.clone();
-        let failed = |error: &anyhow::Error| ExposeError::Failed(format!("{error:#}"));
+        let failed = |error: &anyhow::Error| match error.downcast_ref() {
+            Some(HostError::AddressInUse { .. }) => ExposeError::InUse(error.to_string()),
+            _ => ExposeError::Failed(format!("{error:#}")),
+        };
         spawn_blocking(move || work(&mut this.lock()))
             .await
             .map_err(|error| failed(&error.into()))?
@@ -135,7 +138,7 @@ impl Host {
             && let Some(holder) = weave_host::holder_of(&self.policy.bridge, asked)?
         {
             let address = asked.into();
-            return Err(weave_host::HostError::AddressInUse { address, holder }.into());
+            return Err(HostError::AddressInUse { address, holder }.into());
         }
         self.policy.exposed.retain(|other| other.cidr != address.cidr);
         self.policy.exposed.push(address);

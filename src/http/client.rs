@@ -36,6 +36,9 @@ pub(crate) enum ClientError {
     /// It does not know that page.
     #[error("{0}")]
     NotFound(String),
+    /// Somebody else has the address.
+    #[error("{0}")]
+    InUse(String),
     /// It refused; what it said.
     #[error("{0}")]
     Refused(String),
@@ -99,6 +102,7 @@ impl Client {
         match self.ask(request).await? {
             (status, text) if status.is_success() => Ok(text),
             (StatusCode::NOT_FOUND, text) => Err(ClientError::NotFound(text.trim_end().to_owned())),
+            (StatusCode::CONFLICT, text) => Err(ClientError::InUse(text.trim_end().to_owned())),
             (_, text) => Err(ClientError::Refused(text.trim_end().to_owned())),
         }
     }

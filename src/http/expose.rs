@@ -60,6 +60,7 @@ impl IntoResponse for ExposeError {
     fn into_response(self) -> Response {
         let status = match self {
             Self::Refused(_) => StatusCode::BAD_REQUEST,
+            Self::InUse(_) => StatusCode::CONFLICT,
             Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         (status, format!("{self}\n")).into_response()

@@ -83,6 +83,9 @@ pub(crate) enum ExposeError {
     /// The request makes no sense here.
     #[error("{0}")]
     Refused(String),
+    /// Somebody on the switch has the address.
+    #[error("{0}")]
+    InUse(String),
     /// The host does not do it.
     #[error("{0}")]
     Failed(String),

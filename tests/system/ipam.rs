@@ -275,6 +275,42 @@ fn the_host_and_the_dead_share_the_ring() -> Result<()> {
     lab.finish()
 }
 
+/// Addresses that somebody took by hand do not stop the allocation: it goes on behind them.
+#[test]
+fn what_was_taken_by_hand_is_passed_over() -> Result<()> {
+    let lab = lab()?;
+    let host = lab.host("h1")?;
+    let options = RouterOptions::new().argument(RANGE).argument("--ipalloc-init=consensus=1");
+    let router = host.router(options)?;
+    let mut all = BTreeSet::new();
+    let containers = attach(&host, &["squatter"], &mut all)?;
+    let squatter = &containers[0].0.namespace;
+    for address in ["10.32.0.2", "10.32.0.3", "10.32.0.5", "10.33.0.1"] {
+        squatter.ip(&format!("addr add {address}/12 dev ethwe"))?;
+    }
+    let late = host.bare_container("late")?;
+    ensure!(host.weave(&format!("attach {}", late.namespace.name()))? == "10.32.0.4\n");
+    let other = host.bare_container("other")?;
+    let command = format!("attach net:10.33.0.0/24 {}", other.namespace.name());
+    ensure!(host.weave(&command)? == "10.33.0.2\n", "not the next of the subnet");
+    ensure!(host.weave("expose")? == "10.32.0.6\n", "not the next free address");
+    for address in ["10.32.0.2", "10.32.0.3", "10.32.0.5"] {
+        ensure!(held(&router, &format!("in-use:{address}"))? == format!("{address}/12"));
+    }
+
+    // They come back as soon as nobody answers for them.
+    squatter.ip("addr del 10.32.0.2/12 dev ethwe")?;
+    try_until("what is set aside comes back", Duration::from_secs(60), || {
+        ensure!(!router.get("/ip")?.body.contains("in-use:"), "still set aside");
+        Ok(())
+    })?;
+    let next = host.bare_container("next")?;
+    ensure!(host.weave(&format!("attach {}", next.namespace.name()))? == "10.32.0.2\n");
+    let further = host.bare_container("further")?;
+    ensure!(host.weave(&format!("attach {}", further.namespace.name()))? == "10.32.0.7\n");
+    lab.finish()
+}
+
 #[test]
 fn a_peer_that_is_reset_hands_its_space_over() -> Result<()> {
     let lab = lab()?;
