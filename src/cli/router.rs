@@ -187,7 +187,7 @@ impl Router {
         if self.print_peer_name {
             let derive = || -> Result<_, Failure> {
                 let host_root = Path::new(&self.host_root);
-                Ok(daemon::derive_peer_name(&self.weave_bridge, host_root)?.0)
+                Ok(daemon::derive_peer_name(&self.weave_bridge, host_root)?)
             };
             let name = self.name.map_or_else(derive, Ok)?;
             output::print(&format!("{name}\n"));

@@ -11,33 +11,33 @@ use crate::state::State;
 
 /// The name given, else the one of before, else what the machine says. It is kept, so that it
 /// does not change when the machine's ids or the bridge do.
-pub(super) fn peer_name(settings: &Settings, state: &State) -> Result<(PeerName, &'static str)> {
+pub(super) fn peer_name(settings: &Settings, state: &State) -> Result<PeerName> {
     let before = state.peer_name()?;
-    let (name, source) = match (settings.name, before) {
+    let name = match (settings.name, before) {
         (Some(name), Some(before)) if name != before => {
             tracing::warn!("This peer was called {before} before; it is {name} from now on.");
-            (name, "as it is told")
+            name
         }
-        (Some(name), _) => (name, "as it is told"),
-        (None, Some(name)) => (name, "as before"),
+        (Some(name), _) => name,
+        (None, Some(name)) => name,
         (None, None) => derive_peer_name(&settings.weave_bridge, &settings.host_root)?,
     };
     if before != Some(name) {
         state.set_peer_name(name)?;
     }
-    Ok((name, source))
+    Ok(name)
 }
 
 /// The name of the bridge that is there, or the one that follows from the machine's ids. A
-/// machine without any gets a random one. And where it is from.
-pub(crate) fn derive_peer_name(bridge: &str, host_root: &Path) -> Result<(PeerName, &'static str)> {
+/// machine without any gets a random one.
+pub(crate) fn derive_peer_name(bridge: &str, host_root: &Path) -> Result<PeerName> {
     if let Some(name) = weave_host::interface_peer_name(bridge)? {
-        return Ok((name, "like the bridge"));
+        return Ok(name);
     }
     if let Some(name) = weave_host::derive_peer_name(host_root, bridge)? {
-        return Ok((name, "by the ids of the machine"));
+        return Ok(name);
     }
     let [_, _, first, rest @ ..] = random()?.to_be_bytes();
     let [a, b, c, d, e] = rest;
-    Ok((PeerName::from_bytes([first & !0x01 | 0x02, a, b, c, d, e]), "by chance"))
+    Ok(PeerName::from_bytes([first & !0x01 | 0x02, a, b, c, d, e]))
 }

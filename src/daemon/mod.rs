@@ -79,12 +79,8 @@ pub(crate) fn run(settings: Settings, readiness: Readiness) -> Result<()> {
 async fn serve(settings: Settings, readiness: Readiness, sealing: &Sealing) -> Result<()> {
     let mut signals = signals::Signals::listen().context("cannot listen for signals")?;
     tracing::info!("weave {VERSION}");
-    let (state, set_aside) = State::open(&settings.db_prefix)?;
-    let state = Arc::new(state);
-    let (name, source) = peer_name(&settings, &state)?;
-    if let Some(set_aside) = set_aside {
-        tracing::warn!("{set_aside}. This peer is called {name}, {source}.");
-    }
+    let state = Arc::new(State::open(&settings.db_prefix)?);
+    let name = peer_name(&settings, &state)?;
     let targets = targets(&settings.peers, &state)?;
 
     // Addresses first: what is taken shows before anything is changed on the host.

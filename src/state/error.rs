@@ -17,7 +17,11 @@ pub(crate) enum StateError {
          version, or another --db-prefix", path.display()
     )]
     Version { path: PathBuf, found: u64, known: u64 },
-    #[error("{} is damaged ({what})", path.display())]
+    #[error(
+        "{} is damaged ({what}), and nothing was changed: put a copy of it back, or move it away \
+         (`weave reset` removes it) to start without what it says: the name of this peer, the peers \
+         it was told to connect to, its own addresses, and those it gave out", path.display()
+    )]
     Damaged { path: PathBuf, what: String },
     #[error("cannot {action} {}: {what}", path.display())]
     Access { action: &'static str, path: PathBuf, what: String },
@@ -58,7 +62,11 @@ impl StateError {
 
 /// A file that is no database, or is shorter than it says.
 fn looks_damaged(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+    matches!(
+        error.kind(),
+        // The last is how the library says it of a copy in memory.
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput
+    )
 }
 
 fn one_line(error: &impl ToString) -> String {

@@ -6,14 +6,17 @@
 
 mod error;
 
-use std::fmt;
 use std::fs;
 use std::io;
 use std::panic::{self, UnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use redb::backends::{FileBackend, InMemoryBackend};
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+    TableError,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use weave_core::mesh::PeerName;
@@ -64,56 +67,6 @@ pub(crate) fn make_directory(prefix: &Path) -> Result<(), StateError> {
     }
 }
 
-/// What became of a file that was damaged.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct SetAside {
-    path: PathBuf,
-    copy: PathBuf,
-    what: String,
-    lost: Vec<&'static str>,
-}
-
-impl fmt::Display for SetAside {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, copy, what, lost } = self;
-        let (path, copy) = (path.display(), copy.display());
-        write!(f, "{path} is damaged ({what}) and was renamed to {copy}; lost: {}", lost.join(", "))
-    }
-}
-
-/// What a file says, as far as it can be read.
-struct Contents {
-    peer_name: Result<Option<PeerName>, StateError>,
-    direct_peers: Result<Option<Vec<String>>, StateError>,
-    ipam: Result<Stored, StateError>,
-}
-
-impl Contents {
-    /// What is damaged of it; other errors are passed on.
-    fn damage(&self) -> Result<Option<String>, StateError> {
-        let errors = [
-            self.peer_name.as_ref().err(),
-            self.direct_peers.as_ref().err(),
-            self.ipam.as_ref().err(),
-        ];
-        let mut damage = None;
-        for error in errors.into_iter().flatten() {
-            match error {
-                StateError::Damaged { what, .. } => damage = damage.or(Some(what.clone())),
-                StateError::Access { action, path, what } => {
-                    let (path, what) = (path.clone(), what.clone());
-                    return Err(StateError::Access { action, path, what });
-                }
-                // These come from opening it.
-                StateError::Directory { .. }
-                | StateError::InUse { .. }
-                | StateError::Version { .. } => {}
-            }
-        }
-        Ok(damage)
-    }
-}
-
 /// Runs `work`. A panic is not told by itself: the caller has something better to say.
 fn quietly<T>(work: impl FnOnce() -> T + UnwindSafe) -> thread::Result<T> {
     let hook = panic::take_hook();
@@ -123,75 +76,53 @@ fn quietly<T>(work: impl FnOnce() -> T + UnwindSafe) -> thread::Result<T> {
     result
 }
 
-/// Renames a damaged file to the first name that is free; says which.
-fn rename(path: &Path) -> Result<PathBuf, StateError> {
-    let copy = (1_u32..)
-        .map(|number| match number {
-            1 => with_suffix(path, ".damaged"),
-            _ => with_suffix(path, &format!(".damaged-{number}")),
-        })
-        .find(|copy| !copy.exists())
-        .unwrap_or_default();
-    fs::rename(path, &copy).map_err(|error| StateError::Access {
-        action: "rename",
-        path: path.to_owned(),
-        what: error.to_string(),
-    })?;
+/// Its bytes, in memory.
+fn copy(file: &FileBackend) -> io::Result<InMemoryBackend> {
+    let length = file.len()?;
+    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    file.read(0, &mut bytes)?;
+    let copy = InMemoryBackend::new();
+    copy.set_len(length)?;
+    StorageBackend::write(&copy, 0, &bytes)?;
     Ok(copy)
 }
 
 impl State {
-    /// Opens the file of this prefix, or makes it. One that is damaged is renamed, and a new one
-    /// made with what can still be read.
-    pub(crate) fn open(prefix: &Path) -> Result<(Self, Option<SetAside>), StateError> {
+    /// Opens the file of this prefix, or makes it.
+    ///
+    /// One that is damaged is refused: a router that forgot which addresses it gave out might give them
+    /// out again.
+    pub(crate) fn open(prefix: &Path) -> Result<Self, StateError> {
         make_directory(prefix)?;
-        let path = data_file(prefix);
-        let (what, contents) = match Self::open_file(&path) {
-            Ok(state) => {
-                let contents = state.contents();
-                match contents.damage()? {
-                    None => return Ok((state, None)),
-                    Some(what) => (what, Some(contents)),
-                }
-            }
-            Err(StateError::Damaged { what, .. }) => (what, None),
-            Err(error) => return Err(error),
+        let path = &data_file(prefix);
+        let failed = |error: io::Error| StateError::Access {
+            action: "open",
+            path: path.clone(),
+            what: error.to_string(),
         };
-        let copy = rename(&path)?;
-        let state = Self::open_file(&path)?;
-        let (peer_name, direct_peers, ipam) = match contents {
-            Some(contents) => {
-                (contents.peer_name.ok(), contents.direct_peers.ok(), contents.ipam.ok())
-            }
-            None => (None, None, None),
-        };
-        let mut lost = Vec::new();
-        match peer_name {
-            Some(name) => name.map_or(Ok(()), |name| state.set_peer_name(name))?,
-            None => lost.push("the name of this peer"),
-        }
-        match direct_peers {
-            Some(peers) => peers.map_or(Ok(()), |peers| state.set_direct_peers(&peers))?,
-            None => lost.push("the peers it was told to connect to"),
-        }
-        match ipam {
-            Some(stored) => state.update_ipam(&stored.to_update())?,
-            None => lost.push("the addresses it gave out"),
-        }
-        Ok((state, Some(SetAside { path, copy, what, lost })))
-    }
-
-    fn open_file(path: &Path) -> Result<Self, StateError> {
         match fs::symlink_metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::create(path)?,
             Ok(metadata) if metadata.is_file() && metadata.len() == 0 => {
                 let what = "it is empty".to_owned();
-                return Err(StateError::Damaged { path: path.to_owned(), what });
+                return Err(StateError::Damaged { path: path.clone(), what });
             }
             // Other errors come again when it is opened.
             Ok(_) | Err(_) => {}
         }
-        Self::look(path, || Database::create(path))
+        let file = fs::File::options().read(true).write(true).open(path).map_err(failed)?;
+        let file = FileBackend::new(file).map_err(|error| StateError::open(path, error))?;
+        // What is opened is mended and written to. Whatever is refused shall stay as it is.
+        let copy = copy(&file).map_err(failed)?;
+        Self::look(path, || Database::builder().create_with_backend(copy))?.read_all()?;
+        Self::look(path, || Database::builder().create_with_backend(file))
+    }
+
+    /// Whether all of it can be read.
+    fn read_all(&self) -> Result<(), StateError> {
+        self.peer_name()?;
+        self.direct_peers()?;
+        self.exposed()?;
+        self.ipam().map(drop)
     }
 
     /// A new file appears whole: whoever is killed while it is made leaves none of that name.
@@ -227,7 +158,12 @@ impl State {
             let mut database = open().map_err(|error| StateError::open(path, error))?;
             // Without this look, damage shows when something is read or written, or never.
             match database.check_integrity() {
-                Ok(_) => Ok(database),
+                Ok(true) => Ok(database),
+                // It would go on from an older state.
+                Ok(false) => {
+                    let what = "what was written last is not in order".to_owned();
+                    Err(StateError::Damaged { path: path.to_owned(), what })
+                }
                 Err(error) => Err(StateError::open(path, error)),
             }
         };
@@ -250,14 +186,6 @@ impl State {
             }
         }
         Ok(state)
-    }
-
-    fn contents(&self) -> Contents {
-        Contents {
-            peer_name: self.peer_name(),
-            direct_peers: self.direct_peers(),
-            ipam: self.ipam(),
-        }
     }
 
     /// The name this peer had before.

@@ -5,9 +5,7 @@ use std::fs;
 use super::*;
 
 fn opened(prefix: &Path) -> State {
-    let (state, set_aside) = State::open(prefix).unwrap();
-    assert_eq!(set_aside, None);
-    state
+    State::open(prefix).unwrap()
 }
 
 fn targets(list: &[&str]) -> Vec<String> {
@@ -68,72 +66,84 @@ fn a_file_of_a_newer_program_is_left_alone() {
     assert_eq!(error.lines().count(), 1);
 }
 
-/// Opens the file and says what it holds.
-fn contents(prefix: &Path) -> (Option<PeerName>, Option<Vec<String>>, Option<SetAside>) {
-    let (state, set_aside) = State::open(prefix).unwrap();
-    (state.peer_name().unwrap(), state.direct_peers().unwrap(), set_aside)
+/// The file is refused on one line, and left as it is.
+fn refused(prefix: &Path) {
+    let before = fs::read(data_file(prefix)).unwrap();
+    let error = State::open(prefix).unwrap_err();
+    assert!(matches!(error, StateError::Damaged { .. }), "{error}");
+    let (text, name) = (error.to_string(), data_file(prefix).display().to_string());
+    assert!(text.starts_with(&format!("{name} is damaged (")), "{text}");
+    for part in ["those it gave out", "move it away", "`weave reset`"] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(fs::read(data_file(prefix)).unwrap() == before, "{text}: it was changed");
+    let files = fs::read_dir(prefix.parent().unwrap()).unwrap();
+    assert_eq!(files.count(), 1, "{text}: it was copied");
 }
 
 #[test]
-fn a_damaged_file_is_set_aside() {
+fn a_damaged_file_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let prefix = directory.path().join("weave");
-    let name: PeerName = "7a:9f:eb:b6:0c:6e".parse().unwrap();
-    {
-        let state = opened(&prefix);
-        state.set_peer_name(name).unwrap();
-        state.set_direct_peers(&targets(&["a"])).unwrap();
-    }
+    opened(&prefix).set_direct_peers(&targets(&["a"])).unwrap();
     let whole = fs::read(data_file(&prefix)).unwrap();
     let half = &whole[..whole.len() / 2];
     let mut zeroed = whole.clone();
     zeroed[..4096].fill(0);
-    for (number, bytes) in
-        (1..).zip([b"not a database".as_slice(), &[], &whole[..100], half, &zeroed])
-    {
+    for bytes in [b"not a database".as_slice(), &[], &whole[..100], half, &zeroed] {
         fs::write(data_file(&prefix), bytes).unwrap();
-        let (name, peers, set_aside) = contents(&prefix);
-        assert_eq!((name, peers), (None, None));
-        let set_aside = set_aside.unwrap();
-        let text = set_aside.to_string();
-        assert!(text.contains("lost: the name of this peer, the peers it"), "{text}");
-        assert_eq!(text.lines().count(), 1);
-        assert_eq!(fs::read(&set_aside.copy).unwrap(), bytes);
-        let ending = if number == 1 { "damaged".into() } else { format!("damaged-{number}") };
-        assert!(set_aside.copy.to_str().unwrap().ends_with(&ending), "{text}");
-        assert_eq!(contents(&prefix).2, None, "the new one is in order");
+        refused(&prefix);
+        refused(&prefix);
     }
+    fs::write(data_file(&prefix), whole).unwrap();
+    assert_eq!(opened(&prefix).direct_peers().unwrap(), Some(targets(&["a"])));
 }
 
 #[test]
-fn what_can_be_read_is_kept() {
+fn values_that_make_no_sense_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let prefix = directory.path().join("weave");
-    {
-        let state = opened(&prefix);
-        state.write(PEER_NAME, "no name").unwrap();
-        state.set_direct_peers(&targets(&["a"])).unwrap();
+    for (key, good) in [(PEER_NAME, "00:00:00:00:00:01"), (DIRECT_PEERS, ""), (EXPOSED, "")] {
+        opened(&prefix).write(key, "no sense").unwrap();
+        refused(&prefix);
+        fs::remove_file(data_file(&prefix)).unwrap();
+        if !good.is_empty() {
+            opened(&prefix).write(key, good).unwrap();
+            opened(&prefix);
+            fs::remove_file(data_file(&prefix)).unwrap();
+        }
     }
-    let (name, peers, set_aside) = contents(&prefix);
-    assert_eq!((name, peers), (None, Some(targets(&["a"]))));
-    assert_eq!(set_aside.unwrap().lost, ["the name of this peer"]);
-    assert_eq!(contents(&prefix), (None, Some(targets(&["a"])), None));
+    let ring = Some(b"no ring".to_vec());
+    opened(&prefix).update_ipam(&Update { ring, ..Update::default() }).unwrap();
+    refused(&prefix);
 }
 
-/// Whatever is wrong with the file, the router starts, and with what it knew if it says
-/// nothing of damage.
+/// A router was killed while it made its first file.
 #[test]
-fn no_damage_keeps_a_router_from_starting() {
+fn what_was_never_finished_is_not_missed() {
+    let directory = tempfile::tempdir().unwrap();
+    let prefix = directory.path().join("weave");
+    for half_made in [b"".as_slice(), b"half"] {
+        fs::write(with_suffix(&data_file(&prefix), ".new"), half_made).unwrap();
+        assert_eq!(opened(&prefix).peer_name().unwrap(), None);
+        fs::remove_file(data_file(&prefix)).unwrap();
+    }
+}
+
+/// Whatever is wrong with the file, the router knows all that it knew, or does not start.
+#[test]
+fn no_damage_is_passed_over() {
     let directory = tempfile::tempdir().unwrap();
     let prefix = directory.path().join("weave");
     let name: PeerName = "7a:9f:eb:b6:0c:6e".parse().unwrap();
-    let before = (Some(name), Some(targets(&["a", "b:1"])));
     {
         let state = opened(&prefix);
         state.set_peer_name(name).unwrap();
         state.set_direct_peers(&targets(&["a", "b:1"])).unwrap();
     }
     let whole = fs::read(data_file(&prefix)).unwrap();
+    let mut count = 0;
     for round in 0..48 {
         let mut bytes = whole.clone();
         // Of what is used at all, the end of the file being free.
@@ -143,10 +153,17 @@ fn no_damage_keeps_a_router_from_starting() {
             1 => bytes[place..].iter_mut().take(64).for_each(|byte| *byte = 0xff),
             _ => bytes.truncate(place),
         }
-        let copy = directory.path().join(format!("copy{round}-"));
-        fs::write(data_file(&copy), bytes).unwrap();
-        let (name, peers, set_aside) = contents(&copy);
-        assert!(set_aside.is_some() || (name, peers) == before, "round {round}");
-        fs::remove_file(data_file(&copy)).unwrap();
+        fs::write(data_file(&prefix), bytes).unwrap();
+        match State::open(&prefix) {
+            Ok(state) => {
+                assert_eq!(state.peer_name().unwrap(), Some(name), "round {round}");
+                assert_eq!(state.direct_peers().unwrap(), Some(targets(&["a", "b:1"])));
+            }
+            Err(_) => {
+                refused(&prefix);
+                count += 1;
+            }
+        }
     }
+    assert!(count > 16, "only {count} were refused");
 }

@@ -125,32 +125,6 @@ fn the_password_is_seen_nowhere() -> Result<()> {
 }
 
 #[test]
-fn a_damaged_state_is_set_aside() -> Result<()> {
-    let lab = Lab::new(BINARY)?;
-    let host = lab.host("h1")?;
-    succeed(&host, "launch --name 00:00:00:00:00:a1 192.0.2.9")?;
-    succeed(&host, "stop")?;
-    let state = format!("{}data.redb", prefix(&host).display());
-    for (damage, copy) in [("", "damaged"), ("garbage", "damaged-2")] {
-        fs::write(&state, damage)?;
-        fs::remove_file(format!("{}.log", prefix(&host).display()))?;
-        succeed(&host, "launch")?;
-        // The bridge remembers the name.
-        assert_eq!(succeed(&host, "report -f {{.Router.Name}}")?, "00:00:00:00:00:a1\n");
-        let log = file(&host, ".log")?;
-        let warnings: Vec<_> = log.lines().filter(|line| line.starts_with("WARN")).collect();
-        let [warning] = warnings[..] else { anyhow::bail!("{log}") };
-        let copy = format!("{state}.{copy}");
-        for part in [&state, copy.as_str(), "the peers it was told", "like the bridge"] {
-            assert!(warning.contains(part), "{warning}");
-        }
-        assert_eq!(fs::read_to_string(copy)?, damage);
-        succeed(&host, "stop")?;
-    }
-    lab.finish()
-}
-
-#[test]
 fn relative_paths_are_those_of_who_launches() -> Result<()> {
     let lab = Lab::new(BINARY)?;
     let host = lab.host("h1")?;

@@ -167,3 +167,24 @@ fn a_state_of_a_newer_program_is_left_alone() -> Result<()> {
     }
     lab.finish()
 }
+
+/// The addresses in it might be given out twice.
+#[test]
+fn a_damaged_state_is_left_alone() -> Result<()> {
+    let lab = Lab::new(BINARY)?;
+    let host = lab.host("h1")?;
+    let mut file = host.database().into_os_string();
+    file.push("data.redb");
+    for damage in ["", "garbage"] {
+        fs::write(&file, damage)?;
+        for command in ["launch", "router"] {
+            let complaint = refused(&host, &[BINARY], 1, command)?;
+            let name = file.to_string_lossy();
+            assert!(complaint.contains(&format!("{name} is damaged (")), "{complaint}");
+            assert!(complaint.contains("move it away"), "{complaint}");
+            assert_eq!(fs::read_to_string(&file)?, damage);
+        }
+    }
+    assert!(!host.namespace.ip("-o link show")?.contains("weave"), "a bridge was made");
+    lab.finish()
+}

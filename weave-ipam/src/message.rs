@@ -181,11 +181,7 @@ impl Holding {
 
 /// The bytes of a ring to store.
 pub fn encode_ring(ring: &crate::Ring) -> Vec<u8> {
-    encode_raw_ring(&RawRing::from(ring))
-}
-
-pub(crate) fn encode_raw_ring(ring: &RawRing) -> Vec<u8> {
-    encode_behind(Vec::new(), ring)
+    encode_behind(Vec::new(), &RawRing::from(ring))
 }
 
 /// Reads a ring that was stored, without a look at whether it makes sense.

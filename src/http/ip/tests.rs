@@ -64,7 +64,7 @@ async fn router(
     origin: Origin,
 ) -> (Client, std::net::SocketAddr, watch::Sender<bool>) {
     let files = tempfile::tempdir().unwrap();
-    let (store, _) = Store::open(&files.path().join("weave")).unwrap();
+    let store = Store::open(&files.path().join("weave")).unwrap();
     let universe: Subnet = range.parse().unwrap();
     let name = PeerName::from_u64(1).unwrap();
     let clock = TokioClock::start();

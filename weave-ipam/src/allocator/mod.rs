@@ -87,18 +87,6 @@ pub struct Stored {
     pub holdings: BTreeMap<String, Holding>,
 }
 
-impl Stored {
-    /// The change that stores all of it.
-    pub fn to_update(&self) -> Update {
-        let holdings = self.holdings.iter();
-        Update {
-            clear: true,
-            ring: self.ring.as_ref().map(crate::message::encode_raw_ring),
-            holdings: holdings.map(|(holder, h)| (holder.clone(), Some(h.encode()))).collect(),
-        }
-    }
-}
-
 /// An address that was found in use at the start.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Found {
