@@ -247,6 +247,13 @@ mod tests {
     }
 
     #[test]
+    fn no_address_is_out_of_reach_of_nobody() {
+        let report = Report { ipam: Some(IpamStatus::default()), ..Report::default() };
+        let text = render(&report);
+        assert!(text.contains("\nweave_ipam_unreachable_percentage 0\n"), "{text}");
+    }
+
+    #[test]
     fn labels_are_escaped() {
         let mut text = String::new();
         Metric::new("m", "gauge", "h").value(&[("l", "a\"b\\c\nd")], 1.0).print(&mut text);

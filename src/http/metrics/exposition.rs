@@ -28,7 +28,8 @@ impl Metric {
             [] => String::new(),
             labels => format!("{{{}}}", labels.join(",")),
         };
-        self.values.push((labels, value));
+        // The sum of no floats is -0.0.
+        self.values.push((labels, value + 0.0));
         self
     }
 
