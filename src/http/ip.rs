@@ -125,7 +125,12 @@ async fn take_over<C: Control>(
     Path(peer): Path<String>,
 ) -> Result<String, Refused> {
     let Some(ipam) = control.ipam() else { return Ok(String::new()) };
-    let count = ipam.take_over(peer.clone()).await?;
+    let count = ipam.take_over(peer.clone()).await?.ok_or_else(|| {
+        Refused::bad(format!(
+            "{peer} is in reach, and its containers have its addresses: stop it first; one that is gone \
+             is missed within a minute"
+        ))
+    })?;
     Ok(format!("{count} IPs taken over from {peer}\n"))
 }
 

@@ -258,9 +258,13 @@ impl Ipam {
         self.with(move |allocator, now| allocator.release(now, &holder, address)).await
     }
 
-    /// See [`Allocator::take_over`].
-    pub(crate) async fn take_over(&self, peer: String) -> Result<u32, Stopped> {
-        self.with(move |allocator, now| allocator.take_over(now, &peer)).await
+    /// See [`Allocator::take_over`]; none if the peer is in reach. Its containers have what it owns, and it
+    /// would not give that up.
+    pub(crate) async fn take_over(&self, peer: String) -> Result<Option<u32>, Stopped> {
+        self.with(move |allocator, now| {
+            (!allocator.reaches(&peer)).then(|| allocator.take_over(now, &peer))
+        })
+        .await
     }
 
     /// Whether a network namespace has addresses.

@@ -173,6 +173,10 @@ fn the_space_of_a_dead_peer_is_taken_over() -> Result<()> {
     }
     let address = allocate(&r2, "d")?;
     ensure!(all.insert(address.clone()), "{address} was given out twice");
+    // Its containers live.
+    let refused = h1.weave("rmpeer h2").err().context("the space of a living peer is taken")?;
+    ensure!(refused.to_string().contains("h2 is in reach"), "{refused}");
+    shares(&r1, 2)?;
     r2.kill()?;
     try_until("the other one is out of reach", SOON, || {
         let page = r1.status("ipam")?;

@@ -61,6 +61,11 @@ impl Allocator {
         self.space.free().len().saturating_sub(before)
     }
 
+    /// Whether this peer, by its nickname or its name, is another one that is in reach.
+    pub fn reaches(&self, peer: &str) -> bool {
+        self.find(peer).is_some_and(|name| name != self.config.name && self.can_reach(name))
+    }
+
     fn find(&self, peer: &str) -> Option<PeerName> {
         let named = self.nicknames.iter().find(|(_, nickname)| *nickname == peer);
         named.map(|(name, _)| *name).or_else(|| peer.parse().ok())
