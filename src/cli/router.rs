@@ -324,6 +324,14 @@ impl Router {
             subnet.map_err(|error| Failure::usage(format!("--ipalloc-{flag}: {error}")))
         };
         let range = subnet("range", range)?;
+        for (nobodys, what) in NO_HOSTS {
+            if subnet("range", nobodys)?.range().overlaps(range.range()) {
+                return Err(Failure::usage(format!(
+                    "--ipalloc-range: {range} has addresses that no container can have: those of \
+                     {nobodys} are for {what}"
+                )));
+            }
+        }
         let default_subnet = match ipalloc_default_subnet.as_str() {
             "" => range,
             text => subnet("default-subnet", text)?,
@@ -339,6 +347,13 @@ impl Router {
         Ok(Some(ipam::Settings { range, default_subnet, origin }))
     }
 }
+
+/// Networks in which no container can be (RFC 6890, section 2.2.2, and RFC 5771).
+const NO_HOSTS: [(&str, &str); 3] = [
+    ("0.0.0.0/8", "this network"),
+    ("127.0.0.0/8", "each host itself"),
+    ("224.0.0.0/4", "groups of hosts"),
+];
 
 /// The name becomes the Ethernet address of the bridge, so that it must be one of a station.
 fn names_a_machine(name: PeerName) -> bool {

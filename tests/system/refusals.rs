@@ -56,6 +56,8 @@ fn every_refusal_is_one_line() -> Result<()> {
         (2, "launch --password x --password-file y", "cannot be used with"),
         (2, "launch --password-file /dev/null", "there is no password"),
         (2, "launch --ipalloc-range 10.2.0.1/16", "not a subnet"),
+        (2, "launch --ipalloc-range 127.0.0.0/16", "are for each host itself"),
+        (2, "launch --ipalloc-range 0.0.0.0/4", "no container can have"),
         (2, "router bad::name", "bad::name"),
         (2, "router --nonsense", "--nonsense"),
         (2, "router --resume host1", "--resume"),
