@@ -61,7 +61,6 @@ const PROXY: Effect = Effect::Part(Part::Proxy);
 const DNS: Effect = Effect::Part(Part::Dns);
 
 const FLAGS: &[Flag] = &[
-    switch("no-bridged-fastdp", Effect::Fulfilled),
     switch("no-dns", Effect::Fulfilled),
     switch("no-restart", Effect::Fulfilled),
     switch("no-default-ipalloc", Effect::Fulfilled),
@@ -114,8 +113,7 @@ pub(super) struct LaterFlags {
 impl LaterFlags {
     /// For the end of the help text.
     pub(super) const HELP: &'static str = "\
-Flags of Weave Net 2.x that are accepted and change nothing: --no-fastdp, --no-bridged-fastdp,
---no-dns, --no-restart, --no-default-ipalloc, --no-rewrite-hosts, --without-dns,
+Flags of Weave Net 2.x that are accepted and change nothing: --no-dns, --no-restart, --no-default-ipalloc, --no-rewrite-hosts, --without-dns,
 --no-multicast-route, --plugin=false, --proxy=false, --awsvpc=false,
 --expect-npc=false; with a note in the log: --datapath, --docker-api, --no-masq-local,
 --pkt-debug.

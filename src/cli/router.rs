@@ -106,6 +106,11 @@ pub(super) struct Router {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(default_value_t = false, value_parser = bool_flag::parse, action = ArgAction::Set)]
     no_fastdp: bool,
+    /// Plug containers into a datapath of Open vSwitch itself, in place of a bridge that is joined
+    /// to one.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(default_value_t = false, value_parser = bool_flag::parse, action = ArgAction::Set)]
+    no_bridged_fastdp: bool,
     /// How frames get from the bridge to the router.
     #[arg(long, value_enum, default_value_t = Capture::Auto)]
     capture: Capture,
@@ -264,6 +269,11 @@ impl Router {
         if self.capture == Capture::None && self.capture_file.is_some() {
             return Err(Failure::usage("--capture-file: with --capture none there is no port"));
         }
+        if self.capture == Capture::Datapath && self.no_fastdp {
+            return Err(Failure::usage(
+                "--capture datapath carries frames in the kernel, and --no-fastdp forbids it",
+            ));
+        }
         Ok(Settings {
             ipam: self.ipam(launched)?,
             proc_path: self.proc_path.clone(),
@@ -281,6 +291,7 @@ impl Router {
             docker_bridge: self.docker_bridge.and_then(|OptionalBridge(name)| name),
             firewall: self.firewall.0,
             fastdp: !self.no_fastdp,
+            bridged: !self.no_bridged_fastdp,
             capture: self.capture,
             capture_file: self.capture_file,
             capture_buffer: usize::from(self.bufsz) << 20,

@@ -49,6 +49,7 @@ fn lines_of_launch_scripts() {
         "--mtu 8916 --bufsz 16 --min-protocol-version 2 --log-level=debug",
         "--resume",
         "--port= --mtu=",
+        "--no-bridged-fastdp --no-bridged-fastdp=false --capture datapath",
     ] {
         assert_eq!(router(line), Ok(()), "{line}");
     }

@@ -70,7 +70,7 @@ impl http::Control for Control {
             version: VERSION.to_owned(),
             interface: self.port.interface(),
             firewall: self.exposure.firewall(),
-            fastdp: match (self.port.fastdp().summary(), self.sealing.summary()) {
+            fastdp: match (self.port.fastdp_summary(), self.sealing.summary()) {
                 (engine, Some(sealing)) => format!("{engine}; {sealing}"),
                 (engine, None) => engine,
             },

@@ -13,17 +13,17 @@ use tokio::sync::mpsc;
 use weave_core::mesh::PeerName;
 use weave_core::switch::{Frame, Inject, Switch, Worker};
 use weave_core::wire::MacAddress;
-use weave_fastdp::odp::{OdpConfig, OdpEngine};
+use weave_fastdp::odp::OdpEngine;
 use weave_host::{
-    BridgeClaim, BridgeConfig, Condition, Origin, PortNames, automatic_mtu, condition, join,
-    prepare_bridge, prepare_bridge_of_datapath, remove_bridge, remove_capture_pair,
-    remove_datapath,
+    BridgeClaim, BridgeConfig, Condition, Origin, automatic_mtu, condition, join, remove_bridge,
+    remove_capture_pair, remove_datapath,
 };
 use weave_sleeve::port::{Capture, PcapWriter, Port, PortCounters, RecordedPort};
 use weave_sleeve::{Clock, DataThread, Lost, ReceiverCounters, Sleeve};
 
+use super::datapath::{self, Layout};
 use super::fastdp::Fastdp;
-use super::port::{Kind, kind, open_datapath, open_pair, open_tap};
+use super::port::{Kind, kind, open_pair, open_tap};
 use super::settings::{Capture as How, Settings};
 
 /// The data plane of a router. Dropping it stops the threads; the bridge stays if the router was
@@ -42,7 +42,7 @@ pub(super) struct Devices {
     /// What answers for the kernel datapath, if frames come that way.
     engine: Option<Arc<OdpEngine>>,
     /// Why they do not, though they were to.
-    without_engine: Option<String>,
+    without_engine: Option<anyhow::Error>,
     /// Writes down what passes the port.
     recorder: Option<PcapWriter>,
     /// What is removed again unless the router gets ready; none once it is.
@@ -53,6 +53,7 @@ pub(super) struct Devices {
 /// A bridge with our port on it.
 struct Plugged {
     bridge: BridgeConfig,
+    layout: Layout,
     how: How,
     /// Of the packet socket, in bytes.
     buffer: usize,
@@ -88,6 +89,8 @@ pub(super) struct PortReport {
     counters: Option<Arc<PortCounters>>,
     socket: Arc<ReceiverCounters>,
     fastdp: Fastdp,
+    /// Why Open vSwitch is not what carries them.
+    no_datapath: Option<String>,
 }
 
 impl PortReport {
@@ -110,6 +113,12 @@ impl PortReport {
     /// What carries frames in the kernel.
     pub(super) const fn fastdp(&self) -> &Fastdp {
         &self.fastdp
+    }
+
+    /// What does, or why nothing, in one line.
+    pub(super) fn fastdp_summary(&self) -> String {
+        let without = self.no_datapath.iter().map(|why| format!(" (no Open vSwitch: {why})"));
+        self.fastdp.summary() + &without.collect::<String>()
     }
 
     fn lock(&self) -> MutexGuard<'_, String> {
@@ -152,25 +161,13 @@ impl Devices {
         devices._claim = Some(BridgeClaim::acquire(name_of_bridge)?);
         // Before the port on the bridge: they would lead to other hosts beside it.
         weave_fastdp::vxlan::remove_leftovers(name_of_bridge)?;
-        let mut how = settings.capture;
         let bridge = configured(settings, name)?;
-        if how == How::Datapath {
-            match datapath_engine(settings, &bridge, switch, clock) {
-                Ok(engine) => devices.engine = Some(engine),
-                Err(error) => {
-                    tracing::warn!("no fast datapath, frames go through user space: {error:#}");
-                    devices.without_engine = Some(format!("; no datapath: {error:#}"));
-                    how = How::Auto;
-                }
-            }
-        }
-        if devices.engine.is_none() {
-            remove_datapath(name_of_bridge)?;
-        }
-        let origin = prepare(&bridge, devices.engine.is_some())?;
+        let (how, layout) = devices.choose(settings, &bridge)?;
+        let origin = prepare(&bridge, layout)?;
         devices.note(origin, Made::Bridge, name_of_bridge);
         let mut plugged = Plugged {
             bridge,
+            layout,
             how,
             buffer: settings.capture_buffer,
             device: String::new(),
@@ -186,6 +183,37 @@ impl Devices {
         devices.start(port)?;
         devices.plugged = Some(plugged);
         Ok(devices)
+    }
+
+    /// Starts the engine of a datapath if there is to be one, and the kernel can. How frames are
+    /// captured then, and what the host looks like.
+    fn choose(&mut self, settings: &Settings, bridge: &BridgeConfig) -> Result<(How, Layout)> {
+        let wanted = match settings.capture {
+            How::Datapath => true,
+            How::Auto => settings.fastdp,
+            How::Tap | How::Pcap | How::None => false,
+        };
+        if wanted {
+            let layout = datapath::layout_with_datapath(settings)?;
+            match datapath::engine(settings, layout, bridge, &self.switch, &self.clock) {
+                Ok(engine) => {
+                    self.engine = Some(engine);
+                    return Ok((How::Datapath, layout));
+                }
+                Err(error) if settings.capture == How::Auto => {
+                    tracing::info!("no Open vSwitch datapath: {error:#}");
+                    self.report.no_datapath = Some(format!("{error:#}"));
+                }
+                Err(error) => {
+                    tracing::warn!("no Open vSwitch datapath: {error:#}");
+                    self.report.no_datapath = Some(format!("{error:#}"));
+                    self.without_engine = Some(error);
+                }
+            }
+        }
+        remove_datapath(&bridge.name)?;
+        let how = if settings.capture == How::Datapath { How::Auto } else { settings.capture };
+        Ok((how, Layout::Bridge))
     }
 
     /// The router is ready: what was made stays from now on.
@@ -234,10 +262,7 @@ impl Devices {
                 Condition::Damaged => {}
             }
         }
-        match self.engine {
-            Some(_) => prepare_bridge_of_datapath(&plugged.bridge)?,
-            None => prepare_bridge(&plugged.bridge)?,
-        };
+        datapath::make(&plugged.bridge, plugged.layout)?;
         let Some(reason) = plugged.lost.clone() else {
             join(&bridge, &plugged.device)?;
             return Ok(Some(format!("somebody changed bridge {bridge}: it is mended")));
@@ -273,7 +298,11 @@ impl Devices {
         let bridge = &plugged.bridge.name;
         let opened = match kind(plugged.how) {
             Kind::Datapath => match &self.engine {
-                Some(engine) => open_datapath(&plugged.bridge, engine, plugged.buffer, counters)?,
+                Some(engine) => {
+                    let threads = self.sleeve.threads();
+                    let Plugged { bridge, layout, buffer, .. } = plugged;
+                    datapath::open(bridge, *layout, *buffer, engine, threads, counters)?
+                }
                 None => return Err(anyhow!("there is no datapath")),
             },
             Kind::Tap => open_tap(bridge, self.sleeve.threads(), counters)?,
@@ -284,8 +313,8 @@ impl Devices {
             }
         };
         tracing::info!("Sniffing traffic on {}", opened.interface);
-        let without = self.without_engine.as_deref().unwrap_or_default();
-        *self.report.lock() = opened.interface + without;
+        let without = self.without_engine.iter().map(|why| format!("; no datapath: {why:#}"));
+        *self.report.lock() = opened.interface + &without.collect::<String>();
         plugged.device = opened.device;
         Ok(match self.recorder.clone() {
             Some(recorder) => Box::new(RecordedPort::new(opened.port, recorder)),
@@ -347,37 +376,15 @@ fn configured(settings: &Settings, name: PeerName) -> Result<BridgeConfig> {
     Ok(BridgeConfig { name: bridge.clone(), mac: MacAddress(name.to_bytes()), mtu })
 }
 
-fn prepare(config: &BridgeConfig, of_datapath: bool) -> Result<Origin> {
+fn prepare(config: &BridgeConfig, layout: Layout) -> Result<Origin> {
     let BridgeConfig { name: bridge, mtu, .. } = config;
-    let origin = if of_datapath {
-        tracing::info!("Bridge type is bridged_fastdp");
-        prepare_bridge_of_datapath(config)?
-    } else {
-        tracing::info!("Bridge type is bridge");
-        prepare_bridge(config)?
-    };
+    tracing::info!("Bridge type is {}", layout.name());
+    let origin = datapath::make(config, layout)?;
     match origin {
         Origin::Created => tracing::info!(mtu, "made bridge {bridge}"),
         Origin::Adopted => tracing::info!(mtu, "adopted bridge {bridge}"),
     }
     Ok(origin)
-}
-
-/// Makes or adopts the datapath of this bridge.
-fn datapath_engine(
-    settings: &Settings,
-    bridge: &BridgeConfig,
-    switch: &Arc<Switch>,
-    clock: &Clock,
-) -> Result<Arc<OdpEngine>> {
-    let config = OdpConfig {
-        datapath: PortNames::of(&bridge.name).datapath,
-        port: settings.port.checked_add(1).context("there is no UDP port after 65535")?,
-        mtu: usize::try_from(bridge.mtu)?,
-        threads: super::data_threads(),
-    };
-    let clock = clock.clone();
-    Ok(Arc::new(OdpEngine::start(config, switch, move || clock.now())?))
 }
 
 /// A file that only its owner may read: what containers say to each other is in it.

@@ -9,6 +9,7 @@
 //! keep talking to each other, and the next router adopts them.
 
 mod control;
+mod datapath;
 mod devices;
 mod exposure;
 mod fastdp;

@@ -31,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) firewall: Option<Backend>,
     /// Whether the kernel may carry frames.
     pub(crate) fastdp: bool,
+    /// Whether there is to be a bridge beside a datapath.
+    pub(crate) bridged: bool,
     pub(crate) capture: Capture,
     /// Where to write what passes the port, as pcap.
     pub(crate) capture_file: Option<PathBuf>,
@@ -70,7 +72,8 @@ pub(crate) enum Peers {
 /// How frames get from the bridge to the router.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub(crate) enum Capture {
-    /// A TAP device; where the kernel has none, a veth pair.
+    /// A datapath where the kernel has Open vSwitch, else a TAP device; where it has none either, a
+    /// veth pair.
     Auto,
     /// A TAP device.
     Tap,

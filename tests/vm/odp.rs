@@ -116,7 +116,7 @@ fn connect(client: &mut Client, datapath: &Datapath, ports: &[Vport; 2]) -> Resu
             })?;
             for (key, packet) in upcalls {
                 used.insert(id);
-                ensure!(key.ethernet.destination.as_slice() == &packet[..6] && !key.tagged);
+                ensure!(key.ethernet.destination.as_slice() == &packet[..6] && key.tag.is_none());
                 let [a, b] = ports;
                 let out = if key.in_port == a.number { b.number } else { a.number };
                 let actions = vec![Action::Output(out)];

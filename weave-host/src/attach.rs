@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use weave_core::wire::MacAddress;
 
+use crate::datapath::{DATAPATH_KIND, make_port};
 use crate::error::HostError;
 use crate::lock::HostLock;
 use crate::namespace::{Namespace, run_here};
@@ -184,8 +185,9 @@ async fn wire(
     let host = required(netlink, host_end).await?;
     // Two bridges may lose their containers, and each has to find its own again.
     netlink.change(host.index, host_end, Change::Alias(&bridge.name)).await?;
-    netlink.change(host.index, host_end, Change::Controller(bridge.index)).await?;
-    if attachment.hairpin {
+    make_port(netlink, bridge, &host).await?;
+    // A datapath never sends a frame back.
+    if attachment.hairpin && bridge.kind != DATAPATH_KIND {
         netlink.send_back(host.index, host_end).await?;
     }
     sysctl::ignore_router_advertisements(host_end);
@@ -259,7 +261,7 @@ async fn find_bridge(netlink: &Netlink, name: &str) -> Result<Interface, HostErr
     let hint = ": start the router first (`weave launch`)";
     let found = netlink.find(name).await?;
     let found = found.ok_or_else(|| HostError::NoInterface { name: name.to_owned(), hint })?;
-    if found.kind == "bridge" {
+    if found.kind == "bridge" || found.kind == DATAPATH_KIND {
         Ok(found)
     } else {
         let kind = if found.kind.is_empty() { "a device".to_owned() } else { found.kind };

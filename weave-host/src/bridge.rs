@@ -4,6 +4,7 @@
 use weave_core::wire::MacAddress;
 
 use crate::attach::{HOST_END, required};
+use crate::datapath::make_port;
 use crate::error::HostError;
 use crate::layout::{Layout, layout_of};
 use crate::lock::HostLock;
@@ -98,7 +99,7 @@ fn is_there(name: &str, interfaces: &[Interface]) -> bool {
     interfaces.iter().any(|interface| interface.name == name)
 }
 
-async fn set_up(netlink: &Netlink, config: &BridgeConfig) -> Result<(), HostError> {
+pub(crate) async fn set_up(netlink: &Netlink, config: &BridgeConfig) -> Result<(), HostError> {
     let name = &config.name;
     let bridge = required(netlink, name).await?;
     // Set after creation: without that, a bridge takes the smallest address of its ports.
@@ -118,7 +119,7 @@ async fn set_up(netlink: &Netlink, config: &BridgeConfig) -> Result<(), HostErro
 async fn plug_in_orphans(netlink: &Netlink, bridge: &Interface) -> Result<(), HostError> {
     for port in netlink.interfaces().await? {
         if is_orphan_of(&bridge.name, &port) {
-            netlink.change(port.index, &port.name, Change::Controller(bridge.index)).await?;
+            make_port(netlink, bridge, &port).await?;
             tracing::info!(port = %port.name, "a container without a bridge is back on it");
         }
     }
@@ -200,7 +201,7 @@ pub(crate) async fn plug(
         netlink.change(port.index, &port.name, Change::Mtu(mtu)).await?;
     }
     if port.controller != Some(bridge.index) {
-        netlink.change(port.index, &port.name, Change::Controller(bridge.index)).await?;
+        make_port(netlink, bridge, port).await?;
     }
     // Beside it there may be ports of the fast datapath, which refuses to work without this
     // (Linux 4.18).

@@ -1,15 +1,16 @@
-//! A kernel datapath beside the bridge, and the veth pair between them (spec router.md, section 6).
+//! A kernel datapath, beside the bridge and joined to it by a veth pair, or in its place (spec
+//! router.md, section 6).
 
-use weave_odp::{Client, Errno};
+use weave_odp::{Client, Errno, VportKind};
 
 use crate::attach::required;
-use crate::bridge::{BridgeConfig, LARGEST_PACKET, plug};
+use crate::bridge::{BridgeConfig, LARGEST_PACKET, plug, set_up};
 use crate::error::HostError;
 use crate::lock::HostLock;
 use crate::names::PortNames;
 use crate::namespace::run_here;
-use crate::netlink::Change;
-use crate::sysctl;
+use crate::netlink::{Change, Interface, Netlink};
+use crate::{reset, sysctl};
 
 /// How the kernel calls the device of a datapath.
 pub(crate) const DATAPATH_KIND: &str = "openvswitch";
@@ -58,6 +59,58 @@ pub fn raise_datapath(bridge: &BridgeConfig) -> Result<(), HostError> {
         sysctl::ignore_router_advertisements(datapath);
         netlink.change(index, datapath, Change::Up).await
     })
+}
+
+/// Makes a kernel datapath that is there already what containers are plugged into, in place of a
+/// bridge of this name.
+///
+/// # Errors
+/// If it is not there, or the kernel refuses.
+pub fn prepare_fastdp(config: &BridgeConfig) -> Result<(), HostError> {
+    let _lock = HostLock::acquire()?;
+    run_here(async |netlink| {
+        reset::remove_half_made(netlink, &netlink.interfaces().await?).await?;
+        set_up(netlink, config).await
+    })
+}
+
+/// Brings up the port of the router itself, wide enough for any frame: a datapath drops what is
+/// wider than a port without a word.
+///
+/// # Errors
+/// If it is not there, or the kernel refuses.
+pub fn raise_port(port: &str) -> Result<(), HostError> {
+    run_here(async |netlink| {
+        let found = required(netlink, port).await?;
+        let mtu = found.largest_mtu.unwrap_or(LARGEST_PACKET).min(LARGEST_PACKET);
+        netlink.change(found.index, port, Change::Mtu(mtu)).await?;
+        sysctl::without_ipv6(port);
+        netlink.change(found.index, port, Change::Up).await
+    })
+}
+
+/// Makes an interface a port of a bridge, or of a datapath in its place.
+pub(crate) async fn make_port(
+    netlink: &Netlink,
+    bridge: &Interface,
+    port: &Interface,
+) -> Result<(), HostError> {
+    if bridge.kind != DATAPATH_KIND {
+        return netlink.change(port.index, &port.name, Change::Controller(bridge.index)).await;
+    }
+    let join = || {
+        let mut client = Client::open()?;
+        let datapath = client.datapath(&bridge.name)?;
+        client.create_vport(datapath.id, &port.name, VportKind::Netdev)
+    };
+    match join() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(HostError::DatapathPort {
+            port: port.name.clone(),
+            name: bridge.name.clone(),
+            reason: error.to_string(),
+        }),
+    }
 }
 
 /// Removes the kernel datapath of a bridge and the pair between them, if they are there: a router

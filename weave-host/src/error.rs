@@ -65,6 +65,16 @@ pub enum HostError {
         /// The kernel's reason.
         reason: String,
     },
+    /// The kernel did not take an interface into a datapath.
+    #[error("cannot make {port} a port of the datapath {name}: {reason}")]
+    DatapathPort {
+        /// The interface.
+        port: String,
+        /// The datapath.
+        name: String,
+        /// The kernel's reason.
+        reason: String,
+    },
     /// There is no such interface.
     #[error("there is no interface {name}{hint}")]
     NoInterface {

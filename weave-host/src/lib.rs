@@ -11,8 +11,10 @@
 //! ```
 //!
 //! Without TUN support the port is a veth pair, `vethwe-bridge` on the bridge and `vethwe-pcap`
-//! for the router. Another bridge than `weave` has ports of other names ([`PortNames`]). Names and settings are those of Weave Net 2.x, so that its scripts and its
-//! CNI plugin find what they expect (spec router.md, section 6; cni.md, sections 5 and 6).
+//! for the router. Where the kernel has Open vSwitch, a datapath is beside the bridge, or in its place.
+//! Another bridge than `weave` has ports of other names ([`PortNames`]). Names and settings are
+//! those of Weave Net 2.x, so that its scripts and its CNI plugin find what they expect (spec
+//! router.md, section 6; cni.md, sections 5 and 6).
 //!
 //! All functions block. Each opens a netlink socket of its own, on a thread of its own where
 //! another network namespace is entered; none changes the caller's thread. What exists already
@@ -51,7 +53,9 @@ pub use bridge::{
     prepare_capture_pair, remove_bridge, remove_capture_pair,
 };
 pub use claim::BridgeClaim;
-pub use datapath::{prepare_datapath_pair, raise_datapath, remove_datapath};
+pub use datapath::{
+    prepare_datapath_pair, prepare_fastdp, raise_datapath, raise_port, remove_datapath,
+};
 pub use detach::{Detached, detach, remove_host_end, unplug};
 pub use error::HostError;
 pub use exposure::{bridge_addresses, expose, hide, interface_address};

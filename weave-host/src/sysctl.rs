@@ -33,6 +33,11 @@ pub(crate) fn ignore_router_advertisements(interface: &str) {
     set(&format!("ipv6/conf/{interface}/accept_ra"), "0");
 }
 
+/// Nobody speaks through this interface but the router: it has no addresses of its own.
+pub(crate) fn without_ipv6(interface: &str) {
+    set(&format!("ipv6/conf/{interface}/disable_ipv6"), "1");
+}
+
 /// Tell the neighbours about a new IPv6 address (RFC 4861, section 7.2.6).
 pub(crate) fn announce_ipv6(interface: &str) {
     set(&format!("ipv6/conf/{interface}/ndisc_notify"), "1");

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::datapath::DATAPATH_KIND;
 use crate::error::HostError;
 use crate::namespace::run_here;
 use crate::netlink::Interface;
@@ -42,14 +43,17 @@ fn default_interface(routes: &str) -> Option<&str> {
 }
 
 fn choose(bridge: &str, interfaces: &[Interface], default: Option<&str>) -> u32 {
-    let ours = |name: &str| name == bridge || name.starts_with("vethwe");
+    let ours = |interface: &Interface| {
+        let Interface { name, kind, .. } = interface;
+        name == bridge || name.starts_with("vethwe") || kind == DATAPATH_KIND
+    };
     let underlay = interfaces
         .iter()
         .find(|interface| Some(interface.name.as_str()) == default)
         .or_else(|| {
             interfaces
                 .iter()
-                .filter(|i| i.up && !i.loopback && i.controller.is_none() && !ours(&i.name))
+                .filter(|i| i.up && !i.loopback && i.controller.is_none() && !ours(i))
                 .min_by_key(|interface| interface.mtu)
         })
         .map_or(1500, |interface| interface.mtu);
@@ -81,6 +85,9 @@ mod tests {
         let interfaces =
             [interface("lo", 65536), interface("eth0", 1500), interface("weave", 1280)];
         assert_eq!(choose("weave", &interfaces, None), 1376);
+        // What a router before us has left.
+        let datapath = Interface { kind: "openvswitch".to_owned(), ..interface("datapath", 1376) };
+        assert_eq!(choose("weave", &[interface("eth0", 1500), datapath], None), 1376);
         assert_eq!(choose("weave", &[interface("lo", 65536)], None), 1376);
         assert_eq!(choose("weave", &[interface("eth0", 576)], None), 1280);
     }

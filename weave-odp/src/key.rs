@@ -8,10 +8,15 @@ use crate::vport::PortNumber;
 use weave_netlink::DecodeError;
 use weave_netlink::{Attributes, Field};
 
+const ENCAPSULATED: u16 = 1;
 const IN_PORT: u16 = 3;
 const ETHERNET: u16 = 4;
 const VLAN: u16 = 5;
+const ETHERTYPE: u16 = 6;
 const TUNNEL: u16 = 16;
+
+/// `VLAN_CFI_MASK`: how the kernel notes that there is a tag.
+const TAG_PRESENT: u16 = 0x1000;
 
 /// The addresses of an Ethernet header; with all bits set the mask of both.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -104,14 +109,14 @@ pub struct FlowKey {
     pub ethernet: Ethernet,
     /// The tunnel it came through.
     pub tunnel: Option<Tunnel>,
-    /// Whether it has a VLAN tag. A flow that says nothing of VLANs matches untagged packets
-    /// only, so none can be made for this one.
-    pub tagged: bool,
+    /// The type of its VLAN tag, the outer one if there are two; none if it has none.
+    pub tag: Option<u16>,
 }
 
 impl FlowKey {
     pub(crate) fn decode(fields: Attributes<'_>) -> Result<Self, DecodeError> {
-        let (mut in_port, mut ethernet, mut tunnel, mut tagged) = (None, None, None, false);
+        let (mut in_port, mut ethernet, mut tunnel) = (None, None, None);
+        let (mut tagged, mut outer_type) = (false, None);
         for field in fields {
             let field = field?;
             match field.kind {
@@ -119,6 +124,7 @@ impl FlowKey {
                 ETHERNET => ethernet = Some(Ethernet::decode(field)?),
                 TUNNEL => tunnel = Some(Tunnel::decode(field.nested())?),
                 VLAN => tagged = true,
+                ETHERTYPE => outer_type = Some(u16::from_be_bytes(field.array("EtherType")?)),
                 _ => {}
             }
         }
@@ -127,7 +133,7 @@ impl FlowKey {
             in_port: in_port.ok_or(missing("input port"))?,
             ethernet: ethernet.ok_or(missing("Ethernet addresses"))?,
             tunnel,
-            tagged,
+            tag: outer_type.filter(|_| tagged),
         })
     }
 }
@@ -139,6 +145,8 @@ pub struct FlowMatch {
     pub in_port: Option<PortNumber>,
     /// Their addresses.
     pub ethernet: Masked<Ethernet>,
+    /// The type of their outer VLAN tag, whatever else is in it; with none they have no tag.
+    pub tag: Option<u16>,
     /// The tunnel they come through; none if it does not look at it.
     pub tunnel: Option<Masked<Tunnel>>,
     /// What this crate knows nothing of, in flows that were dumped; by type.
@@ -156,17 +164,18 @@ pub struct OtherKey {
 impl FlowMatch {
     /// Of packets that come in by this port and have these addresses.
     pub const fn new(in_port: PortNumber, ethernet: Masked<Ethernet>) -> Self {
-        Self { in_port: Some(in_port), ethernet, tunnel: None, other: Vec::new() }
+        Self { in_port: Some(in_port), ethernet, tag: None, tunnel: None, other: Vec::new() }
     }
 
     /// The attributes of `OVS_FLOW_ATTR_KEY`.
     pub(crate) fn key_attributes(&self) -> Vec<Attribute<'_>> {
-        self.attributes(PortNumber, Masked::key, Masked::key, |other| &other.key)
+        self.attributes(PortNumber, Masked::key, Masked::key, |tag| tag, |other| &other.key)
     }
 
     /// The attributes of `OVS_FLOW_ATTR_MASK`.
     pub(crate) fn mask_attributes(&self) -> Vec<Attribute<'_>> {
-        self.attributes(|_| PortNumber(u32::MAX), Masked::mask, Masked::mask, |other| &other.mask)
+        let port = |_| PortNumber(u32::MAX);
+        self.attributes(port, Masked::mask, Masked::mask, |_| u16::MAX, |other| &other.mask)
     }
 
     fn attributes<'a>(
@@ -174,11 +183,18 @@ impl FlowMatch {
         in_port: impl Fn(u32) -> PortNumber,
         ethernet: impl Fn(&Masked<Ethernet>) -> Ethernet,
         tunnel: impl Fn(&Masked<Tunnel>) -> Tunnel,
+        tag: impl Fn(u16) -> u16,
         other: impl Fn(&'a OtherKey) -> &'a Vec<u8>,
     ) -> Vec<Attribute<'a>> {
-        let mut list = Vec::with_capacity(3 + self.other.len());
+        let mut list = Vec::with_capacity(6 + self.other.len());
         list.extend(self.in_port.map(|port| Attribute::u32(IN_PORT, in_port(port.0).0)));
         list.push(Attribute::small(ETHERNET, ethernet(&self.ethernet).bytes()));
+        if let Some(kind) = self.tag {
+            list.push(Attribute::small(ETHERTYPE, tag(kind).to_be_bytes()));
+            list.push(Attribute::small(VLAN, TAG_PRESENT.to_be_bytes()));
+            // Of what is below the tag it says nothing.
+            list.push(Attribute::nest(ENCAPSULATED, Vec::new()));
+        }
         list.extend(
             self.tunnel
                 .as_ref()
@@ -194,8 +210,13 @@ impl FlowMatch {
     /// is no part of it; a port is one only with a full mask.
     pub(crate) fn decode(keys: Attributes<'_>, masks: Attributes<'_>) -> Result<Self, DecodeError> {
         let masks: Vec<_> = masks.collect::<Result<_, _>>()?;
-        let mut flow =
-            Self { in_port: None, ethernet: Masked::ANY, tunnel: None, other: Vec::new() };
+        let mut flow = Self {
+            in_port: None,
+            ethernet: Masked::ANY,
+            tag: None,
+            tunnel: None,
+            other: Vec::new(),
+        };
         for key in keys {
             let key = key?;
             let Some(mask) = masks.iter().find(|mask| mask.kind == key.kind) else { continue };
@@ -223,7 +244,28 @@ impl FlowMatch {
             }
         }
         flow.other.sort();
+        flow.take_tag();
         Ok(flow)
+    }
+}
+
+impl FlowMatch {
+    /// The keys of a tag of which nothing but the type counts are one of ours.
+    fn take_tag(&mut self) {
+        let present = TAG_PRESENT.to_be_bytes();
+        let is_tag =
+            |other: &OtherKey| other.kind == VLAN && other.key == present && other.mask == present;
+        let outer_type = |other: &OtherKey| {
+            let kind: [u8; 2] = other.key.as_slice().try_into().ok()?;
+            let is_type = other.kind == ETHERTYPE && other.mask == [0xff; 2];
+            is_type.then_some(u16::from_be_bytes(kind))
+        };
+        if let Some(kind) = self.other.iter().find_map(outer_type)
+            && self.other.iter().any(is_tag)
+        {
+            self.tag = Some(kind);
+            self.other.retain(|other| ![VLAN, ETHERTYPE].contains(&other.kind));
+        }
     }
 }
 
@@ -236,6 +278,9 @@ impl fmt::Display for FlowMatch {
         }
         if let Some(tunnel) = &self.tunnel {
             write!(f, " tunnel={{{}}}", tunnel.key())?;
+        }
+        if let Some(kind) = self.tag {
+            write!(f, " tag={kind:#06x}")?;
         }
         let Masked { key, mask } = self.ethernet;
         f.write_str(" eth=")?;

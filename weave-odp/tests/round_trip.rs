@@ -54,9 +54,16 @@ fn matches() -> impl Strategy<Value = FlowMatch> {
     let tunnels = (tunnel(), tunnel())
         .prop_map(|(key, mask)| Masked::<Tunnel>::new(key, mask))
         .prop_filter("matches something", |masked| masked.mask() != Tunnel::ZERO);
-    (port, ethernet, proptest::option::of(tunnels)).prop_map(|(in_port, ethernet, tunnel)| {
-        FlowMatch { in_port, ethernet, tunnel, other: Vec::new() }
-    })
+    let tag = proptest::option::of(any::<u16>());
+    (port, ethernet, tag, proptest::option::of(tunnels)).prop_map(
+        |(in_port, ethernet, tag, tunnel)| FlowMatch {
+            in_port,
+            ethernet,
+            tag,
+            tunnel,
+            other: Vec::new(),
+        },
+    )
 }
 
 fn actions() -> impl Strategy<Value = Vec<Action>> {

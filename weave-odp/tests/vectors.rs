@@ -159,7 +159,7 @@ fn a_miss() {
     assert_eq!(upcall.packet, [1, 2, 3, 4]);
     assert_eq!(upcall.key.in_port, PortNumber(2));
     assert_eq!(upcall.key.ethernet, Ethernet { source: B, destination: A });
-    assert!(!upcall.key.tagged);
+    assert_eq!(upcall.key.tag, None);
     let tunnel = Tunnel {
         id: 0x0004_d841,
         source: THERE,

@@ -40,6 +40,14 @@ impl Book {
         self.flows.remove(matches);
     }
 
+    /// The flows for which this does not hold.
+    pub(super) fn all_but(&self, stays: impl Fn(&FlowMatch, &[Action]) -> bool) -> Vec<FlowMatch> {
+        let goes = |(matches, actions): (&FlowMatch, &Vec<Action>)| {
+            (!stays(matches, actions)).then(|| matches.clone())
+        };
+        self.flows.iter().filter_map(goes).collect()
+    }
+
     /// How many there are.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use weave_core::switch::{MAX_AGE, QUIET};
 use weave_core::time::Instant;
 use weave_core::wire::MacAddress;
-use weave_odp::PortNumber;
+use weave_odp::{Action, FlowMatch, PortNumber};
 
 /// How many stations are remembered; those of the whole mesh count. Frames for others are flooded.
 const MAX_STATIONS: usize = 1 << 16;
@@ -61,6 +61,16 @@ impl Bridge {
     /// Whether it is new.
     pub(super) fn add_port(&mut self, port: PortNumber) -> bool {
         self.ports.insert(port)
+    }
+
+    /// Whether all of this happens between its ports.
+    pub(super) fn keeps(&self, matches: &FlowMatch, actions: &[Action]) -> bool {
+        let is_port = |port: &PortNumber| self.ports.contains(port);
+        let inside = |action: &Action| matches!(action, Action::Output(port) if is_port(port));
+        matches.tunnel.is_none()
+            && matches.in_port.as_ref().is_some_and(is_port)
+            && !actions.is_empty()
+            && actions.iter().all(inside)
     }
 
     /// Whether it was there. What is behind it is forgotten.
@@ -158,6 +168,17 @@ mod tests {
         assert_eq!(bridge.decide(Place::Port(P2), X), Verdict::To(Place::Router));
         assert!(bridge.learn(at(3), X, Place::Port(P1)), "it came back");
         assert!(bridge.learn(at(3), X, Place::Port(P2)), "from port to port");
+    }
+
+    #[test]
+    fn it_can_do_without_a_router_for_what_stays_between_its_ports() {
+        let bridge = bridge();
+        let flow = |port| FlowMatch::new(port, weave_odp::Masked::<weave_odp::Ethernet>::ANY);
+        let out = |number| Action::Output(PortNumber(number));
+        assert!(bridge.keeps(&flow(P1), &[out(2)]));
+        assert!(!bridge.keeps(&flow(P1), &[out(2), out(9)]), "into a tunnel");
+        assert!(!bridge.keeps(&flow(P1), &[]), "why it is dropped may be over");
+        assert!(!bridge.keeps(&flow(PortNumber(9)), &[out(2)]), "from a tunnel");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd as _;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -24,15 +24,18 @@ use super::plan::Planner;
 use super::roads::{Road, Roads};
 use super::start::{OdpConfig, StartError, prepare, vxlan_name};
 use super::text;
-use super::tunnel::{Lanes, OdpTunnel};
+use super::tunnel::{Cut, Lanes, OdpTunnel};
 use crate::engine::{Engine, EngineStatus, Inbox, Tunnel, TunnelParams};
 
-/// The engine over the kernel's Open vSwitch datapath. Dropping it takes its flows out of the
-/// kernel and stops its threads; the datapath and its ports stay.
+/// The engine over the kernel's Open vSwitch datapath. Dropping it stops its threads and takes its
+/// flows out of the kernel, but for those between local ports; the datapath and its ports stay.
 pub struct OdpEngine {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
+
+/// A number that a datapath never gives to a port.
+const NO_PORT: u32 = u32::MAX;
 
 /// The time, as any thread may ask for it.
 pub(super) type Clock = Box<dyn Fn() -> Instant + Send + Sync>;
@@ -51,6 +54,9 @@ pub(super) struct Shared {
     /// Held while flows are put and deleted.
     pub(super) book: Mutex<Book>,
     vports: Mutex<BTreeMap<PortNumber, Vport>>,
+    /// The number of the port of the router itself, or [`NO_PORT`].
+    own_port: AtomicU32,
+    pub(super) cut: Cut,
     /// Another number whenever plans may have changed: one made before is not put down as a flow.
     pub(super) edition: AtomicU64,
     pub(super) stale: AtomicBool,
@@ -121,13 +127,14 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl OdpEngine {
     /// Makes or adopts the datapath, takes out what a predecessor left in it, and starts to
-    /// answer misses.
+    /// answer misses. Frames of other transports are made ready for the kernel by `cut`.
     ///
     /// # Errors
     /// The kernel lacks something, or somebody else uses the port.
     pub fn start(
         config: OdpConfig,
         switch: &Arc<Switch>,
+        cut: Cut,
         clock: impl Fn() -> Instant + Send + Sync + 'static,
     ) -> Result<Self, StartError> {
         let mut client = Client::open().map_err(|error| match error {
@@ -153,6 +160,8 @@ impl OdpEngine {
             bridge: Mutex::default(),
             book: Mutex::default(),
             vports: Mutex::default(),
+            own_port: AtomicU32::new(NO_PORT),
+            cut,
             edition: AtomicU64::new(0),
             stale: AtomicBool::new(false),
             crowded: AtomicBool::new(false),
@@ -163,6 +172,9 @@ impl OdpEngine {
             counters: Counters::default(),
         });
         shared.list_vports(&mut lock(&shared.client))?;
+        // Those of a predecessor, once the misses that follow have somewhere to go: what stays on
+        // this host is carried all the while.
+        lock(&shared.client).delete_flows(shared.datapath)?;
         let mut engine = Self { shared, threads: Vec::new() };
         for socket in sockets {
             let worker = Worker::new(Arc::clone(switch))?;
@@ -179,7 +191,8 @@ impl OdpEngine {
         Ok(())
     }
 
-    /// Makes an interface of the host a port of the datapath.
+    /// Makes an interface of the host a port of the datapath. Between that of
+    /// [`OdpConfig::own_port`] and the others no packet goes but to or from other transports.
     ///
     /// # Errors
     /// There is no such interface, or another datapath has it.
@@ -237,9 +250,16 @@ impl Drop for OdpEngine {
                 let _ = thread.join();
             }
         }
+        let Shared { bridge, book, client, datapath, .. } = &*self.shared;
+        let bridge = lock(bridge);
         // Nobody would take them back when the mesh changes.
-        if let Err(error) = lock(&self.shared.client).delete_flows(self.shared.datapath) {
-            tracing::warn!("flows stay in the datapath: {error}");
+        for matches in lock(book).all_but(|matches, actions| bridge.keeps(matches, actions)) {
+            match lock(client).delete_flow(*datapath, &matches) {
+                Err(error) if error.errno() != Some(Errno::ENOENT) => {
+                    tracing::warn!("flow {matches} stays in the datapath: {error}");
+                }
+                _ => {}
+            }
         }
     }
 }
@@ -260,8 +280,7 @@ impl Engine for OdpEngine {
     fn open(&self, params: TunnelParams, inbox: Arc<dyn Inbox>) -> Arc<dyn Tunnel> {
         let vport = self.shared.vxlan_port(params.port).unwrap_or_else(|error| {
             inbox.failed(format!("no port for VXLAN on UDP {}: {error}", params.port));
-            // The datapath never gives this number to a port.
-            PortNumber(u32::MAX)
+            PortNumber(NO_PORT)
         });
         let road = Arc::new(Road::new(params, vport, inbox));
         let tunnel = Arc::new(OdpTunnel::new(Arc::clone(&self.shared), Arc::clone(&road)));
@@ -334,7 +353,19 @@ impl Shared {
         let table = self.switch.table();
         let roads = self.roads.load();
         let bridge = lock(&self.bridge);
-        work(&Planner { switch: &self.switch, table: &table, bridge: &bridge, roads: &roads })
+        work(&Planner {
+            switch: &self.switch,
+            table: &table,
+            bridge: &bridge,
+            roads: &roads,
+            own_port: self.own_port(),
+        })
+    }
+
+    /// The port of the router itself.
+    pub(super) fn own_port(&self) -> Option<PortNumber> {
+        let number = self.own_port.load(Ordering::Relaxed);
+        (number != NO_PORT).then_some(PortNumber(number))
     }
 
     pub(super) fn vport_kind(&self, number: PortNumber) -> Option<VportKind> {
@@ -368,8 +399,12 @@ impl Shared {
             Err(error) if error.errno() == Some(Errno::ENODEV) => return Ok(()),
             result => result?,
         }
+        let is_own = vport.name == self.config.own_port;
         lock(&self.vports).insert(number, vport);
-        if matches!(kind, VportKind::Netdev | VportKind::Internal) {
+        if is_own {
+            self.own_port.store(number.0, Ordering::Relaxed);
+            self.invalidate();
+        } else if matches!(kind, VportKind::Netdev | VportKind::Internal) {
             lock(&self.bridge).add_port(number);
             self.invalidate();
         }
@@ -381,6 +416,10 @@ impl Shared {
             return;
         }
         lock(&self.vports).remove(&vport.number);
+        if self.own_port() == Some(vport.number) {
+            self.own_port.store(NO_PORT, Ordering::Relaxed);
+            self.invalidate();
+        }
         if lock(&self.bridge).remove_port(vport.number) {
             self.invalidate();
         }

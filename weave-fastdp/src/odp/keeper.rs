@@ -166,6 +166,9 @@ fn touch(shared: &Shared, matches: &FlowMatch) {
     let Some(addresses) = input.addresses else { return };
     let own = shared.switch.own();
     match input.tunnel {
+        None if shared.own_port() == Some(input.port) => {
+            shared.learn(addresses.source, Place::Router);
+        }
         None => {
             shared.switch.sighted(shared.now(), addresses.source, own);
             shared.learn(addresses.source, Place::Port(input.port));

@@ -68,6 +68,9 @@ impl Desk {
                 return bump(&counters.dropped_malformed);
             }
         };
+        if self.shared.own_port() == Some(upcall.key.in_port) {
+            return self.injected(&upcall);
+        }
         match self.shared.vport_kind(upcall.key.in_port) {
             Some(VportKind::Netdev | VportKind::Internal) => self.captured(&upcall),
             Some(VportKind::Vxlan { .. }) => self.received(&upcall),
@@ -91,6 +94,17 @@ impl Desk {
             let mut port = LocalPorts { shared: &shared, client: &mut self.client };
             self.worker.pass(now, &mut port).captured(Frame::plain(upcall.packet));
         }
+        self.carry_out(upcall, &input, &plan, edition);
+    }
+
+    /// Another transport gave it to the port of the router, for local stations.
+    fn injected(&mut self, upcall: &Upcall<'_>) {
+        let shared = Arc::clone(&self.shared);
+        let edition = shared.edition.load(Ordering::Acquire);
+        let input = Input::of_packet(&upcall.key);
+        let Some(addresses) = input.addresses else { return };
+        shared.learn(addresses.source, Place::Router);
+        let plan = shared.with_planner(|planner| planner.plan(&input));
         self.carry_out(upcall, &input, &plan, edition);
     }
 
@@ -145,11 +159,13 @@ impl Desk {
         match plan.veto {
             Some(Veto::Hairpin) => bump(&shared.counters.dropped_hairpin),
             Some(Veto::Stranger) => bump(&shared.counters.dropped_stranger),
-            Some(Veto::Foreign) => bump(&shared.counters.by_hand),
-            Some(Veto::Unknown | Veto::Passing(_)) | None => {}
+            Some(Veto::Foreign | Veto::Unknown | Veto::Passing(_)) | None => {}
+        }
+        if plan.by_hand {
+            bump(&shared.counters.by_hand);
         }
         execute(shared, client, upcall.packet, &actions);
-        let Some(flow) = plan.flow(input).filter(|_| !upcall.key.tagged) else { return };
+        let Some(flow) = plan.flow(input) else { return };
         let mut book = lock(&shared.book);
         if shared.edition.load(Ordering::Acquire) != edition {
             return;

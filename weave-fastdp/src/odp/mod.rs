@@ -26,3 +26,4 @@ mod tunnel;
 
 pub use engine::OdpEngine;
 pub use start::{OdpConfig, StartError};
+pub use tunnel::{Cut, CutError};

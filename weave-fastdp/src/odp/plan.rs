@@ -25,6 +25,8 @@ pub(super) struct Input {
     pub(super) port: PortNumber,
     /// The tunnel it came through.
     pub(super) tunnel: Option<Tunnel>,
+    /// The type of its VLAN tag.
+    pub(super) tag: Option<u16>,
     /// Its addresses; none in a flow that does not look at them.
     pub(super) addresses: Option<Addresses>,
 }
@@ -34,7 +36,7 @@ impl Input {
         let Ethernet { source, destination } = key.ethernet;
         let (source, destination) = (MacAddress(source), MacAddress(destination));
         let addresses = Some(Addresses { source, destination });
-        Self { port: key.in_port, tunnel: key.tunnel, addresses }
+        Self { port: key.in_port, tunnel: key.tunnel, tag: key.tag, addresses }
     }
 
     /// `None` if no plan of ours can have made this flow.
@@ -54,7 +56,7 @@ impl Input {
             Some(tunnel) if tunnel.mask() == Tunnel::ENDS => Some(tunnel.key()),
             Some(_) => return None,
         };
-        Some(Self { port: matches.in_port?, tunnel, addresses })
+        Some(Self { port: matches.in_port?, tunnel, tag: matches.tag, addresses })
     }
 }
 
@@ -94,6 +96,8 @@ pub(super) struct Planner<'a> {
     pub(super) table: &'a ForwardingTable,
     pub(super) bridge: &'a Bridge,
     pub(super) roads: &'a Roads,
+    /// The port of the router itself, through which other transports get packets and give them.
+    pub(super) own_port: Option<PortNumber>,
 }
 
 impl Planner<'_> {
@@ -102,6 +106,10 @@ impl Planner<'_> {
         let mut plan = Plan::default();
         match (&input.tunnel, input.addresses) {
             (Some(tunnel), addresses) => self.received(tunnel, addresses, &mut plan),
+            (None, Some(addresses)) if self.own_port == Some(input.port) => {
+                plan.looks_at_addresses = true;
+                self.through_the_bridge(Place::Router, addresses.destination, &mut plan);
+            }
             (None, Some(addresses)) => self.captured(input.port, addresses, &mut plan),
             (None, None) => plan.veto = Some(Veto::Stranger),
         }
@@ -119,6 +127,14 @@ impl Planner<'_> {
         if self.through_the_bridge(Place::Port(port), addresses.destination, plan) {
             let decision = self.switch.revisit_captured(self.table, addresses);
             self.onward(decision, addresses.destination, plan);
+        }
+        // The kernel can bring it where the router takes packets up, super-frames uncut.
+        if let Some(own) = self.own_port.filter(|_| plan.by_hand) {
+            plan.by_hand = false;
+            plan.remote = vec![Action::Output(own)];
+            if plan.veto == Some(Veto::Foreign) {
+                plan.veto = None;
+            }
         }
     }
 
@@ -212,7 +228,7 @@ impl Planner<'_> {
             (Some(road), Some(vni)) if road.is_carried() => plan.remote.extend(road.actions(vni)),
             _ => {
                 plan.by_hand = true;
-                plan.veto = Some(Veto::Foreign);
+                plan.veto.get_or_insert(Veto::Foreign);
             }
         }
     }
@@ -245,6 +261,7 @@ impl Plan {
             (false, _) => Masked::<Ethernet>::ANY,
         };
         let mut matches = FlowMatch::new(input.port, ethernet);
+        matches.tag = input.tag;
         matches.tunnel = input.tunnel.map(Masked::<Tunnel>::ends);
         Some(Flow { matches, actions: self.actions() })
     }

@@ -22,6 +22,9 @@ pub struct OdpConfig {
     pub mtu: usize,
     /// How many threads answer misses.
     pub threads: usize,
+    /// The interface through which other transports get packets and give them, if somebody plugs
+    /// it in: see [`OdpEngine::plug`](super::OdpEngine::plug).
+    pub own_port: String,
 }
 
 /// Why the engine cannot start.
@@ -53,7 +56,7 @@ pub(super) fn vxlan_name(port: u16) -> String {
     format!("vxlan-{port}")
 }
 
-/// A datapath of this name without flows, with its VXLAN port.
+/// A datapath of this name with its VXLAN port, and without those of a predecessor.
 pub(super) fn prepare(
     client: &mut Client,
     config: &OdpConfig,
@@ -78,14 +81,14 @@ pub(super) fn prepare(
     }
 }
 
-/// Removes what a predecessor left: its flows send to peers that do not know us any more.
+/// Removes the tunnels of a predecessor: at their other ends nobody knows us any more.
 fn clear(client: &mut Client, datapath: &Datapath) -> Result<(), StartError> {
     for vport in client.vports(datapath.id)? {
         if matches!(vport.kind, VportKind::Vxlan { .. }) {
             client.delete_vport(datapath.id, vport.number)?;
         }
     }
-    Ok(client.delete_flows(datapath.id)?)
+    Ok(())
 }
 
 fn vxlan(client: &mut Client, datapath: &Datapath, port: u16) -> Result<Vport, StartError> {

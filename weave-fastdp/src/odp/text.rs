@@ -22,6 +22,7 @@ pub(super) fn flow(dumped: &DumpedFlow) -> EngineFlow {
 fn keys(matches: &FlowMatch) -> Vec<String> {
     let mut keys = Vec::new();
     keys.extend(matches.in_port.map(|port| format!("InPortFlowKey{{vport: {port}}}")));
+    keys.extend(matches.tag.map(|kind| format!("VLANFlowKey{{tpid: {kind:#06x}}}")));
     let (key, mask) = (matches.ethernet.key(), matches.ethernet.mask());
     if mask != weave_odp::Ethernet::ANY {
         let (source, destination) = (mac(key.source), mac(key.destination));

@@ -4,17 +4,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use weave_core::mesh::PeerName;
-use weave_core::switch::{Envelope, Forwarded, Forwarder, WorkerId};
-use weave_core::wire::complete_checksum;
-use weave_odp::{Client, Error};
+use weave_core::switch::{Envelope, Forwarded, Forwarder, Frame, WorkerId};
+use weave_core::wire::Ethernet;
+use weave_odp::Client;
 
 use super::engine::{Shared, bump, lock};
 use super::misses::execute;
 use super::roads::Road;
 use crate::engine::Tunnel;
-
-/// Length of an Ethernet header.
-const ETHERNET: usize = 14;
 
 pub(super) struct OdpTunnel {
     shared: Arc<Shared>,
@@ -33,17 +30,26 @@ impl Default for Lanes {
 #[derive(Default)]
 struct Lane {
     client: Option<Client>,
-    /// Room for a frame whose checksum is filled in.
-    frame: Vec<u8>,
+    /// Room for a frame on its way.
+    room: Vec<u8>,
 }
 
-impl Lane {
-    fn client(&mut self) -> Result<&mut Client, Error> {
-        match &mut self.client {
-            Some(client) => Ok(client),
-            none => Ok(none.insert(Client::open()?)),
-        }
-    }
+/// Makes of a frame, which may be a super-frame or lack its checksum, frames as they are on a wire,
+/// of at most `longest` bytes: hands each to `each`. There may be room for them in `room`.
+pub type Cut = fn(
+    frame: Frame<'_>,
+    longest: usize,
+    room: &mut Vec<u8>,
+    each: &mut dyn FnMut(&[u8]),
+) -> Result<(), CutError>;
+
+/// A frame that there is no wire for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CutError {
+    /// It cannot be cut, or not short enough.
+    TooLong,
+    /// It is not what it is said to be.
+    Malformed,
 }
 
 impl OdpTunnel {
@@ -52,59 +58,48 @@ impl OdpTunnel {
     }
 
     /// Sends a frame between these peers. Whether it was handed to the kernel.
-    fn send(&self, lane: &mut Lane, ends: (PeerName, PeerName), frame: Option<&[u8]>) -> bool {
+    fn send(&self, client: &mut Option<Client>, ends: (PeerName, PeerName), frame: &[u8]) -> bool {
         let Some(vni) = self.shared.roads.load().vni(ends.0, ends.1) else { return false };
-        let buffer = std::mem::take(&mut lane.frame);
-        let sent = match lane.client() {
-            Ok(client) => {
-                let actions = self.road.actions(vni);
-                execute(&self.shared, client, frame.unwrap_or(&buffer), &actions);
-                true
-            }
-            Err(error) => {
-                tracing::debug!("no way into the kernel: {error}");
-                false
-            }
+        let client = match client {
+            Some(client) => client,
+            none => match Client::open() {
+                Ok(client) => none.insert(client),
+                Err(error) => {
+                    tracing::debug!("no way into the kernel: {error}");
+                    return false;
+                }
+            },
         };
-        lane.frame = buffer;
-        sent
+        execute(&self.shared, client, frame, &self.road.actions(vni));
+        true
     }
 }
 
 impl Forwarder for OdpTunnel {
     fn forward(&self, worker: WorkerId, envelope: Envelope<'_>) -> Forwarded {
         let Envelope { source, destination, frame, .. } = envelope;
-        // The kernel takes none here; the next transport does.
-        if frame.segmentation.is_some() {
-            bump(&self.road.refused);
-            return Forwarded::Refused;
-        }
-        let mtu = self.shared.config.mtu;
-        if frame.bytes.len() > mtu + ETHERNET {
-            return Forwarded::TooBig { mtu };
-        }
         let Some(lane) = self.shared.lanes.0.get(worker.get()) else {
             return Forwarded::Refused;
         };
-        let lane = &mut *lock(lane);
-        let complete = match frame.checksum {
-            None => Some(frame.bytes),
-            Some(request) => {
-                lane.frame.clear();
-                lane.frame.extend_from_slice(frame.bytes);
-                let (start, offset) = (request.start.into(), request.offset.into());
-                if complete_checksum(&mut lane.frame, start, offset).is_err() {
-                    return Forwarded::Dropped;
-                }
-                None
+        let mtu = self.shared.config.mtu;
+        // A tag of a VLAN comes on top of what the MTU counts.
+        let header = Ethernet::new(frame.bytes).map_or(0, |frame| frame.network().offset);
+        let Lane { client, room } = &mut *lock(lane);
+        let mut sent = true;
+        let cut = (self.shared.cut)(frame, mtu + header, room, &mut |frame| {
+            sent = sent && self.send(client, (source, destination), frame);
+        });
+        match cut {
+            Err(CutError::TooLong) => Forwarded::TooBig { mtu },
+            Err(CutError::Malformed) => Forwarded::Dropped,
+            Ok(()) if sent => {
+                bump(&self.road.sent);
+                Forwarded::Taken
             }
-        };
-        if self.send(lane, (source, destination), complete) {
-            bump(&self.road.sent);
-            Forwarded::Taken
-        } else {
-            bump(&self.road.refused);
-            Forwarded::Refused
+            Ok(()) => {
+                bump(&self.road.refused);
+                Forwarded::Refused
+            }
         }
     }
 
@@ -116,7 +111,7 @@ impl Tunnel for OdpTunnel {
         let ends = (self.shared.switch.own(), self.road.params.remote);
         // Any lane will do: heartbeats are few.
         if let [lane, ..] = &self.shared.lanes.0
-            && !self.send(&mut lock(lane), ends, Some(frame))
+            && !self.send(&mut lock(lane).client, ends, frame)
         {
             bump(&self.road.refused);
         }

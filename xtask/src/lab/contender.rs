@@ -40,6 +40,9 @@ pub enum Way {
 /// Has our router use the kernel's Open vSwitch.
 const DATAPATH: &str = "--capture=datapath";
 
+/// The fast datapath by VXLAN devices, also where Open vSwitch is there.
+const TAP: &str = "--capture=tap";
+
 const fn plain(name: &'static str, way: Way) -> Contender {
     Contender { name, sealed: false, way }
 }
@@ -56,7 +59,7 @@ pub const CONTENDERS: &[Contender] = &[
     plain("vxlan-tracked", Way::Vxlan { tracked: true }),
     plain("openvswitch", Way::OpenVSwitch),
     plain("weave-datapath", Way::Weave(&[DATAPATH])),
-    plain("weave-fastdp", Way::Weave(&["--no-fastdp=false"])),
+    plain("weave-fastdp", Way::Weave(&[TAP])),
     plain("weave-legacy", Way::Weave(&["--no-fastdp", "--sleeve-format=legacy"])),
     sealed("weave-legacy-sealed", Way::Weave(&["--sleeve-format=legacy"])),
     plain("weave", Way::Weave(&["--no-fastdp"])),
@@ -86,7 +89,7 @@ pub fn named(name: &str) -> Option<Contender> {
 impl Contender {
     /// Whether frames between the hosts shall stay in the kernel.
     pub fn has_fastdp(&self) -> bool {
-        matches!(self.way, Way::Weave([DATAPATH] | ["--no-fastdp=false"]))
+        matches!(self.way, Way::Weave([DATAPATH | TAP]))
     }
 
     /// Whether both hosts have a datapath of Open vSwitch, whose flows can be watched.

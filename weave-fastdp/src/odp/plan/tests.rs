@@ -20,6 +20,7 @@ const Y: MacAddress = MacAddress([2, 0xbb, 0, 0, 0, 2]);
 const P1: PortNumber = PortNumber(1);
 const P2: PortNumber = PortNumber(2);
 const VXLAN: PortNumber = PortNumber(9);
+const OWN: PortNumber = PortNumber(8);
 const HERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const THERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 const START: Instant = Instant::ORIGIN;
@@ -70,6 +71,7 @@ struct Setup {
     table: ForwardingTable,
     bridge: Bridge,
     roads: Roads,
+    own_port: Option<PortNumber>,
 }
 
 impl Setup {
@@ -103,7 +105,7 @@ impl Setup {
         bridge.add_port(P1);
         bridge.add_port(P2);
         let table = ForwardingTable::new(peer(1), Arc::new(Mesh), links);
-        Self { switch: Switch::new(peer(1), 1), table, bridge, roads }
+        Self { switch: Switch::new(peer(1), 1), table, bridge, roads, own_port: None }
     }
 
     /// A station of this router.
@@ -118,13 +120,13 @@ impl Setup {
     }
 
     fn plan(&self, input: &Input) -> Plan {
-        let Self { switch, table, bridge, roads } = self;
-        Planner { switch, table, bridge, roads }.plan(input)
+        let Self { switch, table, bridge, roads, own_port } = self;
+        Planner { switch, table, bridge, roads, own_port: *own_port }.plan(input)
     }
 }
 
 fn captured(port: PortNumber, source: MacAddress, destination: MacAddress) -> Input {
-    Input { port, tunnel: None, addresses: Some(Addresses { source, destination }) }
+    Input { port, tunnel: None, tag: None, addresses: Some(Addresses { source, destination }) }
 }
 
 fn tunnel(source: u16, destination: u16) -> Tunnel {
@@ -134,7 +136,7 @@ fn tunnel(source: u16, destination: u16) -> Tunnel {
 
 fn received(ends: (u16, u16), source: MacAddress, destination: MacAddress) -> Input {
     let addresses = Some(Addresses { source, destination });
-    Input { port: VXLAN, tunnel: Some(tunnel(ends.0, ends.1)), addresses }
+    Input { port: VXLAN, tunnel: Some(tunnel(ends.0, ends.1)), tag: None, addresses }
 }
 
 /// What sends into the tunnel to a neighbour, in the name of these peers.
@@ -165,6 +167,11 @@ fn a_station_behind_a_tunnel_has_a_flow_of_its_own() {
     let ethernet = Ethernet { source: X.0, destination: Y.0 };
     assert_eq!(flow.matches, FlowMatch::new(P1, Masked::exact(ethernet)));
     assert_eq!(Input::of_flow(&flow.matches), Some(input), "a flow says what it was made for");
+    // Tagged packets are others, and their flow is another.
+    let tagged = Input { tag: Some(0x8100), ..input };
+    let other = setup.plan(&tagged).flow(&tagged).unwrap();
+    assert_eq!((other.matches.tag, &other.actions), (Some(0x8100), &flow.actions));
+    assert_eq!(Input::of_flow(&other.matches), Some(tagged));
     // Two hops away it is the same, by the first of them.
     setup.remote(Y, 4);
     assert_eq!(setup.plan(&input).actions(), into(3, 1, 4));
@@ -212,6 +219,42 @@ fn another_transport_on_the_same_packet_means_no_flow() {
     setup.roads.by_neighbour[&peer(2)].carry(true);
     setup.roads.by_neighbour[&peer(2)].is_served_by(&(Arc::new(Link) as Arc<dyn Forwarder>));
     assert!(setup.plan(&input).by_hand);
+}
+
+#[test]
+fn what_other_transports_carry_goes_to_the_port_of_the_router_by_flows() {
+    let mut setup = Setup::new(&[2]);
+    setup.own_port = Some(OWN);
+    setup.local(X, P1);
+    setup.remote(Y, 3);
+    let input = captured(P1, X, Y);
+    assert_eq!(setup.plan(&input).flow(&input).unwrap().actions, [out(OWN)]);
+    // One of two is enough: the router sends it to both.
+    let input = captured(P1, X, MacAddress::BROADCAST);
+    let plan = setup.plan(&input);
+    assert_eq!(plan.flow(&input).unwrap().actions, [out(P2), out(OWN)]);
+    assert!(!plan.by_hand);
+    // Nobody knows where that one is: no flow floods for ever.
+    let input = captured(P1, X, MacAddress([2, 0xcc, 0, 0, 0, 1]));
+    let plan = setup.plan(&input);
+    assert_eq!((plan.actions(), plan.veto), (vec![out(P2), out(OWN)], Some(Veto::Unknown)));
+    // What came through a tunnel is told to the router with its tunnel.
+    let input = received((2, 1), Y, MacAddress::BROADCAST);
+    assert!(setup.plan(&input).by_hand);
+}
+
+#[test]
+fn what_the_router_gives_goes_to_local_stations_alone() {
+    let mut setup = Setup::new(&[2]);
+    setup.own_port = Some(OWN);
+    setup.local(X, P1);
+    setup.remote(Y, 2);
+    let input = captured(OWN, Y, X);
+    assert_eq!(setup.plan(&input).flow(&input).unwrap().actions, [out(P1)]);
+    let input = captured(OWN, Y, MacAddress::BROADCAST);
+    assert_eq!(setup.plan(&input).flow(&input).unwrap().actions, [out(P1), out(P2)]);
+    let input = captured(OWN, X, Y);
+    assert_eq!(setup.plan(&input).flow(&input).unwrap().actions, []);
 }
 
 #[test]
@@ -275,11 +318,38 @@ fn a_packet_never_goes_back_into_its_tunnel() {
         ],
         ..Plan::default()
     };
-    let input = Input { port: VXLAN, tunnel: Some(came), addresses: None };
+    let input = Input { port: VXLAN, tunnel: Some(came), tag: None, addresses: None };
     assert!(plan.turns_back(&input));
     let plan = Plan { local: vec![out(P1)], ..Plan::default() };
     assert!(plan.turns_back(&captured(P1, X, Y)));
     assert!(!plan.turns_back(&captured(P2, X, Y)));
+}
+
+#[test]
+fn peers_that_share_a_short_id_have_no_flows_and_the_others_keep_theirs() {
+    let mut setup = Setup::new(&[2, 3]);
+    let other = MacAddress([2, 0xcc, 0, 0, 0, 3]);
+    setup.local(X, P1);
+    setup.remote(Y, 2);
+    setup.remote(other, 3);
+    let inputs = [captured(P1, X, Y), captured(P1, X, other), received((2, 1), Y, X)];
+    let before = inputs.map(|input| setup.plan(&input).flow(&input));
+    assert!(before.iter().all(Option::is_some));
+    // Another peer has taken the number of 2, which is nobody's until one of them has a new one.
+    let ids = [1, 3, 4].map(|n| (ShortId::new(n.into()).unwrap(), peer(n)));
+    setup.roads.ids = Arc::new(ShortIdTable::new(ids));
+    let plans = inputs.map(|input| setup.plan(&input));
+    assert_eq!(
+        plans.each_ref().map(|plan| plan.veto),
+        [Some(Veto::Foreign), None, Some(Veto::Stranger)]
+    );
+    assert!(plans[0].by_hand, "the sleeve knows peers by their names");
+    assert_eq!(plans[1].flow(&inputs[1]), before[1]);
+    // The new one.
+    let ids = [(1, 1), (9, 2), (3, 3), (4, 4)];
+    let ids = ids.map(|(id, n)| (ShortId::new(id).unwrap(), peer(n)));
+    setup.roads.ids = Arc::new(ShortIdTable::new(ids));
+    assert_eq!(setup.plan(&inputs[0]).actions(), into(2, 1, 9));
 }
 
 #[test]
