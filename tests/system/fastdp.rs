@@ -13,6 +13,11 @@ use weave_testbed::{Capture, Container, Host, Lab, Router, RouterOptions, try_un
 use crate::frames::mac_bytes;
 use crate::{SOON, lab};
 
+/// What is tested here, also where the kernel has Open vSwitch.
+fn by_devices() -> RouterOptions {
+    RouterOptions::new().argument("--capture=tap")
+}
+
 /// Waits until `router` shows the connection to `neighbour` as established over this transport.
 pub fn wait_overlay(router: &Router, neighbour: &Host, overlay: &str) -> Result<()> {
     let peer = format!("({})", neighbour.name());
@@ -64,7 +69,7 @@ fn two<'lab>(lab: &Lab, [h1, h2]: &'lab [Host; 2], options: &RouterOptions) -> R
 fn the_kernel_carries_by_itself() -> Result<()> {
     let lab = lab()?;
     let hosts = lab.hosts()?;
-    let Two { routers: [r1, r2], containers: [c1, c2] } = two(&lab, &hosts, &RouterOptions::new())?;
+    let Two { routers: [r1, r2], containers: [c1, c2] } = two(&lab, &hosts, &by_devices())?;
     let ping = c1.ping("10.32.0.2", 20, "-i 0.05 -M dont -s 1348")?;
     assert_eq!((ping.received, ping.duplicates), (20, 0), "{ping:?}");
     // The proof: the routers stand still.
@@ -101,8 +106,7 @@ fn a_blocked_port_is_left_and_taken_again() -> Result<()> {
     let lab = lab()?;
     let hosts = lab.hosts()?;
     let [h1, h2] = &hosts;
-    let Two { routers: [r1, r2], containers: [c1, _c2] } =
-        two(&lab, &hosts, &RouterOptions::new())?;
+    let Two { routers: [r1, r2], containers: [c1, _c2] } = two(&lab, &hosts, &by_devices())?;
     block(h1, 6784)?;
     block(h2, 6784)?;
     wait_overlay(&r1, h2, "sleeve")?;
@@ -131,8 +135,8 @@ fn a_path_that_is_too_narrow_is_named() -> Result<()> {
     let lab = lab()?;
     let [h1, h2] = lab.hosts()?;
     let wire = lab.wire(&h1, &h2, 1400)?;
-    let r1 = h1.router(RouterOptions::new().argument("--mtu=1376"))?;
-    let _r2 = h2.router(RouterOptions::new().argument("--mtu=1376").peer(wire.a()))?;
+    let r1 = h1.router(by_devices().argument("--mtu=1376"))?;
+    let _r2 = h2.router(by_devices().argument("--mtu=1376").peer(wire.a()))?;
     try_until("the reason", SOON, || {
         let page = r1.status("connections")?;
         let told = page.contains("fastdp: packets of 1376 bytes do not get through, small ones do");
@@ -149,8 +153,8 @@ fn what_cannot_be_is_said_and_the_sleeve_carries_on() -> Result<()> {
     let wire = lab.wire(&h1, &h2, 1500)?;
     // Somebody else has the port.
     let _taken = h1.namespace.enter(|| std::net::UdpSocket::bind(("0.0.0.0", 6784)))??;
-    let r1 = h1.router(RouterOptions::new())?;
-    let r2 = h2.router(RouterOptions::new().argument("--no-fastdp").peer(wire.a()))?;
+    let r1 = h1.router(by_devices())?;
+    let r2 = h2.router(by_devices().argument("--no-fastdp").peer(wire.a()))?;
     wait_overlay(&r1, &h2, "sleeve")?;
     let status = r1.status("")?;
     ensure!(status.contains("Fastdp: unavailable: cannot use a VXLAN device"), "{status}");
@@ -163,7 +167,7 @@ fn what_cannot_be_encrypted_goes_by_sleeve() -> Result<()> {
     let lab = lab()?;
     let [h1, h2] = lab.hosts()?;
     let wire = lab.wire(&h1, &h2, 1500)?;
-    let options = RouterOptions::new().password("secret").argument("--firewall=none");
+    let options = by_devices().password("secret").argument("--firewall=none");
     let r1 = h1.router(options.clone())?;
     let r2 = h2.router(options.peer(wire.a()))?;
     let reason = "IPsec needs firewall rules, and there are to be none";
@@ -226,10 +230,10 @@ fn a_triangle_makes_no_loops_and_no_duplicates() -> Result<()> {
         let lab = lab()?;
         let [h1, h2, h3] = lab.hosts()?;
         let _switch = lab.switch(&[&h1, &h2, &h3], 1500)?;
-        let third = RouterOptions::new().peer("192.168.50.2");
+        let third = by_devices().peer("192.168.50.2");
         let third = if third_has_fastdp { third } else { third.argument("--no-fastdp") };
-        let r1 = h1.router(RouterOptions::new())?;
-        let r2 = h2.router(RouterOptions::new().peer("192.168.50.1"))?;
+        let r1 = h1.router(by_devices())?;
+        let r2 = h2.router(by_devices().peer("192.168.50.1"))?;
         let r3 = h3.router(third)?;
         wait_overlay(&r1, &h2, "fastdp")?;
         let expected = if third_has_fastdp { "fastdp" } else { "sleeve" };
@@ -256,7 +260,7 @@ fn a_line_relays() -> Result<()> {
     let [h1, h2, h3] = lab.hosts()?;
     let left = lab.wire(&h1, &h2, 1500)?;
     let right = lab.wire(&h2, &h3, 1500)?;
-    let options = RouterOptions::new().no_discovery();
+    let options = by_devices().no_discovery();
     let r1 = h1.router(options.clone().peer(left.b()))?;
     let r2 = h2.router(options.clone())?;
     let r3 = h3.router(options.peer(right.a()))?;
@@ -284,20 +288,19 @@ fn leftovers_of_a_killed_router_are_removed() -> Result<()> {
     let lab = lab()?;
     let hosts = lab.hosts()?;
     let [h1, h2] = &hosts;
-    let Two { routers: [r1, r2], containers: [c1, _c2] } =
-        two(&lab, &hosts, &RouterOptions::new())?;
+    let Two { routers: [r1, r2], containers: [c1, _c2] } = two(&lab, &hosts, &by_devices())?;
     let before = devices(h1)?;
     assert_eq!(before.len(), 1);
     r1.kill()?;
     assert_eq!(devices(h1)?, before, "it leaves them");
-    let r1 = h1.router(RouterOptions::new().no_discovery())?;
+    let r1 = h1.router(by_devices().no_discovery())?;
     wait_overlay(&r1, h2, "fastdp")?;
     wait_overlay(&r2, h1, "fastdp")?;
     c1.wait_ping("10.32.0.2", SOON)?;
     assert_eq!(devices(h1)?.len(), 1);
     // Another peer name comes with another short id.
     r1.stop()?;
-    let r1 = h1.router(RouterOptions::new().name("02:00:00:00:77:01"))?;
+    let r1 = h1.router(by_devices().name("02:00:00:00:77:01"))?;
     wait_overlay(&r1, h2, "fastdp")?;
     wait_overlay(&r2, h1, "fastdp")?;
     c1.wait_ping("10.32.0.2", SOON)?;

@@ -1,19 +1,22 @@
-//! Routers whose frames the kernel's Open vSwitch carries.
+//! Routers whose frames the kernel's Open vSwitch carries, which is what they choose where it is there.
 //!
 //! ```text
-//!  c1 --- weave ─ vethwe-bridge ═ vethwe-datapath ─ datapath ─ vxlan-6784 === h2 --- c2
+//!  c1 --- weave ─ vethwe-bridge ═ vethwe-datapath ─ datapath ─ vxlan-6784 === h2, h3 ... --- c2
+//!                                    vethwe-tap ─────┘  (what the sleeve carries)
 //! ```
 
-use anyhow::{Result, ensure};
+use std::thread;
+
+use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use weave_odp::{Action, Client, DumpedFlow};
 use weave_testbed::stream::Stream;
-use weave_testbed::{Host, Router, RouterOptions, eventually};
+use weave_testbed::{Container, Host, Router, RouterOptions, try_until};
 
 use crate::{SOON, lab};
 
 fn options() -> RouterOptions {
-    RouterOptions::new().argument("--capture=datapath")
+    RouterOptions::new()
 }
 
 fn flows(host: &Host) -> Result<Vec<DumpedFlow>> {
@@ -24,21 +27,44 @@ fn flows(host: &Host) -> Result<Vec<DumpedFlow>> {
     })?
 }
 
+const fn is_tunnelled(flow: &DumpedFlow) -> bool {
+    matches!(flow.flow.actions.as_slice(), [.., Action::SetTunnel(_), Action::Output(_)])
+}
+
 /// Packets that flows of this host sent into tunnels, by themselves.
 fn tunnelled(host: &Host) -> Result<u64> {
-    let into_a_tunnel = |flow: &&DumpedFlow| {
-        flow.flow.actions.iter().any(|action| matches!(action, Action::SetTunnel(_)))
-    };
-    Ok(flows(host)?.iter().filter(into_a_tunnel).map(|flow| flow.stats.packets).sum())
+    let flows = flows(host)?;
+    Ok(flows.iter().filter(|flow| is_tunnelled(flow)).map(|flow| flow.stats.packets).sum())
 }
 
 /// Waits until all connections of a router use this transport.
 fn wait_transport(router: &Router<'_>, name: &str) -> Result<()> {
-    eventually(&format!("connections by {name}"), SOON, || {
-        router.status("connections").is_ok_and(|text| {
-            text.lines().all(|line| line.contains("established") && line.contains(name))
-        })
+    try_until(&format!("connections by {name}"), SOON, || {
+        let page = router.status("connections")?;
+        let mut lines = page.lines().filter(|line| !line.starts_with(' ')).peekable();
+        ensure!(lines.peek().is_some(), "there are none");
+        let wanted = |line: &str| line.contains(" established ") && line.contains(name);
+        ensure!(lines.all(wanted), "not all:\n{page}");
+        Ok(())
     })
+}
+
+fn all_arrive(from: &Container, to: &str, count: u32) -> Result<()> {
+    let ping = from.ping(to, count, "")?;
+    ensure!(ping.received == count && ping.duplicates == 0, "{to}: {ping:?}");
+    Ok(())
+}
+
+/// While nobody is there to answer a miss.
+fn without(routers: &[&Router<'_>], what: impl FnOnce() -> Result<()>) -> Result<()> {
+    for router in routers {
+        router.signal(Signal::SIGSTOP)?;
+    }
+    let result = what();
+    for router in routers {
+        router.signal(Signal::SIGCONT)?;
+    }
+    result
 }
 
 #[test]
@@ -54,8 +80,7 @@ fn frames_between_two_hosts_stay_in_the_kernel() -> Result<()> {
     let c1 = h1.container("c1", "10.32.0.1/12")?;
     let c2 = h2.container("c2", "10.32.0.2/12")?;
     c1.wait_ping("10.32.0.2", SOON)?;
-    let ping = c1.ping("10.32.0.2", 50, "")?;
-    ensure!(ping.received == 50 && ping.duplicates == 0, "{ping:?}");
+    all_arrive(&c1, "10.32.0.2", 50)?;
     for host in [&h1, &h2] {
         let carried = tunnelled(host)?;
         ensure!(carried >= 45, "{carried} packets: {:#?}", flows(host)?);
@@ -64,24 +89,231 @@ fn frames_between_two_hosts_stay_in_the_kernel() -> Result<()> {
     let datapath = &report["Router"]["OverlayDiagnostics"]["fastdp"];
     let ports = datapath["Vports"].to_string();
     ensure!(ports.contains(r#""Name":"vxlan-6784","TypeName":"vxlan""#), "{ports}");
-    let flows = datapath["Flows"].to_string();
-    ensure!(flows.contains("SetTunnelAction") && flows.contains("EthernetFlowKey"), "{flows}");
+    let listed = datapath["Flows"].as_array().context("no flows")?;
+    let used = |flow: &&serde_json::Value| {
+        flow["Packets"].as_u64() > Some(30)
+            && flow["Actions"].to_string().contains("SetTunnelAction")
+            && flow["FlowKeys"].to_string().contains("EthernetFlowKey")
+    };
+    ensure!(listed.iter().any(|flow| used(&flow)), "{listed:?}");
     ensure!(report["Router"]["CaptureStats"]["FlowMisses"].as_u64() > Some(0));
     ensure!(report["Router"]["Interface"] == "datapath (via ODP)");
+    ensure!(r1.status("")?.contains("Fastdp: openvswitch"), "{}", r1.status("")?);
+    let metrics = r1.get("/metrics")?.body;
+    for name in ["weave_flows ", "weave_fastdp_flow_misses_total ", "weave_fastdp_flows_put_total "]
+    {
+        ensure!(metrics.contains(&format!("\n{name}")), "no {name}in {metrics}");
+    }
     Stream::start(&c1, &c2, "10.32.0.2", 3_000_000)?.join()?;
     Stream::start(&c2, &c1, "10.32.0.1", 3_000_000)?.join()?;
-    // The proof: nobody is there to answer a miss.
-    for router in [&r1, &r2] {
-        router.signal(Signal::SIGSTOP)?;
-    }
-    let ping = c1.ping("10.32.0.2", 50, "")?;
-    Stream::start(&c1, &c2, "10.32.0.2", 1_000_000)?.join()?;
-    for router in [&r1, &r2] {
-        router.signal(Signal::SIGCONT)?;
-    }
-    ensure!(ping.received == 50 && ping.duplicates == 0, "{ping:?}");
+    without(&[&r1, &r2], || {
+        all_arrive(&c1, "10.32.0.2", 50)?;
+        Stream::start(&c1, &c2, "10.32.0.2", 1_000_000)?.join().map(drop)
+    })?;
     for router in [r1, r2] {
         router.stop()?;
     }
+    lab.finish()
+}
+
+#[test]
+fn relayed_frames_stay_in_the_kernel() -> Result<()> {
+    let lab = lab()?;
+    let [h1, h2, h3] = lab.hosts()?;
+    let w12 = lab.wire(&h1, &h2, 1500)?;
+    let w23 = lab.wire(&h2, &h3, 1500)?;
+    let alone = || options().no_discovery();
+    let r1 = h1.router(alone())?;
+    let r2 = h2.router(alone().peer(w12.a()))?;
+    let r3 = h3.router(alone().peer(w23.a()))?;
+    for (router, count) in [(&r1, 1), (&r2, 2), (&r3, 1)] {
+        router.wait_established(count, SOON)?;
+        wait_transport(router, "fastdp")?;
+        router.wait_peers(3, SOON)?;
+    }
+    let c1 = h1.container("c1", "10.32.0.1/12")?;
+    let c3 = h3.container("c3", "10.32.0.3/12")?;
+    c1.wait_ping("10.32.0.3", SOON)?;
+    let before = tunnelled(&h2)?;
+    without(&[&r1, &r2, &r3], || all_arrive(&c1, "10.32.0.3", 50))?;
+    let relayed = tunnelled(&h2)? - before;
+    ensure!(relayed >= 100, "{relayed} packets: {:#?}", flows(&h2)?);
+    Stream::start(&c1, &c3, "10.32.0.3", 2_000_000)?.join()?;
+    lab.finish()
+}
+
+/// Drops what comes to this UDP port.
+fn block(host: &Host, port: u16) -> Result<()> {
+    host.namespace.exec("nft add table inet block")?;
+    host.namespace.exec("nft add chain inet block in { type filter hook input priority 0 ; }")?;
+    host.namespace.exec(&format!("nft add rule inet block in udp dport {port} drop"))?;
+    Ok(())
+}
+
+fn unblock(host: &Host) -> Result<()> {
+    host.namespace.exec("nft delete table inet block").map(drop)
+}
+
+#[test]
+fn a_path_that_is_blocked_narrow_or_bad() -> Result<()> {
+    let lab = lab()?;
+    let [h1, h2] = lab.hosts()?;
+    let switch = lab.switch(&[&h1, &h2], 1500)?;
+    let r1 = h1.router(options().argument("--mtu=1376"))?;
+    let r2 = h2.router(options().argument("--mtu=1376").peer("192.168.50.1"))?;
+    let all = [&r1, &r2];
+    let transport = |name: &str| all.iter().try_for_each(|router| wait_transport(router, name));
+    transport("fastdp")?;
+    let c1 = h1.container("c1", "10.32.0.1/12")?;
+    let c2 = h2.container("c2", "10.32.0.2/12")?;
+    c1.wait_ping("10.32.0.2", SOON)?;
+
+    // Where there is no way, the sleeve goes on, and comes to an end when there is one again.
+    for host in [&h1, &h2] {
+        block(host, 6784)?;
+    }
+    transport("sleeve")?;
+    let page = r1.status("connections")?;
+    ensure!(page.contains("\n   fastdp: nothing arrives there"), "{page}");
+    c1.wait_ping("10.32.0.2", SOON)?;
+    all_arrive(&c1, "10.32.0.2", 20)?;
+    Stream::start(&c1, &c2, "10.32.0.2", 1_000_000)?.join()?;
+    for host in [&h1, &h2] {
+        unblock(host)?;
+    }
+    transport("fastdp")?;
+    let page = r1.status("connections")?;
+    ensure!(!page.contains("fastdp:"), "{page}");
+    let before = tunnelled(&h1)?;
+    c1.wait_ping("10.32.0.2", SOON)?;
+    all_arrive(&c1, "10.32.0.2", 50)?;
+    let carried = tunnelled(&h1)?.saturating_sub(before);
+    ensure!(carried >= 40, "{carried} packets: {:#?}", flows(&h1)?);
+
+    // A path that loses is no reason to leave it.
+    for port in ["p1", "p2"] {
+        switch
+            .exec(&format!("tc qdisc add dev {port} root netem loss 5% delay 2ms limit 10000"))?;
+    }
+    Stream::start(&c1, &c2, "10.32.0.2", 500_000)?.join()?;
+    Stream::start(&c2, &c1, "10.32.0.1", 500_000)?.join()?;
+    let ping = c1.ping("10.32.0.2", 100, "")?;
+    ensure!(ping.received >= 75 && ping.duplicates == 0, "{ping:?}");
+    transport("fastdp")?;
+    for port in ["p1", "p2"] {
+        switch.exec(&format!("tc qdisc del dev {port} root"))?;
+    }
+
+    // A path too narrow for the packets of containers: small ones would get through.
+    for host in [&h1, &h2] {
+        host.namespace.ip("link set eth0 mtu 1400")?;
+    }
+    transport("sleeve")?;
+    try_until("the reason", SOON, || {
+        let page = r1.status("connections")?;
+        let told = "fastdp: packets of 1376 bytes do not get through, small ones do";
+        ensure!(page.contains(told), "{page}");
+        Ok(())
+    })?;
+    c1.wait_ping("10.32.0.2", SOON)?;
+    lab.finish()
+}
+
+#[test]
+fn a_router_that_comes_back_adopts_the_datapath() -> Result<()> {
+    let lab = lab()?;
+    let [h1, h2] = lab.hosts()?;
+    let _switch = lab.switch(&[&h1, &h2], 1500)?;
+    let r1 = h1.router(options())?;
+    let r2 = h2.router(options().peer("192.168.50.1"))?;
+    wait_transport(&r1, "fastdp")?;
+    let c1 = h1.container("c1", "10.32.0.1/12")?;
+    let _c2 = h2.container("c2", "10.32.0.2/12")?;
+    c1.wait_ping("10.32.0.2", SOON)?;
+    let mtu = h2.namespace.exec("cat /sys/class/net/weave/mtu")?;
+    r2.kill()?;
+    let r2 = h2.router(options().peer("192.168.50.1"))?;
+    wait_transport(&r2, "fastdp")?;
+    c1.wait_ping("10.32.0.2", SOON)?;
+    let before = tunnelled(&h2)?;
+    all_arrive(&c1, "10.32.0.2", 50)?;
+    ensure!(tunnelled(&h2)? - before >= 40, "{:#?}", flows(&h2)?);
+    ensure!(h2.namespace.exec("cat /sys/class/net/weave/mtu")? == mtu);
+    // No flow is left that sends to a peer that may change.
+    r2.stop()?;
+    ensure!(!flows(&h2)?.iter().any(is_tunnelled), "{:#?}", flows(&h2)?);
+    // The engine without Open vSwitch takes over, and gives back.
+    let r2 = h2.router(options().argument("--capture=tap").peer("192.168.50.1"))?;
+    wait_transport(&r2, "fastdp")?;
+    ensure!(!h2.namespace.ip("link")?.contains("datapath"));
+    c1.wait_ping("10.32.0.2", SOON)?;
+    r2.kill()?;
+    let r2 = h2.router(options().peer("192.168.50.1"))?;
+    wait_transport(&r2, "fastdp")?;
+    let left = h2.namespace.ip("link")?;
+    ensure!(left.contains("datapath") && !left.contains("vxwe-"), "{left}");
+    c1.wait_ping("10.32.0.2", SOON)?;
+    r2.stop()?;
+    let removed = h2.weave("reset")?;
+    ensure!(removed.contains("datapath"), "{removed}");
+    ensure!(!h2.namespace.ip("link")?.contains("datapath"));
+    lab.finish()
+}
+
+/// ```text
+///  c1, c1b --- weave (a datapath) ─ vxlan-6784 === h2 (a bridge and a datapath) --- c2
+/// ```
+#[test]
+fn containers_on_the_datapath_itself() -> Result<()> {
+    let lab = lab()?;
+    let [h1, h2] = lab.hosts()?;
+    let _switch = lab.switch(&[&h1, &h2], 1500)?;
+    let pure = || options().argument("--no-bridged-fastdp");
+    let r1 = h1.router(pure())?;
+    let r2 = h2.router(options().peer("192.168.50.1"))?;
+    wait_transport(&r2, "fastdp")?;
+    ensure!(r1.report()?["Router"]["Interface"] == "weave (via ODP)");
+    let c1 = h1.container("c1", "10.32.0.1/12")?;
+    let c1b = h1.container("c1b", "10.32.0.11/12")?;
+    let c2 = h2.container("c2", "10.32.0.2/12")?;
+    for to in ["10.32.0.11", "10.32.0.2"] {
+        c1.wait_ping(to, SOON)?;
+        all_arrive(&c1, to, 20)?;
+    }
+    h1.weave("expose 10.32.0.101/12")?;
+    c2.wait_ping("10.32.0.101", SOON)?;
+    Stream::start(&c1, &c2, "10.32.0.2", 1_000_000)?.join()?;
+    without(&[&r1, &r2], || all_arrive(&c1, "10.32.0.2", 20))?;
+    // By the sleeve as well.
+    for host in [&h1, &h2] {
+        block(host, 6784)?;
+    }
+    wait_transport(&r1, "sleeve")?;
+    wait_transport(&r2, "sleeve")?;
+    c1.wait_ping("10.32.0.2", SOON)?;
+    Stream::start(&c1, &c2, "10.32.0.2", 1_000_000)?.join()?;
+    Stream::start(&c2, &c1, "10.32.0.1", 1_000_000)?.join()?;
+    // What stays on the host does so without a router, however that ended, and when one comes back.
+    r1.stop()?;
+    all_arrive(&c1, "10.32.0.11", 20)?;
+    let r1 = thread::scope(|scope| -> Result<Router<'_>> {
+        let ping = scope.spawn(|| c1.ping("10.32.0.11", 300, ""));
+        // The layout that is there is kept, also without the flag.
+        let router = h1.router(options())?;
+        let ping = ping.join().map_err(|_| anyhow::anyhow!("ping panicked"))??;
+        ensure!(ping.received == ping.sent && ping.duplicates == 0, "{ping:?}");
+        Ok(router)
+    })?;
+    ensure!(r1.report()?["Router"]["Interface"] == "weave (via ODP)");
+    for host in [&h1, &h2] {
+        unblock(host)?;
+    }
+    wait_transport(&r2, "fastdp")?;
+    c1b.wait_ping("10.32.0.2", SOON)?;
+    r1.stop()?;
+    let removed = h1.weave("reset")?;
+    ensure!(removed.contains("weave"), "{removed}");
+    ensure!(!h1.namespace.ip("link")?.contains("weave"));
+    drop((c1, c1b));
     lab.finish()
 }

@@ -37,17 +37,17 @@ const MEMORY: u64 = 32 << 20;
 
 #[test]
 fn streams_go_on_over_a_path_that_loses_and_reorders() -> Result<()> {
-    streams_go_on(&RouterOptions::new())
+    streams_go_on(&RouterOptions::sleeve())
 }
 
 #[test]
 fn streams_go_on_over_a_path_that_loses_and_reorders_sealed() -> Result<()> {
-    streams_go_on(&RouterOptions::new().password("p"))
+    streams_go_on(&RouterOptions::sleeve().password("p"))
 }
 
 #[test]
 fn streams_go_on_over_a_path_that_loses_and_reorders_in_the_legacy_format() -> Result<()> {
-    streams_go_on(&RouterOptions::new().argument("--sleeve-format=legacy"))
+    streams_go_on(&RouterOptions::sleeve().argument("--sleeve-format=legacy"))
 }
 
 fn streams_go_on(options: &RouterOptions) -> Result<()> {

@@ -210,7 +210,7 @@ fn nothing_leaks_from_vxlan_devices() -> Result<()> {
     let hosts = lab.hosts()?;
     let [h1, h2, stranger] = &hosts;
     let _switch = lab.switch(&[h1, h2, stranger], 1500)?;
-    let options = RouterOptions::new().argument("--firewall=nftables");
+    let options = RouterOptions::new().argument("--capture=tap").argument("--firewall=nftables");
     let mut story = Story::begin(&lab, &hosts, options)?;
     let ([r1, mut r2], [c1, c2]) = story.start("vxlan")?;
     story.crosses_alone([&r1, &r2], &c1)?;
