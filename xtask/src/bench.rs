@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::demo::release_binary;
 use crate::tools::{cargo, install_packages, run};
 use crate::usage::Usage;
-use crate::{cni, lab, peers};
+use crate::{cni, ipam, lab, peers};
 
 /// Dispatches to the kinds of measurement.
 pub fn bench(arguments: &[&str]) -> Result<()> {
@@ -14,6 +14,7 @@ pub fn bench(arguments: &[&str]) -> Result<()> {
         ["fastdp", rest @ ..] => lab::bench_in_machine(rest),
         ["peers", rest @ ..] => peers::bench(rest),
         ["cni", rest @ ..] => cni::bench(rest),
+        ["ipam", rest @ ..] => ipam::bench(rest),
         ["limits"] => {
             install_packages()?;
             let router = release_binary()?;
@@ -24,7 +25,7 @@ pub fn bench(arguments: &[&str]) -> Result<()> {
             run(command.args(rest))
         }
         _ => {
-            let kinds = "lab|fastdp|peers|cni|limits|micro";
+            let kinds = "lab|fastdp|peers|cni|ipam|limits|micro";
             Err(Usage(format!("usage: cargo xtask bench {kinds} [ARG...]")).into())
         }
     }

@@ -13,6 +13,7 @@ use weave_testbed::cni::{PluginList, Plugins};
 use weave_testbed::engines::{Containerd, Engines};
 use weave_testbed::{Container, Host, Lab, RouterOptions, clean_up_on_signals};
 
+use crate::times::Times;
 use crate::tools::{cargo, install_packages, root, run};
 use crate::usage::Usage;
 
@@ -202,19 +203,6 @@ fn together<T: Send>(
     })
 }
 
-#[derive(Default)]
-struct Times(Vec<Duration>);
-
-impl Times {
-    /// So many per cent of them are not longer than this, in milliseconds.
-    fn per_cent(&self, per_cent: usize) -> f64 {
-        let mut sorted = self.0.clone();
-        sorted.sort_unstable();
-        let rank = (sorted.len() * per_cent).div_ceil(100).max(1);
-        sorted.get(rank - 1).map_or(f64::NAN, |time| time.as_secs_f64() * 1000.0)
-    }
-}
-
 fn print_row(what: &str, at_once: usize, [ours, other]: &[Times; 2]) {
     let (median, reference) = (ours.per_cent(50), other.per_cent(50));
     println!(
@@ -229,16 +217,6 @@ fn print_row(what: &str, at_once: usize, [ours, other]: &[Times; 2]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn percentiles_are_of_the_nearest_rank() {
-        let times =
-            |list: &[u64]| Times(list.iter().map(|&ms| Duration::from_millis(ms)).collect());
-        let hundred: Vec<u64> = (1..=100).rev().collect();
-        assert_eq!((times(&hundred).per_cent(50), times(&hundred).per_cent(99)), (50.0, 99.0));
-        assert_eq!((times(&[7]).per_cent(50), times(&[7]).per_cent(99)), (7.0, 7.0));
-        assert!(times(&[]).per_cent(50).is_nan());
-    }
 
     #[test]
     fn arguments_are_read() {

@@ -6,10 +6,12 @@ mod check;
 mod cni;
 mod demo;
 mod fuzz;
+mod ipam;
 mod lab;
 mod no_io;
 mod peers;
 mod steps;
+mod times;
 mod tools;
 mod usage;
 mod vm;
@@ -28,6 +30,7 @@ usage: cargo xtask TASK
   bench fastdp [ARG...]      the same in a virtual machine, for all that the kernel carries by itself
   bench peers [ARG...]       one router with 50 neighbours, frames carried by the kernel; needs root
   bench cni [ARG...]         how long a container waits for its network; needs root
+  bench ipam [ARG...]        addresses from a router, and from its peer; needs root
   bench limits               what the system calls of a path through user space cost; needs root
   bench micro [ARG...]       the benchmarks of the crates
   no-io                      proves that weave-core alone does no I/O (a part of test)
