@@ -3,8 +3,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use weave_core::switch::Frame;
-use weave_core::wire::complete_checksum;
 use weave_core::wire::EtherType;
+use weave_core::wire::complete_checksum;
 use weave_core::wire::vlan::{TAG_LEN, Tag};
 use weave_sleeve::port::virtio::{Offload, decode, encode, frame, frame_with_tag};
 
