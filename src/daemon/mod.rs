@@ -156,7 +156,10 @@ async fn serve(settings: Settings, readiness: Readiness, sealing: &Sealing) -> R
         servers.spawn(http::serve(listener, routes, stopped.clone()));
     }
     devices.settle();
-    let tenants = http::Control::ipam(&*control).cloned().map(tenants::look_after);
+    let tenants = http::Control::ipam(&*control).cloned().map(|ipam| {
+        let Settings { weave_bridge, proc_path, .. } = settings;
+        tenants::look_after(ipam, weave_bridge.clone(), proc_path.clone())
+    });
     let (release, released) = oneshot::channel();
     let mut keeper = tokio::spawn(keeper::keep(devices, exposure, released));
     readiness.ready();

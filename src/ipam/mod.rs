@@ -269,7 +269,12 @@ impl Ipam {
 
     /// Whether a network namespace has addresses.
     pub(crate) fn has_tenants(&self) -> bool {
-        lock(&self.books).allocator.has_containers()
+        lock(&self.books).allocator.containers().next().is_some()
+    }
+
+    /// Whether one has that is none of these.
+    pub(crate) fn has_tenants_beside(&self, there: &BTreeSet<String>) -> bool {
+        lock(&self.books).allocator.containers().any(|holder| !there.contains(holder))
     }
 
     /// See [`Allocator::look_after`]; these are there.

@@ -18,6 +18,8 @@ pub struct Inhabitant {
     /// What tells it from others while it lives, as in [`plugged`]: [`Namespace::id`], if its name is the
     /// usual one.
     pub id: String,
+    /// [`Namespace::id`] of the namespace it is in.
+    pub namespace: String,
     /// Where its namespace was found: a name known to `ip netns`, or a process id.
     pub target: String,
     /// Its Ethernet address.
@@ -118,7 +120,13 @@ fn on_bridge(
                 && port.other_namespace == number
         })?;
         addresses.retain(|cidr| cidr.address().is_ipv4());
-        Some(Inhabitant { id: id(port), target: target.to_owned(), mac: end.mac, addresses })
+        Some(Inhabitant {
+            id: id(port),
+            namespace: namespace.id(),
+            target: target.to_owned(),
+            mac: end.mac,
+            addresses,
+        })
     };
     Ok(inside.into_iter().filter_map(inhabitant).collect())
 }

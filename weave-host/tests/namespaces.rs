@@ -334,6 +334,7 @@ fn every_interface_of_a_container_is_found_and_known_to_be_there() {
         let ids: std::collections::BTreeSet<_> =
             found.iter().map(|found| found.id.clone()).collect();
         assert_eq!(ids, plugged().unwrap());
+        assert!(found.iter().all(|found| found.namespace == container.namespace().id()));
         assert!(ids.contains(&container.namespace().id()) && ids.contains("4711"), "{ids:?}");
     });
 }

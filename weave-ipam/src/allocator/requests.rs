@@ -197,9 +197,10 @@ impl Allocator {
         self.dead.remove(holder);
     }
 
-    /// Whether a container has something.
-    pub fn has_containers(&self) -> bool {
-        self.holdings.iter().any(|(_, holding)| holding.is_container)
+    /// The holders that are containers.
+    pub fn containers(&self) -> impl Iterator<Item = &str> {
+        let containers = self.holdings.iter().filter(|(_, holding)| holding.is_container);
+        containers.map(|(holder, _)| holder.as_str())
     }
 
     /// Says which holders are there. A container that is not, and wants nothing, loses what it has after
