@@ -25,7 +25,9 @@ impl Capture {
         let file = lab.directory().join(format!("{}-{device}.pcap", inside.name()));
         let errors = file.with_extension("stderr");
         let mut command = inside.command("tcpdump");
-        command.args(["-i", device, "-s", "0", "-U", "-n", "-Z", "root", "-B", "65536", "-w"]);
+        command.args(["-i", device, "-s", "0", "-U", "-n", "-Z", "root", "-B", "65536"]);
+        // Otherwise the kernel keeps packets for up to a second, and those of the last one are lost.
+        command.args(["--immediate-mode", "-w"]);
         command.arg(&file).arg(filter).stdout(Stdio::null());
         command.stderr(std::fs::File::create(&errors)?);
         let process = spawn_with_signals(command).context("cannot start tcpdump")?;
