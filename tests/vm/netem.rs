@@ -23,7 +23,7 @@ const PORTS: [&str; 2] = ["p1", "p2"];
 const DEVICE: &str = "eth0";
 
 /// How long the streams run in `cargo xtask test`.
-const SECONDS: u64 = 20;
+const SECONDS: u64 = 10;
 
 /// No stream may be without a byte for so long. TCP waits 0.2 s before it repeats a segment, and twice as long
 /// each time that is lost too: five in a row are one in 10^10.
