@@ -4,16 +4,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use weave_core::switch::Frame;
 use weave_fuzz::{cut, join, sorted_without_ids};
 use weave_sleeve::offload::Segments;
-use weave_sleeve::port::virtio::{Offload, split};
+use weave_sleeve::port::virtio;
 
 fuzz_target!(|input: &[u8]| {
     let Some((count, input)) = input.split_first() else { return };
     let Some((steps, read)) = input.split_at_checked(usize::from(*count) % 16 * 2) else { return };
-    let Ok((Offload { checksum, segmentation }, bytes)) = split(read) else { return };
-    let frame = Frame { bytes, checksum, segmentation };
+    let Ok(frame) = virtio::frame(read) else { return };
     let Ok(segments) = Segments::new(frame) else { return };
     assert!(segments.limited_to(600).longest() <= segments.longest());
     let mut frames = cut(frame);
