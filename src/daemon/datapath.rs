@@ -85,7 +85,7 @@ pub(super) fn engine(
         datapath,
         port: settings.port.checked_add(1).context("there is no UDP port after 65535")?,
         mtu: usize::try_from(bridge.mtu)?,
-        threads: super::data_threads(),
+        threads: super::running::data_threads(),
         own_port: tap,
     };
     let clock = clock.clone();

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use weave_core::mesh::PeerName;
 
-use super::random;
+use super::random::random;
 use super::settings::Settings;
 use crate::state::State;
 

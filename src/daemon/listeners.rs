@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::control::Control;
 use super::settings::Settings;
@@ -32,11 +34,36 @@ pub(super) async fn listen(settings: &Settings) -> Result<Listeners> {
 }
 
 impl Listeners {
-    pub(super) fn routes(self, control: &Arc<Control>) -> Vec<(Listener, axum::Router)> {
+    /// Answers requests from now on.
+    pub(super) fn serve(self, control: &Arc<Control>) -> Servers {
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        for (listener, routes) in self.routes(control) {
+            tasks.spawn(http::serve(listener, routes, stopped.clone()));
+        }
+        Servers { stop, tasks }
+    }
+
+    fn routes(self, control: &Arc<Control>) -> Vec<(Listener, axum::Router)> {
         let Self { control: all, status, metrics } = self;
         let all = all.map(|listener| (listener, http::control_routes(Arc::clone(control))));
         let status = status.map(|listener| (listener, http::status_routes(Arc::clone(control))));
         let metrics = metrics.map(|listener| (listener, http::metrics_routes(Arc::clone(control))));
         all.into_iter().chain(status).chain(metrics).collect()
+    }
+}
+
+/// The HTTP interfaces at work.
+pub(super) struct Servers {
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Servers {
+    /// No new requests, and the end of those that are being answered.
+    pub(super) async fn stop(mut self) {
+        // Nobody listens if there is no interface.
+        let _ = self.stop.send(true);
+        while self.tasks.join_next().await.is_some() {}
     }
 }

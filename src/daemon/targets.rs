@@ -1,0 +1,47 @@
+//! Whom the router connects to: who was given at its start, or those of before.
+
+use anyhow::{Result, bail};
+
+use super::control::Control;
+use super::settings::Peers;
+use crate::http;
+use crate::state::State;
+
+/// The peers of the command line, else those of before; these become the ones of before.
+pub(super) fn targets(peers: &Peers, state: &State) -> Result<Vec<String>> {
+    let before = state.direct_peers()?;
+    let targets = match (peers, before) {
+        (Peers::Given(given), _) if !given.is_empty() => {
+            tracing::info!("Launch detected - using supplied peer list: [{}]", given.join(" "));
+            given.clone()
+        }
+        (_, Some(before)) => {
+            tracing::info!(
+                "Restart/resume detected - using persisted peer list: [{}]",
+                before.join(" ")
+            );
+            before
+        }
+        (_, None) => {
+            tracing::info!("Launch detected - using supplied peer list: []");
+            Vec::new()
+        }
+    };
+    state.set_direct_peers(&targets)?;
+    Ok(targets)
+}
+
+/// A stored target that is none any more must not keep the router from starting; those of the
+/// command line were checked before.
+pub(super) async fn connect(control: &Control, targets: Vec<String>) -> Result<()> {
+    match http::Control::connect(control, targets, true).await {
+        Ok(()) => Ok(()),
+        Err(http::ConnectError::Targets(errors)) => {
+            for error in errors {
+                tracing::error!("{error}");
+            }
+            Ok(())
+        }
+        Err(http::ConnectError::Unavailable(error)) => bail!("{error}"),
+    }
+}
