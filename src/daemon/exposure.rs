@@ -50,6 +50,7 @@ impl Exposure {
             },
             docker: docker(settings)?,
             exposed: if bridge { exposed_before(settings, state)? } else { Vec::new() },
+            routed: false,
         };
         let mut host = Host { firewall, policy, state: Arc::clone(state) };
         if bridge {
@@ -121,6 +122,8 @@ impl Host {
         for exposed in &self.policy.exposed {
             added |= weave_host::expose(&self.policy.bridge, exposed.cidr)?;
         }
+        // Somebody may have given it one without asking the router.
+        self.policy.routed = !bridge_addresses(&self.policy.bridge)?.is_empty();
         let outcome = self.firewall.apply(&self.policy);
         let outcome = outcome.context("the rules of the firewall are not complete")?;
         Ok(match (added, outcome) {

@@ -20,6 +20,7 @@ fn policy() -> Policy {
             address: [172, 17, 0, 1].into(),
             port: 6783,
         }),
+        routed: true,
         exposed: vec![Exposed { cidr: "10.32.0.1/12".parse().unwrap(), masquerade: true }],
     }
 }
@@ -43,6 +44,7 @@ fn kept(backend: Backend, damages: &[&str]) {
         assert_eq!(next.apply(&policy).unwrap(), Outcome::InOrder);
     }
     policy.exposed.clear();
+    policy.routed = false;
     assert_eq!(firewall.apply(&policy).unwrap(), Outcome::Made);
     assert_eq!(firewall.apply(&policy).unwrap(), Outcome::InOrder);
     assert_eq!(remove_rules("other").unwrap(), []);
@@ -107,6 +109,55 @@ fn most_rules_decide_which_iptables_it_is() {
         isolated(|| {
             run(&format!("{kind} -A FORWARD -j ACCEPT"));
             assert_eq!(Firewall::open(None).unwrap().backend().to_string(), kind);
+        });
+    }
+}
+
+/// Page faults of the programs that this process has run and waited for.
+fn faults_of_programs() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let (_, rest) = stat.rsplit_once(')').unwrap();
+    rest.split_whitespace().nth(8).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_look_starts_no_program_where_nobody_changed_a_rule() {
+    for backend in [Backend::IptablesNft, Backend::Nftables] {
+        isolated(|| {
+            let mut firewall = Firewall::open(Some(backend)).unwrap();
+            assert_eq!(firewall.apply(&policy()).unwrap(), Outcome::Made);
+            assert_eq!(firewall.apply(&policy()).unwrap(), Outcome::InOrder);
+            let before = faults_of_programs();
+            assert_eq!(firewall.apply(&policy()).unwrap(), Outcome::InOrder);
+            assert_eq!(faults_of_programs(), before, "{backend}");
+            // Somebody else's rule is reason enough to look.
+            run("nft add table ip other");
+            let before = faults_of_programs();
+            assert_eq!(firewall.apply(&policy()).unwrap(), Outcome::InOrder);
+            assert_ne!(faults_of_programs(), before, "{backend}");
+        });
+    }
+}
+
+/// Connections that the kernel tracks after a datagram from the host to itself.
+fn tracked() -> u32 {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.send_to(b"x", socket.local_addr().unwrap()).unwrap();
+    let count = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count").unwrap();
+    count.trim().parse().unwrap()
+}
+
+#[test]
+fn connections_are_tracked_only_where_the_host_forwards() {
+    for backend in [Backend::IptablesNft, Backend::IptablesLegacy, Backend::Nftables] {
+        isolated(|| {
+            run("ip link set lo up");
+            let alone = Policy { exposed: Vec::new(), routed: false, ..policy() };
+            let mut firewall = Firewall::open(Some(backend)).unwrap();
+            firewall.apply(&alone).unwrap();
+            assert_eq!(tracked(), 0, "{backend}");
+            firewall.apply(&policy()).unwrap();
+            assert_ne!(tracked(), 0, "{backend}");
         });
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_ROUTE, NETLINK_XFRM};
+use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_XFRM};
 
 use crate::exchange::Transport;
 
@@ -19,6 +19,8 @@ pub enum Protocol {
     Generic,
     /// IPsec.
     Xfrm,
+    /// Firewalls.
+    Netfilter,
 }
 
 /// A netlink socket, in the network namespace of the thread that opened it.
@@ -38,6 +40,7 @@ impl Socket {
             Protocol::Route => NETLINK_ROUTE,
             Protocol::Generic => NETLINK_GENERIC,
             Protocol::Xfrm => NETLINK_XFRM,
+            Protocol::Netfilter => NETLINK_NETFILTER,
         })?;
         let port_id = inner.bind_auto()?.port_number();
         Ok(Self { inner, port_id })

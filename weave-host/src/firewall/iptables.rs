@@ -158,8 +158,8 @@ struct Table {
     ordered: Option<(&'static str, Vec<String>)>,
     /// Chain, and rules that stand anywhere in it.
     anywhere: (&'static str, Vec<String>),
-    /// Chain, and rules that must not be in it.
-    unwanted: Option<(&'static str, String)>,
+    /// Chains, and rules that must not be in them.
+    unwanted: Vec<(&'static str, String)>,
 }
 
 fn tables(policy: &Policy, random_fully: bool) -> [Table; 2] {
@@ -174,15 +174,18 @@ fn tables(policy: &Policy, random_fully: bool) -> [Table; 2] {
             format!("-s {network} ! -d {network} -j {masquerade}"),
         ]
     };
-    let guard = policy.control_port.map(|port| {
+    let guard = |condition: &str| {
         let comment = &names.guard;
-        format!(
-            "-d 127.0.0.1/32 -p tcp -m tcp --dport {port} -m addrtype ! --src-type LOCAL \
-             -m conntrack ! --ctstate RELATED,ESTABLISHED \
-             -m comment --comment \"{comment}\" -j DROP"
-        )
-    });
-    let mut input: Vec<String> = guard.into_iter().collect();
+        policy.control_port.map(|port| {
+            format!(
+                "-d 127.0.0.1/32 -p tcp -m tcp --dport {port} -m addrtype ! --src-type LOCAL \
+                 {condition}-m comment --comment \"{comment}\" -j DROP"
+            )
+        })
+    };
+    // The original spares answers. There are none to that port: what begins there is dropped.
+    let tracking_guard = guard("-m conntrack ! --ctstate RELATED,ESTABLISHED ");
+    let mut input: Vec<String> = guard("").into_iter().collect();
     let mut forward = Vec::new();
     if let Some(docker) = &policy.docker {
         let (name, address, port) = (&docker.name, docker.address, docker.port);
@@ -197,33 +200,38 @@ fn tables(policy: &Policy, random_fully: bool) -> [Table; 2] {
             forward.push(format!("-i {name} -o {bridge} -j DROP"));
         }
     }
-    forward.extend(accepted(bridge, &names));
+    let [inside, expose, out, answers] = accepted(bridge, &names);
+    forward.extend([inside, expose, out]);
+    // Version 2.6.3 of the original closed all ports of 127.0.0.1.
+    let closed = "-d 127.0.0.1/32 -p tcp -m addrtype ! --src-type LOCAL \
+                  -m conntrack ! --ctstate RELATED,ESTABLISHED -j DROP";
+    let mut unwanted = vec![("INPUT", closed.to_owned())];
+    unwanted.extend(tracking_guard.map(|rule| ("INPUT", rule)));
+    if policy.routed {
+        forward.push(answers);
+    } else {
+        unwanted.push(("FORWARD", answers));
+    }
     [
         Table {
             name: "filter",
             own: (names.expose, policy.networks().iter().map(accept).collect()),
             ordered: Some(("FORWARD", forward)),
             anywhere: ("INPUT", input),
-            // Left by version 2.6.3 of the original: it closed all ports of 127.0.0.1.
-            unwanted: Some((
-                "INPUT",
-                "-d 127.0.0.1/32 -p tcp -m addrtype ! --src-type LOCAL \
-                 -m conntrack ! --ctstate RELATED,ESTABLISHED -j DROP"
-                    .to_owned(),
-            )),
+            unwanted,
         },
         Table {
             name: "nat",
             anywhere: ("POSTROUTING", vec![format!("-j {}", names.nat)]),
             own: (names.nat, policy.masqueraded().iter().flat_map(translate).collect()),
             ordered: None,
-            unwanted: None,
+            unwanted: Vec::new(),
         },
     ]
 }
 
-/// What passes the bridge: from container to container, to what is exposed, and from containers
-/// elsewhere and back.
+/// What passes the bridge: from container to container, to what is exposed, from containers
+/// elsewhere, and the answers.
 fn accepted(bridge: &str, names: &RuleNames) -> [String; 4] {
     [
         format!("-i {bridge} -o {bridge} -j ACCEPT"),
@@ -267,7 +275,7 @@ fn transaction(tables: &[Table], present: &Listing) -> Option<String> {
                 }
             }
         }
-        if let Some((chain, unwanted)) = &table.unwanted {
+        for (chain, unwanted) in &table.unwanted {
             for rule in in_chain(table, chain).iter().filter(|rule| same(rule, unwanted)) {
                 let _ = writeln!(lines, "-D {chain} {rule}");
             }

@@ -11,6 +11,7 @@
 //! other users are in; nftables itself is for hosts that have nothing else.
 
 mod backend;
+mod generation;
 mod iptables;
 mod nftables;
 mod policy;
@@ -22,6 +23,7 @@ pub use policy::{DockerBridge, Exposed, Policy};
 pub use sealing::{SealFirewall, SealPolicy, SealedState, SealedTunnel};
 
 use crate::error::HostError;
+use generation::Generation;
 use iptables::Iptables;
 use nftables::Nftables;
 
@@ -29,6 +31,8 @@ use nftables::Nftables;
 #[derive(Debug)]
 pub struct Firewall {
     rules: Rules,
+    /// What was found in order, and as of which change of the host's rules.
+    in_order: Option<(Generation, Policy)>,
 }
 
 #[derive(Debug)]
@@ -57,7 +61,7 @@ impl Firewall {
             Some(backend) => Rules::open(backend)?,
             None => Rules::first_that_works(&backend::preferred()),
         };
-        Ok(Self { rules })
+        Ok(Self { rules, in_order: None })
     }
 
     /// Where the rules are.
@@ -69,16 +73,30 @@ impl Firewall {
         }
     }
 
-    /// Makes the rules be as the policy says. A look that finds nothing to do changes nothing.
+    /// Makes the rules be as the policy says. A look that finds nothing to do changes nothing, and starts no program
+    /// if nobody has changed any rule of nftables since the last one.
     ///
     /// # Errors
     /// If a program of the host fails.
     pub fn apply(&mut self, policy: &Policy) -> Result<Outcome, HostError> {
-        match &mut self.rules {
+        // Asked for first: what changes while the rules are read is seen at the next look.
+        let generation = self.rules.generation();
+        if let (Some(now), Some((then, same))) = (generation, &self.in_order)
+            && now == *then
+            && policy == same
+        {
+            return Ok(Outcome::InOrder);
+        }
+        self.in_order = None;
+        let outcome = match &mut self.rules {
             Rules::Iptables(iptables) => iptables.apply(policy),
             Rules::Nftables(nftables) => nftables.apply(policy),
             Rules::None => Ok(Outcome::InOrder),
+        }?;
+        if outcome == Outcome::InOrder {
+            self.in_order = generation.map(|generation| (generation, policy.clone()));
         }
+        Ok(outcome)
     }
 
     /// Whether this back end cannot undo that a chain of somebody else drops what is forwarded.
@@ -149,6 +167,15 @@ impl Rules {
             Backend::Nftables => Self::Nftables(Nftables::open()?),
             Backend::None => Self::None,
         })
+    }
+
+    /// A number that is another one after each change; the iptables of old has none.
+    fn generation(&self) -> Option<Generation> {
+        match self {
+            Self::Iptables(iptables) if iptables.backend() == Backend::IptablesLegacy => None,
+            Self::Iptables(_) | Self::Nftables(_) => Generation::now(),
+            Self::None => None,
+        }
     }
 
     /// A program may be there without the kernel's part of it.

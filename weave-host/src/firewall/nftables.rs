@@ -90,8 +90,7 @@ fn script(policy: &Policy) -> String {
     if let Some(port) = policy.control_port {
         let _ = writeln!(
             text,
-            "ip daddr 127.0.0.1 tcp dport {port} fib saddr type != local \
-             ct state != {{ established, related }} drop comment \"{guard}\""
+            "ip daddr 127.0.0.1 tcp dport {port} fib saddr type != local drop comment \"{guard}\""
         );
     }
     if let Some(docker) = &policy.docker {
@@ -139,6 +138,7 @@ mod tests {
             control_port: None,
             docker: None,
             exposed: Vec::new(),
+            routed: false,
         };
         assert_eq!(
             script(&policy),
@@ -154,8 +154,8 @@ mod tests {
         policy.exposed = vec![Exposed { cidr: "10.32.0.1/12".parse().unwrap(), masquerade: true }];
         let script = script(&policy);
         for line in [
-            "ip daddr 127.0.0.1 tcp dport 6784 fib saddr type != local ct state != { established, \
-             related } drop comment \"Block non-local access to Weave Net control port\"",
+            "ip daddr 127.0.0.1 tcp dport 6784 fib saddr type != local drop comment \"Block \
+             non-local access to Weave Net control port\"",
             "iifname \"docker0\" ip daddr 172.17.0.1 udp dport 6784 drop",
             "iifname \"docker0\" oifname \"weave\" drop",
             "ip saddr 10.32.0.0/12 ip daddr != 10.32.0.0/12 masquerade fully-random",

@@ -12,6 +12,7 @@ fn policy() -> Policy {
             address: [172, 17, 0, 1].into(),
             port: 6783,
         }),
+        routed: true,
         exposed: vec![
             Exposed { cidr: "10.32.0.1/12".parse().unwrap(), masquerade: true },
             Exposed { cidr: "10.50.0.1/16".parse().unwrap(), masquerade: false },
@@ -84,9 +85,8 @@ fn the_rules_of_the_specification() {
     );
     assert_eq!(
         rules("filter", "INPUT"),
-        "-d 127.0.0.1/32 -p tcp -m tcp --dport 6784 -m addrtype ! --src-type LOCAL -m conntrack \
-         ! --ctstate RELATED,ESTABLISHED -m comment --comment \"Block non-local access to Weave \
-         Net control port\" -j DROP\n\
+        "-d 127.0.0.1/32 -p tcp -m tcp --dport 6784 -m addrtype ! --src-type LOCAL -m comment \
+         --comment \"Block non-local access to Weave Net control port\" -j DROP\n\
          -d 172.17.0.1/32 -i docker0 -p tcp -m tcp --dport 6783 -m comment --comment \"Block \
          access of Docker containers to Weave Net\" -j DROP\n\
          -d 172.17.0.1/32 -i docker0 -p udp -m udp --dport 6783 -m comment --comment \"Block \
@@ -170,6 +170,7 @@ fn two_bridges_do_not_meet() {
         control_port: Some(7784),
         docker: None,
         exposed: Vec::new(),
+        routed: false,
     };
     complete(&mut listing, &other);
     assert_eq!(transaction(&tables(&policy(), true), &listing), None);
@@ -186,6 +187,27 @@ fn what_version_2_6_3_left_goes() {
     listing.get_mut(&("filter", "INPUT".to_owned())).unwrap().push(left.to_owned());
     complete(&mut listing, &policy());
     assert!(!listing[&("filter", "INPUT".to_owned())].iter().any(|rule| rule == left));
+}
+
+#[test]
+fn only_a_host_that_forwards_tracks_connections() {
+    let mut listing = bare_host();
+    // The original's way to guard the control port.
+    let guard = "-d 127.0.0.1/32 -p tcp -m tcp --dport 6784 -m addrtype ! --src-type LOCAL -m \
+                 conntrack ! --ctstate RELATED,ESTABLISHED -m comment --comment \"Block non-local \
+                 access to Weave Net control port\" -j DROP";
+    listing.get_mut(&("filter", "INPUT".to_owned())).unwrap().push(guard.to_owned());
+    let alone = Policy { exposed: Vec::new(), routed: false, ..policy() };
+    let tracking = |listing: &Listing| {
+        listing.values().flatten().filter(|rule| rule.contains("conntrack")).count()
+    };
+    complete(&mut listing, &alone);
+    let before = listing.clone();
+    assert_eq!(tracking(&listing), 0, "{listing:?}");
+    complete(&mut listing, &policy());
+    assert_eq!(tracking(&listing), 1, "{listing:?}");
+    complete(&mut listing, &alone);
+    assert_eq!(listing, before);
 }
 
 #[test]
