@@ -24,11 +24,15 @@ pub enum Way {
     Bridge,
     /// The kernel's VXLAN.
     Vxlan {
-        /// On hosts that track connections, as those with Docker, Kubernetes or our router do.
+        /// On hosts that track connections, as those with Docker, Kubernetes or `weave expose` do.
         tracked: bool,
     },
     /// The kernel's Open vSwitch, by its own daemons.
-    OpenVSwitch,
+    OpenVSwitch {
+        /// Containers are ports of a bridge that is joined to the switch by a pair of devices, instead of ports of
+        /// the switch.
+        bridged: bool,
+    },
     /// Our router, with these flags of `weave launch`.
     Weave(&'static [&'static str]),
     /// Another router with the flags of ours, given with `--router`.
@@ -39,6 +43,9 @@ pub enum Way {
 
 /// Has our router use the kernel's Open vSwitch.
 const DATAPATH: &str = "--capture=datapath";
+
+/// Containers are ports of the datapath, without a bridge before it.
+const FLAT: &str = "--no-bridged-fastdp";
 
 /// The fast datapath by VXLAN devices, also where Open vSwitch is there.
 const TAP: &str = "--capture=tap";
@@ -57,7 +64,9 @@ pub const CONTENDERS: &[Contender] = &[
     plain("bridge", Way::Bridge),
     plain("vxlan", Way::Vxlan { tracked: false }),
     plain("vxlan-tracked", Way::Vxlan { tracked: true }),
-    plain("openvswitch", Way::OpenVSwitch),
+    plain("openvswitch", Way::OpenVSwitch { bridged: false }),
+    plain("weave-datapath-flat", Way::Weave(&[DATAPATH, FLAT])),
+    plain("openvswitch-bridged", Way::OpenVSwitch { bridged: true }),
     plain("weave-datapath", Way::Weave(&[DATAPATH])),
     plain("weave-fastdp", Way::Weave(&[TAP])),
     plain("weave-legacy", Way::Weave(&["--no-fastdp", "--sleeve-format=legacy"])),
@@ -89,20 +98,20 @@ pub fn named(name: &str) -> Option<Contender> {
 impl Contender {
     /// Whether frames between the hosts shall stay in the kernel.
     pub fn has_fastdp(&self) -> bool {
-        matches!(self.way, Way::Weave([DATAPATH | TAP]))
+        matches!(self.way, Way::Weave([DATAPATH | TAP, ..]))
     }
 
     /// Whether both hosts have a datapath of Open vSwitch, whose flows can be watched.
     pub fn has_flows(&self) -> bool {
-        matches!(self.way, Way::OpenVSwitch | Way::Weave([DATAPATH]))
+        matches!(self.way, Way::OpenVSwitch { .. } | Way::Weave([DATAPATH, ..]))
     }
 
     /// Why it cannot be measured on this machine, or with this router; as short as a cell of a table.
     pub fn absent(&self, weave: &Path) -> Option<String> {
         match self.way {
             Way::Rival(rival) => rival.missing(),
-            Way::OpenVSwitch => vswitch::missing(),
-            Way::Weave([DATAPATH]) => vswitch::datapath_missing(),
+            Way::OpenVSwitch { .. } => vswitch::missing(),
+            Way::Weave([DATAPATH, ..]) => vswitch::datapath_missing(),
             Way::Weave(flags) => refuses(weave, flags).then(|| "not in this router".to_owned()),
             _ => None,
         }

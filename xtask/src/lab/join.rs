@@ -105,7 +105,7 @@ pub fn join<'h>(
     let joined = match contender.way {
         Way::Bridge => bridge(hosts, underlay)?,
         Way::Vxlan { tracked } => vxlan(hosts, underlay, tracked)?,
-        Way::OpenVSwitch => vswitch::join(hosts, underlay)?,
+        Way::OpenVSwitch { bridged } => vswitch::join(hosts, underlay, bridged)?,
         Way::Weave(flags) => {
             let options = flags.iter().fold(options, |options, flag| options.argument(flag));
             let joined = weave(hosts, underlay, options)?;

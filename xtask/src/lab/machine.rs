@@ -13,7 +13,8 @@ use crate::tools::{install, install_packages};
 use crate::vm;
 
 /// In the order of the table.
-const CONTENDERS: &str = "vxlan,openvswitch,weave-datapath,weave-fastdp";
+const CONTENDERS: &str =
+    "vxlan,openvswitch,weave-datapath-flat,openvswitch-bridged,weave-datapath,weave-fastdp";
 
 /// What a round of a contender takes besides its loads, on emulated processors.
 const SURROUNDINGS: u64 = 120;
@@ -22,9 +23,12 @@ const SURROUNDINGS: u64 = 120;
 const LOADS: u64 = 8;
 
 /// Measures in the machine. Takes the arguments of the lab; what matters there is `--rounds`, `--seconds`,
-/// `--only`, `--weave` and `--out`.
+/// `--only`, `--weave`, `--out`, and `--from` for records of earlier pieces.
 pub fn bench(arguments: &[&str]) -> Result<()> {
     let options = Options::parse(arguments)?;
+    if !options.from.is_empty() {
+        return super::bench(arguments);
+    }
     install_packages()?;
     install(&[vswitch::PACKAGE])?;
     let weave = match &options.weave {

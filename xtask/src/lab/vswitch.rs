@@ -4,6 +4,13 @@
 //!  c1 ─── v-c1 ┐                          ┌ v-c2 ─── c2
 //!              ├ bridge ─ vx === h2 ... ──┤                 one database and one daemon for each host
 //! ```
+//!
+//! Or, as our router does it by default, with a Linux bridge before the switch:
+//!
+//! ```text
+//!  c1 ─── v-c1 ┐
+//!              ├ bridge ─ to-switch ─── to-bridge ─ switch ─ vx === h2 ...
+//! ```
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -46,14 +53,18 @@ pub fn datapath_missing() -> Option<String> {
 }
 
 /// A switch on each host, with a tunnel to the other one and a container.
-pub fn join<'h>(hosts: &'h [Host; 2], underlay: &Underlay) -> Result<Joined<'h>> {
+pub fn join<'h>(hosts: &'h [Host; 2], underlay: &Underlay, bridged: bool) -> Result<Joined<'h>> {
     let [a, b] = underlay.addresses();
     let [h1, h2] = hosts;
     let (first, mut programs) = switch(h1, a, b)?;
     let (second, more) = switch(h2, b, a)?;
     programs.extend(more);
+    let join = |switch: &Switch, host, name, cidr| match bridged {
+        true => switch.bridged_container(host, name, cidr),
+        false => switch.container(host, name, cidr),
+    };
     let containers =
-        [first.container(h1, "c1", "10.32.0.1/12")?, second.container(h2, "c2", "10.32.0.2/12")?];
+        [join(&first, h1, "c1", "10.32.0.1/12")?, join(&second, h2, "c2", "10.32.0.2/12")?];
     Ok(Joined::new(Ends::Containers(containers), ADDRESS, "udp dst port 4789", programs))
 }
 
@@ -142,5 +153,19 @@ impl Switch {
         host.namespace.ip(&format!("link set {port} mtu {MTU} up"))?;
         self.ask(&["add-port", "br0", &port])?;
         Ok(container)
+    }
+
+    fn bridged_container(&self, host: &Host, name: &str, cidr: &str) -> Result<Container> {
+        for line in [
+            "link add name bridge type bridge".to_owned(),
+            "link set dev bridge up".to_owned(),
+            "link add to-switch type veth peer name to-bridge".to_owned(),
+            format!("link set to-switch mtu {MTU} master bridge up"),
+            format!("link set to-bridge mtu {MTU} up"),
+        ] {
+            host.namespace.ip(&line)?;
+        }
+        self.ask(&["add-port", "br0", "to-bridge"])?;
+        host.plain_container(name, cidr, "bridge", MTU)
     }
 }
