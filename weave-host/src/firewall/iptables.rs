@@ -32,7 +32,7 @@ impl std::fmt::Debug for Iptables {
 
 /// Rules of the chains we look at, as they are printed, without `-A CHAIN`. A chain that is not
 /// there is missing here, too.
-type Listing = BTreeMap<(&'static str, String), Vec<String>>;
+pub(super) type Listing = BTreeMap<(&'static str, String), Vec<String>>;
 
 impl Iptables {
     pub(super) fn open(backend: Backend) -> Result<Self, HostError> {
@@ -50,11 +50,11 @@ impl Iptables {
 
     /// Whether the kernel answers.
     pub(super) fn probe(&self) -> Result<(), HostError> {
-        self.list("filter", "FORWARD").map(drop)
+        self.chain("filter", "FORWARD").map(drop)
     }
 
     pub(super) fn apply(&mut self, policy: &Policy) -> Result<Outcome, HostError> {
-        let present = self.listing(&policy.bridge)?;
+        let present = self.present(&policy.bridge)?;
         let missing = |random_fully| transaction(&tables(policy, random_fully), &present);
         let Some(text) = missing(self.random_fully) else { return Ok(Outcome::InOrder) };
         if let Err(error) = self.restore(&text) {
@@ -66,7 +66,7 @@ impl Iptables {
             self.random_fully = false;
         }
         let tables = tables(policy, self.random_fully);
-        match transaction(&tables, &self.listing(&policy.bridge)?) {
+        match transaction(&tables, &self.present(&policy.bridge)?) {
             None => Ok(Outcome::Made),
             Some(missing) => {
                 Err(HostError::Rules { rules: missing.lines().collect::<Vec<_>>().join("; ") })
@@ -75,34 +75,48 @@ impl Iptables {
     }
 
     pub(super) fn remove(&self, bridge: &str) -> Result<bool, HostError> {
-        match removal(bridge, &self.listing(bridge)?) {
+        match removal(bridge, &self.present(bridge)?) {
             Some(text) => self.restore(&text).map(|()| true),
             None => Ok(false),
         }
     }
 
-    fn listing(&self, bridge: &str) -> Result<Listing, HostError> {
+    fn present(&self, bridge: &str) -> Result<Listing, HostError> {
         let RuleNames { nat, expose, .. } = RuleNames::of(bridge);
-        let chains = [
-            ("filter", "INPUT"),
-            ("filter", "FORWARD"),
-            ("filter", &expose),
-            ("nat", "POSTROUTING"),
-            ("nat", &nat),
-        ];
+        let mut listing = self.listing("filter", &["INPUT", "FORWARD", &expose])?;
+        listing.append(&mut self.listing("nat", &["POSTROUTING", &nat])?);
+        Ok(listing)
+    }
+
+    /// What is in these chains of a table: all by one program, because to start one takes longer
+    /// than to print a table.
+    pub(super) fn listing(
+        &self,
+        table: &'static str,
+        chains: &[&str],
+    ) -> Result<Listing, HostError> {
+        let arguments = [WAIT, &["-t", table, "-S"]].concat();
+        let text = match self.programs.list.run(&arguments, "") {
+            Ok(text) => Some(text),
+            // Somebody keeps rules in another chain that only nft can print.
+            Err(HostError::Program { complaint, .. }) if is_absence(&complaint) => None,
+            Err(error) => return Err(error),
+        };
         let mut listing = Listing::new();
-        for (table, chain) in chains {
-            if let Some(rules) = self.list(table, chain)? {
-                listing.insert((table, chain.to_owned()), rules);
-            }
+        for chain in chains {
+            let rules = match &text {
+                Some(text) => rules_of(chain, text),
+                None => self.chain(table, chain)?,
+            };
+            listing.extend(rules.map(|rules| ((table, (*chain).to_owned()), rules)));
         }
         Ok(listing)
     }
 
-    pub(super) fn list(&self, table: &str, chain: &str) -> Result<Option<Vec<String>>, HostError> {
+    fn chain(&self, table: &str, chain: &str) -> Result<Option<Vec<String>>, HostError> {
         let arguments = [WAIT, &["-t", table, "-S", chain]].concat();
         match self.programs.list.run(&arguments, "") {
-            Ok(text) => Ok(Some(rules_of(chain, &text))),
+            Ok(text) => Ok(rules_of(chain, &text)),
             Err(HostError::Program { complaint, .. }) if is_absence(&complaint) => Ok(None),
             Err(error) => Err(error),
         }
@@ -121,10 +135,15 @@ fn is_absence(complaint: &str) -> bool {
         .any(|text| complaint.contains(text))
 }
 
-/// The rules in what `iptables -S CHAIN` prints.
-fn rules_of(chain: &str, text: &str) -> Vec<String> {
+/// The rules of a chain in what `iptables -S` prints; none if there is no such chain.
+fn rules_of(chain: &str, text: &str) -> Option<Vec<String>> {
+    let is_there = |line: &str| {
+        let mut words = line.split(' ');
+        matches!(words.next(), Some("-P" | "-N")) && words.next() == Some(chain)
+    };
     let prefix = format!("-A {chain} ");
-    text.lines().filter_map(|line| line.strip_prefix(&prefix)).map(str::to_owned).collect()
+    let rules = text.lines().filter_map(|line| line.strip_prefix(&prefix)).map(str::to_owned);
+    text.lines().any(is_there).then(|| rules.collect())
 }
 
 /// The words of a rule, which may be quoted.

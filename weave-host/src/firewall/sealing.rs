@@ -6,13 +6,13 @@
 //! guesses a number of 24 bits. Nothing is accepted by them, so they do the same in any back end. They stand before
 //! the rules of others, who may accept what these drop.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
 use super::Outcome;
 use super::backend::{self, Backend};
-use super::iptables::{Iptables, same};
+use super::iptables::{Iptables, Listing, same};
 use super::nftables::Nftables;
 use crate::address::Cidr;
 use crate::error::HostError;
@@ -248,10 +248,6 @@ impl Rules {
     }
 }
 
-/// Rules of the chains we look at, as they are printed, without `-A CHAIN`. A chain that is not
-/// there is missing here, too.
-type Listing = BTreeMap<(&'static str, String), Vec<String>>;
-
 /// What a table of iptables shall hold for us, in the words in which it is printed.
 struct Table {
     name: &'static str,
@@ -322,11 +318,8 @@ fn listing(iptables: &Iptables, tables: &[Table]) -> Result<Listing, HostError> 
     let mut listing = Listing::new();
     for table in tables {
         let own = table.own.iter().map(|(chain, _)| chain.as_str());
-        for chain in own.chain(table.shared.iter().map(|(chain, _)| *chain)) {
-            if let Some(rules) = iptables.list(table.name, chain)? {
-                listing.insert((table.name, chain.to_owned()), rules);
-            }
-        }
+        let chains: Vec<_> = own.chain(table.shared.iter().map(|(chain, _)| *chain)).collect();
+        listing.append(&mut iptables.listing(table.name, &chains)?);
     }
     Ok(listing)
 }

@@ -213,9 +213,11 @@ fn only_a_host_that_forwards_tracks_connections() {
 #[test]
 fn rules_are_read_as_they_are_printed() {
     let text = "-P INPUT ACCEPT\n-A INPUT -m comment --comment \"a \\\"b\\\" c\" -j DROP\n\
-                -A INPUT -m comment --comment a -j DROP\n-A INPUT-2 -j DROP\n";
-    let rules = rules_of("INPUT", text);
+                -A INPUT -m comment --comment a -j DROP\n-A INPUT-2 -j DROP\n-N EMPTY\n";
+    let rules = rules_of("INPUT", text).unwrap();
     assert_eq!(rules.len(), 2);
     assert_eq!(words(&rules[0]), ["-m", "comment", "--comment", "a \"b\" c", "-j", "DROP"]);
     assert!(same(&rules[1], "-m comment --comment \"a\" -j DROP"));
+    assert_eq!(rules_of("EMPTY", text), Some(Vec::new()));
+    assert_eq!(rules_of("INPUT-2", text), None, "it is not said to be there");
 }
