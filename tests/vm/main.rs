@@ -11,6 +11,7 @@ mod kernel;
 mod netem;
 mod odp;
 mod sealed;
+mod stranger;
 
 use std::time::Duration;
 

@@ -61,6 +61,9 @@ pub struct TunnelParams {
     pub remote_address: Ipv4Addr,
     /// The UDP port that both ends use for this connection.
     pub port: u16,
+    /// What leaves is sealed between these two addresses, and between no others: the tunnel stays
+    /// where it is.
+    pub sealed: bool,
 }
 
 /// One tunnel. Dropping the last handle closes it.
@@ -85,8 +88,9 @@ pub trait Tunnel: Forwarder {
 
 /// Where a tunnel tells what happens. Called from any thread; must not block.
 pub trait Inbox: Send + Sync {
-    /// A special frame of the neighbour arrived; from where, if that is known.
-    fn special(&self, frame: &[u8], from: Option<Ipv4Addr>);
+    /// A special frame arrived that says it is of the neighbour. Whether it is one of this
+    /// connection, whose number nobody else knows.
+    fn special(&self, frame: &[u8]) -> bool;
 
     /// The tunnel cannot be set up, or broke; why, in one line for the log.
     fn failed(&self, reason: String);

@@ -78,6 +78,7 @@ impl Overlay for Fastdp {
             local_address: ipv4(request.local_address.ip())?,
             remote_address: ipv4(request.remote_address.ip())?,
             port: port(request, self.engine.port())?,
+            sealed: request.session_key.is_some(),
         };
         let seal = match &request.session_key {
             None => None,
@@ -177,15 +178,16 @@ impl Desk {
 }
 
 impl Inbox for Desk {
-    fn special(&self, frame: &[u8], _from: Option<Ipv4Addr>) {
+    fn special(&self, frame: &[u8]) -> bool {
         let result = self.machine().handle_special((self.clock)(), frame);
-        match result {
+        match &result {
             Ok(()) => self.waker.wake(),
             Err(error) => {
                 self.strange.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!("dropped a heartbeat: {error}");
             }
         }
+        result.is_ok()
     }
 
     fn failed(&self, reason: String) {

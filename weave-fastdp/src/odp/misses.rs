@@ -145,11 +145,13 @@ impl Desk {
             return bump(&self.shared.counters.dropped_stranger);
         };
         bump(&self.shared.counters.special);
-        if road.heard_from(tunnel.source) {
+        if !road.takes_from(tunnel.source) {
+            return bump(&self.shared.counters.dropped_stranger);
+        }
+        if road.inbox.special(upcall.packet) && road.heard_from(tunnel.source) {
             tracing::info!(peer = %sender.source, "its heartbeats come from another address now");
             self.shared.invalidate();
         }
-        road.inbox.special(upcall.packet, Some(tunnel.source));
     }
 
     /// Does to the packet what is planned, and mostly makes a flow for the next ones.

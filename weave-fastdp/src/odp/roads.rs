@@ -58,6 +58,12 @@ impl Road {
         Ipv4Addr::from_bits(self.remote.load(Ordering::Relaxed))
     }
 
+    /// Whether the neighbour may speak from this address: one whose tunnel is sealed from its own
+    /// alone. To another one everything would go in clear.
+    pub(super) fn takes_from(&self, address: Ipv4Addr) -> bool {
+        !self.params.sealed || self.remote() == address
+    }
+
     /// The neighbour speaks from this address. Whether that is another one than before.
     pub(super) fn heard_from(&self, address: Ipv4Addr) -> bool {
         self.remote.swap(address.to_bits(), Ordering::Relaxed) != address.to_bits()
@@ -125,7 +131,7 @@ impl Roads {
             Some(road) if speaks(road) => source,
             own => {
                 let other = self.by_neighbour.iter().find(|(_, road)| speaks(road));
-                let moved = own.map(|_| source);
+                let moved = own.filter(|road| road.takes_from(tunnel.source)).map(|_| source);
                 other.map(|(name, _)| *name).or(moved)?
             }
         };

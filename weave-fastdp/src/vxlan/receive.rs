@@ -112,7 +112,7 @@ fn delivered(
         return;
     };
     if is_special(frame.bytes) {
-        tunnel.inbox.special(frame.bytes, None);
+        tunnel.inbox.special(frame.bytes);
         return;
     }
     tunnel.counters.rx_frames.fetch_add(1, Ordering::Relaxed);

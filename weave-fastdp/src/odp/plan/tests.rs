@@ -62,8 +62,22 @@ impl Forwarder for Link {
 struct Deaf;
 
 impl Inbox for Deaf {
-    fn special(&self, _: &[u8], _: Option<Ipv4Addr>) {}
+    fn special(&self, _: &[u8]) -> bool {
+        true
+    }
     fn failed(&self, _: String) {}
+}
+
+fn road(number: u8, sealed: bool) -> Road {
+    let params = TunnelParams {
+        connection: ConnectionId(number.into()),
+        remote: peer(number),
+        local_address: HERE,
+        remote_address: Ipv4Addr::new(192, 0, 2, number),
+        port: 6784,
+        sealed,
+    };
+    Road::new(params, VXLAN, Arc::new(Deaf))
 }
 
 struct Setup {
@@ -85,14 +99,7 @@ impl Setup {
         for number in [2, 3] {
             let forwarder: Arc<dyn Forwarder> = Arc::new(Link);
             if tunnels.contains(&number) {
-                let params = TunnelParams {
-                    connection: ConnectionId(number.into()),
-                    remote: peer(number),
-                    local_address: HERE,
-                    remote_address: Ipv4Addr::new(192, 0, 2, number),
-                    port: 6784,
-                };
-                let road = Road::new(params, VXLAN, Arc::new(Deaf));
+                let road = road(number, false);
                 road.is_served_by(&forwarder);
                 assert!(road.carry(true));
                 roads.by_neighbour.insert(peer(number), Arc::new(road));
@@ -377,4 +384,14 @@ fn a_change_of_routes_leaves_other_flows_alone() {
     let old = received((2, 1), gone, X);
     assert!(setup.plan(&old).flow(&old).is_some());
     assert_eq!(setup.switch.macs().lookup(gone), Some(peer(4)));
+}
+
+#[test]
+fn a_sealed_tunnel_is_from_one_address() {
+    let mut setup = Setup::new(&[2]);
+    let from = |last| Tunnel { source: Ipv4Addr::new(192, 0, 2, last), ..tunnel(2, 1) };
+    let sender = |setup: &Setup, last| setup.roads.sender(&from(last)).map(|it| it.neighbour);
+    assert_eq!([2, 99].map(|last| sender(&setup, last)), [Some(peer(2)); 2], "it may move");
+    setup.roads.by_neighbour.insert(peer(2), Arc::new(road(2, true)));
+    assert_eq!([2, 99].map(|last| sender(&setup, last)), [Some(peer(2)), None]);
 }
