@@ -5,7 +5,6 @@ use std::io;
 use std::time::Duration;
 
 use clap::Args;
-use weave_core::mesh::DEFAULT_PORT;
 
 use super::bridge_name;
 use super::failure::Failure;
@@ -71,8 +70,8 @@ impl Reset {
                 output::print(&format!("removed {}\n", names.join(", ")));
             }
         }))?;
-        // After all that it sealed. The state does not say which port the router had.
-        let keys = weave_fastdp::ipsec::remove_leftovers(DEFAULT_PORT + 1);
+        // After all that it sealed. Another router on this host keeps what it has.
+        let keys = weave_fastdp::ipsec::remove_leftovers(None);
         self.step(keys.map_err(Failure::failed))?;
         let rules = weave_host::remove_rules(&self.weave_bridge).map_err(Failure::from);
         self.step(rules.map(|backends| {

@@ -81,7 +81,7 @@ fn open(settings: &Settings, port: u16, clock: &Clock) -> Result<Ipsec, String> 
 
 /// What is left costs little, so it does not keep the router from starting.
 fn remove_leftovers(bridge: &str, port: u16) {
-    if let Err(error) = weave_fastdp::ipsec::remove_leftovers(port) {
+    if let Err(error) = weave_fastdp::ipsec::remove_leftovers(Some(port)) {
         tracing::warn!("what an earlier router encrypted with stays in the kernel: {error}");
     }
     if let Err(error) = weave_host::remove_seal_rules(bridge) {

@@ -22,6 +22,7 @@ use weave_xfrm::{
     Socket, Spi, State, StateEntry,
 };
 
+use super::owner::Owners;
 use super::rules::{Ends, Firewall, MARK, Rules};
 
 /// The rules of a tunnel outlive it by this, until its engine has let go of it for certain.
@@ -107,8 +108,7 @@ struct Tunnel {
 
 impl<K: Kernel> Keeper<K> {
     /// Sees whether the kernel has what it takes, puts the common rules in force, and then
-    /// removes what a router before this one left: states with this reqid, and those of Weave
-    /// Net. Of whoever else's it touches nothing.
+    /// removes what routers left that are gone, and what Weave Net left. Of whoever else's it touches nothing.
     ///
     /// Flows and devices of that router must be gone: in the end its rules are, too.
     ///
@@ -118,11 +118,12 @@ impl<K: Kernel> Keeper<K> {
         mut kernel: K,
         mut firewall: Box<dyn Firewall>,
         reqid: Reqid,
+        owners: &Owners,
         now: Instant,
     ) -> Result<Self, String> {
         probe(&mut kernel, reqid)?;
         firewall.prepare()?;
-        remove_leftovers(&mut kernel, reqid).map_err(|error| error.to_string())?;
+        remove_leftovers(&mut kernel, owners).map_err(|error| error.to_string())?;
         let (tunnels, lingering) = (BTreeMap::new(), BTreeMap::new());
         // Of the tunnels before this one.
         firewall.apply(&Rules::default())?;
@@ -324,10 +325,10 @@ fn probe(kernel: &mut impl Kernel, reqid: Reqid) -> Result<(), String> {
     deleted.map(drop).map_err(|error| error.to_string())
 }
 
-/// What a router before this one left behind. That of our kind is known by its reqid. Weave Net
+/// What routers left behind that have ended. Those of our kind are known by the reqid. Weave Net
 /// has none, but its policies have its mark, and its states are between the hosts of its policies
 /// and of its kind.
-pub(super) fn remove_leftovers(kernel: &mut impl Kernel, reqid: Reqid) -> Result<(), Error> {
+pub(super) fn remove_leftovers(kernel: &mut impl Kernel, owners: &Owners) -> Result<(), Error> {
     let nobody = Reqid::default();
     let mut of_weave_net = Vec::new();
     for policy in kernel.policies()? {
@@ -339,7 +340,7 @@ pub(super) fn remove_leftovers(kernel: &mut impl Kernel, reqid: Reqid) -> Result
         let Some(template) = policy.template.filter(|_| policy.mark == Some(MARK)) else {
             continue;
         };
-        if template.reqid == reqid || template.reqid == nobody {
+        if owners.is_gone(template.reqid) || template.reqid == nobody {
             kernel.delete_policy(path, MARK)?;
         }
         if template.reqid == nobody {
@@ -350,7 +351,7 @@ pub(super) fn remove_leftovers(kernel: &mut impl Kernel, reqid: Reqid) -> Result
         let StateEntry { path, spi: Some(spi), mode: Mode::Transport, .. } = state else {
             continue;
         };
-        let ours = state.reqid == reqid;
+        let ours = owners.is_gone(state.reqid);
         let weave_net_s = state.reqid == nobody
             && state.aes_gcm
             && state.extended_sequence

@@ -14,6 +14,7 @@ mod exchange;
 mod keeper;
 mod keys;
 mod link;
+mod owner;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -27,18 +28,17 @@ use ring::rand::{SecureRandom, SystemRandom};
 use weave_core::mesh::ConnectionId;
 use weave_core::switch::Waker;
 use weave_core::time::Instant;
-use weave_xfrm::{Client, Error, Reqid, Spi};
+use weave_xfrm::{Client, Error, Spi};
 
 pub use announcement::{ANNOUNCEMENT_LEN, Announcement, AnnouncementError};
 pub use exchange::{Exchange, Order};
 pub use keeper::{Keeper, Kernel};
 pub use keys::{NONCE_LEN, derive};
 pub use link::{SealEvent, SealedLink};
+pub use owner::Owners;
 pub use rules::{Ends, Firewall, MARK, Rules};
 
-/// What states are called that are ours, with the UDP port in the lower half: a host may have
-/// several routers. "we".
-const REQID: u32 = 0x7765_0000;
+use owner::reqid;
 
 /// The kernel's IPsec, for all tunnels of a router. Dropped without [`Self::stop`] it leaves
 /// everything as it is, as if the router had been killed: what still sends does so sealed.
@@ -68,8 +68,8 @@ pub enum Done {
 }
 
 impl Ipsec {
-    /// Prepares this host, in the network namespace of the calling thread, and removes what a
-    /// router on the same UDP port left behind. `clock` is that of the control plane.
+    /// Prepares this host, in the network namespace of the calling thread, for the router on this
+    /// UDP port, and removes what routers that have ended left behind. `clock` is that of the control plane.
     ///
     /// # Errors
     /// What is missing, in one line for the operator.
@@ -79,7 +79,8 @@ impl Ipsec {
         clock: impl Fn() -> Instant + Send + 'static,
     ) -> Result<Self, String> {
         let client = Client::open().map_err(|error| error.to_string())?;
-        let keeper = Keeper::start(client, firewall, reqid(port), clock())?;
+        let owners = Owners::look(Some(port));
+        let keeper = Keeper::start(client, firewall, reqid(port), &owners, clock())?;
         Self::serve(keeper, clock)
     }
 
@@ -118,23 +119,20 @@ impl Ipsec {
     }
 }
 
-/// Removes what a router on the same UDP port left in the kernel. For routers that do not seal;
-/// those that do have [`Ipsec::open`] do it. Its devices and flows must be gone.
+/// Removes what routers that have ended left in the kernel. For a router on this UDP port that does
+/// not seal, or for none; those that do have [`Ipsec::open`] do it. Devices and flows of the router
+/// that was here before must be gone.
 ///
 /// # Errors
 /// One line for the log.
-pub fn remove_leftovers(port: u16) -> Result<(), String> {
+pub fn remove_leftovers(own: Option<u16>) -> Result<(), String> {
     match Client::open() {
         // Then nobody could leave anything.
         Err(Error::NoSupport { .. }) => Ok(()),
         opened => opened
-            .and_then(|mut client| keeper::remove_leftovers(&mut client, reqid(port)))
+            .and_then(|mut client| keeper::remove_leftovers(&mut client, &Owners::look(own)))
             .map_err(|error| error.to_string()),
     }
-}
-
-const fn reqid(port: u16) -> Reqid {
-    Reqid(REQID | port as u32)
 }
 
 impl fmt::Debug for Ipsec {

@@ -8,6 +8,9 @@ use weave_xfrm::Template;
 use super::*;
 
 const OURS: Reqid = Reqid(0x7765_1a80);
+/// Routers whose ports for sleeve are 7000 and 8000.
+const RUNNING: Reqid = Reqid(0x7765_1b59);
+const ENDED: Reqid = Reqid(0x7765_1f41);
 pub(in crate::ipsec) const ENDS: Ends = Ends {
     local: std::net::Ipv4Addr::new(192, 168, 48, 11),
     remote: std::net::Ipv4Addr::new(192, 168, 48, 12),
@@ -166,8 +169,14 @@ fn at(seconds: u64) -> Instant {
     Instant::ORIGIN + Duration::from_secs(seconds)
 }
 
+/// Of the router before this one on the same port, and of another that has ended.
+fn owners() -> Owners {
+    Owners::of(6784, [7000])
+}
+
 pub(in crate::ipsec) fn start(host: &Host) -> Keeper<Host> {
-    let keeper = Keeper::start(host.clone(), Box::new(host.clone()), OURS, at(0)).unwrap();
+    let keeper =
+        Keeper::start(host.clone(), Box::new(host.clone()), OURS, &owners(), at(0)).unwrap();
     host.notes();
     keeper
 }
@@ -317,6 +326,7 @@ fn leftovers_are_removed_and_nothing_else() {
     let unmarked = PolicyEntry { mark: None, ..policy(IN, theirs.template.unwrap()) };
     let kept = [
         entry(other, spi(5), nobody),
+        entry(other, spi(10), RUNNING),
         entry(OUT, spi(6), Reqid(16389)),
         StateEntry { mode: Mode::Tunnel, ..entry(OUT, spi(7), nobody) },
         StateEntry { extended_sequence: false, ..entry(IN, spi(8), nobody) },
@@ -324,12 +334,14 @@ fn leftovers_are_removed_and_nothing_else() {
     ];
     host.with(|inner| {
         let weave_net = policy(OUT, Template { spi: Some(spi(1)), reqid: nobody });
-        inner.policies = vec![theirs, weave_net, unmarked];
+        let ended = policy(other.reversed(), Template { spi: Some(spi(4)), reqid: ENDED });
+        inner.policies = vec![theirs, weave_net, unmarked, ended];
         inner.states = kept.to_vec();
         inner.states.extend([
             entry(OUT, spi(1), nobody),
             entry(IN, spi(2), nobody),
             entry(other, spi(3), OURS),
+            entry(other, spi(4), ENDED),
         ]);
     });
     start(&host);
@@ -344,7 +356,7 @@ fn what_is_marked_is_dropped_before_the_leftovers_go() {
         inner.policies.push(policy(OUT, Template { spi: Some(spi(1)), reqid: OURS }));
         inner.last_spi = 1;
     });
-    Keeper::start(host.clone(), Box::new(host.clone()), OURS, at(0)).unwrap();
+    Keeper::start(host.clone(), Box::new(host.clone()), OURS, &owners(), at(0)).unwrap();
     assert_eq!(host.notes(), ["allocate 257", "receive 257", "delete 257", "prepare", "no policy"]);
 }
 
@@ -352,7 +364,7 @@ fn what_is_marked_is_dropped_before_the_leftovers_go() {
 fn a_kernel_without_esp_says_so() {
     let host = Host::default();
     host.with(|inner| inner.refuse.push_back(("update", Errno::EPROTONOSUPPORT)));
-    let started = Keeper::start(host.clone(), Box::new(host.clone()), OURS, at(0));
+    let started = Keeper::start(host.clone(), Box::new(host.clone()), OURS, &owners(), at(0));
     let error = started.err().unwrap();
     assert!(error.starts_with("this kernel has no ESP with AES-GCM (esp4, gcm): "), "{error}");
     assert_eq!(host.notes(), ["allocate 256", "delete 256"]);

@@ -1,0 +1,92 @@
+//! Whose the states in the kernel are. Those of routers of this kind have a number (`reqid`) with the
+//! UDP port for VXLAN in its lower half, and such a router has the port before it for itself.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use weave_xfrm::Reqid;
+
+/// The upper half: "we".
+const REQID: u32 = 0x7765_0000;
+/// The sockets of this network namespace, for IPv4 and IPv6 (proc_net(5)).
+const SOCKETS: [&str; 2] = ["/proc/thread-self/net/udp", "/proc/thread-self/net/udp6"];
+
+/// What states are called of the router on this UDP port.
+pub(super) const fn reqid(port: u16) -> Reqid {
+    Reqid(REQID | port as u32)
+}
+
+/// Tells what belongs to nobody any more.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Owners {
+    /// This router, which has made nothing yet.
+    own: Option<Reqid>,
+    /// UDP ports that somebody receives on; none if that cannot be found out.
+    taken: Option<BTreeSet<u16>>,
+}
+
+impl Owners {
+    /// As it is now on this host, for a router that starts on this UDP port, or for none.
+    pub(super) fn look(own: Option<u16>) -> Self {
+        let text = SOCKETS.map(|path| fs::read_to_string(path).unwrap_or_default()).concat();
+        let taken = ports(&text);
+        // There is a heading at least.
+        Self { own: own.map(reqid), taken: (!text.is_empty()).then_some(taken) }
+    }
+
+    /// For a router that starts on this UDP port, on a host where these are taken.
+    #[cfg(test)]
+    pub(super) fn of(own: u16, taken: impl IntoIterator<Item = u16>) -> Self {
+        Self { own: Some(reqid(own)), taken: Some(taken.into_iter().collect()) }
+    }
+
+    /// Whether these are of a router of this kind that has ended.
+    pub(super) fn is_gone(&self, reqid: Reqid) -> bool {
+        let port = u16::try_from(reqid.0 ^ REQID).ok().and_then(|port| port.checked_sub(1));
+        let ended = |taken: &BTreeSet<u16>| port.is_some_and(|port| !taken.contains(&port));
+        self.own == Some(reqid) || self.taken.as_ref().is_some_and(ended)
+    }
+}
+
+/// The second column has the address and the port here, in hexadecimal.
+fn ports(sockets: &str) -> BTreeSet<u16> {
+    let local = |line: &str| {
+        let (_, port) = line.split_whitespace().nth(1)?.rsplit_once(':')?;
+        u16::from_str_radix(port, 16).ok()
+    };
+    sockets.lines().filter_map(local).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "\
+   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+  190: 00000000:1A7F 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 5178
+  191: 0100007F:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 5179
+   sl  local_address                         remote_address                        st tx_queue
+  190: 00000000000000000000000000000000:1B58 00000000000000000000000000000000:0000 07 00000000:0
+";
+
+    #[test]
+    fn who_is_there_keeps_what_it_has() {
+        assert_eq!(ports(TABLE), [0x35, 6783, 7000].into());
+        let owners = Owners::of(6784, ports(TABLE));
+        let gone = [6784, 7001, 7002, 0].map(|port| owners.is_gone(reqid(port)));
+        assert_eq!(gone, [true, false, true, false]);
+        let others = [0, 42, 6784, 0x7764_1a90, 0x7865_1a90, u32::MAX];
+        assert!(!others.into_iter().any(|number| owners.is_gone(Reqid(number))));
+        let blind = Owners { taken: None, ..owners };
+        assert!(blind.is_gone(reqid(6784)) && !blind.is_gone(reqid(7002)));
+    }
+
+    #[test]
+    fn a_socket_of_this_host_is_found() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let next = port.checked_add(1).unwrap();
+        assert!(!Owners::look(None).is_gone(reqid(next)));
+        assert!(Owners::look(Some(next)).is_gone(reqid(next)));
+    }
+}
