@@ -75,6 +75,7 @@ impl http::Control for Control {
                 (engine, None) => engine,
             },
             engine: self.port.fastdp().status(),
+            ipsec: self.sealing.status(),
             capture: self.port.counters(),
             sleeve: self.port.socket_counters(),
             ipam: self.ipam.as_ref().map(|ipam| (ipam.report(), ipam.default_subnet())),

@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
-use weave_fastdp::ipsec::{Firewall, Ipsec, Rules};
+use weave_fastdp::ipsec::{Firewall, Ipsec, IpsecStatus, Rules};
 use weave_host::{Backend, Cidr, Outcome, SealFirewall, SealPolicy, SealedState, SealedTunnel};
 use weave_sleeve::Clock;
 
@@ -57,6 +57,13 @@ impl Sealing {
             Ok(_) => "encrypted by IPsec".to_owned(),
             Err(reason) => format!("sleeve where encryption is needed: {reason}"),
         })
+    }
+
+    /// What there is in the kernel, and what became of it. Asks the kernel.
+    pub(super) fn status(&self) -> Option<IpsecStatus> {
+        let ipsec = self.0.get()?.as_ref().ok()?;
+        let status = ipsec.status();
+        status.inspect_err(|error| tracing::debug!("no status of IPsec: {error}")).ok()
     }
 
     /// Takes everything out of the kernel. The fast datapath must be gone.

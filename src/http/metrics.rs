@@ -51,6 +51,15 @@ fn render(report: &Report) -> String {
         let metric = Metric::new("weave_flows", "gauge", "Number of FastDP flows.");
         metrics.push(metric.value(&[], count(flows.len())));
     }
+    for (key, name, help) in [
+        ("States", "weave_ipsec_states", "Number of keys of the fast datapath in the kernel."),
+        ("Policies", "weave_ipsec_policies", "Number of neighbours whose frames are to be sealed."),
+    ] {
+        let found = router.overlay_diagnostics.pointer(&format!("/fastdp/Ipsec/{key}"));
+        if let Some(number) = found.and_then(Value::as_u64) {
+            metrics.push(Metric::new(name, "gauge", help).value(&[], as_f64(number)));
+        }
+    }
     let mut dropped = Metric::new(
         "weave_frames_dropped_total",
         "counter",

@@ -12,6 +12,7 @@ use weave_core::router;
 use weave_core::switch::MacEntry;
 use weave_core::time::Instant;
 use weave_fastdp::EngineStatus;
+use weave_fastdp::ipsec::IpsecStatus;
 use weave_ipam::allocator::Vote;
 
 use super::report::{
@@ -35,6 +36,8 @@ pub(crate) struct Surroundings {
     pub(crate) fastdp: String,
     /// What it knows of itself.
     pub(crate) engine: Option<EngineStatus>,
+    /// What seals it, if something does.
+    pub(crate) ipsec: Option<IpsecStatus>,
     /// What the capture port counts.
     pub(crate) capture: BTreeMap<String, u64>,
     /// What the UDP socket counts for all links together.
@@ -101,7 +104,7 @@ pub(crate) fn gather(report: &router::Report, surroundings: &Surroundings, now: 
         connections: connections.chain(targets).chain(clashes).collect(),
         termination_count: mesh.counters.connections_ended,
         targets: mesh.direct_peers.clone(),
-        overlay_diagnostics: overlay_diagnostics(report, surroundings.engine.as_ref()),
+        overlay_diagnostics: overlay_diagnostics(report, surroundings),
         trusted_subnets: mesh.trusted_subnets.iter().map(ToString::to_string).collect(),
         interface: surroundings.interface.clone(),
         firewall: surroundings.firewall.clone(),

@@ -88,6 +88,10 @@ impl<'a> Fields<'a> {
         u32::from_ne_bytes(self.take())
     }
 
+    pub(crate) fn u64(&mut self) -> u64 {
+        u64::from_ne_bytes(self.take())
+    }
+
     pub(crate) fn u32_be(&mut self) -> u32 {
         u32::from_be_bytes(self.take())
     }

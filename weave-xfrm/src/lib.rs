@@ -40,5 +40,5 @@ pub use key::{AeadKey, KEY_LEN};
 pub use names::{Mark, Path, Reqid, Spi};
 pub use policy::{Policy, PolicyDirection, PolicyEntry, Template};
 pub use request::{NEW_POLICY, NEW_STATE};
-pub use state::{Mode, State, StateEntry};
+pub use state::{Mode, State, StateEntry, Usage};
 pub use weave_netlink::{DecodeError, Errno, Error, Socket, Transport};

@@ -4,6 +4,8 @@
 //!   xfrm_usersa_info   | 56: selector | 24: id | 16: source address |
 //!                      | 64: limits | 32: use so far | 12: statistics | u32 sequence |
 //!                      | u32 reqid | u16 family | u8 mode | u8 window | u8 flags | 7: 0 |
+//!   xfrm_lifetime_cur  | u64 bytes | u64 packets | 16: times |
+//!   xfrm_stats         | u32 beside the window | u32 replayed | u32 forged |
 //!   xfrm_id            | 16: destination address | be32 spi | u8 protocol | 3: 0 |
 //!   xfrm_algo_aead     | 64: name, NUL-terminated | u32 bits of key | u32 bits of tag | key |
 //! ```
@@ -87,6 +89,21 @@ pub struct StateEntry {
     pub aes_gcm: bool,
     /// Whether sequence numbers have 64 bits.
     pub extended_sequence: bool,
+    /// What it was used for.
+    pub usage: Usage,
+}
+
+/// What a state was used for, and what it refused. The kernel lets the last two overflow at 2^32.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Usage {
+    /// Bytes sealed or opened.
+    pub bytes: u64,
+    /// Packets of them.
+    pub packets: u64,
+    /// Packets that had come before, or come so late that nobody can tell.
+    pub replayed: u32,
+    /// Packets sealed with another key, or changed on the way.
+    pub forged: u32,
 }
 
 impl StateEntry {
@@ -102,7 +119,12 @@ impl StateEntry {
         let protocol = fields.u8();
         fields.skip(3);
         let source = fields.address();
-        fields.skip(LIMITS_LEN + USE_LEN + STATISTICS_LEN + 4);
+        fields.skip(LIMITS_LEN);
+        let (bytes, packets) = (fields.u64(), fields.u64());
+        fields.skip(USE_LEN - 16);
+        let (late, again, forged) = (fields.u32(), fields.u32(), fields.u32());
+        let usage = Usage { bytes, packets, replayed: late.saturating_add(again), forged };
+        fields.skip(4);
         let reqid = Reqid(fields.u32());
         let family = fields.u16();
         let mode = Mode::new(fields.u8());
@@ -119,7 +141,7 @@ impl StateEntry {
             }
         }
         let path = Path { source, destination };
-        let entry = Self { path, spi, reqid, mode, aes_gcm, extended_sequence };
+        let entry = Self { path, spi, reqid, mode, aes_gcm, extended_sequence, usage };
         Ok((protocol == ESP && family == INET).then_some(entry))
     }
 }

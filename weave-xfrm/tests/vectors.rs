@@ -9,7 +9,7 @@ use serde_json::Value;
 use weave_xfrm::request::Request;
 use weave_xfrm::{
     AeadKey, Mark, Mode, Path, Policy, PolicyDirection, PolicyEntry, Reqid, Spi, State, StateEntry,
-    Template,
+    Template, Usage,
 };
 
 const LOCAL: Ipv4Addr = Ipv4Addr::new(192, 168, 48, 11);
@@ -76,8 +76,19 @@ fn what_was_made_is_told() {
         mode: Mode::Transport,
         aes_gcm: true,
         extended_sequence: true,
+        usage: Usage::default(),
     };
     assert_eq!(StateEntry::decode(payload("add-outbound-sa")), Ok(Some(expected)));
+    // Where `xfrm_lifetime_cur` and `xfrm_stats` are in an `xfrm_usersa_info`.
+    let mut used = payload("add-outbound-sa").to_vec();
+    used[160..168].copy_from_slice(&7000_u64.to_ne_bytes());
+    used[168..176].copy_from_slice(&5_u64.to_ne_bytes());
+    for (place, number) in [(192, 1_u32), (196, 2), (200, 4)] {
+        used[place..place + 4].copy_from_slice(&number.to_ne_bytes());
+    }
+    let usage = Usage { bytes: 7000, packets: 5, replayed: 3, forged: 4 };
+    let expected = StateEntry { usage, ..expected };
+    assert_eq!(StateEntry::decode(&used), Ok(Some(expected)));
     let larval = StateEntry::decode(payload("allocspi-inbound").split_at(224).0).unwrap().unwrap();
     assert_eq!((larval.path, larval.spi, larval.aes_gcm), (IN, None, false));
     let expected = PolicyEntry {

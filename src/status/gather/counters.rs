@@ -78,5 +78,7 @@ pub(super) fn counters(
     counters.extend(socket.map(|(name, n)| (format!("sleeve_{name}"), *n)));
     let engine = surroundings.engine.iter().flat_map(|engine| &engine.counters);
     counters.extend(engine.map(|(name, n)| (format!("fastdp_{name}"), *n)));
+    let ipsec = surroundings.ipsec.iter().flat_map(|ipsec| &ipsec.counters);
+    counters.extend(ipsec.map(|(name, n)| (format!("ipsec_{name}"), *n)));
     counters
 }

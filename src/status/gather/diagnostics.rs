@@ -6,10 +6,13 @@ use serde_json::Value;
 use weave_core::router;
 use weave_core::switch::MemberState;
 use weave_fastdp::EngineStatus;
+use weave_fastdp::ipsec::IpsecStatus;
+
+use super::Surroundings;
 
 /// How each transport of each connection does. Under `fastdp` there is also what the original has
 /// there: what is known of the kernel.
-pub(super) fn overlay_diagnostics(report: &router::Report, engine: Option<&EngineStatus>) -> Value {
+pub(super) fn overlay_diagnostics(report: &router::Report, surroundings: &Surroundings) -> Value {
     let mut overlays: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
     for link in report.links.values() {
         for member in &link.overlays {
@@ -28,9 +31,13 @@ pub(super) fn overlay_diagnostics(report: &router::Report, engine: Option<&Engin
     }
     let mut all: serde_json::Map<String, Value> =
         overlays.into_iter().map(|(name, links)| (name.to_owned(), Value::Array(links))).collect();
-    if let Some(engine) = engine {
+    if let Some(engine) = &surroundings.engine {
         let links = all.remove("fastdp").unwrap_or(Value::Null);
-        all.insert("fastdp".to_owned(), engine_diagnostics(engine, links));
+        let mut known = engine_diagnostics(engine, links);
+        if let Some(IpsecStatus { states, policies, .. }) = &surroundings.ipsec {
+            known["Ipsec"] = serde_json::json!({ "States": states, "Policies": policies });
+        }
+        all.insert("fastdp".to_owned(), known);
     }
     if all.is_empty() { Value::Null } else { Value::Object(all) }
 }

@@ -22,6 +22,7 @@ use weave_xfrm::{
     Socket, Spi, State, StateEntry,
 };
 
+use super::ledger::{Ledger, Way};
 use super::owner::Owners;
 use super::rules::{Ends, Firewall, MARK, Rules};
 
@@ -96,6 +97,7 @@ pub struct Keeper<K> {
     looked: Instant,
     /// There are rules for keys that are gone, which cost nothing until the next look.
     stale: bool,
+    pub(super) ledger: Ledger,
 }
 
 struct Tunnel {
@@ -127,7 +129,8 @@ impl<K: Kernel> Keeper<K> {
         let (tunnels, lingering) = (BTreeMap::new(), BTreeMap::new());
         // Of the tunnels before this one.
         firewall.apply(&Rules::default())?;
-        Ok(Self { kernel, firewall, reqid, tunnels, lingering, looked: now, stale: false })
+        let (looked, stale, ledger) = (now, false, Ledger::default());
+        Ok(Self { kernel, firewall, reqid, tunnels, lingering, looked, stale, ledger })
     }
 
     /// Receives on a tunnel from now on; for a while also with the key before, if there is one.
@@ -162,11 +165,14 @@ impl<K: Kernel> Keeper<K> {
             }
             attempt += 1;
         };
+        self.ledger.entries().open(path, spi, Way::In);
         let tunnel = self.tunnel(id, ends);
-        if let Some(before) = tunnel.inbound.replace(spi)
-            && let Some((older, _)) = tunnel.retired.replace((before, now + OVERLAP))
-        {
-            self.delete_state(path, older);
+        if let Some(before) = tunnel.inbound.replace(spi) {
+            let older = tunnel.retired.replace((before, now + OVERLAP));
+            self.ledger.entries().renewed += 1;
+            if let Some((older, _)) = older {
+                self.delete_state(path, older);
+            }
         }
         Ok(spi)
     }
@@ -193,6 +199,7 @@ impl<K: Kernel> Keeper<K> {
         self.kernel
             .add_state(&State { path, spi, reqid, key })
             .map_err(|error| error.to_string())?;
+        self.ledger.entries().open(path, spi, Way::Out);
         let before = self.tunnel(id, ends).outbound.replace(spi);
         self.kernel
             .put_policy(&Policy { path, mark: MARK, spi, reqid })
@@ -250,6 +257,7 @@ impl<K: Kernel> Keeper<K> {
         self.looked = now;
         match self.put_rules(None) {
             Ok(true) if !changed && !std::mem::take(&mut self.stale) => {
+                self.ledger.entries().mended += 1;
                 tracing::warn!("firewall rules of the sealed tunnels were gone and are back");
             }
             Ok(_) => self.stale = false,
@@ -309,6 +317,12 @@ impl<K: Kernel> Keeper<K> {
     }
 
     fn delete_state(&mut self, path: Path, spi: Spi) {
+        let ledger = self.ledger.clone();
+        let mut entries = ledger.entries();
+        match self.kernel.states() {
+            Ok(states) => entries.close(path, spi, &states),
+            Err(error) => tracing::debug!(%path, %spi, "not counted: {error}"),
+        }
         if let Err(error) = self.kernel.delete_state(path, spi) {
             tracing::warn!(%path, %spi, "{error}");
         }

@@ -13,6 +13,7 @@ mod announcement;
 mod exchange;
 mod keeper;
 mod keys;
+mod ledger;
 mod link;
 mod owner;
 mod rules;
@@ -28,7 +29,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use weave_core::mesh::ConnectionId;
 use weave_core::switch::Waker;
 use weave_core::time::Instant;
-use weave_xfrm::{Client, Error, Spi};
+use weave_xfrm::{Client, Error, PolicyEntry, Reqid, Spi};
 
 pub use announcement::{ANNOUNCEMENT_LEN, Announcement, AnnouncementError};
 pub use exchange::{Exchange, Order};
@@ -38,6 +39,7 @@ pub use link::{SealEvent, SealedLink};
 pub use owner::Owners;
 pub use rules::{Ends, Firewall, MARK, Rules};
 
+use ledger::Ledger;
 use owner::reqid;
 
 /// The kernel's IPsec, for all tunnels of a router. Dropped without [`Self::stop`] it leaves
@@ -45,6 +47,19 @@ use owner::reqid;
 pub struct Ipsec {
     jobs: Sender<Job>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    ledger: Ledger,
+    reqid: Reqid,
+}
+
+/// What this router has in the kernel, and what became of it.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct IpsecStatus {
+    /// Keys, of both directions.
+    pub states: u64,
+    /// What is to be sealed: one for each neighbour.
+    pub policies: u64,
+    /// Counters by name.
+    pub counters: Vec<(&'static str, u64)>,
 }
 
 /// Something for the thread to do.
@@ -81,19 +96,21 @@ impl Ipsec {
         let client = Client::open().map_err(|error| error.to_string())?;
         let owners = Owners::look(Some(port));
         let keeper = Keeper::start(client, firewall, reqid(port), &owners, clock())?;
-        Self::serve(keeper, clock)
+        Self::serve(keeper, reqid(port), clock)
     }
 
     fn serve<K: Kernel + 'static>(
         keeper: Keeper<K>,
+        reqid: Reqid,
         clock: impl Fn() -> Instant + Send + 'static,
     ) -> Result<Self, String> {
         let (jobs, inbox) = mpsc::channel();
+        let ledger = keeper.ledger.clone();
         let thread = std::thread::Builder::new()
             .name("ipsec".to_owned())
             .spawn(move || serve(keeper, &inbox, clock))
             .map_err(|error| format!("cannot start a thread for IPsec: {error}"))?;
-        Ok(Self { jobs, thread: Mutex::new(Some(thread)) })
+        Ok(Self { jobs, thread: Mutex::new(Some(thread)), ledger, reqid })
     }
 
     /// Prepares a tunnel. `waker` is called when [`SealedLink::poll`] has news.
@@ -105,6 +122,25 @@ impl Ipsec {
         waker: Waker,
     ) -> SealedLink {
         SealedLink::new(Orders { jobs: self.jobs.clone(), id, ends }, exchange, waker)
+    }
+
+    /// For report and metrics. Asks the kernel, in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub fn status(&self) -> Result<IpsecStatus, Error> {
+        let mut client = Client::open()?;
+        let entries = self.ledger.entries();
+        let states = client.states()?;
+        let counters = entries.counters(&states);
+        drop(entries);
+        let ours = states.iter().filter(|state| state.reqid == self.reqid);
+        let policies = client.policies()?;
+        let of_ours = |policy: &&PolicyEntry| {
+            policy.template.is_some_and(|template| template.reqid == self.reqid)
+        };
+        let policies = policies.iter().filter(of_ours);
+        Ok(IpsecStatus { states: ours.count() as u64, policies: policies.count() as u64, counters })
     }
 
     /// Takes everything out of the kernel. What could still send VXLAN, the engine's devices and
@@ -180,14 +216,18 @@ fn serve<K: Kernel>(
         let wait = keeper.poll_timeout().saturating_since(clock());
         match inbox.recv_timeout(wait) {
             Ok(Job::Carry { id, ends, order, done }) => {
-                done(match order {
+                let became = match order {
                     Order::Receive { key } => keeper
                         .receive(clock(), id, ends, &key)
                         .map_or_else(Done::NotReceiving, Done::Receiving),
                     Order::Send { spi, key } => keeper
                         .send(id, ends, spi, key)
                         .map_or_else(Done::Failed, |()| Done::Sending),
-                });
+                };
+                if matches!(became, Done::NotReceiving(_) | Done::Failed(_)) {
+                    keeper.ledger.entries().failures += 1;
+                }
+                done(became);
             }
             Ok(Job::Close { id }) => keeper.close(clock(), id),
             Err(RecvTimeoutError::Timeout) => keeper.handle_timeout(clock()),

@@ -20,7 +20,7 @@ struct Side {
 
 fn side(own: u8, remote: u8) -> Side {
     let host = Host::default();
-    let ipsec = Ipsec::serve(start(&host), || Instant::ORIGIN).unwrap();
+    let ipsec = Ipsec::serve(start(&host), reqid(6784), || Instant::ORIGIN).unwrap();
     let name = |last| PeerName::from_bytes([2, 0, 0, 0, 0, last]);
     let exchange = Exchange::new(name(own), name(remote), SessionKey([7; 32]));
     let (wake, news) = mpsc::channel();

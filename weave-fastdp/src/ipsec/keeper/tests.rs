@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use weave_xfrm::Template;
+use weave_xfrm::{Template, Usage};
 
 use super::*;
 
@@ -64,7 +64,8 @@ impl Host {
 
 fn entry(path: Path, spi: Spi, reqid: Reqid) -> StateEntry {
     let mode = Mode::Transport;
-    StateEntry { path, spi: Some(spi), reqid, mode, aes_gcm: true, extended_sequence: true }
+    let (aes_gcm, extended_sequence, usage) = (true, true, Usage::default());
+    StateEntry { path, spi: Some(spi), reqid, mode, aes_gcm, extended_sequence, usage }
 }
 
 impl Kernel for Host {
@@ -384,4 +385,42 @@ fn rules_that_somebody_flushed_come_back() {
     assert_eq!(keeper.poll_timeout(), at(20));
     keeper.handle_timeout(at(20));
     assert_eq!(host.notes(), ["rules: 1 1"]);
+}
+
+#[test]
+fn what_keys_carried_is_counted_beyond_their_end() {
+    let host = Host::default();
+    let mut keeper = start(&host);
+    let inbound = keeper.receive(at(0), FIRST, ENDS, &key()).unwrap();
+    keeper.send(FIRST, ENDS, spi(9), key()).unwrap();
+    let used = |inner: &mut Inner| {
+        for state in &mut inner.states {
+            let packets = if state.path == IN { 3 } else { 5 };
+            state.usage = Usage { bytes: 100 * packets, packets, replayed: 1, forged: 2 };
+        }
+    };
+    host.with(used);
+    let counters = |keeper: &Keeper<Host>| {
+        let states = host.with(|inner| inner.states.clone());
+        keeper.ledger.entries().counters(&states)
+    };
+    let first = counters(&keeper);
+    let expected = [
+        ("tx_packets", 5),
+        ("tx_bytes", 500),
+        ("rx_packets", 3),
+        ("rx_bytes", 300),
+        ("rx_dropped_replayed", 2),
+        ("rx_dropped_forged", 4),
+        ("keys_renewed", 0),
+        ("failures", 0),
+        ("rules_mended", 0),
+    ];
+    assert_eq!(first, expected);
+    keeper.close(at(1), FIRST);
+    assert!(host.with(|inner| inner.states.is_empty()));
+    assert_eq!(counters(&keeper), expected);
+    assert_ne!(keeper.receive(at(2), FIRST, ENDS, &key()).unwrap(), inbound);
+    keeper.receive(at(3), FIRST, ENDS, &key()).unwrap();
+    assert!(counters(&keeper).contains(&("keys_renewed", 1)));
 }
