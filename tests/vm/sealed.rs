@@ -76,6 +76,24 @@ fn crosses(from: &Container, to: &str) -> Result<()> {
     Ok(())
 }
 
+/// What the metrics tell of a sealed tunnel.
+fn counts(router: &Router<'_>) -> Result<()> {
+    let metrics = router.get("/metrics")?.body;
+    ensure!(!metrics.contains("Not described"), "{metrics}");
+    for (name, least) in [
+        ("weave_ipsec_states", 2.0),
+        ("weave_ipsec_policies", 1.0),
+        ("weave_ipsec_tx_packets_total", 40.0),
+        ("weave_ipsec_rx_bytes_total", 40_000.0),
+        ("weave_ipsec_failures_total", 0.0),
+    ] {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value: f64 = line.with_context(|| format!("no {name} in {metrics}"))?.parse()?;
+        ensure!(value >= least, "{name}: {value}");
+    }
+    Ok(())
+}
+
 /// Drops ESP that comes to a host.
 fn block(host: &Host) -> Result<()> {
     host.namespace.exec("nft add table ip fdp")?;
@@ -169,12 +187,18 @@ impl<'a> Story<'a> {
     }
 
     /// The second router is killed: what it had in the kernel goes on, sealed, and the next one
-    /// removes it.
-    fn kill_second(&self, r1: &Router<'_>, r2: Router<'a>, c1: &Container) -> Result<Router<'a>> {
+    /// removes it, also on another port.
+    fn kill_second(
+        &self,
+        r1: &Router<'_>,
+        r2: Router<'a>,
+        c1: &Container,
+        port: &str,
+    ) -> Result<Router<'a>> {
         let [h1, h2, _] = self.hosts;
         r2.kill()?;
         ensure!(states(h2)? == 2, "{}", traces(h2)?);
-        let r2 = h2.router(self.second().password(PASSWORD))?;
+        let r2 = h2.router(self.second().password(PASSWORD).argument(port))?;
         wait_sealed(&[r1, &r2], "fastdp")?;
         crosses(c1, "10.32.0.2")?;
         for host in [h1, h2] {
@@ -227,7 +251,7 @@ fn nothing_leaks_from_vxlan_devices() -> Result<()> {
     wait_sealed(&[&r1, &r2], "fastdp")?;
     crosses(&c1, "10.32.0.2")?;
     story.step("stopped and followed");
-    r2 = story.kill_second(&r1, r2, &c1)?;
+    r2 = story.kill_second(&r1, r2, &c1, "--port=6783")?;
 
     // ESP is blocked one way: the sleeve carries on there, and hands over again.
     block(h1)?;
@@ -254,6 +278,7 @@ fn nothing_leaks_from_a_datapath() -> Result<()> {
     let mut story = Story::begin(&lab, &hosts, options.argument("--firewall=iptables-nft"))?;
     let ([r1, mut r2], [c1, _c2]) = story.start("openvswitch")?;
     story.crosses_alone([&r1, &r2], &c1)?;
-    r2 = story.kill_second(&r1, r2, &c1)?;
+    counts(&r1)?;
+    r2 = story.kill_second(&r1, r2, &c1, "--port=7000")?;
     story.end([r1, r2])
 }
