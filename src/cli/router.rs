@@ -27,7 +27,7 @@ use crate::daemon::{self, Capture, Peers, Readiness, Settings, SleeveFormat, VER
 use crate::ipam;
 use crate::log::{self, LogLevel};
 use values::{
-    FirewallChoice, OptionalAddress, OptionalBridge, Subnets, cipher, firewall, mtu,
+    FirewallChoice, OptionalAddress, OptionalBridge, Subnets, cipher, firewall, host, mtu,
     optional_address, optional_bridge, port, subnets,
 };
 
@@ -39,7 +39,12 @@ const DEFAULT_RANGE: &str = "10.32.0.0/12";
 #[command(after_help = LaterFlags::HELP)]
 pub(super) struct Router {
     /// Address to listen on.
-    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        value_parser = host
+    )]
     host: IpAddr,
     /// TCP and UDP port of the mesh.
     #[arg(long, env = "WEAVE_PORT", default_value_t = DEFAULT_PORT, value_parser = port)]

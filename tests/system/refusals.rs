@@ -41,6 +41,8 @@ fn every_refusal_is_one_line() -> Result<()> {
         (2, "launch --port", "--port"),
         (2, "launch --port 99999", "1 to 65535"),
         (2, "launch --host nowhere", "nowhere"),
+        (2, "launch --host ::", "IPv4 only"),
+        (2, "router --host ::1", "IPv4 only"),
         (2, "launch bad::name", "bad::name"),
         (2, "launch a~b", "neither an address nor a host name"),
         (2, "launch --name x", "--name"),

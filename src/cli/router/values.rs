@@ -1,5 +1,7 @@
 //! What the flags of the router take, besides numbers and names.
 
+use std::net::IpAddr;
+
 use weave_core::mesh::{DEFAULT_PORT, Subnet};
 use weave_host::Backend;
 use weave_sleeve::cipher::native::Suite;
@@ -15,6 +17,13 @@ pub(super) fn subnets(text: &str) -> Result<Subnets, String> {
     let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
     let subnets = texts.map(|text| text.parse::<Subnet>().map_err(|error| error.to_string()));
     Ok(Subnets(subnets.collect::<Result<_, _>>()?))
+}
+
+pub(super) fn host(text: &str) -> Result<IpAddr, String> {
+    match text.parse().map_err(|_| "no IPv4 address")? {
+        IpAddr::V6(_) => Err("the sleeve runs over IPv4 only".to_owned()),
+        address => Ok(address),
+    }
 }
 
 pub(super) fn cipher(name: &str) -> Result<Suite, String> {
