@@ -49,6 +49,9 @@ pub(crate) fn status(report: &Report) -> String {
         ("Peers", peers),
         ("TrustedSubnets", subnets),
     ];
+    if !router.interface.is_empty() {
+        lines.push(("Capture", router.interface.clone()));
+    }
     if !router.firewall.is_empty() {
         lines.push(("Firewall", router.firewall.clone()));
     }

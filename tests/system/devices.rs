@@ -174,5 +174,8 @@ fn without_openvswitch_frames_go_through_user_space_and_the_status_says_why() ->
     // Where the kernel has it, that is what is used.
     let there = interface == "datapath (via ODP)";
     assert!(there || interface.contains("no datapath: this kernel lacks"), "{interface}");
+    let status = r1.status("")?;
+    assert!(status.contains(&format!("Capture: {interface}\n")), "{status}");
+    assert!(there || status.contains("(via tap, offloads: checksum tcp"), "{status}");
     lab.finish()
 }
