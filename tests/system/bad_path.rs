@@ -4,9 +4,12 @@
 //!  c1 --- h1 === p1 (switch) p2 === h2 --- c2
 //! ```
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use weave_testbed::stream::Stream;
-use weave_testbed::{Namespace, RouterOptions};
+use weave_testbed::{Host, Namespace, Router, RouterOptions, try_until};
 
 use crate::{SOON, lab};
 
@@ -117,5 +120,70 @@ fn trains_that_never_arrive_are_done_without() -> Result<()> {
     ensure!(connections.contains(",trains-off-for-"), "{connections}");
     stream.join()?;
     ensure!(counted(&switch)?.iter().all(|count| *count > 0), "nothing was lost");
+    lab.finish()
+}
+
+/// What a router has counted of its link to this neighbour.
+fn count(router: &Router, neighbour: &Host, name: &str) -> Result<u64> {
+    let metrics = router.get_status_address("/metrics")?.body;
+    let start = format!("weave_link_{name}_total{{peer=\"{}\"", neighbour.peer_name());
+    let mut lines = metrics.lines().filter(|line| line.starts_with(&start));
+    let line = lines.next().with_context(|| format!("no {start} in:\n{metrics}"))?;
+    Ok(line.rsplit(' ').next().context("no number")?.parse()?)
+}
+
+/// ```text
+///  c2 --- h2 === h1 =( slow )= h3 --- c3
+///                |
+///                c1
+/// ```
+#[test]
+fn a_slow_path_to_one_neighbour_slows_no_other() -> Result<()> {
+    let lab = lab()?;
+    let [h1, h2, h3] = lab.hosts()?;
+    let (fast, slow) = (lab.wire(&h1, &h2, 1500)?, lab.wire(&h1, &h3, 1500)?);
+    let r1 = h1.router(RouterOptions::sleeve())?;
+    let _r2 = h2.router(RouterOptions::sleeve().no_discovery().peer(fast.a()))?;
+    let _r3 = h3.router(RouterOptions::sleeve().no_discovery().peer(slow.a()))?;
+    r1.wait_established(2, SOON)?;
+    let c1 = h1.container("c1", "10.32.0.1/12")?;
+    let _c2 = h2.container("c2", "10.32.0.2/12")?;
+    let _c3 = h3.container("c3", "10.32.0.3/12")?;
+    c1.wait_ping("10.32.0.2", SOON)?;
+    c1.wait_ping("10.32.0.3", SOON)?;
+    // A device whose queue holds far more than it sends while the test runs.
+    let device = slow.device_a();
+    h1.namespace
+        .exec(&format!("tc qdisc add dev {device} root tbf rate 1mbit burst 128k limit 200m"))?;
+    let socket = c1.udp(0)?;
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                for _ in 0..20 {
+                    // Nobody takes it, which the container hears of, too.
+                    let _ = socket.send_to(&[7; 1300], ("10.32.0.3", 9));
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let result = (|| {
+            try_until("too much is sent to the slow one", SOON, || {
+                ensure!(count(&r1, &h3, "tx_dropped_queue_full")? > 0);
+                Ok(())
+            })?;
+            let ping = c1.ping("10.32.0.2", 100, "-i 0.01 -s 1300")?;
+            ensure!(ping.received == 100, "{ping:?}");
+            ensure!(count(&r1, &h2, "tx_dropped_queue_full")? == 0);
+            // Nor does the slow one's link miss what keeps it alive.
+            let before = count(&r1, &h3, "tx_datagrams_special")?;
+            try_until("a heartbeat goes out", SOON, || {
+                ensure!(count(&r1, &h3, "tx_datagrams_special")? > before);
+                Ok(())
+            })
+        })();
+        ended.store(true, Ordering::Relaxed);
+        result
+    })?;
     lab.finish()
 }

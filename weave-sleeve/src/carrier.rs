@@ -30,6 +30,7 @@ use crate::encapsulation::{Draft, Encapsulation};
 use crate::link::{Counts, LinkMachine, Special, TrainChange};
 use crate::native::{self, Abilities, Form};
 use crate::offload::Segments;
+use crate::outlet::Outlet;
 use crate::replay::Windows;
 use crate::udp::{Path, UdpSockets, Unsent};
 use crate::way::Way;
@@ -46,6 +47,7 @@ pub(crate) struct Carrier {
     pub(crate) windows: Mutex<Windows>,
     local: std::net::IpAddr,
     sockets: Arc<UdpSockets>,
+    outlet: Arc<Outlet>,
     clock: Clock,
     waker: Waker,
     published: Published,
@@ -107,6 +109,7 @@ impl Carrier {
             received: Received::default(),
             windows: Mutex::default(),
             local: request.local_address.ip(),
+            outlet: sockets.outlet(),
             sockets,
             clock,
             waker,
@@ -205,7 +208,8 @@ impl Carrier {
             return self.sent.unsealed.add(1);
         }
         let mut refused = None;
-        let handed = self.sockets.send(channel, path, datagram, all, |unsent| {
+        let outlet = self.sockets.special_outlet();
+        let handed = self.sockets.send(outlet, channel, path, datagram, all, |unsent| {
             refused = Some(unsent);
         });
         self.sent.calls.add(handed.calls);
@@ -420,7 +424,8 @@ impl Carrier {
             return batch.clear();
         }
         let (mut lost, mut too_big) = (0, false);
-        let handed = self.sockets.send(batch.channel(), path, bytes, datagrams, |unsent| {
+        let (outlet, channel) = (&self.outlet, batch.channel());
+        let handed = self.sockets.send(outlet, channel, path, bytes, datagrams, |unsent| {
             lost += 1;
             match unsent {
                 Unsent::TooBig => {

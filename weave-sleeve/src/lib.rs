@@ -27,6 +27,7 @@ mod carrier;
 mod clock;
 mod counters;
 mod encapsulation;
+mod outlet;
 mod overlay;
 mod pump;
 mod receiver;

@@ -1,11 +1,11 @@
 //! The UDP sockets of the router (spec sleeve.md, section 1).
 //!
-//! Both are bound to the same address and port, because a neighbour answers to where datagrams
+//! All are bound to the same address and port, because a neighbour answers to where datagrams
 //! come from:
 //!
 //! ```text
-//!   receiving     one for each data thread; the first sends datagrams that may be fragmented
-//!   unfragmented  sends datagrams with "don't fragment" set; never receives
+//!   receiving  one for each data thread; never sends
+//!   outlets    send, two for each link; never receive
 //! ```
 //!
 //! The kernel shares out what comes in among the sockets of a `SO_REUSEPORT` group by a program.
@@ -21,6 +21,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -28,17 +29,18 @@ use weave_core::mtu::MAX_UDP_PAYLOAD;
 
 use crate::cipher::Channel;
 use crate::counters::Lengths;
+use crate::outlet::{self, Outlet, Outlets};
 use crate::sys;
 use crate::sys::batch::MAX_BATCH;
 use crate::sys::udp::{Arrived, Train};
 
-/// What the kernel may hold for this process before it drops, in each direction.
+/// What the kernel may hold for a data thread before it drops.
 const BUFFER_SIZE: usize = 8 << 20;
 
 #[derive(Debug)]
 pub(crate) struct UdpSockets {
     receiving: Vec<Socket>,
-    unfragmented: Socket,
+    outlets: Outlets,
     address: SocketAddr,
     /// Cleared when a device on the way out turns out not to take trains.
     sends_trains: AtomicBool,
@@ -90,35 +92,27 @@ impl UdpSockets {
             let reason = "the sleeve runs over IPv4 only";
             return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
         }
-        let make = || Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP));
         // The first bind without sharing, so that a second router on this port is told.
-        let main = make()?;
+        let main = outlet::socket()?;
         main.bind(&address.into())?;
         let bound = main.local_addr()?.as_socket().unwrap_or(address);
         main.set_reuse_port(true)?;
-        let join = || {
-            let socket = make()?;
-            socket.set_reuse_port(true)?;
-            socket.bind(&bound.into())?;
-            Ok::<_, io::Error>(socket)
-        };
         // The number of a socket in the group is its place in the order of binding.
         let mut receiving = vec![main];
         for _ in 1..threads.min(sys::udp::MAX_SHARES) {
-            receiving.push(join()?);
+            receiving.push(outlet::join(bound)?);
         }
-        let unfragmented = join()?;
-        sys::udp::share_by_sender(unfragmented.as_fd(), receiving.len())?;
-        sys::udp::set_dont_fragment(unfragmented.as_fd(), true)?;
-        sys::set_buffers(unfragmented.as_fd(), 0, BUFFER_SIZE)?;
+        let outlets = Outlets::new(bound)?;
+        // There is a group only since others have joined the first.
+        let member = outlets.special().socket(Channel::DontFragment);
+        sys::udp::share_by_sender(member, receiving.len())?;
         let mut receives_trains = true;
         for socket in &receiving {
-            sys::udp::set_dont_fragment(socket.as_fd(), false)?;
-            sys::set_buffers(socket.as_fd(), BUFFER_SIZE, BUFFER_SIZE)?;
+            sys::set_buffers(socket.as_fd(), BUFFER_SIZE, 0)?;
             receives_trains &= sys::udp::receive_trains(socket.as_fd()).is_ok();
         }
         let sends_trains = AtomicBool::new(true);
-        Ok(Self { receiving, unfragmented, address: bound, sends_trains, receives_trains })
+        Ok(Self { receiving, outlets, address: bound, sends_trains, receives_trains })
     }
 
     /// What the sockets are bound to.
@@ -156,9 +150,20 @@ impl UdpSockets {
         sys::udp::receive(self.receiving(thread).as_fd(), buffer, received)
     }
 
+    /// What a new link sends through.
+    pub(crate) fn outlet(&self) -> Arc<Outlet> {
+        self.outlets.of_link()
+    }
+
+    /// What special frames of all links are sent through.
+    pub(crate) fn special_outlet(&self) -> &Outlet {
+        self.outlets.special()
+    }
+
     /// Sends datagrams in order. Those that cannot be sent are lost; `unsent` hears of each.
     pub(crate) fn send(
         &self,
+        outlet: &Outlet,
         channel: Channel,
         path: &Path,
         bytes: &[u8],
@@ -171,10 +176,8 @@ impl UdpSockets {
             return handed;
         };
         // The kernel cuts no train into datagrams that have to be fragmented.
-        let (socket, may_train) = match channel {
-            Channel::DontFragment => (&self.unfragmented, path.trains),
-            Channel::Fragmentable => (self.receiving(0), false),
-        };
+        let may_train = path.trains && channel == Channel::DontFragment;
+        let way = Way { socket: outlet.socket(channel), from: path.source(), to };
         let mut rest = datagrams;
         while !rest.is_empty() {
             handed.calls += 1;
@@ -183,7 +186,7 @@ impl UdpSockets {
             let count = couple(rest, longest, &mut trains);
             let trains = &trains[..count];
             let coupled = |sent: usize| trains.iter().take(sent).map(|train| train.count).sum();
-            match sys::udp::send(socket.as_fd(), path.source(), to, bytes, trains) {
+            match way.send(bytes, trains) {
                 Ok(sent) => {
                     for train in trains.iter().take(sent) {
                         handed.trains.add(train.count);
@@ -197,7 +200,7 @@ impl UdpSockets {
                     if failed.len() > 1 && is_of_the_train(&error) {
                         handed.calls += failed.len();
                         let trains = &mut handed.trains;
-                        self.send_one_by_one(path.source(), to, bytes, failed, trains, &mut unsent);
+                        self.send_one_by_one(&way, bytes, failed, trains, &mut unsent);
                     } else {
                         failed.iter().for_each(|_| unsent(Unsent::from(&error)));
                     }
@@ -211,8 +214,7 @@ impl UdpSockets {
     /// Sends the datagrams of a train that was refused. If they pass, no further train is tried.
     fn send_one_by_one(
         &self,
-        from: Option<Ipv4Addr>,
-        to: SocketAddrV4,
+        way: &Way<'_>,
         bytes: &[u8],
         datagrams: &[Range<usize>],
         trains: &mut Lengths,
@@ -222,7 +224,7 @@ impl UdpSockets {
         for datagram in datagrams {
             let mut alone = [Train::default()];
             couple(std::slice::from_ref(datagram), 1, &mut alone);
-            match sys::udp::send(self.unfragmented.as_fd(), from, to, bytes, &alone) {
+            match way.send(bytes, &alone) {
                 Ok(_) => trains.add(1),
                 Err(error) => {
                     all_passed = false;
@@ -244,6 +246,20 @@ impl UdpSockets {
         }
         socket.connect(&path.remote.into())?;
         sys::udp::path_mtu(socket.as_fd())
+    }
+}
+
+/// From a socket to the neighbour.
+#[derive(Debug)]
+struct Way<'s> {
+    socket: BorrowedFd<'s>,
+    from: Option<Ipv4Addr>,
+    to: SocketAddrV4,
+}
+
+impl Way<'_> {
+    fn send(&self, bytes: &[u8], trains: &[Train]) -> io::Result<usize> {
+        sys::udp::send(self.socket, self.from, self.to, bytes, trains)
     }
 }
 
@@ -314,15 +330,16 @@ mod tests {
     }
 
     #[test]
-    fn the_socket_that_sends_unfragmented_never_receives() {
+    fn sockets_that_send_never_receive() {
         let (a, b) = (loopback(), loopback());
+        let outlet = b.outlet();
         let path = Path { local: a.address().ip(), remote: b.address(), trains: true };
         // Sources differ, so that a hash over them would not always choose the same socket.
         let senders: Vec<_> = (0..16).map(|_| loopback()).collect();
         for sender in senders.iter().chain([&a]) {
             let lost = |unsent| panic!("{unsent:?}");
             for channel in [Channel::DontFragment, Channel::Fragmentable] {
-                sender.send(channel, &path, b"one, two", &[0..3, 5..8], lost);
+                sender.send(&sender.outlet(), channel, &path, b"one, two", &[0..3, 5..8], lost);
             }
         }
         let mut buffer = vec![0; 32 * 2000];
@@ -340,9 +357,13 @@ mod tests {
         let from_a: Vec<_> = all.iter().filter(|(_, from)| *from == Some(a.address())).collect();
         assert_eq!(from_a.len(), 4);
         assert_eq!((&from_a[0].0[..], &from_a[1].0[..]), (&b"one"[..], &b"two"[..]));
-        let nothing =
-            sys::udp::receive(b.unfragmented.as_fd(), &mut buffer, &mut [Arrived::default()]);
-        assert_eq!(nothing.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        for outlet in [&*outlet, b.special_outlet()] {
+            for channel in [Channel::DontFragment, Channel::Fragmentable] {
+                let socket = outlet.socket(channel);
+                let none = sys::udp::receive(socket, &mut buffer, &mut [Arrived::default()]);
+                assert_eq!(none.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+            }
+        }
     }
 
     #[test]
@@ -364,6 +385,7 @@ mod tests {
                 let lost = |unsent| panic!("{unsent:?}");
                 for bytes in [&legacy, &native] {
                     sender.send(
+                        &sender.outlet(),
                         Channel::DontFragment,
                         &path,
                         bytes,
@@ -380,6 +402,7 @@ mod tests {
         // Too short for a name: the first takes it.
         let path = Path { local: senders[0].address().ip(), remote: b.address(), trains: true };
         senders[0].send(
+            &senders[0].outlet(),
             Channel::DontFragment,
             &path,
             b"abc",
@@ -405,7 +428,7 @@ mod tests {
             })
             .collect();
         let lost = |unsent| panic!("{unsent:?}");
-        let handed = a.send(Channel::DontFragment, &path, &bytes, &datagrams, lost);
+        let handed = a.send(&a.outlet(), Channel::DontFragment, &path, &bytes, &datagrams, lost);
         let mut trains = Lengths::default();
         [6, 2, 2, 2].into_iter().for_each(|train| trains.add(train));
         assert_eq!(handed, Handed { calls: 1, trains, in_trains: 12 });
@@ -425,15 +448,17 @@ mod tests {
     fn without_trains_datagrams_go_one_by_one() {
         let (a, b) = (loopback(), loopback());
         let path = Path { local: a.address().ip(), remote: b.address(), trains: true };
+        let outlet = a.outlet();
         let SocketAddr::V4(to) = path.remote else { panic!("bound to IPv4") };
+        let way = Way { socket: outlet.socket(Channel::DontFragment), from: path.source(), to };
         let datagrams: Vec<_> = (0..10).map(|i| i * 100..(i + 1) * 100).collect();
         let bytes = vec![7; 1000];
         // As if the first train had been refused.
         let mut lost = |unsent| panic!("{unsent:?}");
         let mut trains = Lengths::default();
-        a.send_one_by_one(path.source(), to, &bytes, &datagrams, &mut trains, &mut lost);
+        a.send_one_by_one(&way, &bytes, &datagrams, &mut trains, &mut lost);
         assert!(!a.trains().0);
-        a.send(Channel::DontFragment, &path, &bytes, &datagrams, lost);
+        a.send(&a.outlet(), Channel::DontFragment, &path, &bytes, &datagrams, lost);
         let mut received = [Arrived::default(); 32];
         let mut buffer = vec![0; 32 * 2000];
         let count = b.receive(0, &mut buffer, &mut received).unwrap();
@@ -441,10 +466,12 @@ mod tests {
         assert_eq!(arrived, 20);
 
         // A path that is gone says nothing about trains.
-        let (a, nobody) = (loopback(), SocketAddrV4::new(Ipv4Addr::BROADCAST, 9));
+        let (a, to) = (loopback(), SocketAddrV4::new(Ipv4Addr::BROADCAST, 9));
+        let outlet = a.outlet();
+        let way = Way { socket: outlet.socket(Channel::DontFragment), from: None, to };
         let mut lost = 0;
         let mut none = Lengths::default();
-        a.send_one_by_one(None, nobody, &bytes, &datagrams, &mut none, &mut |_| lost += 1);
+        a.send_one_by_one(&way, &bytes, &datagrams, &mut none, &mut |_| lost += 1);
         assert_eq!(none, Lengths::default());
         assert_eq!((lost, a.trains().0), (10, true));
     }
@@ -480,7 +507,9 @@ mod tests {
         let bytes = vec![7; 66_000];
         let mut lost = Vec::new();
         let datagrams = [0..100, 0..66_000, 0..200];
-        a.send(Channel::DontFragment, &path, &bytes, &datagrams, |unsent| lost.push(unsent));
+        a.send(&a.outlet(), Channel::DontFragment, &path, &bytes, &datagrams, |unsent| {
+            lost.push(unsent)
+        });
         assert_eq!(lost, [Unsent::TooBig]);
         let mut received = [Arrived::default(); 4];
         assert_eq!(b.receive(0, &mut vec![0; 4 * 1000], &mut received).unwrap(), 2);
