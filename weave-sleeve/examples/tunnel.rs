@@ -14,7 +14,6 @@
 //! from its handshake.
 #![allow(clippy::print_stderr, reason = "a program speaks to its user")]
 
-use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -100,7 +99,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             remote_address: stream.peer_addr()?,
             session_key,
             overlays: None,
-            remote_features: BTreeMap::new(),
+            remote_features: sleeve.features(),
         },
         Waker::new(move || wake.send(News::Link).unwrap_or(())),
     )?;
