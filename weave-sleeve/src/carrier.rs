@@ -338,14 +338,20 @@ impl Carrier {
         let Some(pieces) = segments.parts().and_then(native::pieces) else {
             return self.append_segments(path, batch, envelope, segments);
         };
-        let mut taken = true;
+        let (mut all, mut count, mut bytes) = (true, 0, 0);
         for piece in pieces {
             let write = |place: &mut [u8]| piece.write(place);
             let (form, length) = (piece.form, piece.len());
             let draft = Draft { source, destination, form, length, write };
-            taken &= self.append_draft(path, batch, &draft);
+            let taken = self.put(path, batch, &draft);
+            all &= taken;
+            count += usize::from(taken);
+            bytes += if taken { length } else { 0 };
         }
-        taken
+        // Once for all of them, since threads share the counters.
+        self.sent.frames.add(count);
+        self.sent.bytes.add(bytes);
+        all
     }
 
     /// Appends the frames that a captured one stands for.
@@ -364,13 +370,23 @@ impl Carrier {
         taken
     }
 
-    /// Appends a record to a batch, and sends the batch if that makes room.
+    /// Appends a record to a batch.
     fn append_draft(
         &self,
         path: &Path,
         batch: &mut Batch,
         draft: &Draft<impl Fn(&mut [u8])>,
     ) -> bool {
+        let taken = self.put(path, batch, draft);
+        if taken {
+            self.sent.frames.add(1);
+            self.sent.bytes.add(draft.length);
+        }
+        taken
+    }
+
+    /// The same, but who calls counts what was taken. Sends the batch if that makes room.
+    fn put(&self, path: &Path, batch: &mut Batch, draft: &Draft<impl Fn(&mut [u8])>) -> bool {
         let max_payload = self.published.max_payload.load(Ordering::Relaxed);
         let append = |batch: &mut Batch| batch.append(&self.encapsulation, max_payload, draft);
         let mut appended = append(batch);
@@ -379,11 +395,7 @@ impl Carrier {
             appended = append(batch);
         }
         match appended {
-            Appended::Taken => {
-                self.sent.frames.add(1);
-                self.sent.bytes.add(draft.length);
-                true
-            }
+            Appended::Taken => true,
             Appended::TooLong | Appended::Full => {
                 self.sent.oversize.add(1);
                 false

@@ -137,10 +137,12 @@ impl Receiver {
                     carrier.received.trains.add(count);
                 }
                 let alone = count == 1;
+                let mut taker = Taker { carrier, clock, from, alone, taken: Taken::default() };
                 let mut windows = carrier.windows.lock().unwrap_or_else(PoisonError::into_inner);
                 carrier.encapsulation.open_train(&mut windows, datagrams, segment, |opened| {
-                    take_apart(carrier, clock, from, opened, alone, rejoiner, &mut each);
+                    taker.take_apart(opened, rejoiner, &mut each);
                 });
+                taker.count();
             }
         }
         rejoiner.flush(&mut each);
@@ -153,55 +155,68 @@ fn sender(datagram: &[u8]) -> Option<PeerName> {
     native::sender(datagram).or_else(|| datagram::sender(datagram).ok())
 }
 
-/// Hands over the frames of a datagram of this link.
-fn take_apart(
-    carrier: &Carrier,
-    clock: &Clock,
-    from: SocketAddr,
-    opened: Result<Opened<'_>, Unopened>,
-    alone: bool,
-    rejoiner: &mut Rejoiner<Arrival>,
-    each: &mut impl FnMut(Arrival, Frame<'_>),
-) {
-    let counters = &carrier.received;
-    let opened = match opened {
-        Ok(opened) => opened,
-        Err(Unopened::Forged) => {
-            counters.forged_in_trains.add(usize::from(!alone));
-            return counters.forged.add(1);
-        }
-        Err(Unopened::Replayed) => return counters.replayed.add(1),
-        Err(Unopened::Epoch) => return counters.epoch.add(1),
-        Err(Unopened::TooShort) => return counters.malformed.add(1),
-        Err(Unopened::TooManyForged) => {
-            counters.forged.add(1);
-            let now = clock.now();
-            return carrier.control_and_wake(now, |machine| machine.handle_too_many_forged());
-        }
-    };
-    let mut taker = Taker { carrier, clock, from, frames: 0, bytes: 0 };
-    let whole = match opened {
-        Opened::Legacy(records) => taker.legacy(records, each),
-        Opened::Native(records) => taker.native(records, rejoiner, each),
-    };
-    if whole.is_none() {
-        counters.malformed.add(1);
-    }
-    counters.datagrams.add(1);
-    counters.frames.add(taker.frames);
-    counters.bytes.add(taker.bytes);
-}
-
-/// Takes the records of one datagram.
+/// Takes the datagrams of one link apart.
 struct Taker<'c> {
     carrier: &'c Carrier,
     clock: &'c Clock,
     from: SocketAddr,
+    /// Whether a datagram came without others.
+    alone: bool,
+    taken: Taken,
+}
+
+/// What was taken and is not counted yet: once for a train, since threads share the counters.
+#[derive(Default)]
+struct Taken {
+    datagrams: usize,
     frames: usize,
     bytes: usize,
 }
 
 impl Taker<'_> {
+    /// Hands over the frames of a datagram.
+    fn take_apart(
+        &mut self,
+        opened: Result<Opened<'_>, Unopened>,
+        rejoiner: &mut Rejoiner<Arrival>,
+        each: &mut impl FnMut(Arrival, Frame<'_>),
+    ) {
+        let Self { carrier, clock, alone, .. } = *self;
+        let counters = &carrier.received;
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(Unopened::Forged) => {
+                counters.forged_in_trains.add(usize::from(!alone));
+                return counters.forged.add(1);
+            }
+            Err(Unopened::Replayed) => return counters.replayed.add(1),
+            Err(Unopened::Epoch) => return counters.epoch.add(1),
+            Err(Unopened::TooShort) => return counters.malformed.add(1),
+            Err(Unopened::TooManyForged) => {
+                counters.forged.add(1);
+                let now = clock.now();
+                return carrier.control_and_wake(now, |machine| machine.handle_too_many_forged());
+            }
+        };
+        let whole = match opened {
+            Opened::Legacy(records) => self.legacy(records, each),
+            Opened::Native(records) => self.native(records, rejoiner, each),
+        };
+        if whole.is_none() {
+            counters.malformed.add(1);
+        }
+        self.taken.datagrams += 1;
+    }
+
+    /// Counts what was taken so far.
+    fn count(&mut self) {
+        let Taken { datagrams, frames, bytes } = std::mem::take(&mut self.taken);
+        let counters = &self.carrier.received;
+        counters.datagrams.add(datagrams);
+        counters.frames.add(frames);
+        counters.bytes.add(bytes);
+    }
+
     /// None if what is left is not a record.
     fn legacy(
         &mut self,
@@ -252,14 +267,16 @@ impl Taker<'_> {
     }
 
     fn arrival(&mut self, source: PeerName, destination: PeerName, length: usize) -> Arrival {
-        self.frames += 1;
-        self.bytes += length;
+        self.taken.frames += 1;
+        self.taken.bytes += length;
         Arrival { neighbour: self.carrier.remote, source, destination }
     }
 
-    fn special(&self, source: PeerName, destination: PeerName, frame: &[u8]) {
+    fn special(&mut self, source: PeerName, destination: PeerName, frame: &[u8]) {
         let Self { carrier, clock, from, .. } = *self;
         if source == carrier.remote && destination == carrier.own {
+            // A neighbour that asks for the counts wants all that came before.
+            self.count();
             let now = clock.now();
             carrier.control_and_wake(now, |machine| machine.handle_special(now, from, frame));
             // Behind that, since all of the datagram is counted behind it.
