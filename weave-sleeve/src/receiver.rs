@@ -17,12 +17,19 @@ use crate::link::is_special;
 use crate::native::{self, Form};
 use crate::offload::{Piece, Rejoiner, checksum_request};
 use crate::port::More;
-use crate::registry::Registry;
+use crate::registry::{Links, Registry};
 use crate::sys::udp::Arrived;
 use crate::udp::UdpSockets;
 
-/// Datagrams, or trains of them, per system call.
+/// Datagrams, or trains of them, before a look at anything else.
 const BATCH: usize = 32;
+
+/// Most of them in one system call while trains are long: a train is read again when its turn
+/// comes, and should not have left the cache by then.
+const LONG_AT_ONCE: usize = 2;
+
+/// A train is long from so many bytes on.
+const LONG: usize = 16 << 10;
 
 /// Room for the largest datagram or train. Not a multiple of a page, so that the beginnings of the slots
 /// do not all want the same place in the cache.
@@ -61,6 +68,8 @@ pub struct Receiver {
     clock: Clock,
     buffer: Box<[u8]>,
     received: Box<[Arrived; BATCH]>,
+    /// How many are asked for by the next call.
+    at_once: usize,
     rejoiner: Rejoiner<Arrival>,
 }
 
@@ -75,7 +84,8 @@ impl Receiver {
         let buffer = vec![0; SLOT * BATCH].into();
         let received = Box::new([Arrived::default(); BATCH]);
         let rejoiner = Rejoiner::new();
-        Self { sockets, thread, registry, strangers, clock, buffer, received, rejoiner }
+        let at_once = BATCH;
+        Self { sockets, thread, registry, strangers, clock, buffer, received, at_once, rejoiner }
     }
 
     /// Readable when [`Self::receive`] has something to do.
@@ -86,20 +96,7 @@ impl Receiver {
     /// Hands over the frames of the datagrams at hand, up to a batch. Never waits. Special frames
     /// are dealt with here.
     pub fn receive(&mut self, mut each: impl FnMut(Arrival, Frame<'_>)) -> More {
-        let Self { sockets, thread, registry, strangers, clock, buffer, received, rejoiner } = self;
-        let count = match sockets.receive(*thread, buffer, &mut received[..]) {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return More::No,
-            Err(error) => {
-                // A socket reports what went wrong with an earlier datagram; nothing of it
-                // concerns the next ones.
-                tracing::debug!(%error, "receiving from the UDP socket");
-                strangers.errors.add(1);
-                return More::No;
-            }
-        };
-        strangers.calls.add(1);
-        let links = registry.links();
+        let links = self.registry.links();
         let mut each = |arrival: Arrival, frame: Frame<'_>| {
             if frame.segmentation.is_some()
                 && let Some(carrier) = links.of(arrival.neighbour)
@@ -108,6 +105,43 @@ impl Receiver {
             }
             each(arrival, frame);
         };
+        let mut left = BATCH;
+        let more = loop {
+            let asked = self.at_once.min(left);
+            let count = self.take(asked, &links, &mut each);
+            left -= count;
+            if count < asked {
+                break More::No;
+            }
+            if left == 0 {
+                break More::Likely;
+            }
+        };
+        self.rejoiner.flush(&mut each);
+        more
+    }
+
+    /// The same by one system call; returns how many datagrams and trains came, at most `asked`.
+    fn take(
+        &mut self,
+        asked: usize,
+        links: &Links,
+        each: &mut impl FnMut(Arrival, Frame<'_>),
+    ) -> usize {
+        let Self { sockets, thread, strangers, clock, buffer, received, rejoiner, .. } = self;
+        let (buffer, received) = (&mut buffer[..asked * SLOT], &mut received[..asked]);
+        let count = match sockets.receive(*thread, buffer, received) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return 0,
+            Err(error) => {
+                // A socket reports what went wrong with an earlier datagram; nothing of it
+                // concerns the next ones.
+                tracing::debug!(%error, "receiving from the UDP socket");
+                strangers.errors.add(1);
+                return 0;
+            }
+        };
+        strangers.calls.add(1);
         for (slot, arrived) in buffer.chunks_exact_mut(SLOT).zip(&received[..count]) {
             let Arrived { length, segment, from: Some(from) } = *arrived else { continue };
             if length == 0 {
@@ -140,13 +174,18 @@ impl Receiver {
                 let mut taker = Taker { carrier, clock, from, alone, taken: Taken::default() };
                 let mut windows = carrier.windows.lock().unwrap_or_else(PoisonError::into_inner);
                 carrier.encapsulation.open_train(&mut windows, datagrams, segment, |opened| {
-                    taker.take_apart(opened, rejoiner, &mut each);
+                    taker.take_apart(opened, rejoiner, each);
                 });
                 taker.count();
             }
         }
-        rejoiner.flush(&mut each);
-        if count == BATCH { More::Likely } else { More::No }
+        if received[..count].iter().any(|arrived| arrived.length >= LONG) {
+            self.at_once = LONG_AT_ONCE;
+        } else if count == asked {
+            // Short ones, and more of them.
+            self.at_once = BATCH;
+        }
+        count
     }
 }
 
@@ -284,5 +323,91 @@ impl Taker<'_> {
         } else {
             carrier.received.misdirected.add(1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weave_core::mesh::{ConnectionId, ConnectionUid, LinkRequest};
+    use weave_core::switch::{Envelope, Forwarded, Forwarder, Waker, WorkerId};
+    use weave_core::time::Instant;
+
+    use super::*;
+    use crate::native::Abilities;
+    use crate::offload::sample::super_frame;
+
+    const WORKER: WorkerId = WorkerId::new(0).expect("zero is below the limit");
+
+    /// Two ends of a link in the native format, in clear.
+    struct Setup {
+        from: Carrier,
+        to: Arc<Carrier>,
+        receiver: Receiver,
+    }
+
+    fn setup() -> Setup {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let sockets = [(); 2].map(|()| Arc::new(UdpSockets::bind(any, 1).unwrap()));
+        let names = [0xa1, 0xa2].map(|name| PeerName::from_u64(name).unwrap());
+        let clock = Clock::new(|| Instant::ORIGIN);
+        let abilities = Abilities::default();
+        let [from, to] = [0, 1].map(|index| {
+            let request = LinkRequest {
+                id: ConnectionId(1),
+                own: names[index],
+                remote: names[1 - index],
+                connection_uid: ConnectionUid(7),
+                outbound: index == 0,
+                local_address: sockets[index].address(),
+                remote_address: sockets[1 - index].address(),
+                session_key: None,
+                overlays: None,
+                remote_features: abilities.features(),
+            };
+            let (sockets, waker) = (sockets[index].clone(), Waker::new(|| {}));
+            Carrier::new(&request, waker, &abilities, sockets, clock.clone())
+        });
+        let (to, registry) = (Arc::new(to), Arc::<Registry>::default());
+        registry.insert(to.clone());
+        let [_, sockets] = sockets;
+        let receiver = Receiver::new(sockets, 0, registry, Arc::default(), clock);
+        // Datagrams as an Ethernet path takes them.
+        from.control(Instant::ORIGIN, |machine| machine.handle_too_big(Instant::ORIGIN, 1500));
+        Setup { from, to, receiver }
+    }
+
+    impl Setup {
+        fn send(&self, frame: Frame<'_>) {
+            let (source, destination) = (self.from.own, self.from.remote);
+            let envelope = Envelope { source, destination, frame, broadcast: false };
+            assert_eq!(self.from.forward(WORKER, envelope), Forwarded::Taken);
+        }
+
+        fn calls(&self) -> u64 {
+            self.receiver.strangers.calls.get()
+        }
+    }
+
+    #[test]
+    fn super_frames_are_whole_whatever_calls_their_trains_came_in() {
+        let mut setup = setup();
+        let whole = super_frame(64_000, 1348);
+        let small = super_frame(100, 1348);
+        for round in 0..3 {
+            // Two trains each, and one that lets the others come in different calls.
+            setup.send(small.frame());
+            (0..5).for_each(|_| setup.send(whole.frame()));
+            setup.from.flush(WORKER);
+            let (mut frames, before) = (Vec::new(), setup.calls());
+            while setup.receiver.receive(|_, frame| frames.push(frame.bytes.to_vec()))
+                == More::Likely
+            {}
+            assert_eq!(frames.len(), 6, "round {round}");
+            assert!(frames[1..].iter().all(|frame| *frame == whole.bytes));
+            let calls = setup.calls() - before;
+            assert!(if round == 0 { calls == 1 } else { calls > 3 }, "{calls} in round {round}");
+        }
+        assert_eq!(setup.to.received.super_frames.get(), 15);
+        assert_eq!(setup.to.received.frames.get(), setup.from.sent.frames.get());
     }
 }
