@@ -36,6 +36,9 @@ pub(super) fn of_counter(name: &str) -> Option<&'static str> {
         "station_moves" => "Ethernet addresses that turned up behind another peer.",
         "station_evictions" => "Ethernet addresses forgotten for want of room.",
         "sleeve_rx_calls" => "System calls that received datagrams, for all links together.",
+        "sleeve_rx_dropped_overrun" => {
+            "Datagrams dropped by the kernel: they came faster than the router took them."
+        }
         "sleeve_rx_dropped_short" => "Datagrams dropped: too short to say who sent them.",
         "sleeve_rx_dropped_unknown_sender" => "Datagrams dropped: from nobody there is a link to.",
         "fastdp_flow_misses" => "Packets without a flow in the datapath, heartbeats among them.",
@@ -122,6 +125,25 @@ pub(super) fn of_link_counter(name: &str) -> Option<&'static str> {
     })
 }
 
+/// What the capture port counts.
+pub(super) fn of_capture(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "captured" => "Frames and super-frames taken from the bridge.",
+        "captured_bytes" => "Bytes of these.",
+        "captured_super_frames" => "Those of them that stand for several frames.",
+        "injected" => "Frames and super-frames given to the bridge.",
+        "injected_bytes" => "Bytes of these.",
+        "injected_super_frames" => "Those of them that stand for several frames.",
+        "dropped_overrun" => {
+            "Frames dropped by the kernel: they came faster than the router took them."
+        }
+        "dropped_malformed" => "Frames dropped: cut off, or not what they are marked as.",
+        "capture_errors" => "System calls that failed to take frames.",
+        "inject_errors" => "Frames that the kernel did not take.",
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -134,6 +156,7 @@ mod tests {
     use weave_core::switch::{NullOverlay, Overlay, Switch, Waker};
     use weave_core::time::Instant;
     use weave_sleeve::native::Abilities;
+    use weave_sleeve::port::PortCounters;
     use weave_sleeve::{Clock, ReceiverCounters, Sleeve};
 
     use super::*;
@@ -152,6 +175,14 @@ mod tests {
         let report = gather(&router.report(), &surroundings, now);
         let counters = report.router.counters.keys().filter(|name| !name.contains('.'));
         let missing: Vec<_> = counters.filter(|name| of_counter(name).is_none()).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    #[test]
+    fn every_counter_of_a_port_is_described() {
+        let missing = PortCounters::default().list().map(|(name, _)| name);
+        let missing: Vec<_> =
+            missing.into_iter().filter(|name| of_capture(name).is_none()).collect();
         assert!(missing.is_empty(), "{missing:?}");
     }
 

@@ -74,6 +74,12 @@ fn render(report: &Report) -> String {
         let metric = Metric::new(format!("weave_{name}_total"), "counter", help);
         metrics.push(metric.value(&[], as_f64(*value)));
     }
+    for (name, value) in router.capture_stats.as_object().into_iter().flatten() {
+        if let (Some(help), Some(value)) = (help::of_capture(name), value.as_u64()) {
+            let metric = Metric::new(format!("weave_capture_{name}_total"), "counter", help);
+            metrics.push(metric.value(&[], as_f64(value)));
+        }
+    }
     if let Some(ipam) = &report.ipam {
         metrics.extend(addresses(ipam));
     }

@@ -42,7 +42,7 @@ impl Sleeve {
         clock: Clock,
     ) -> io::Result<Self> {
         let sockets = Arc::new(UdpSockets::bind(address, threads)?);
-        let (registry, strangers) = (Arc::default(), Arc::default());
+        let (registry, strangers) = (Arc::default(), Arc::new(ReceiverCounters::of(&sockets)));
         Ok(Self { sockets, registry, strangers, clock, abilities })
     }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
 
 use weave_core::mesh::PeerName;
 use weave_core::switch::{Arrival, Frame};
@@ -42,12 +42,20 @@ pub struct ReceiverCounters {
     short: Counter,
     unknown_sender: Counter,
     errors: Counter,
+    /// The kernel counts what found them full.
+    sockets: Weak<UdpSockets>,
 }
 
 impl ReceiverCounters {
+    pub(crate) fn of(sockets: &Arc<UdpSockets>) -> Self {
+        Self { sockets: Arc::downgrade(sockets), ..Self::default() }
+    }
+
     /// By name; the names never change.
-    pub fn list(&self) -> [(&'static str, u64); 4] {
+    pub fn list(&self) -> [(&'static str, u64); 5] {
+        let overruns = self.sockets.upgrade().map_or(0, |sockets| sockets.overruns());
         [
+            ("rx_dropped_overrun", overruns),
             ("rx_dropped_short", self.short.get()),
             ("rx_dropped_unknown_sender", self.unknown_sender.get()),
             ("rx_errors", self.errors.get()),

@@ -140,6 +140,12 @@ impl UdpSockets {
         (self.sends_trains.load(Ordering::Relaxed), self.receives_trains)
     }
 
+    /// Datagrams that came faster than the threads took them.
+    pub(crate) fn overruns(&self) -> u64 {
+        let of = |socket: &Socket| sys::udp::overruns(socket.as_fd()).unwrap_or(0);
+        self.receiving.iter().map(of).map(u64::from).sum()
+    }
+
     /// Receives a batch for a thread; see [`sys::udp::receive`].
     pub(crate) fn receive(
         &self,
@@ -474,6 +480,29 @@ mod tests {
         a.send_one_by_one(&way, &bytes, &datagrams, &mut none, &mut |_| lost += 1);
         assert_eq!(none, Lengths::default());
         assert_eq!((lost, a.trains().0), (10, true));
+    }
+
+    #[test]
+    fn what_finds_no_room_at_the_receiver_is_counted() {
+        let (a, b) = (loopback(), loopback());
+        let path = Path { local: a.address().ip(), remote: b.address(), trains: true };
+        let bytes = vec![7; 60_000];
+        let all = 0..bytes.len();
+        assert_eq!(b.overruns(), 0);
+        let mut sent = 0;
+        // The buffer has twice the room that it is said to have.
+        for _ in 0..2 * BUFFER_SIZE / bytes.len() + 100 {
+            let one = std::slice::from_ref(&all);
+            let lost = |unsent| panic!("{unsent:?}");
+            a.send(&a.outlet(), Channel::DontFragment, &path, &bytes, one, lost);
+            sent += 1;
+        }
+        let (mut taken, mut buffer) = (0, vec![0; 65_536]);
+        while b.receive(0, &mut buffer, &mut [Arrived::default()]).is_ok() {
+            taken += 1;
+        }
+        assert!(b.overruns() > 0);
+        assert_eq!(taken + b.overruns(), sent);
     }
 
     #[test]

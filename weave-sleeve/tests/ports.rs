@@ -243,6 +243,24 @@ fn tap_devices_carry_frames_both_ways() {
     });
 }
 
+#[test]
+fn tap_devices_count_what_found_no_room() {
+    isolated(|| {
+        let mut port = tap_port(1);
+        let mut capture = port.capture().unwrap();
+        ip("link set tap7 txqueuelen 10");
+        let socket = UdpSocket::bind("10.1.0.1:1000").unwrap();
+        for _ in 0..100 {
+            // The kernel may tell of what it drops.
+            let _ = socket.send_to(b"there", "10.1.0.2:2000");
+        }
+        while capture.capture(&mut |_| {}).unwrap() == More::Likely {}
+        let count = |name| port.counters().list().iter().find(|c| c.0 == name).unwrap().1;
+        assert!(count("dropped_overrun") > 0, "{:?}", port.counters().list());
+        assert_eq!(count("captured") + count("dropped_overrun"), 100);
+    });
+}
+
 /// Swaps addresses and ports of a UDP packet; sums do not depend on the order of what is summed.
 fn turn_round(frame: &mut [u8]) {
     let (there, back) = ((0..6, 26..30, 34..36), (6..12, 30..34, 36..38));

@@ -17,8 +17,8 @@ pub use weave_core::switch::virtio;
 use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 pub use fault::{Faults, FaultyPort};
 pub use memory::{MemoryHost, MemoryPort};
@@ -26,6 +26,8 @@ pub use packet::PacketPort;
 pub use pcap::{PcapWriter, RecordedPort};
 pub use tap::TapPort;
 use weave_core::switch::{Frame, Inject};
+
+use crate::sys;
 
 /// A device on the local bridge.
 pub trait Port: Send {
@@ -131,6 +133,8 @@ pub struct PortCounters {
     malformed: AtomicU64,
     capture_errors: AtomicU64,
     inject_errors: AtomicU64,
+    /// A device that counts by itself what found its queue full.
+    device: OnceLock<String>,
 }
 
 impl PortCounters {
@@ -146,6 +150,16 @@ impl PortCounters {
         add(&self.injected_super, usize::from(frame.segmentation.is_some()));
     }
 
+    /// From now on those of this device count, too. It always has the same name.
+    fn count_overruns_of(&self, device: &str) {
+        self.device.get_or_init(|| device.to_owned());
+    }
+
+    fn device_overruns(&self) -> u64 {
+        let device = self.device.get();
+        device.and_then(|name| sys::tap::overruns(name).ok().flatten()).unwrap_or(0)
+    }
+
     /// By name; the names never change.
     pub fn list(&self) -> [(&'static str, u64); 10] {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -158,8 +172,8 @@ impl PortCounters {
             ("injected", read(&self.injected)),
             ("injected_bytes", read(&self.injected_bytes)),
             ("injected_super_frames", read(&self.injected_super)),
-            // The buffer of the socket was full.
-            ("dropped_overrun", read(&self.overruns)),
+            // The buffer of the socket, or the queue of the device, was full.
+            ("dropped_overrun", read(&self.overruns) + self.device_overruns()),
             // Cut off, or the virtio-net header makes no sense.
             ("dropped_malformed", read(&self.malformed)),
             ("capture_errors", read(&self.capture_errors)),

@@ -33,6 +33,7 @@ pub struct TapPort {
     /// Queues that a thread captures from.
     taken: usize,
     offloads: Offloads,
+    name: String,
     counters: Arc<PortCounters>,
 }
 
@@ -55,12 +56,16 @@ impl TapPort {
         let first = files.first().ok_or(io::ErrorKind::InvalidInput)?;
         let offloads = ask_for_offloads(first)?;
         let queues = files.into_iter().map(Arc::new).collect();
-        Ok(Self { queues, taken: 0, offloads, counters: Arc::default() })
+        let port =
+            Self { queues, taken: 0, offloads, name: name.to_owned(), counters: Arc::default() };
+        port.counters.count_overruns_of(name);
+        Ok(port)
     }
 
     /// Goes on with the counters of a port that was lost.
     #[must_use]
     pub fn with_counters(self, counters: Arc<PortCounters>) -> Self {
+        counters.count_overruns_of(&self.name);
         Self { counters, ..self }
     }
 }

@@ -46,6 +46,18 @@ pub(crate) fn open(name: &str, queues: Queues) -> io::Result<File> {
     Ok(file)
 }
 
+/// Frames that found the queue of the device full, if there is such a device in the network
+/// namespace of this thread.
+pub(crate) fn overruns(name: &str) -> io::Result<Option<u64>> {
+    /// Behind the name: eight numbers of what was received, then bytes, packets and errors sent.
+    const DROPPED: usize = 8 + 3;
+    let devices = std::fs::read_to_string("/proc/thread-self/net/dev")?;
+    let mut lines = devices.lines().filter_map(|line| line.trim_start().split_once(':'));
+    let numbers = lines.find(|(device, _)| *device == name).map(|(_, numbers)| numbers);
+    let dropped = numbers.and_then(|numbers| numbers.split_whitespace().nth(DROPPED));
+    Ok(dropped.and_then(|number| number.parse().ok()))
+}
+
 /// Says what the kernel may leave to this side.
 pub(crate) fn set_offloads(fd: BorrowedFd<'_>, offloads: Offloads) -> io::Result<()> {
     let Offloads { checksum, tcp, udp } = offloads;

@@ -5,12 +5,12 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::ops::Range;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use libc::c_int;
 
 use super::batch::{self, Control, MAX_BATCH};
-use super::{int_option, set_option, size};
+use super::{check, int_option, set_option, size};
 
 /// Room for the control messages that are sent: the source address, and the size of the datagrams
 /// of a train.
@@ -85,6 +85,26 @@ pub(crate) fn share_by_sender(fd: BorrowedFd<'_>, count: usize) -> io::Result<()
 pub(crate) fn path_mtu(fd: BorrowedFd<'_>) -> io::Result<usize> {
     let mtu = int_option(fd, libc::IPPROTO_IP, libc::IP_MTU)?;
     usize::try_from(mtu).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+/// Datagrams that found the buffer of the socket full (Linux 4.12; of 2^32, then from zero again).
+pub(crate) fn overruns(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    /// `SK_MEMINFO_DROPS` and `SK_MEMINFO_VARS` of linux/sock_diag.h.
+    const DROPS: usize = 8;
+    const ALL: usize = 9;
+    let mut values = [0_u32; ALL];
+    let mut length = size::<[u32; ALL]>();
+    // SAFETY: the kernel writes at most `length` bytes to `values`, whose size that is.
+    check(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            values.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    })?;
+    Ok(values[DROPS])
 }
 
 /// Has datagrams that came in a row from one sender received as one message (`UDP_GRO`).
