@@ -8,7 +8,7 @@ mod common;
 
 use weave_host::{Backend, DockerBridge, Exposed, Firewall, Outcome, Policy, remove_rules};
 
-use command::run;
+use command::{faults_of_programs, run};
 use common::isolated;
 
 fn policy() -> Policy {
@@ -111,13 +111,6 @@ fn most_rules_decide_which_iptables_it_is() {
             assert_eq!(Firewall::open(None).unwrap().backend().to_string(), kind);
         });
     }
-}
-
-/// Page faults of the programs that this process has run and waited for.
-fn faults_of_programs() -> u64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let (_, rest) = stat.rsplit_once(')').unwrap();
-    rest.split_whitespace().nth(8).unwrap().parse().unwrap()
 }
 
 #[test]

@@ -10,7 +10,7 @@ use weave_host::{
     Backend, Cidr, Outcome, SealFirewall, SealPolicy, SealedState, SealedTunnel, remove_rules,
 };
 
-use command::run;
+use command::{faults_of_programs, run};
 use common::isolated;
 
 fn policy() -> SealPolicy {
@@ -42,6 +42,9 @@ fn kept(backend: Backend, list: &str, damages: &[&str]) {
         assert_eq!(firewall.apply(&policy()).unwrap(), Outcome::Made, "{damage}");
         assert_eq!(firewall.apply(&policy()).unwrap(), Outcome::InOrder, "{damage}");
     }
+    let before = faults_of_programs();
+    assert_eq!(firewall.apply(&policy()).unwrap(), Outcome::InOrder);
+    assert_eq!(faults_of_programs() == before, backend != Backend::IptablesLegacy);
     // The next router leaves the rules of tunnels alone until it has tunnels itself.
     let mut next = open();
     next.prepare().unwrap();

@@ -13,6 +13,10 @@ use weave_netlink::{
     Answer, Attributes, DecodeError, Error, Exchange, HEADER_LEN, Protocol, Socket, finish,
 };
 
+use super::Outcome;
+use super::backend::Backend;
+use crate::error::HostError;
+
 /// `NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWGEN`.
 const NEW_GENERATION: u16 = 0x0a0f;
 /// `NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN`.
@@ -26,12 +30,52 @@ const REQUEST: &str = "ask for the generation of nftables";
 
 /// The number of the last change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Generation(u32);
+struct Generation(u32);
+
+/// Which policy the rules followed when they were looked at last, and the generation they had.
+#[derive(Debug)]
+pub(super) struct InOrder<P>(Option<(Generation, P)>);
+
+impl<P> Default for InOrder<P> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<P: Clone + PartialEq> InOrder<P> {
+    /// Looks at the rules, unless nobody has changed any since they were found in order.
+    pub(super) fn or_look(
+        &mut self,
+        backend: Backend,
+        policy: &P,
+        look: impl FnOnce() -> Result<Outcome, HostError>,
+    ) -> Result<Outcome, HostError> {
+        // Asked for first: what changes while the rules are read is seen at the next look.
+        let generation = Generation::now(backend);
+        if let (Some(now), Some((then, same))) = (generation, &self.0)
+            && now == *then
+            && policy == same
+        {
+            return Ok(Outcome::InOrder);
+        }
+        self.0 = None;
+        let outcome = look()?;
+        if outcome == Outcome::InOrder {
+            self.0 = generation.map(|generation| (generation, policy.clone()));
+        }
+        Ok(outcome)
+    }
+}
 
 impl Generation {
-    /// That of now; `None` if this kernel does not say it.
-    pub(super) fn now() -> Option<Self> {
-        Self::ask().map_err(|error| tracing::debug!("{error}")).ok()
+    /// That of now; `None` where the rules are elsewhere, or if this kernel does not say it.
+    fn now(backend: Backend) -> Option<Self> {
+        match backend {
+            Backend::IptablesNft | Backend::Nftables => {
+                Self::ask().map_err(|error| tracing::debug!("{error}")).ok()
+            }
+            Backend::IptablesLegacy | Backend::None => None,
+        }
     }
 
     fn ask() -> Result<Self, Error> {

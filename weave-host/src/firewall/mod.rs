@@ -23,7 +23,7 @@ pub use policy::{DockerBridge, Exposed, Policy};
 pub use sealing::{SealFirewall, SealPolicy, SealedState, SealedTunnel};
 
 use crate::error::HostError;
-use generation::Generation;
+use generation::InOrder;
 use iptables::Iptables;
 use nftables::Nftables;
 
@@ -31,8 +31,7 @@ use nftables::Nftables;
 #[derive(Debug)]
 pub struct Firewall {
     rules: Rules,
-    /// What was found in order, and as of which change of the host's rules.
-    in_order: Option<(Generation, Policy)>,
+    in_order: InOrder<Policy>,
 }
 
 #[derive(Debug)]
@@ -61,7 +60,7 @@ impl Firewall {
             Some(backend) => Rules::open(backend)?,
             None => Rules::first_that_works(&backend::preferred()),
         };
-        Ok(Self { rules, in_order: None })
+        Ok(Self { rules, in_order: InOrder::default() })
     }
 
     /// Where the rules are.
@@ -79,24 +78,13 @@ impl Firewall {
     /// # Errors
     /// If a program of the host fails.
     pub fn apply(&mut self, policy: &Policy) -> Result<Outcome, HostError> {
-        // Asked for first: what changes while the rules are read is seen at the next look.
-        let generation = self.rules.generation();
-        if let (Some(now), Some((then, same))) = (generation, &self.in_order)
-            && now == *then
-            && policy == same
-        {
-            return Ok(Outcome::InOrder);
-        }
-        self.in_order = None;
-        let outcome = match &mut self.rules {
+        let backend = self.backend();
+        let Self { rules, in_order } = self;
+        in_order.or_look(backend, policy, || match rules {
             Rules::Iptables(iptables) => iptables.apply(policy),
             Rules::Nftables(nftables) => nftables.apply(policy),
             Rules::None => Ok(Outcome::InOrder),
-        }?;
-        if outcome == Outcome::InOrder {
-            self.in_order = generation.map(|generation| (generation, policy.clone()));
-        }
-        Ok(outcome)
+        })
     }
 
     /// Whether this back end cannot undo that a chain of somebody else drops what is forwarded.
@@ -167,15 +155,6 @@ impl Rules {
             Backend::Nftables => Self::Nftables(Nftables::open()?),
             Backend::None => Self::None,
         })
-    }
-
-    /// A number that is another one after each change; the iptables of old has none.
-    fn generation(&self) -> Option<Generation> {
-        match self {
-            Self::Iptables(iptables) if iptables.backend() == Backend::IptablesLegacy => None,
-            Self::Iptables(_) | Self::Nftables(_) => Generation::now(),
-            Self::None => None,
-        }
     }
 
     /// A program may be there without the kernel's part of it.

@@ -12,6 +12,7 @@ use std::net::Ipv4Addr;
 
 use super::Outcome;
 use super::backend::{self, Backend};
+use super::generation::InOrder;
 use super::iptables::{Iptables, Listing, same};
 use super::nftables::Nftables;
 use crate::address::Cidr;
@@ -61,6 +62,7 @@ pub struct SealedState {
 pub struct SealFirewall {
     rules: Rules,
     names: Names,
+    in_order: InOrder<SealPolicy>,
 }
 
 #[derive(Debug)]
@@ -126,7 +128,11 @@ impl SealFirewall {
             Some(backend) => Rules::open(backend)?,
             None => backend::preferred().into_iter().find_map(Rules::working),
         };
-        Ok(Self { rules: rules.ok_or(none)?, names: Names::of(bridge) })
+        Ok(Self::of(rules.ok_or(none)?, bridge))
+    }
+
+    fn of(rules: Rules, bridge: &str) -> Self {
+        Self { rules, names: Names::of(bridge), in_order: InOrder::default() }
     }
 
     /// Makes the rules that all tunnels need. Those of tunnels that are there stay as they are.
@@ -156,41 +162,14 @@ impl SealFirewall {
         }
     }
 
-    /// Makes the rules be as the policy says. A look that finds nothing to do changes nothing.
+    /// Makes the rules be as the policy says. A look that finds nothing to do changes nothing, and starts no program
+    /// if nobody has changed any rule of nftables since the last one.
     ///
     /// # Errors
     /// If a program of the host fails.
     pub fn apply(&mut self, policy: &SealPolicy) -> Result<Outcome, HostError> {
-        let names = &self.names;
-        match &mut self.rules {
-            Rules::Iptables(iptables) => {
-                let tables = tables(names, policy);
-                let Some(text) = transaction(&tables, &listing(iptables, &tables)?) else {
-                    return Ok(Outcome::InOrder);
-                };
-                iptables.restore(&text)?;
-                match transaction(&tables, &listing(iptables, &tables)?) {
-                    None => Ok(Outcome::Made),
-                    Some(missing) => {
-                        let rules = missing.lines().collect::<Vec<_>>().join("; ");
-                        Err(HostError::Rules { rules })
-                    }
-                }
-            }
-            Rules::Nftables { nftables, made } => {
-                let shown = nftables.show(&names.table)?;
-                if let (Some((made, before)), Some(now)) = (&*made, &shown)
-                    && made == policy
-                    && before == now
-                {
-                    return Ok(Outcome::InOrder);
-                }
-                nftables.replace(&script(&names.table, policy))?;
-                let shown = nftables.show(&names.table)?.unwrap_or_default();
-                *made = Some((policy.clone(), shown));
-                Ok(Outcome::Made)
-            }
-        }
+        let Self { rules, names, in_order } = self;
+        in_order.or_look(rules.backend(), policy, || rules.apply(names, policy))
     }
 
     /// Removes all these rules; `false` if there are none.
@@ -221,12 +200,51 @@ fn remove_from_iptables(iptables: &Iptables, names: &Names) -> Result<bool, Host
 /// Removes the rules of a router of this bridge from a back end; `false` if there are none.
 pub(super) fn remove(backend: Backend, bridge: &str) -> Result<bool, HostError> {
     match Rules::open(backend)? {
-        Some(rules) => SealFirewall { rules, names: Names::of(bridge) }.remove(),
+        Some(rules) => SealFirewall::of(rules, bridge).remove(),
         None => Ok(false),
     }
 }
 
 impl Rules {
+    const fn backend(&self) -> Backend {
+        match self {
+            Self::Iptables(iptables) => iptables.backend(),
+            Self::Nftables { .. } => Backend::Nftables,
+        }
+    }
+
+    fn apply(&mut self, names: &Names, policy: &SealPolicy) -> Result<Outcome, HostError> {
+        match self {
+            Self::Iptables(iptables) => {
+                let tables = tables(names, policy);
+                let Some(text) = transaction(&tables, &listing(iptables, &tables)?) else {
+                    return Ok(Outcome::InOrder);
+                };
+                iptables.restore(&text)?;
+                match transaction(&tables, &listing(iptables, &tables)?) {
+                    None => Ok(Outcome::Made),
+                    Some(missing) => {
+                        let rules = missing.lines().collect::<Vec<_>>().join("; ");
+                        Err(HostError::Rules { rules })
+                    }
+                }
+            }
+            Self::Nftables { nftables, made } => {
+                let shown = nftables.show(&names.table)?;
+                if let (Some((made, before)), Some(now)) = (&*made, &shown)
+                    && made == policy
+                    && before == now
+                {
+                    return Ok(Outcome::InOrder);
+                }
+                nftables.replace(&script(&names.table, policy))?;
+                let shown = nftables.show(&names.table)?.unwrap_or_default();
+                *made = Some((policy.clone(), shown));
+                Ok(Outcome::Made)
+            }
+        }
+    }
+
     fn open(backend: Backend) -> Result<Option<Self>, HostError> {
         Ok(match backend {
             Backend::IptablesNft | Backend::IptablesLegacy => {
