@@ -1,10 +1,9 @@
 //! What the threads of the engine share, and the engine itself.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd as _;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
 use arc_swap::ArcSwap;
@@ -16,13 +15,13 @@ use weave_odp::{
     Client, DatapathId, Errno, Error, PortNumber, Upcalls, Vport, VportEvents, VportKind,
 };
 
-use super::book::Book;
-use super::bridge::{Bridge, Place};
+use super::bridge::Place;
 use super::keeper::Keeper;
 use super::misses::MissThread;
 use super::plan::Planner;
 use super::roads::{Road, Roads};
 use super::start::{OdpConfig, StartError, prepare, vxlan_name};
+use super::state::State;
 use super::text;
 use super::tunnel::{Cut, Lanes, OdpTunnel};
 use crate::engine::{Engine, EngineStatus, Inbox, Tunnel, TunnelParams};
@@ -35,7 +34,7 @@ pub struct OdpEngine {
 }
 
 /// A number that a datapath never gives to a port.
-const NO_PORT: u32 = u32::MAX;
+const NO_PORT: PortNumber = PortNumber(u32::MAX);
 
 /// The time, as any thread may ask for it.
 pub(super) type Clock = Box<dyn Fn() -> Instant + Send + Sync>;
@@ -48,21 +47,12 @@ pub(super) struct Shared {
     /// The sockets that misses go to.
     pub(super) upcalls: Vec<u32>,
     pub(super) roads: ArcSwap<Roads>,
-    /// Roads are replaced by one thread at a time.
-    road_works: Mutex<()>,
-    pub(super) bridge: Mutex<Bridge>,
-    /// Held while flows are put and deleted.
-    pub(super) book: Mutex<Book>,
-    vports: Mutex<BTreeMap<PortNumber, Vport>>,
-    /// The number of the port of the router itself, or [`NO_PORT`].
-    own_port: AtomicU32,
+    pub(super) state: State,
     pub(super) cut: Cut,
     /// Another number whenever plans may have changed: one made before is not put down as a flow.
     pub(super) edition: AtomicU64,
     pub(super) stale: AtomicBool,
     pub(super) crowded: AtomicBool,
-    /// For what the control plane asks.
-    client: Mutex<Client>,
     pub(super) lanes: Lanes,
     /// Wakes the keeper.
     pub(super) alarm: EventFd,
@@ -120,11 +110,6 @@ impl Counters {
     }
 }
 
-/// A panic elsewhere leaves nothing half done that matters: what is cached here can be made anew.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl OdpEngine {
     /// Makes or adopts the datapath, takes out what a predecessor left in it, and starts to
     /// answer misses. Frames of other transports are made ready for the kernel by `cut`.
@@ -156,25 +141,20 @@ impl OdpEngine {
             config,
             upcalls: sockets.iter().map(Upcalls::port_id).collect(),
             roads: ArcSwap::default(),
-            road_works: Mutex::new(()),
-            bridge: Mutex::default(),
-            book: Mutex::default(),
-            vports: Mutex::default(),
-            own_port: AtomicU32::new(NO_PORT),
+            state: State::default(),
             cut,
             edition: AtomicU64::new(0),
             stale: AtomicBool::new(false),
             crowded: AtomicBool::new(false),
-            client: Mutex::new(client),
             lanes: Lanes::default(),
             alarm: event().map_err(io::Error::from)?,
             stop: event().map_err(io::Error::from)?,
             counters: Counters::default(),
         });
-        shared.list_vports(&mut lock(&shared.client))?;
+        shared.list_vports(&mut client)?;
         // Those of a predecessor, once the misses that follow have somewhere to go: what stays on
         // this host is carried all the while.
-        lock(&shared.client).delete_flows(shared.datapath)?;
+        client.delete_flows(shared.datapath)?;
         let mut engine = Self { shared, threads: Vec::new() };
         for socket in sockets {
             let worker = Worker::new(Arc::clone(switch))?;
@@ -197,7 +177,7 @@ impl OdpEngine {
     /// # Errors
     /// There is no such interface, or another datapath has it.
     pub fn plug(&self, interface: &str) -> Result<(), Error> {
-        let mut client = lock(&self.shared.client);
+        let mut client = Client::open()?;
         match client.create_vport(self.shared.datapath, interface, VportKind::Netdev) {
             Ok(vport) => self.shared.vport_is_there(&mut client, vport),
             Err(error) if error.errno() == Some(Errno::EEXIST) => {
@@ -250,16 +230,8 @@ impl Drop for OdpEngine {
                 let _ = thread.join();
             }
         }
-        let Shared { bridge, book, client, datapath, .. } = &*self.shared;
-        let bridge = lock(bridge);
-        // Nobody would take them back when the mesh changes.
-        for matches in lock(book).all_but(|matches, actions| bridge.keeps(matches, actions)) {
-            match lock(client).delete_flow(*datapath, &matches) {
-                Err(error) if error.errno() != Some(Errno::ENOENT) => {
-                    tracing::warn!("flow {matches} stays in the datapath: {error}");
-                }
-                _ => {}
-            }
+        if let Err(error) = self.shared.take_back() {
+            tracing::warn!("flows stay in the datapath: {error}");
         }
     }
 }
@@ -280,13 +252,13 @@ impl Engine for OdpEngine {
     fn open(&self, params: TunnelParams, inbox: Arc<dyn Inbox>) -> Arc<dyn Tunnel> {
         let vport = self.shared.vxlan_port(params.port).unwrap_or_else(|error| {
             inbox.failed(format!("no port for VXLAN on UDP {}: {error}", params.port));
-            PortNumber(NO_PORT)
+            NO_PORT
         });
         let road = Arc::new(Road::new(params, vport, inbox));
         let tunnel = Arc::new(OdpTunnel::new(Arc::clone(&self.shared), Arc::clone(&road)));
         road.is_served_by(&(Arc::clone(&tunnel) as Arc<dyn Forwarder>));
         self.shared.change_roads(|roads| {
-            roads.by_neighbour.insert(road.params.remote, road);
+            roads.by_neighbour.insert(road.params.remote, Arc::clone(&road));
         });
         tunnel
     }
@@ -300,8 +272,8 @@ impl Engine for OdpEngine {
     }
 
     fn status(&self) -> EngineStatus {
-        let ports = lock(&self.shared.vports).values().map(text::port).collect();
-        let dump = lock(&self.shared.client).flows(self.shared.datapath);
+        let ports = self.shared.state.ground(|ground| ground.vports().map(text::port).collect());
+        let dump = Client::open().and_then(|mut client| client.flows(self.shared.datapath));
         let flows = match dump {
             Ok(dump) => dump.flows.iter().map(text::flow).collect(),
             Err(error) => {
@@ -330,19 +302,20 @@ impl Shared {
         let _ = self.alarm.write(1);
     }
 
-    pub(super) fn change_roads(&self, change: impl FnOnce(&mut Roads)) {
-        let works = lock(&self.road_works);
-        let mut roads = Roads::clone(&self.roads.load());
-        change(&mut roads);
-        self.roads.store(Arc::new(roads));
-        drop(works);
+    /// Whoever else changes them at this moment is waited for: `change` may be called again.
+    pub(super) fn change_roads(&self, change: impl Fn(&mut Roads)) {
+        self.roads.rcu(|roads| {
+            let mut roads = Roads::clone(roads);
+            change(&mut roads);
+            roads
+        });
         self.invalidate();
     }
 
     /// A frame of this station came from there.
     pub(super) fn learn(&self, station: weave_core::wire::MacAddress, place: Place) {
-        let moved = lock(&self.bridge).learn(self.now(), station, place);
-        if moved {
+        let now = self.now();
+        if self.state.ground(|ground| ground.bridge.learn(now, station, place)) {
             tracing::debug!(%station, ?place, "station moved");
             self.invalidate();
         }
@@ -352,32 +325,42 @@ impl Shared {
     pub(super) fn with_planner<R>(&self, work: impl FnOnce(&Planner<'_>) -> R) -> R {
         let table = self.switch.table();
         let roads = self.roads.load();
-        let bridge = lock(&self.bridge);
-        work(&Planner {
-            switch: &self.switch,
-            table: &table,
-            bridge: &bridge,
-            roads: &roads,
-            own_port: self.own_port(),
+        self.state.ground(|ground| {
+            work(&Planner {
+                switch: &self.switch,
+                table: &table,
+                bridge: &ground.bridge,
+                roads: &roads,
+                own_port: ground.own_port(),
+            })
         })
     }
 
-    /// The port of the router itself.
-    pub(super) fn own_port(&self) -> Option<PortNumber> {
-        let number = self.own_port.load(Ordering::Relaxed);
-        (number != NO_PORT).then_some(PortNumber(number))
-    }
-
-    pub(super) fn vport_kind(&self, number: PortNumber) -> Option<VportKind> {
-        lock(&self.vports).get(&number).map(|vport| vport.kind)
+    /// Takes out the flows that nobody would take back when the mesh changes.
+    fn take_back(&self) -> Result<(), Error> {
+        let mut client = Client::open()?;
+        let book = self.state.flows();
+        let going = self.state.ground(|ground| {
+            book.all_but(|matches, actions| ground.bridge.keeps(matches, actions))
+        });
+        for matches in going {
+            match client.delete_flow(self.datapath, &matches) {
+                Err(error) if error.errno() != Some(Errno::ENOENT) => {
+                    tracing::warn!("flow {matches} stays in the datapath: {error}");
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Takes all ports that are there, and forgets those that are not.
     pub(super) fn list_vports(&self, client: &mut Client) -> Result<(), Error> {
         let vports = client.vports(self.datapath)?;
         let there: Vec<_> = vports.iter().map(|vport| vport.number).collect();
-        let gone: Vec<_> =
-            lock(&self.vports).values().filter(|v| !there.contains(&v.number)).cloned().collect();
+        let gone: Vec<_> = self.state.ground(|ground| {
+            ground.vports().filter(|vport| !there.contains(&vport.number)).cloned().collect()
+        });
         for vport in gone {
             self.vport_is_gone(&vport);
         }
@@ -387,25 +370,16 @@ impl Shared {
     /// A port is there; whether it was known is found out here. Telling it where its misses go
     /// makes the kernel say again that it is there.
     pub(super) fn vport_is_there(&self, client: &mut Client, vport: Vport) -> Result<(), Error> {
-        let known = lock(&self.vports).get(&vport.number).is_some_and(|known| {
-            known.name == vport.name && known.kind.name() == vport.kind.name()
-        });
-        if known || vport.datapath != self.datapath {
+        if vport.datapath != self.datapath || self.state.ground(|ground| ground.knows(&vport)) {
             return Ok(());
         }
-        let (number, kind) = (vport.number, vport.kind);
-        match client.set_upcalls(self.datapath, number, &self.upcalls) {
+        match client.set_upcalls(self.datapath, vport.number, &self.upcalls) {
             // It is gone already.
             Err(error) if error.errno() == Some(Errno::ENODEV) => return Ok(()),
             result => result?,
         }
         let is_own = vport.name == self.config.own_port;
-        lock(&self.vports).insert(number, vport);
-        if is_own {
-            self.own_port.store(number.0, Ordering::Relaxed);
-            self.invalidate();
-        } else if matches!(kind, VportKind::Netdev | VportKind::Internal) {
-            lock(&self.bridge).add_port(number);
+        if self.state.ground(|ground| ground.add(vport, is_own)) {
             self.invalidate();
         }
         Ok(())
@@ -415,12 +389,7 @@ impl Shared {
         if vport.datapath != self.datapath {
             return;
         }
-        lock(&self.vports).remove(&vport.number);
-        if self.own_port() == Some(vport.number) {
-            self.own_port.store(NO_PORT, Ordering::Relaxed);
-            self.invalidate();
-        }
-        if lock(&self.bridge).remove_port(vport.number) {
+        if self.state.ground(|ground| ground.remove(vport.number)) {
             self.invalidate();
         }
         for road in self.roads.load().by_neighbour.values() {
@@ -433,11 +402,10 @@ impl Shared {
     /// The port for VXLAN on this UDP port; made if it is not there.
     fn vxlan_port(&self, udp: u16) -> Result<PortNumber, Error> {
         let name = vxlan_name(udp);
-        let known = lock(&self.vports).values().find(|v| v.name == name).map(|v| v.number);
-        if let Some(number) = known {
+        if let Some(number) = self.state.ground(|ground| ground.named(&name)) {
             return Ok(number);
         }
-        let mut client = lock(&self.client);
+        let mut client = Client::open()?;
         let kind = VportKind::Vxlan { udp_port: Some(udp) };
         let vport = client.create_vport(self.datapath, &name, kind)?;
         let number = vport.number;

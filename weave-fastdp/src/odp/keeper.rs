@@ -11,7 +11,7 @@ use weave_odp::{Client, DecodeError, Errno, Error, Flow, FlowMatch, VportEvent, 
 
 use super::book::Upkeep;
 use super::bridge::Place;
-use super::engine::{Shared, bump, lock};
+use super::engine::{Shared, bump};
 use super::plan::Input;
 
 /// Flows that nothing used for that long are deleted (spec fastdp.md, section 8).
@@ -80,7 +80,7 @@ impl Keeper {
             self.revised = now;
         }
         if now.saturating_since(self.swept) >= SWEEP_INTERVAL {
-            lock(&self.shared.bridge).sweep(now);
+            self.shared.state.ground(|ground| ground.bridge.sweep(now));
             self.swept = now;
         }
         let crowded = self.shared.crowded.load(Ordering::Relaxed);
@@ -115,7 +115,7 @@ impl Keeper {
     fn revise(&mut self) {
         let Self { shared, client, .. } = self;
         bump(&shared.counters.revisions);
-        let mut book = lock(&shared.book);
+        let mut book = shared.state.flows();
         let changes = shared.with_planner(|planner| {
             book.revise(|matches| {
                 let input = Input::of_flow(matches)?;
@@ -141,7 +141,7 @@ impl Keeper {
     /// Deletes flows that nothing used, and notes that the stations of the others are alive.
     fn maintain(&mut self) -> Result<(), Error> {
         let Self { shared, client, .. } = self;
-        let mut book = lock(&shared.book);
+        let mut book = shared.state.flows();
         let dump = client.flows(shared.datapath)?;
         dump.skipped.iter().for_each(unreadable);
         for upkeep in book.maintain(&dump.flows) {
@@ -166,7 +166,7 @@ fn touch(shared: &Shared, matches: &FlowMatch) {
     let Some(addresses) = input.addresses else { return };
     let own = shared.switch.own();
     match input.tunnel {
-        None if shared.own_port() == Some(input.port) => {
+        None if shared.state.ground(|ground| ground.own_port()) == Some(input.port) => {
             shared.learn(addresses.source, Place::Router);
         }
         None => {

@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 
 use weave_core::switch::{Addresses, Arrival, DropCause, Frame, Inject, Worker};
 use weave_core::wire::MacAddress;
-use weave_odp::{Action, Client, DecodeError, Error, PortNumber, Upcall, Upcalls, VportKind};
+use weave_odp::{Action, Client, DecodeError, Error, PortNumber, Upcall, Upcalls};
 
 use super::bridge::{Bridge, Place, Verdict};
-use super::engine::{Shared, bump, lock};
+use super::engine::{Shared, bump};
+use super::ground::Side;
 use super::plan::{Input, Plan, Veto};
 use super::roads::Sender;
 
@@ -68,14 +69,12 @@ impl Desk {
                 return bump(&counters.dropped_malformed);
             }
         };
-        if self.shared.own_port() == Some(upcall.key.in_port) {
-            return self.injected(&upcall);
-        }
-        match self.shared.vport_kind(upcall.key.in_port) {
-            Some(VportKind::Netdev | VportKind::Internal) => self.captured(&upcall),
-            Some(VportKind::Vxlan { .. }) => self.received(&upcall),
+        match self.shared.state.ground(|ground| ground.side(upcall.key.in_port)) {
+            Some(Side::Own) => self.injected(&upcall),
+            Some(Side::Local) => self.captured(&upcall),
+            Some(Side::Tunnel) => self.received(&upcall),
             // The kernel tells of new ports, but not before their first packets.
-            Some(VportKind::Other(_)) | None => bump(&counters.dropped_unknown_port),
+            None => bump(&counters.dropped_unknown_port),
         }
     }
 
@@ -168,7 +167,7 @@ impl Desk {
         }
         execute(shared, client, upcall.packet, &actions);
         let Some(flow) = plan.flow(input) else { return };
-        let mut book = lock(&shared.book);
+        let mut book = shared.state.flows();
         if shared.edition.load(Ordering::Acquire) != edition {
             return;
         }
@@ -219,7 +218,8 @@ struct LocalPorts<'a> {
 impl Inject for LocalPorts<'_> {
     fn inject(&mut self, frame: Frame<'_>) {
         let Some(addresses) = Addresses::of(frame.bytes) else { return };
-        let ports = local_ports(&lock(&self.shared.bridge), addresses.destination);
+        let to = addresses.destination;
+        let ports = self.shared.state.ground(|ground| local_ports(&ground.bridge, to));
         let actions: Vec<_> = ports.into_iter().map(Action::Output).collect();
         execute(self.shared, self.client, frame.bytes, &actions);
     }

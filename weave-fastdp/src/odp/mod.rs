@@ -10,17 +10,20 @@
 //!   vethwe-datapath ──▶ flows ──▶ vxlan-6784 ──▶ the other hosts, and back
 //! ```
 //!
-//! * `bridge`, `plan`, `book`, `roads`: what is decided; they know no kernel.
+//! * `bridge`, `ground`, `plan`, `book`, `roads`: what is decided; they know no kernel.
+//! * `state`: which of it is under which lock.
 //! * `start`, `engine`, `misses`, `keeper`, `tunnel`: what carries it out.
 
 mod book;
 mod bridge;
 mod engine;
+mod ground;
 mod keeper;
 mod misses;
 mod plan;
 mod roads;
 mod start;
+mod state;
 mod text;
 mod tunnel;
 

@@ -8,9 +8,10 @@ use weave_core::switch::{Envelope, Forwarded, Forwarder, Frame, WorkerId};
 use weave_core::wire::Ethernet;
 use weave_odp::Client;
 
-use super::engine::{Shared, bump, lock};
+use super::engine::{Shared, bump};
 use super::misses::execute;
 use super::roads::Road;
+use super::state::lock;
 use crate::engine::Tunnel;
 
 pub(super) struct OdpTunnel {
