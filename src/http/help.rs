@@ -95,6 +95,8 @@ pub(super) fn of_link_counter(name: &str) -> Option<&'static str> {
         "tx_dropped_no_address" => "Frames not sent before the neighbour's address was known.",
         "tx_dropped_unsealed" => "Datagrams not sent since they could not be sealed any more.",
         "tx_dropped" => "Frames not sent since the kernel could not take them.",
+        "tx_by_hand" => "Frames given to the kernel one by one, without a flow.",
+        "tx_refused" => "Frames left to other transports: the kernel could not be asked.",
         "stations_told" => "Stations that the bridge was told to be behind the neighbour.",
         "kernel_tx_frames" => "Frames sent by the device, those of the router included.",
         "kernel_tx_bytes" => "Bytes of these.",

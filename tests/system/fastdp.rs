@@ -184,6 +184,30 @@ fn what_cannot_be_encrypted_goes_by_sleeve() -> Result<()> {
     lab.finish()
 }
 
+/// Needs Linux 6.7, whose bridges can be told how many stations to learn.
+#[test]
+fn a_container_that_makes_up_addresses_does_not_fill_the_kernel() -> Result<()> {
+    let lab = lab()?;
+    let hosts = lab.hosts()?;
+    let Two { routers: [r1, _r2], containers: [c1, _c2] } = two(&lab, &hosts, &by_devices())?;
+    let other = hosts[0].container("c3", "10.32.0.3/12")?;
+    let port = RawPort::open(&other)?;
+    for number in 0..70_000_u32 {
+        let [_, a, b, c] = number.to_be_bytes();
+        let addresses = [2, 0xbb, 0, 0, 0, 1, 2, 0xcc, 0, a, b, c];
+        port.send(&[&addresses[..], &[0x88, 0xb5], &[0; 46]].concat())?;
+    }
+    let stations = || -> Result<usize> {
+        Ok(hosts[0].namespace.exec("bridge fdb show br weave")?.lines().count())
+    };
+    let learnt = stations()?;
+    ensure!((60_000..=65_700).contains(&learnt), "{learnt} stations");
+    let ping = c1.ping("10.32.0.2", 20, "-i 0.05")?;
+    assert_eq!((ping.received, ping.duplicates), (20, 0), "{ping:?}");
+    ensure!(r1.report()?["Router"]["OverlayDiagnostics"]["fastdp"]["Vports"].is_array());
+    lab.finish()
+}
+
 /// How many of the frames that `from` sends arrive at each of the others.
 const SENT: usize = 5;
 

@@ -27,6 +27,10 @@ const SOON: Duration = Duration::from_millis(20);
 /// How often the switch hears which stations the kernel has heard from. Against an age of ten
 /// minutes in the table of the switch.
 const SIGHTINGS_INTERVAL: Duration = Duration::from_secs(30);
+/// Stations that the bridge learns, at most: as many as the table of the switch holds. Those of a
+/// container that makes up addresses would fill the memory of the kernel; what is sent to one that
+/// there is no room for is flooded.
+const STATIONS: u32 = 65_536;
 /// Stations that are told to the bridge in a second, at most.
 const STATIONS_PER_TICK: u32 = 500;
 /// Wide enough for any frame: a bridge drops what is wider than a port without a word, while VXLAN
@@ -198,6 +202,7 @@ impl Control {
             self.shared.bridge.store(bridge.unwrap_or(0), Ordering::Relaxed);
             // Not every kernel has it.
             let _ = bridge.map(|index| self.kernel.disable_snooping(index));
+            let _ = bridge.map(|index| self.kernel.limit_stations(index, STATIONS));
         }
         self.remove_damaged();
         self.make_devices();

@@ -176,6 +176,15 @@ impl Kernel {
         self.set(bridge, vec![LinkAttribute::LinkInfo(info)])
     }
 
+    /// The bridge learns no more stations than that (Linux 6.7).
+    pub(super) fn limit_stations(&mut self, bridge: u32, count: u32) -> io::Result<()> {
+        let info = vec![
+            LinkInfo::Kind(InfoKind::Bridge),
+            LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::FdbMaxLearned(count)])),
+        ];
+        self.set(bridge, vec![LinkAttribute::LinkInfo(info)])
+    }
+
     pub(super) fn set_alias(&mut self, index: u32, alias: &str) -> io::Result<()> {
         self.set(index, vec![LinkAttribute::IfAlias(alias.to_owned())])
     }
