@@ -81,12 +81,14 @@ pub(super) fn engine(
     } else {
         datapath
     };
+    let port = settings.port.checked_add(1).context("there is no UDP port after 65535")?;
     let config = OdpConfig {
         datapath,
-        port: settings.port.checked_add(1).context("there is no UDP port after 65535")?,
+        port,
         mtu: usize::try_from(bridge.mtu)?,
         threads: super::running::data_threads(),
         own_port: tap,
+        adopt: settings.password.is_none() && !weave_fastdp::ipsec::is_in_use(),
     };
     let clock = clock.clone();
     Ok(Arc::new(OdpEngine::start(config, switch, cut, move || clock.now())?))

@@ -79,6 +79,10 @@ pub trait Tunnel: Forwarder {
     /// taken back at once.
     fn carry(&self, carry: bool);
 
+    /// The connection has come to its end, and the neighbour may be back in a moment. An engine
+    /// may let the kernel go on for so long.
+    fn connection_ended(&self) {}
+
     /// By name, e.g. `("tx_frames", 17)`; names are unique and never change.
     fn counters(&self) -> Vec<(&'static str, u64)>;
 

@@ -242,6 +242,14 @@ impl FastdpLink {
     }
 }
 
+impl Drop for FastdpLink {
+    fn drop(&mut self) {
+        if let State::Open(tunnel) = &self.state {
+            tunnel.connection_ended();
+        }
+    }
+}
+
 impl Link for FastdpLink {
     fn confirm(&mut self, now: Instant) {
         match &mut self.seal {

@@ -171,6 +171,18 @@ pub fn remove_leftovers(own: Option<u16>) -> Result<(), String> {
     }
 }
 
+/// Whether there are policies of a router on this host, of this kind or of Weave Net, also of one
+/// that has ended.
+pub fn is_in_use() -> bool {
+    match Client::open() {
+        Err(Error::NoSupport { .. }) => false,
+        // What cannot be found out may be so.
+        opened => opened
+            .and_then(|mut client| client.policies())
+            .map_or(true, |policies| policies.iter().any(|policy| policy.mark == Some(MARK))),
+    }
+}
+
 impl fmt::Debug for Ipsec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Ipsec")

@@ -58,10 +58,10 @@ impl Book {
     /// there should be none.
     pub(super) fn revise(
         &self,
-        mut plan: impl FnMut(&FlowMatch) -> Option<Vec<Action>>,
+        mut plan: impl FnMut(&FlowMatch, &[Action]) -> Option<Vec<Action>>,
     ) -> Vec<(FlowMatch, Option<Vec<Action>>)> {
         let changed = |(matches, actions): (&FlowMatch, &Vec<Action>)| {
-            let planned = plan(matches);
+            let planned = plan(matches, actions);
             (planned.as_ref() != Some(actions)).then(|| (matches.clone(), planned))
         };
         self.flows.iter().filter_map(changed).collect()
@@ -128,7 +128,7 @@ mod tests {
             book.put(&flow(number));
         }
         let replaced = vec![Action::Output(PortNumber(9))];
-        let changes = book.revise(|matches| match matches.ethernet.key().source[5] {
+        let changes = book.revise(|matches, _| match matches.ethernet.key().source[5] {
             1 => Some(flow(1).actions),
             2 => Some(replaced.clone()),
             _ => None,

@@ -1,5 +1,6 @@
 //! What the threads of the engine share, and the engine itself.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
@@ -12,11 +13,14 @@ use weave_core::mesh::ShortIdTable;
 use weave_core::switch::{Addresses, Forwarder, Frame, Inject, Switch, Worker};
 use weave_core::time::Instant;
 use weave_odp::{
-    Client, DatapathId, Errno, Error, PortNumber, Upcalls, Vport, VportEvents, VportKind,
+    Client, DatapathId, DumpedFlow, Errno, Error, PortNumber, Upcalls, Vport, VportEvents,
+    VportKind,
 };
 
 use super::bridge::Place;
+use super::ground::Side;
 use super::keeper::Keeper;
+use super::mile::Mile;
 use super::misses::MissThread;
 use super::plan::Planner;
 use super::roads::{Road, Roads};
@@ -27,7 +31,8 @@ use super::tunnel::{Cut, Lanes, OdpTunnel};
 use crate::engine::{Engine, EngineStatus, Inbox, Tunnel, TunnelParams};
 
 /// The engine over the kernel's Open vSwitch datapath. Dropping it stops its threads and takes its
-/// flows out of the kernel, but for those between local ports; the datapath and its ports stay.
+/// flows out of the kernel, but for those between local ports and those that the next router may
+/// find useful; the datapath and its ports stay.
 pub struct OdpEngine {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -154,7 +159,7 @@ impl OdpEngine {
         shared.list_vports(&mut client)?;
         // Those of a predecessor, once the misses that follow have somewhere to go: what stays on
         // this host is carried all the while.
-        client.delete_flows(shared.datapath)?;
+        shared.adopt_or_clear(&mut client)?;
         let mut engine = Self { shared, threads: Vec::new() };
         for socket in sockets {
             let worker = Worker::new(Arc::clone(switch))?;
@@ -336,12 +341,46 @@ impl Shared {
         })
     }
 
+    /// Takes out the flows of a predecessor, but for those that may stay for a moment.
+    fn adopt_or_clear(&self, client: &mut Client) -> Result<(), Error> {
+        let dump = client.flows(self.datapath)?;
+        // What cannot be read can only be deleted with all the others.
+        if !self.config.adopt || !dump.skipped.is_empty() {
+            return client.delete_flows(self.datapath);
+        }
+        let mut book = self.state.flows();
+        let mut remotes = BTreeSet::new();
+        for DumpedFlow { flow, .. } in &dump.flows {
+            let mile = Mile::of(&flow.matches, &flow.actions).filter(|mile| {
+                let sides = self.state.ground(|ground| mile.ports().map(|port| ground.side(port)));
+                sides == [Some(Side::Tunnel), Some(Side::Local)]
+            });
+            match mile {
+                Some(mile) if book.has_room_for(&flow.matches) => {
+                    remotes.insert(mile.remote());
+                    book.put(flow);
+                }
+                _ => client.delete_flow(self.datapath, &flow.matches)?,
+            }
+        }
+        drop(book);
+        if !remotes.is_empty() {
+            tracing::info!(hosts = remotes.len(), "flows of the router before this one go on");
+        }
+        let now = self.now();
+        self.change_roads(|roads| remotes.iter().for_each(|remote| roads.end(now, *remote)));
+        Ok(())
+    }
+
     /// Takes out the flows that nobody would take back when the mesh changes.
     fn take_back(&self) -> Result<(), Error> {
         let mut client = Client::open()?;
         let book = self.state.flows();
+        let roads = self.roads.load();
         let going = self.state.ground(|ground| {
-            book.all_but(|matches, actions| ground.bridge.keeps(matches, actions))
+            book.all_but(|matches, actions| {
+                ground.bridge.keeps(matches, actions) || roads.outliving(matches, actions).is_some()
+            })
         });
         for matches in going {
             match client.delete_flow(self.datapath, &matches) {

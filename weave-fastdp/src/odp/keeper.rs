@@ -63,6 +63,7 @@ impl Keeper {
             UPKEEP_INTERVAL
         };
         let due = (self.maintained + upkeep).min(self.swept + SWEEP_INTERVAL);
+        let due = self.shared.roads.load().next_to_forget().map_or(due, |end| due.min(end));
         if self.shared.stale.load(Ordering::Acquire) {
             due.min(self.revised + REVISION_INTERVAL)
         } else {
@@ -73,6 +74,9 @@ impl Keeper {
     fn turn(&mut self) -> Result<(), Error> {
         self.handle_events()?;
         let now = self.shared.now();
+        if self.shared.roads.load().next_to_forget().is_some_and(|end| end <= now) {
+            self.shared.change_roads(|roads| roads.forget_ended(now));
+        }
         if now.saturating_since(self.revised) >= REVISION_INTERVAL
             && self.shared.stale.swap(false, Ordering::AcqRel)
         {
@@ -117,11 +121,7 @@ impl Keeper {
         bump(&shared.counters.revisions);
         let mut book = shared.state.flows();
         let changes = shared.with_planner(|planner| {
-            book.revise(|matches| {
-                let input = Input::of_flow(matches)?;
-                let flow = planner.plan(&input).flow(&input)?;
-                (flow.matches == *matches).then_some(flow.actions)
-            })
+            book.revise(|matches, actions| planner.revise(matches, actions))
         });
         for (matches, actions) in changes {
             let replaced = actions.map(|actions| Flow { matches: matches.clone(), actions });

@@ -10,7 +10,7 @@
 //!   vethwe-datapath ──▶ flows ──▶ vxlan-6784 ──▶ the other hosts, and back
 //! ```
 //!
-//! * `bridge`, `ground`, `plan`, `book`, `roads`: what is decided; they know no kernel.
+//! * `bridge`, `ground`, `plan`, `book`, `roads`, `mile`: what is decided; they know no kernel.
 //! * `state`: which of it is under which lock.
 //! * `start`, `engine`, `misses`, `keeper`, `tunnel`: what carries it out.
 
@@ -19,6 +19,7 @@ mod bridge;
 mod engine;
 mod ground;
 mod keeper;
+mod mile;
 mod misses;
 mod plan;
 mod roads;

@@ -7,6 +7,7 @@
 //! The same function answers for a packet that missed and for a flow whose reasons may have
 //! changed: it looks and learns nothing.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use weave_core::switch::{
@@ -16,6 +17,7 @@ use weave_core::wire::MacAddress;
 use weave_odp::{Action, Ethernet, Flow, FlowKey, FlowMatch, Masked, PortNumber, Tunnel};
 
 use super::bridge::{Bridge, Place, Verdict};
+use super::mile::Mile;
 use super::roads::{Road, Roads};
 
 /// A packet, as far as a plan depends on it.
@@ -120,6 +122,22 @@ impl Planner<'_> {
             plan.by_hand = false;
         }
         plan
+    }
+
+    /// What a flow should do now; `None` is that there should be none.
+    pub(super) fn revise(&self, matches: &FlowMatch, actions: &[Action]) -> Option<Vec<Action>> {
+        let input = Input::of_flow(matches);
+        let plan = input.map(|input| self.plan(&input)).unwrap_or_default();
+        let flow = input.and_then(|input| plan.flow(&input));
+        let planned = flow.filter(|flow| flow.matches == *matches).map(|flow| flow.actions);
+        if planned.as_ref().is_some_and(|actions| !actions.is_empty()) {
+            return planned;
+        }
+        match self.roads.outliving(matches, actions) {
+            Some(Mile::Out { to, .. }) if plan.finds(to) => planned,
+            Some(_) => Some(actions.to_vec()),
+            None => planned,
+        }
     }
 
     fn captured(&self, port: PortNumber, addresses: Addresses, plan: &mut Plan) {
@@ -264,6 +282,12 @@ impl Plan {
         matches.tag = input.tag;
         matches.tunnel = input.tunnel.map(Masked::<Tunnel>::ends);
         Some(Flow { matches, actions: self.actions() })
+    }
+
+    /// Whether a packet gets to that host, or on its way by another transport.
+    fn finds(&self, host: Ipv4Addr) -> bool {
+        let to = |action: &Action| matches!(action, Action::SetTunnel(t) if t.destination == host);
+        self.veto == Some(Veto::Foreign) || self.remote.iter().any(to)
     }
 
     /// Whether it sends the packet back to where it came from.

@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 
 use weave_core::mesh::{PeerName, ShortIdTable};
 use weave_core::switch::Forwarder;
-use weave_odp::{Action, PortNumber, Tunnel};
+use weave_core::time::Instant;
+use weave_odp::{Action, FlowMatch, PortNumber, Tunnel};
 
+use super::mile::{GRACE, Mile};
 use crate::engine::{Inbox, TunnelParams};
 use crate::vni::Vni;
 
@@ -102,6 +104,9 @@ fn address(forwarder: &Arc<dyn Forwarder>) -> usize {
 pub(super) struct Roads {
     pub(super) ids: Arc<ShortIdTable>,
     pub(super) by_neighbour: BTreeMap<PeerName, Arc<Road>>,
+    /// Connections that ended a moment ago, by the host at the other end, and until when flows
+    /// outlive them.
+    ended: BTreeMap<Ipv4Addr, Instant>,
 }
 
 /// How a packet came through a tunnel.
@@ -113,6 +118,26 @@ pub(super) struct Sender {
 }
 
 impl Roads {
+    /// A connection with that host has ended now, or that of a router before this one.
+    pub(super) fn end(&mut self, now: Instant, remote: Ipv4Addr) {
+        self.ended.insert(remote, now + GRACE);
+    }
+
+    /// Nothing stays for those that ended too long ago.
+    pub(super) fn forget_ended(&mut self, now: Instant) {
+        self.ended.retain(|_, until| *until > now);
+    }
+
+    /// When there is something to forget.
+    pub(super) fn next_to_forget(&self) -> Option<Instant> {
+        self.ended.values().min().copied()
+    }
+
+    /// The mile of a flow that may stay although nobody would make it now.
+    pub(super) fn outliving(&self, matches: &FlowMatch, actions: &[Action]) -> Option<Mile> {
+        Mile::of(matches, actions).filter(|mile| self.ended.contains_key(&mile.remote()))
+    }
+
     /// The tunnel identifier for frames between two peers.
     pub(super) fn vni(&self, source: PeerName, destination: PeerName) -> Option<Vni> {
         let source = self.ids.of(source)?;

@@ -25,6 +25,9 @@ pub struct OdpConfig {
     /// The interface through which other transports get packets and give them, if somebody plugs
     /// it in: see [`OdpEngine::plug`](super::OdpEngine::plug).
     pub own_port: String,
+    /// Whether what a router before this one left may go on for a moment: not if it is to be
+    /// sealed, or was.
+    pub adopt: bool,
 }
 
 /// Why the engine cannot start.
@@ -56,7 +59,7 @@ pub(super) fn vxlan_name(port: u16) -> String {
     format!("vxlan-{port}")
 }
 
-/// A datapath of this name with its VXLAN port, and without those of a predecessor.
+/// A datapath of this name with its VXLAN port, and without others of a predecessor.
 pub(super) fn prepare(
     client: &mut Client,
     config: &OdpConfig,
@@ -68,7 +71,10 @@ pub(super) fn prepare(
         }
         Err(error) => return Err(error.into()),
     };
-    let prepared = clear(client, &datapath).and_then(|()| vxlan(client, &datapath, config.port));
+    let prepared = adopt_or_clear(client, &datapath, config).and_then(|adopted| match adopted {
+        Some(vport) => Ok(vport),
+        None => vxlan(client, &datapath, config.port),
+    });
     match prepared {
         Ok(vport) => Ok((datapath, vport)),
         Err(error) => {
@@ -81,14 +87,23 @@ pub(super) fn prepare(
     }
 }
 
-/// Removes the tunnels of a predecessor: at their other ends nobody knows us any more.
-fn clear(client: &mut Client, datapath: &Datapath) -> Result<(), StartError> {
+/// Removes the ports for VXLAN of a predecessor, but for the one that can be used further.
+fn adopt_or_clear(
+    client: &mut Client,
+    datapath: &Datapath,
+    config: &OdpConfig,
+) -> Result<Option<Vport>, StartError> {
+    let mut adopted = None;
     for vport in client.vports(datapath.id)? {
-        if matches!(vport.kind, VportKind::Vxlan { .. }) {
+        let VportKind::Vxlan { udp_port } = vport.kind else { continue };
+        let is_ours = udp_port == Some(config.port) && vport.name == vxlan_name(config.port);
+        if config.adopt && is_ours {
+            adopted = Some(vport);
+        } else {
             client.delete_vport(datapath.id, vport.number)?;
         }
     }
-    Ok(())
+    Ok(adopted)
 }
 
 fn vxlan(client: &mut Client, datapath: &Datapath, port: u16) -> Result<Vport, StartError> {

@@ -124,6 +124,14 @@ impl Tunnel for OdpTunnel {
         }
     }
 
+    fn connection_ended(&self) {
+        // Without keys nothing of a sealed tunnel arrives.
+        if self.road.is_carried() && !self.road.params.sealed {
+            let now = self.shared.now();
+            self.shared.change_roads(|roads| roads.end(now, self.road.remote()));
+        }
+    }
+
     fn counters(&self) -> Vec<(&'static str, u64)> {
         let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         // Without those that the kernel carries by itself: flows count them.

@@ -132,6 +132,14 @@ impl Setup {
     }
 }
 
+impl Setup {
+    fn revise(&self, flow: &Flow) -> Option<Vec<Action>> {
+        let Self { switch, table, bridge, roads, own_port } = self;
+        let planner = Planner { switch, table, bridge, roads, own_port: *own_port };
+        planner.revise(&flow.matches, &flow.actions)
+    }
+}
+
 fn captured(port: PortNumber, source: MacAddress, destination: MacAddress) -> Input {
     Input { port, tunnel: None, tag: None, addresses: Some(Addresses { source, destination }) }
 }
@@ -394,4 +402,44 @@ fn a_sealed_tunnel_is_from_one_address() {
     assert_eq!([2, 99].map(|last| sender(&setup, last)), [Some(peer(2)); 2], "it may move");
     setup.roads.by_neighbour.insert(peer(2), Arc::new(road(2, true)));
     assert_eq!([2, 99].map(|last| sender(&setup, last)), [Some(peer(2)), None]);
+}
+
+#[test]
+fn the_first_and_the_last_mile_outlive_a_connection_for_a_moment() {
+    let mut setup = Setup::new(&[2, 3]);
+    setup.local(X, P1);
+    setup.remote(Y, 2);
+    let flow = |input: Input| setup.plan(&input).flow(&input).unwrap();
+    let there = flow(captured(P1, X, Y));
+    let back = flow(received((2, 1), Y, X));
+    let everybody = flow(captured(P1, X, MacAddress::BROADCAST));
+    let relayed = flow(received((2, 3), Y, X));
+
+    // The neighbour is gone, and with it what was known of it.
+    let mut later = Setup::new(&[3]);
+    later.local(X, P1);
+    later.roads.ids = Arc::new(ShortIdTable::new([(ShortId::new(1).unwrap(), peer(1))]));
+    assert_eq!(later.revise(&there), None);
+    later.roads.end(START, THERE);
+    assert_eq!(later.revise(&there), Some(there.actions.clone()));
+    assert_eq!(later.revise(&back), Some(back.actions.clone()));
+    assert_ne!(later.revise(&everybody), Some(everybody.actions.clone()));
+    assert_eq!(later.revise(&relayed), None, "it might go round");
+
+    // The station is elsewhere now: nobody waits for the neighbour.
+    later.roads.ids = Arc::clone(&setup.roads.ids);
+    later.remote(Y, 3);
+    assert_eq!(later.revise(&there), Some(into(3, 1, 3).to_vec()));
+
+    // The neighbour is back with another short id, and may not yet have noticed that we are.
+    let mut back_again = Setup::new(&[2, 3]);
+    back_again.local(X, P1);
+    let ids = [(1, 1), (9, 2), (3, 3)].map(|(id, n)| (ShortId::new(id).unwrap(), peer(n)));
+    back_again.roads.ids = Arc::new(ShortIdTable::new(ids));
+    back_again.roads.end(START, THERE);
+    assert_eq!(back_again.revise(&there), None, "who misses the flow is flooded, and gets there");
+    assert_eq!(back_again.revise(&back), Some(back.actions.clone()));
+    let end = back_again.roads.next_to_forget().unwrap();
+    back_again.roads.forget_ended(end);
+    assert_eq!(back_again.revise(&back), None);
 }
