@@ -161,6 +161,15 @@ pub struct OtherKey {
     mask: Vec<u8>,
 }
 
+impl OtherKey {
+    /// Whether something below a tag counts.
+    fn counts_below_a_tag(&self) -> bool {
+        let is_zero = |field: Field<'_>| field.value.iter().all(|&byte| byte == 0);
+        let counts = |field: Result<_, DecodeError>| !field.is_ok_and(is_zero);
+        self.kind == ENCAPSULATED && Attributes::new(&self.mask, 0).any(counts)
+    }
+}
+
 impl FlowMatch {
     /// Of packets that come in by this port and have these addresses.
     pub const fn new(in_port: PortNumber, ethernet: Masked<Ethernet>) -> Self {
@@ -169,13 +178,17 @@ impl FlowMatch {
 
     /// The attributes of `OVS_FLOW_ATTR_KEY`.
     pub(crate) fn key_attributes(&self) -> Vec<Attribute<'_>> {
-        self.attributes(PortNumber, Masked::key, Masked::key, |tag| tag, |other| &other.key)
+        let tag = |kind| kind;
+        self.attributes(PortNumber, Masked::key, Masked::key, tag, Vec::new, |other| &other.key)
     }
 
     /// The attributes of `OVS_FLOW_ATTR_MASK`.
     pub(crate) fn mask_attributes(&self) -> Vec<Attribute<'_>> {
         let port = |_| PortNumber(u32::MAX);
-        self.attributes(port, Masked::mask, Masked::mask, |_| u16::MAX, |other| &other.mask)
+        // What is below the tag does not count. The kernel passes over an attribute of a mask that
+        // is all zero or empty, this one too, and then refuses the tag: so it says so of a type.
+        let below = || vec![Attribute::small(ETHERTYPE, [0; 2])];
+        self.attributes(port, Masked::mask, Masked::mask, |_| u16::MAX, below, |other| &other.mask)
     }
 
     fn attributes<'a>(
@@ -184,6 +197,7 @@ impl FlowMatch {
         ethernet: impl Fn(&Masked<Ethernet>) -> Ethernet,
         tunnel: impl Fn(&Masked<Tunnel>) -> Tunnel,
         tag: impl Fn(u16) -> u16,
+        below: impl Fn() -> Vec<Attribute<'a>>,
         other: impl Fn(&'a OtherKey) -> &'a Vec<u8>,
     ) -> Vec<Attribute<'a>> {
         let mut list = Vec::with_capacity(6 + self.other.len());
@@ -192,8 +206,7 @@ impl FlowMatch {
         if let Some(kind) = self.tag {
             list.push(Attribute::small(ETHERTYPE, tag(kind).to_be_bytes()));
             list.push(Attribute::small(VLAN, TAG_PRESENT.to_be_bytes()));
-            // Of what is below the tag it says nothing.
-            list.push(Attribute::nest(ENCAPSULATED, Vec::new()));
+            list.push(Attribute::nest(ENCAPSULATED, below()));
         }
         list.extend(
             self.tunnel
@@ -262,9 +275,10 @@ impl FlowMatch {
         };
         if let Some(kind) = self.other.iter().find_map(outer_type)
             && self.other.iter().any(is_tag)
+            && !self.other.iter().any(OtherKey::counts_below_a_tag)
         {
             self.tag = Some(kind);
-            self.other.retain(|other| ![VLAN, ETHERTYPE].contains(&other.kind));
+            self.other.retain(|other| ![VLAN, ETHERTYPE, ENCAPSULATED].contains(&other.kind));
         }
     }
 }
