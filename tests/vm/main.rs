@@ -10,7 +10,10 @@ mod ipsec;
 mod kernel;
 mod netem;
 mod odp;
+mod relays;
 mod sealed;
+mod short_ids;
+mod stations;
 mod stranger;
 
 use std::time::Duration;

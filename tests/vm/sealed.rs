@@ -186,6 +186,19 @@ impl<'a> Story<'a> {
         crossed
     }
 
+    /// ESP is blocked one way: the sleeve carries on there, and hands over again.
+    fn leaves_and_comes_back(&self, routers: [&Router<'_>; 2], from: &Container) -> Result<()> {
+        let [_, r2] = routers;
+        let h1 = &self.hosts[0];
+        block(h1)?;
+        wait_sealed(&[r2], "sleeve")?;
+        crosses(from, "10.32.0.2")?;
+        h1.namespace.exec("nft delete table ip fdp")?;
+        wait_sealed(&routers, "fastdp")?;
+        self.step("left and taken again");
+        Ok(())
+    }
+
     /// The second router is killed: what it had in the kernel goes on, sealed, and the next one
     /// removes it, also on another port.
     fn kill_second(
@@ -253,13 +266,7 @@ fn nothing_leaks_from_vxlan_devices() -> Result<()> {
     story.step("stopped and followed");
     r2 = story.kill_second(&r1, r2, &c1, "--port=6783")?;
 
-    // ESP is blocked one way: the sleeve carries on there, and hands over again.
-    block(h1)?;
-    wait_sealed(&[&r2], "sleeve")?;
-    crosses(&c1, "10.32.0.2")?;
-    h1.namespace.exec("nft delete table ip fdp")?;
-    wait_sealed(&[&r1, &r2], "fastdp")?;
-    story.step("left and taken again");
+    story.leaves_and_comes_back([&r1, &r2], &c1)?;
 
     // Killed, and followed by one that has no password: nothing is left.
     r2.kill()?;
@@ -276,9 +283,12 @@ fn nothing_leaks_from_a_datapath() -> Result<()> {
     let _switch = lab.switch(&[h1, h2], 1500)?;
     let options = RouterOptions::new().argument("--capture=datapath");
     let mut story = Story::begin(&lab, &hosts, options.argument("--firewall=iptables-nft"))?;
-    let ([r1, mut r2], [c1, _c2]) = story.start("openvswitch")?;
+    let ([r1, mut r2], [c1, c2]) = story.start("openvswitch")?;
     story.crosses_alone([&r1, &r2], &c1)?;
+    Stream::start(&c1, &c2, "10.32.0.2", 300_000)?.join()?;
+    story.step("a stream crossed");
     counts(&r1)?;
+    story.leaves_and_comes_back([&r1, &r2], &c1)?;
     r2 = story.kill_second(&r1, r2, &c1, "--port=7000")?;
     story.end([r1, r2])
 }
