@@ -147,8 +147,9 @@ impl<'a> Story<'a> {
         println!("{:6.1} s: {what}", self.started.elapsed().as_secs_f64());
     }
 
+    /// With the port of the first, which would be taken to be its own.
     fn second(&self) -> RouterOptions {
-        self.options.clone().peer("192.168.50.1")
+        self.options.clone().peer("192.168.50.1:6783")
     }
 
     /// Both routers and both containers, which talk from now on.
