@@ -55,12 +55,12 @@ impl ReceiverCounters {
     pub fn list(&self) -> [(&'static str, u64); 5] {
         let overruns = self.sockets.upgrade().map_or(0, |sockets| sockets.overruns());
         [
-            ("rx_dropped_overrun", overruns),
             ("rx_dropped_short", self.short.get()),
             ("rx_dropped_unknown_sender", self.unknown_sender.get()),
             ("rx_errors", self.errors.get()),
             // Those that brought at least one datagram.
             ("rx_calls", self.calls.get()),
+            ("rx_dropped_overrun", overruns),
         ]
     }
 }

@@ -206,6 +206,23 @@ mod tests {
         (all, count)
     }
 
+    #[test]
+    fn what_does_not_end_with_the_whole_is_no_piece_of_it() {
+        let whole = super_frame(3000, 1000);
+        let all = pieces(whole.frame());
+        let first = all[0];
+        for (offset, length) in [(3000, 1000), (2500, 1000), (u16::MAX, 1), (0, 10), (2999, 2)] {
+            let mut rejoiner = Rejoiner::new();
+            for piece in &all {
+                rejoiner.push((), *piece, &mut |(), _| ()).unwrap();
+            }
+            let segment = &first.segment[..length];
+            let beyond = Piece { offset, segment, ..first };
+            let refused = rejoiner.push((), beyond, &mut |(), _| ());
+            assert_eq!(refused, Err(NotAPiece), "{length} from {offset}");
+        }
+    }
+
     proptest! {
         #[test]
         fn what_is_lost_is_all_that_is_missing(
