@@ -60,8 +60,8 @@ pub use detach::{Detached, detach, remove_host_end, unplug};
 pub use error::HostError;
 pub use exposure::{bridge_addresses, expose, hide, interface_address};
 pub use firewall::{
-    Backend, BackendError, DockerBridge, Exposed, Firewall, Outcome, Policy, SealFirewall,
-    SealPolicy, SealedState, SealedTunnel, remove_rules, remove_seal_rules,
+    Backend, BackendError, DockerBridge, Exposed, Firewall, Generation, Outcome, Policy,
+    SealFirewall, SealPolicy, SealedState, SealedTunnel, remove_rules, remove_seal_rules,
 };
 pub use inhabitants::{Inhabitant, inhabitants, plugged};
 pub use inspect::{Inspected, inspect};

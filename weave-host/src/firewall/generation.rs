@@ -28,9 +28,9 @@ const FAMILY_LEN: usize = 4;
 /// For errors.
 const REQUEST: &str = "ask for the generation of nftables";
 
-/// The number of the last change.
+/// The number of the last change of nftables in a network namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Generation(u32);
+pub struct Generation(u32);
 
 /// Which policy the rules followed when they were looked at last, and the generation they had.
 #[derive(Debug)]
@@ -92,7 +92,11 @@ impl Generation {
         })
     }
 
-    fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
+    /// Reads what follows the header of the kernel's answer to `NFT_MSG_GETGEN`.
+    ///
+    /// # Errors
+    /// It ends too early, or has no number.
+    pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
         let (what, left) = ("a header of netfilter", payload.len());
         let attributes = payload.get(FAMILY_LEN..);
         let attributes =

@@ -23,6 +23,7 @@ pub use policy::{DockerBridge, Exposed, Policy};
 pub use sealing::{SealFirewall, SealPolicy, SealedState, SealedTunnel};
 
 use crate::error::HostError;
+pub use generation::Generation;
 use generation::InOrder;
 use iptables::Iptables;
 use nftables::Nftables;
