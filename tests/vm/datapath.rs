@@ -40,6 +40,26 @@ pub(crate) fn tunnelled(host: &Host) -> Result<u64> {
     Ok(flows.iter().filter(|flow| is_tunnelled(flow)).map(|flow| flow.stats.packets).sum())
 }
 
+/// The tunnel identifiers by which the kernels of two hosts carry unicast by themselves, there and
+/// back: one sends with it, and the other has taken some.
+fn carried(hosts: [&Host; 2]) -> Result<[u64; 2]> {
+    let [one, other] = [flows(hosts[0])?, flows(hosts[1])?];
+    let used = |flow: &&DumpedFlow| flow.stats.packets > 0;
+    let way = |from: &[DumpedFlow], to: &[DumpedFlow]| {
+        let sent = from.iter().filter(used).find_map(|flow| match flow.flow.actions.as_slice() {
+            [Action::SetTunnel(tunnel), Action::Output(_)] => Some(tunnel.id),
+            _ => None,
+        });
+        let id = sent.with_context(|| format!("nothing sends unicast: {from:#?}"))?;
+        let taken = |flow: &DumpedFlow| {
+            flow.flow.matches.tunnel.is_some_and(|tunnel| tunnel.key().id == id)
+        };
+        ensure!(to.iter().filter(used).any(taken), "nothing takes {id:x}: {to:#?}");
+        Ok(id)
+    };
+    Ok([way(&one, &other)?, way(&other, &one)?])
+}
+
 /// The number of a port.
 pub(crate) fn port_number(host: &Host, name: &'static str) -> Result<PortNumber> {
     host.namespace.enter(move || -> Result<_> {
@@ -325,6 +345,7 @@ fn a_router_that_comes_back_adopts_the_datapath() -> Result<()> {
     // What the kernels carry goes on while a router is away, and all of it arrives.
     all_arrive(&c1, "10.32.0.2", 20)?;
     let murmur = Murmur::start(&c1, "10.32.0.2")?;
+    let first = try_until("flows", SOON, || carried([&h1, &h2]))?;
     r2.kill()?;
     let mut r2 = h2.router(options().peer("192.168.50.1"))?;
     for in_good_order in [false, true] {
@@ -333,6 +354,13 @@ fn a_router_that_comes_back_adopts_the_datapath() -> Result<()> {
         }
         c1.wait_ping("10.32.0.2", SOON)?;
         if !in_good_order {
+            // A host that is back has another short id. What its kernel has not carried yet
+            // nobody carries while the router is away.
+            try_until("flows of the new link", SOON, || {
+                let now = carried([&h1, &h2])?;
+                ensure!(now[0] != first[0] && now[1] != first[1], "still {now:x?}");
+                Ok(())
+            })?;
             r2.stop()?;
             let left = flows(&h2)?;
             ensure!(left.iter().any(is_tunnelled), "{left:#?}");
