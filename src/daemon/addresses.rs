@@ -1,5 +1,5 @@
-//! What the router asks of this host before it gives addresses to containers: who has some already, and
-//! which network they would hide.
+//! What the router asks of this host before it gives addresses to containers: who has some already,
+//! and which network they would hide.
 
 use anyhow::Result;
 use tokio::task::block_in_place;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::sync::Mutex;
+use tokio::task::block_in_place;
 use weave_core::driver::{Handle, Stopped, TokioClock};
 use weave_core::mesh::TargetError;
 use weave_host::{Cidr, Exposed};
@@ -66,6 +67,9 @@ impl http::Control for Control {
     async fn report(&self) -> Result<Report, Unavailable> {
         let report = self.handle.report().await.map_err(stopped)?;
         let now = Now { router: self.clock.now(), wall: SystemTime::now() };
+        // Both wait for the kernel, longer the more flows and keys there are.
+        let (engine, ipsec) =
+            block_in_place(|| (self.port.fastdp().status(), self.sealing.status()));
         let surroundings = Surroundings {
             version: VERSION.to_owned(),
             interface: self.port.interface(),
@@ -74,8 +78,8 @@ impl http::Control for Control {
                 (engine, Some(sealing)) => format!("{engine}; {sealing}"),
                 (engine, None) => engine,
             },
-            engine: self.port.fastdp().status(),
-            ipsec: self.sealing.status(),
+            engine,
+            ipsec,
             capture: self.port.counters(),
             sleeve: self.port.socket_counters(),
             ipam: self.ipam.as_ref().map(|ipam| (ipam.report(), ipam.default_subnet())),

@@ -16,7 +16,7 @@ use weave_sleeve::offload::Segments;
 use weave_sleeve::port::{Capture, Offloads, PacketPort, Port, PortCounters};
 
 use super::port::{Opened, TUN, make_tap};
-use super::settings::Settings;
+use super::settings::{Settings, data_threads};
 
 /// What the host looks like while the router runs (spec router.md, section 6).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -86,7 +86,7 @@ pub(super) fn engine(
         datapath,
         port,
         mtu: usize::try_from(bridge.mtu)?,
-        threads: super::running::data_threads(),
+        threads: data_threads(),
         own_port: tap,
         adopt: settings.password.is_none() && !weave_fastdp::ipsec::is_in_use(),
     };

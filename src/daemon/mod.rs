@@ -1,7 +1,7 @@
 //! The router as a process: what it is made of, how it starts, runs and stops.
 //!
 //! ```text
-//!  flags ─▶ Settings ─▶ instance lock ─▶ state ─▶ bridge, port ─▶ router, sleeve ─▶ HTTP ─▶ ready
+//!  flags ─▶ Settings ─▶ instance lock ─▶ state ─▶ sockets ─▶ bridge, port ─▶ mesh ─▶ ready
 //! ```
 //!
 //! Each step can fail with one line, and leaves nothing that stops the next attempt. What a

@@ -1,7 +1,7 @@
 //! A router that runs: its parts in the order in which they are made, and in which they end.
 //!
-//! What the host may refuse comes first: addresses, then sockets, then devices. Frames and connections
-//! come last.
+//! What is likely to be taken comes first, HTTP addresses and the UDP port; then devices and the
+//! firewall, then the mesh.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use super::identity::peer_name;
 use super::listeners::{Servers, listen};
 use super::random::{random, seed};
 use super::sealing::Sealing;
-use super::settings::Settings;
+use super::settings::{Settings, data_threads};
 use super::signals::{Signal, Signals};
 use super::targets::{connect, targets};
 use super::{keeper, tenants};
@@ -47,14 +47,14 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Makes everything. What was made before an error is removed again, as far as it would stop the next
-    /// attempt. `sealing` has to outlive the router.
+    /// Makes everything. What was made before an error is removed again, as far as it would stop
+    /// the next attempt. `sealing` has to outlive the router.
     pub(super) async fn start(settings: &Settings, sealing: &Sealing) -> Result<Self> {
         let state = Arc::new(State::open(&settings.db_prefix)?);
         let name = peer_name(settings, &state)?;
         let targets = targets(&settings.peers, &state)?;
 
-        // Addresses first: what is taken shows before anything is changed on the host.
+        // Another router shows here, before anything is changed on the host.
         let listeners = listen(settings).await?;
         let clock = TokioClock::start();
         let data_clock = Clock::new(move || clock.now());
@@ -132,7 +132,8 @@ impl Running {
         }
     }
 
-    /// Ends in good order: nobody asks any more, then no peer is there any more, then the devices go.
+    /// Ends in good order: nobody asks any more, then no peer is there any more, then the devices
+    /// go.
     pub(super) async fn stop(self) {
         if let Some(tenants) = self.tenants {
             tenants.abort();
@@ -182,14 +183,6 @@ fn config(settings: &Settings, name: PeerName) -> Result<Config> {
     config.discovery = settings.discovery;
     config.trusted_subnets.clone_from(&settings.trusted_subnets);
     Ok(config)
-}
-
-/// Data threads of a router. More than that many processors are better left to containers: one of
-/// them moves several gigabits a second.
-const MAX_DATA_THREADS: usize = 4;
-
-pub(super) fn data_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, |count| count.get().min(MAX_DATA_THREADS))
 }
 
 /// SIGQUIT: everything that is known, in the log.

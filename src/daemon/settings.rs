@@ -84,3 +84,12 @@ pub(crate) enum Capture {
     /// Not at all: this router only passes frames on for others.
     None,
 }
+
+/// Data threads of a router. More than that many processors are better left to containers: one of
+/// them moves several gigabits a second.
+const MAX_DATA_THREADS: usize = 4;
+
+/// As many as there are processors, up to that.
+pub(super) fn data_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |count| count.get().min(MAX_DATA_THREADS))
+}

@@ -61,7 +61,7 @@ pub(super) fn of_counter(name: &str) -> Option<&'static str> {
         "ipsec_rx_bytes" => "Bytes of these.",
         "ipsec_rx_dropped_replayed" => "Sealed packets dropped: received before, or too late.",
         "ipsec_rx_dropped_forged" => "Packets dropped: sealed with another key, or changed.",
-        "ipsec_keys_renewed" => "Keys that took the place of older ones.",
+        "ipsec_keys_renewed" => "Keys to receive with that took the place of older ones.",
         "ipsec_failures" => "Keys that the kernel or the firewall refused.",
         "ipsec_rules_mended" => "Times that rules of the sealed tunnels were gone and are back.",
         "fastdp_rx_undelivered" => "Frames that the kernel left to this router: relayed ones.",

@@ -22,9 +22,9 @@ pub(super) struct Entries {
     open: BTreeMap<(Path, Spi), Way>,
     /// Those that were.
     closed: Totals,
-    /// Keys that took the place of another one.
+    /// Keys to receive with that took the place of another one.
     pub(super) renewed: u64,
-    /// Things that the kernel or the firewall refused.
+    /// Keys that the kernel or the firewall refused.
     pub(super) failures: u64,
     /// Times that rules were gone and are back.
     pub(super) mended: u64,

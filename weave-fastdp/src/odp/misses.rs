@@ -143,10 +143,10 @@ impl Desk {
         ) else {
             return bump(&self.shared.counters.dropped_stranger);
         };
-        bump(&self.shared.counters.special);
         if !road.takes_from(tunnel.source) {
             return bump(&self.shared.counters.dropped_stranger);
         }
+        bump(&self.shared.counters.special);
         if road.inbox.special(upcall.packet) && road.heard_from(tunnel.source) {
             tracing::info!(peer = %sender.source, "its heartbeats come from another address now");
             self.shared.invalidate();

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!   flows         while the kernel is told of flows, so that the book says what is in it
-//!     └─▶ ground  for a moment: nobody is asked, told or waited for under it
+//!     └─▶ ground  while something is looked up, noted or planned, never while the kernel is asked
 //! ```
 //!
-//! They are taken in this order: who has the book may look at the ground, and the ground is lent to
-//! closures that see nothing else. Roads are under no lock, they are replaced as a whole; what
+//! They are taken in this order: who has the book may look at the ground. The ground is lent to
+//! closures, which take neither. A revision of all flows, up to 8192, plans them under one loan. Roads are under no lock, they are replaced as a whole; what
 //! carries frames for a data thread is under one of its own, which is the last to be taken.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
