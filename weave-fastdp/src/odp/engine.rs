@@ -341,13 +341,15 @@ impl Shared {
         })
     }
 
-    /// Takes out the flows of a predecessor, but for those that may stay for a moment.
+    /// Takes out the flows of a predecessor, but for those that may stay for a moment. Where these
+    /// have stations is learned: as long as they carry all that a station sends, no miss tells.
     fn adopt_or_clear(&self, client: &mut Client) -> Result<(), Error> {
         let dump = client.flows(self.datapath)?;
         // What cannot be read can only be deleted with all the others.
         if !self.config.adopt || !dump.skipped.is_empty() {
             return client.delete_flows(self.datapath);
         }
+        let (now, own) = (self.now(), self.switch.own());
         let mut book = self.state.flows();
         let mut remotes = BTreeSet::new();
         for DumpedFlow { flow, .. } in &dump.flows {
@@ -359,6 +361,9 @@ impl Shared {
                 Some(mile) if book.has_room_for(&flow.matches) => {
                     remotes.insert(mile.remote());
                     book.put(flow);
+                    let (station, port) = mile.station();
+                    self.switch.sighted(now, station, own);
+                    self.learn(station, Place::Port(port));
                 }
                 _ => client.delete_flow(self.datapath, &flow.matches)?,
             }
@@ -367,7 +372,6 @@ impl Shared {
         if !remotes.is_empty() {
             tracing::info!(hosts = remotes.len(), "flows of the router before this one go on");
         }
-        let now = self.now();
         self.change_roads(|roads| remotes.iter().for_each(|remote| roads.end(now, *remote)));
         Ok(())
     }

@@ -138,17 +138,28 @@ impl Keeper {
         }
     }
 
-    /// Deletes flows that nothing used, and notes that the stations of the others are alive.
+    /// Deletes flows that nothing used, and notes that the stations of the others are alive. There
+    /// may be thousands, and packets that miss meanwhile do not wait for all of them.
     fn maintain(&mut self) -> Result<(), Error> {
         let Self { shared, client, .. } = self;
-        let mut book = shared.state.flows();
-        let dump = client.flows(shared.datapath)?;
-        dump.skipped.iter().for_each(unreadable);
-        for upkeep in book.maintain(&dump.flows) {
+        let listed = {
+            let mut book = shared.state.flows();
+            let dump = client.flows(shared.datapath)?;
+            dump.skipped.iter().for_each(unreadable);
+            book.maintain(&dump.flows)
+        };
+        for upkeep in listed {
             match upkeep {
-                Upkeep::Delete(matches) => delete(shared, client, &matches),
-                Upkeep::Keep(flow) => {
-                    touch(shared, &flow.matches);
+                Upkeep::Delete(matches) => {
+                    // In this order: what misses is put again after it is deleted, and written down.
+                    shared.state.flows().remove(&matches);
+                    delete(shared, client, &matches);
+                }
+                Upkeep::Keep(matches) => {
+                    touch(shared, &matches);
+                    let mut book = shared.state.flows();
+                    // It may have got other actions since.
+                    let Some(flow) = book.flow(matches) else { continue };
                     if let Err(error) = client.clear_flow(shared.datapath, &flow) {
                         tracing::debug!("flow {} is not cleared: {error}", flow.matches);
                         book.remove(&flow.matches);

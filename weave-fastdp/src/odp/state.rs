@@ -6,8 +6,10 @@
 //! ```
 //!
 //! They are taken in this order: who has the book may look at the ground. The ground is lent to
-//! closures, which take neither. A revision of all flows, up to 8192, plans them under one loan. Roads are under no lock, they are replaced as a whole; what
-//! carries frames for a data thread is under one of its own, which is the last to be taken.
+//! closures, which take neither. A revision of all flows, up to 8192, plans them under one loan; those
+//! that nothing used are deleted one by one, so that misses get the book in between. Roads are under no
+//! lock, they are replaced as a whole; what carries frames for a data thread is under one of its own,
+//! which is the last to be taken.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
