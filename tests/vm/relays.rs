@@ -13,7 +13,7 @@ use weave_odp::{Action, DumpedFlow};
 use weave_testbed::stream::Stream;
 use weave_testbed::{Host, Router, RouterOptions, try_until};
 
-use crate::datapath::{
+use crate::flows::{
     all_arrive, counter, flows, frame, options, port_number, short_id, tunnelled, wait_transport,
     without,
 };

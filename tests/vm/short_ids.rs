@@ -17,7 +17,7 @@ use weave_core::time::Instant;
 use weave_testbed::stream::Stream;
 use weave_testbed::{Host, try_until};
 
-use crate::datapath::{
+use crate::flows::{
     all_arrive, flows, is_tunnelled, options, short_id, tunnel_ids, wait_transport,
 };
 use crate::{SOON, lab};

@@ -12,7 +12,7 @@ use anyhow::{Result, bail, ensure};
 use weave_testbed::raw::RawPort;
 use weave_testbed::{Container, Host, Lab, Router, eventually, try_until};
 
-use crate::datapath::{
+use crate::flows::{
     all_arrive, counter, flows, frame, is_tunnelled, mac_bytes, options, wait_transport, without,
 };
 use crate::{SOON, lab};

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use super::initrd::initrd;
 use super::kernel::Kernel;
-use super::options::Options;
+use super::options::{Options, Processors};
 use super::{folder, shared_folder};
 
 /// Short beside the seconds that a start takes.
@@ -62,7 +62,6 @@ impl Machine {
 
 /// The command line. Each device is there because the scripts in the archive use it.
 fn qemu(kernel: &Kernel, options: &Options, files: &Files) -> Result<Command> {
-    let processors = thread::available_parallelism()?;
     let path = |path: &Path| -> Result<String> {
         let text = path.to_str().with_context(|| format!("{} is no text", path.display()))?;
         // A comma ends a value on this command line, unless it is doubled.
@@ -72,11 +71,17 @@ fn qemu(kernel: &Kernel, options: &Options, files: &Files) -> Result<Command> {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "qemu-system-x86_64", "-nodefaults", "-no-user-config"]);
     command.args(["-display", "none", "-no-reboot"]);
-    command.args(match options.kvm {
-        true => ["-accel", "kvm", "-cpu", "host"],
-        false => ["-accel", "tcg,thread=multi", "-cpu", "max"],
+    command.args(match options.processors {
+        Processors::Emulated => ["-accel", "tcg,thread=multi", "-cpu", "max"],
+        Processors::Counted => ["-accel", "tcg,thread=single", "-cpu", "max"],
+        Processors::Kvm => ["-accel", "kvm", "-cpu", "host"],
     });
-    command.args(["-smp", &processors.to_string(), "-m", &options.memory.to_string()]);
+    let mut count = thread::available_parallelism()?.get();
+    if options.processors == Processors::Counted {
+        count = 1;
+        command.args(["-icount", "shift=0,align=off,sleep=off"]);
+    }
+    command.args(["-smp", &count.to_string(), "-m", &options.memory.to_string()]);
     command.arg("-kernel").arg(kernel.image()).arg("-initrd").arg(files.initrd());
     // A machine that panics ends, instead of waiting for somebody to look at it. The kernel counts the ticks of
     // a timer when it starts, and does not go on if emulation on busy processors lets too few of them through.

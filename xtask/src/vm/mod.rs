@@ -22,7 +22,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-pub use options::Options;
+pub use options::{Options, Processors};
 pub use test::test;
 
 use crate::tools::{self, root};
@@ -47,7 +47,7 @@ pub const UNSUPPORTED: Option<&str> = if cfg!(target_arch = "x86_64") {
     Some("the virtual machine has a kernel for x86-64 and this is another architecture")
 };
 
-const USAGE: &str = "usage: cargo xtask vm run [--limit SECONDS] [--memory MIB] [--kvm] -- COMMAND...\n       \
+const USAGE: &str = "usage: cargo xtask vm run [--limit SECONDS] [--memory MIB] [--kvm|--counted] -- COMMAND...\n       \
                      cargo xtask vm test [NEXTEST-ARG...]\n       \
                      cargo xtask vm soak [--minutes MINUTES]";
 

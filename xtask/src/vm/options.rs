@@ -4,6 +4,20 @@ use std::time::Duration;
 
 use crate::usage::Usage;
 
+/// What its processors are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Processors {
+    /// Emulated, as many as this machine has.
+    #[default]
+    Emulated,
+    /// One emulated processor, whose clock goes on by a nanosecond an instruction and skips idle time: what is
+    /// measured by that clock is what it costs in instructions, whatever else this machine does meanwhile.
+    Counted,
+    /// Hardware virtualisation instead of emulation. Not found out by trying: there are machines where
+    /// `/dev/kvm` can be opened and the first instruction hangs.
+    Kvm,
+}
+
 /// Size and speed of the machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
@@ -11,14 +25,13 @@ pub struct Options {
     pub limit: Duration,
     /// Its memory in MiB; half of it is for files that are written.
     pub memory: u32,
-    /// Hardware virtualisation instead of emulation. Not found out by trying: there are machines where
-    /// `/dev/kvm` can be opened and the first instruction hangs.
-    pub kvm: bool,
+    /// What its processors are.
+    pub processors: Processors,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { limit: Duration::from_secs(300), memory: 4096, kvm: false }
+        Self { limit: Duration::from_secs(300), memory: 4096, processors: Processors::default() }
     }
 }
 
@@ -33,7 +46,8 @@ pub fn parse(arguments: &[&str]) -> Result<(Options, Vec<String>), Usage> {
                 options.limit = Duration::from_secs(seconds.into());
             }
             "--memory" => options.memory = number(word, words.next())?,
-            "--kvm" => options.kvm = true,
+            "--kvm" => options.processors = Processors::Kvm,
+            "--counted" => options.processors = Processors::Counted,
             "--" => break,
             _ => return Err(Usage(format!("no option `{word}`; {}", super::USAGE))),
         }
@@ -58,9 +72,13 @@ mod tests {
     fn options_end_where_the_command_begins() {
         let (options, command) =
             parse(&["--limit", "20", "--memory", "512", "--", "ip", "--limit"]).unwrap();
-        let expected = Options { limit: Duration::from_secs(20), memory: 512, kvm: false };
+        let limit = Duration::from_secs(20);
+        let expected = Options { limit, memory: 512, processors: Processors::Emulated };
         assert_eq!(options, expected);
         assert_eq!(command, ["ip", "--limit"]);
+        for (word, processors) in [("--kvm", Processors::Kvm), ("--counted", Processors::Counted)] {
+            assert_eq!(parse(&[word, "--", "true"]).unwrap().0.processors, processors);
+        }
     }
 
     #[test]
