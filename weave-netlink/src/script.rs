@@ -17,6 +17,7 @@ pub struct Script {
     /// Sequence number of the last request.
     sequence: u32,
     requests: u32,
+    last_request: Vec<u8>,
 }
 
 /// A datagram of the kernel.
@@ -82,12 +83,23 @@ impl Script {
     /// Each request gets one of these, in order; further requests none.
     pub fn new(answers: impl IntoIterator<Item = Vec<Reply>>) -> Self {
         let answers = answers.into_iter().collect();
-        Self { answers, waiting: VecDeque::new(), sequence: 0, requests: 0 }
+        Self {
+            answers,
+            waiting: VecDeque::new(),
+            sequence: 0,
+            requests: 0,
+            last_request: Vec::new(),
+        }
     }
 
     /// How many requests there were.
     pub const fn requests(&self) -> u32 {
         self.requests
+    }
+
+    /// The bytes of the last one.
+    pub fn last_request(&self) -> &[u8] {
+        &self.last_request
     }
 }
 
@@ -96,6 +108,7 @@ impl Transport for Script {
         let sequence = datagram.get(8..12).and_then(<[u8]>::first_chunk);
         self.sequence = sequence.map_or(0, |bytes| u32::from_ne_bytes(*bytes));
         self.requests += 1;
+        self.last_request = datagram.to_vec();
         self.waiting.extend(self.answers.pop_front().unwrap_or_default());
         Ok(())
     }

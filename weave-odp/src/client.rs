@@ -223,6 +223,30 @@ impl<T: Transport> Client<T> {
         self.send(&Request::Execute { datapath, packet, actions })
     }
 
+    /// Creates a flow, or replaces the actions of one, and then does to this packet what the flow
+    /// does to the next ones: by one system call. The second is as [`Client::execute`].
+    ///
+    /// # Errors
+    /// As [`Client::put_flow`]; the packet is dealt with all the same, unless it is too long or the
+    /// transport fails.
+    pub fn put_flow_and_execute(
+        &mut self,
+        datapath: DatapathId,
+        flow: &Flow,
+        packet: &[u8],
+    ) -> Result<(), Error> {
+        let Self { exchange, families } = self;
+        let put = Request::PutFlow { datapath, flow };
+        let execute = Request::Execute { datapath, packet, actions: &flow.actions };
+        exchange.send(put.name(), |sequence, to| {
+            put.encode(families, sequence, to)?;
+            // A number whose answer nobody waits for any more.
+            execute.encode(families, sequence.wrapping_sub(1), to)
+        })?;
+        let family = families.id(put.family());
+        self.single(put.name(), family, |_| Ok(())).map(drop)
+    }
+
     fn look_up(&mut self, family: Family) -> Result<(), Error> {
         let request = "look up a family";
         self.exchange.send(request, |sequence, to| look_up_family(family.name(), sequence, to))?;

@@ -165,20 +165,29 @@ impl Desk {
         if plan.by_hand {
             bump(&shared.counters.by_hand);
         }
-        execute(shared, client, upcall.packet, &actions);
-        let Some(flow) = plan.flow(input) else { return };
+        let Some(flow) = plan.flow(input) else {
+            return execute(shared, client, upcall.packet, &actions);
+        };
         let mut book = shared.state.flows();
-        if shared.edition.load(Ordering::Acquire) != edition {
-            return;
-        }
-        if !book.has_room_for(&flow.matches) {
-            bump(&shared.counters.flows_refused);
-            if !shared.crowded.swap(true, Ordering::Relaxed) {
-                shared.wake_keeper();
+        let is_current = shared.edition.load(Ordering::Acquire) == edition;
+        if !is_current || !book.has_room_for(&flow.matches) {
+            drop(book);
+            if is_current {
+                bump(&shared.counters.flows_refused);
+                if !shared.crowded.swap(true, Ordering::Relaxed) {
+                    shared.wake_keeper();
+                }
             }
-            return;
+            return execute(shared, client, upcall.packet, &actions);
         }
-        match client.put_flow(shared.datapath, &flow) {
+        // The flow first, as ovs-vswitchd has it: packets that follow do not miss meanwhile.
+        let put = if flow.actions.is_empty() {
+            client.put_flow(shared.datapath, &flow)
+        } else {
+            bump(&shared.counters.executed);
+            client.put_flow_and_execute(shared.datapath, &flow, upcall.packet)
+        };
+        match put {
             Ok(()) => {
                 bump(&shared.counters.flows_put);
                 book.put(&flow);

@@ -64,6 +64,41 @@ fn lists_and_refusals() {
 }
 
 #[test]
+fn a_flow_and_the_packet_that_missed_go_together() {
+    let flow = {
+        let matches = FlowMatch::new(PortNumber(1), crate::Masked::<crate::Ethernet>::ANY);
+        Flow { matches, actions: vec![Action::Output(PortNumber(5))] }
+    };
+    let mut client = client([
+        vec![Reply::refused(Errno::EINVAL).to_earlier(1), message(34, &[])],
+        vec![Reply::refused(Errno::EINVAL)],
+    ]);
+    // Of a length that is no multiple of four.
+    client.put_flow_and_execute(DATAPATH, &flow, &[7; 15]).unwrap();
+    assert_eq!(client.strays(), 1, "the flow is there, whatever became of the packet");
+    let sent = client.exchange.transport().last_request().to_vec();
+    let messages: Vec<_> = weave_netlink::Messages::new(&sent).map(Result::unwrap).collect();
+    let kinds: Vec<_> = messages
+        .iter()
+        .map(|message| match message.body {
+            weave_netlink::Body::Entry { kind, .. } => kind,
+            _ => 0,
+        })
+        .collect();
+    assert_eq!(kinds, [34, 35], "the flow, then the packet");
+    let (mut put, mut execute) = (Vec::new(), Vec::new());
+    let [first, second] = [messages[0].sequence, messages[1].sequence];
+    let request = Request::PutFlow { datapath: DATAPATH, flow: &flow };
+    request.encode(client.families(), first, &mut put).unwrap();
+    let actions = &flow.actions[..];
+    let request = Request::Execute { datapath: DATAPATH, packet: &[7; 15], actions };
+    request.encode(client.families(), second, &mut execute).unwrap();
+    assert_eq!(sent, [put, execute].concat());
+    let error = client.put_flow_and_execute(DATAPATH, &flow, &[7; 15]).unwrap_err();
+    assert_eq!(error.errno(), Some(Errno::EINVAL));
+}
+
+#[test]
 fn an_unknown_action_skips_that_entry_only() {
     let flow = |port, action| {
         let keys = vec![Attribute::u32(3, port)];
