@@ -36,8 +36,8 @@ pub(super) fn of_counter(name: &str) -> Option<&'static str> {
         "station_moves" => "Ethernet addresses that turned up behind another peer.",
         "station_evictions" => "Ethernet addresses forgotten for want of room.",
         "sleeve_rx_calls" => "System calls that received datagrams, for all links together.",
-        "sleeve_rx_dropped_overrun" => {
-            "Datagrams dropped by the kernel: they came faster than the router took them."
+        "sleeve_rx_dropped_by_kernel" => {
+            "Datagrams, or trains of them, dropped at the socket: it was full, or a UDP checksum wrong."
         }
         "sleeve_rx_dropped_short" => "Datagrams dropped: too short to say who sent them.",
         "sleeve_rx_dropped_unknown_sender" => "Datagrams dropped: from nobody there is a link to.",

@@ -153,7 +153,7 @@ async fn tell_of_other_mtus(netlink: &Netlink, bridge: u32, mtu: u32) -> Result<
 /// What a look at the bridge and the port on it says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Condition {
-    /// The bridge is up, has its address, and the port is a port of it.
+    /// The bridge is up, has its address and MTU, and the port is a port of it and no narrower.
     InOrder,
     /// Something of that is not so: [`prepare_bridge`] and [`join`] mend it.
     Damaged,
@@ -173,7 +173,8 @@ pub fn condition(config: &BridgeConfig, port: &str) -> Result<Condition, HostErr
         let bridge = netlink.find(&config.name).await?;
         let in_order = bridge.is_some_and(|bridge| {
             let plugged = port.up && port.controller == Some(bridge.index);
-            plugged && bridge.up && bridge.mac == config.mac
+            let wide_enough = bridge.mtu == config.mtu && port.mtu >= config.mtu;
+            plugged && wide_enough && bridge.up && bridge.mac == config.mac
         });
         Ok(if in_order { Condition::InOrder } else { Condition::Damaged })
     })

@@ -233,7 +233,9 @@ fn a_bridge_that_somebody_removed_is_made_again() {
             &["link", "del", BRIDGE_NAME][..],
             &["link", "set", BRIDGE_NAME, "down"],
             &["link", "set", BRIDGE_NAME, "address", "02:00:00:00:00:01"],
+            &["link", "set", BRIDGE_NAME, "mtu", "1000"],
             &["link", "set", TAP_NAME, "nomaster"],
+            &["link", "set", TAP_NAME, "mtu", "1000"],
         ] {
             ip(damage);
             assert_eq!(found(), Condition::Damaged, "{damage:?}");

@@ -143,7 +143,8 @@ pub struct LinkMachine {
     moved_at: Option<Instant>,
     acked: bool,
     established: bool,
-    stack_fragments: bool,
+    /// The MTU of the path for which fragments are known to arrive.
+    fragments_at: Option<usize>,
     path_mtu: PathMtu,
     /// None with a neighbour that does not count.
     trains: Option<TrainHealth>,
@@ -174,7 +175,7 @@ impl LinkMachine {
             moved_at: None,
             acked: false,
             established: false,
-            stack_fragments: false,
+            fragments_at: None,
             path_mtu,
             trains: None,
             counts: Counts::default(),
@@ -217,7 +218,7 @@ impl LinkMachine {
 
     /// Whether datagrams may be larger than the path MTU, to be cut by the kernel.
     pub const fn stack_fragments(&self) -> bool {
-        self.stack_fragments
+        self.fragments_at.is_some()
     }
 
     /// What is known of the path MTU.
@@ -264,11 +265,11 @@ impl LinkMachine {
         }
         match (number, data) {
             (message::ESTABLISHED, _) => self.handle_established(now),
-            (message::FRAGMENTATION_RECEIVED, _) => self.stack_fragments = true,
+            (message::FRAGMENTATION_RECEIVED, _) => self.fragments_at = Some(self.path_mtu.mtu()),
             (message::MTU_RECEIVED, [high, low, ..]) => {
                 let mtu = u16::from_be_bytes([*high, *low]);
                 self.path_mtu.handle_ack(now, usize::from(mtu));
-                self.collect_probe();
+                self.settle_path_mtu(now);
             }
             (message::COUNTED, data) if self.trains.is_some() => self.handle_counted(now, data),
             _ => tracing::debug!(number, length = data.len(), "unknown control message"),
@@ -279,7 +280,7 @@ impl LinkMachine {
     pub fn handle_too_big(&mut self, now: Instant, path_mtu: usize) {
         if self.life != Life::Failed {
             self.path_mtu.handle_too_big(now, path_mtu);
-            self.collect_probe();
+            self.settle_path_mtu(now);
         }
     }
 
@@ -305,7 +306,7 @@ impl LinkMachine {
         }
         if due(self.mtu_timeout()) {
             self.path_mtu.handle_timeout(now);
-            self.collect_probe();
+            self.settle_path_mtu(now);
         }
         if due(self.trains_timeout())
             && let Some(trains) = &mut self.trains
@@ -410,7 +411,7 @@ impl LinkMachine {
         }
         self.test_fragmentation(now);
         self.path_mtu.start(now);
-        self.collect_probe();
+        self.settle_path_mtu(now);
     }
 
     fn send_heartbeat(&mut self, now: Instant) {
@@ -425,7 +426,7 @@ impl LinkMachine {
     }
 
     fn test_fragmentation(&mut self, now: Instant) {
-        self.stack_fragments = false;
+        self.fragments_at = None;
         self.transmits.push_back(Special::FragmentationTest);
         self.fragmentation_test_at = Some(now + FRAGMENTATION_TEST_INTERVAL);
     }
@@ -438,8 +439,14 @@ impl LinkMachine {
         if self.life == Life::Failed { None } else { self.trains.as_ref()?.poll_timeout() }
     }
 
-    fn collect_probe(&mut self) {
+    /// After anything that may have changed it.
+    fn settle_path_mtu(&mut self, now: Instant) {
         self.transmits.extend(self.path_mtu.poll_transmit().map(Special::Mtu));
+        // The kernel cuts to what it knows of the route: where packets vanish in the middle, its
+        // fragments do as well.
+        if self.fragments_at.is_some_and(|mtu| self.path_mtu.mtu() < mtu) {
+            self.test_fragmentation(now);
+        }
     }
 
     fn say(&mut self, message: u8, data: Vec<u8>) {

@@ -42,7 +42,7 @@ pub struct ReceiverCounters {
     short: Counter,
     unknown_sender: Counter,
     errors: Counter,
-    /// The kernel counts what found them full.
+    /// The kernel counts what it drops there.
     sockets: Weak<UdpSockets>,
 }
 
@@ -53,14 +53,14 @@ impl ReceiverCounters {
 
     /// By name; the names never change.
     pub fn list(&self) -> [(&'static str, u64); 5] {
-        let overruns = self.sockets.upgrade().map_or(0, |sockets| sockets.overruns());
+        let dropped = self.sockets.upgrade().map_or(0, |sockets| sockets.dropped());
         [
             ("rx_dropped_short", self.short.get()),
             ("rx_dropped_unknown_sender", self.unknown_sender.get()),
             ("rx_errors", self.errors.get()),
             // Those that brought at least one datagram.
             ("rx_calls", self.calls.get()),
-            ("rx_dropped_overrun", overruns),
+            ("rx_dropped_by_kernel", dropped),
         ]
     }
 }

@@ -39,6 +39,8 @@ struct Pair {
     sides: [LinkMachine; 2],
     now: Instant,
     path_mtu: usize,
+    /// Packets above this vanish without a word.
+    hole: usize,
     established: [bool; 2],
 }
 
@@ -46,7 +48,7 @@ impl Pair {
     fn new(path_mtu: usize) -> Self {
         let mut sides = [machine(Some(address(2))), machine(None)];
         sides.iter_mut().for_each(|side| side.confirm(at(0)));
-        Self { sides, now: at(0), path_mtu, established: [false; 2] }
+        Self { sides, now: at(0), path_mtu, hole: usize::MAX, established: [false; 2] }
     }
 
     fn settle(&mut self) {
@@ -59,11 +61,10 @@ impl Pair {
                     let mut frame = Vec::new();
                     special.emit(&mut frame);
                     assert!(is_special(&frame));
-                    if special.channel() == Channel::DontFragment
-                        && frame.len() + 62 - 14 > self.path_mtu
-                    {
+                    let packet = frame.len() + 62 - 14;
+                    if special.channel() == Channel::DontFragment && packet > self.path_mtu {
                         self.sides[index].handle_too_big(self.now, self.path_mtu);
-                    } else {
+                    } else if packet.min(self.path_mtu) <= self.hole {
                         self.sides[1 - index].handle_special(self.now, from, &frame);
                     }
                 }
@@ -200,6 +201,33 @@ fn fragmentation_is_tested_again_and_again() {
     assert!(sent(&mut pair.sides[0]).contains(&Special::FragmentationTest));
     pair.sides[0].handle_control(at(300_001), 2, &[]);
     assert!(pair.sides[0].stack_fragments());
+}
+
+#[test]
+fn fragments_are_tested_when_the_path_shrinks() {
+    let mut pair = Pair::new(1500);
+    pair.run(at(1000));
+    let side = &mut pair.sides[0];
+    assert!(side.stack_fragments());
+    side.handle_too_big(at(1000), 1300);
+    assert!(!side.stack_fragments(), "those that the kernel made for 1500 bytes may vanish");
+    assert!(sent(side).contains(&Special::FragmentationTest));
+    side.handle_control(at(1001), 2, &[]);
+    side.handle_too_big(at(1002), 1300);
+    side.handle_too_big(at(1003), 1400);
+    assert!(side.stack_fragments(), "they were seen to arrive on such a path");
+}
+
+#[test]
+fn a_black_hole_takes_fragments_only_until_it_is_found() {
+    let mut pair = Pair::new(1500);
+    pair.run(at(1000));
+    // Fragments of the kernel among them.
+    pair.hole = 1300;
+    pair.run(at(120_000));
+    for side in &pair.sides {
+        assert!(side.path_mtu().mtu() <= 1300 - 62 && !side.stack_fragments());
+    }
 }
 
 #[test]

@@ -87,8 +87,9 @@ pub(crate) fn path_mtu(fd: BorrowedFd<'_>) -> io::Result<usize> {
     usize::try_from(mtu).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
 }
 
-/// Datagrams that found the buffer of the socket full (Linux 4.12; of 2^32, then from zero again).
-pub(crate) fn overruns(fd: BorrowedFd<'_>) -> io::Result<u32> {
+/// What found the buffer of the socket full, or had a wrong UDP checksum, a train of `UDP_GRO` as one
+/// (Linux 4.12; of 2^32, then from zero again).
+pub(crate) fn dropped(fd: BorrowedFd<'_>) -> io::Result<u32> {
     /// `SK_MEMINFO_DROPS` and `SK_MEMINFO_VARS` of linux/sock_diag.h.
     const DROPS: usize = 8;
     const ALL: usize = 9;
