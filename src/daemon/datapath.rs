@@ -73,6 +73,7 @@ pub(super) fn engine(
     bridge: &BridgeConfig,
     switch: &Arc<Switch>,
     clock: &Clock,
+    ended: impl FnOnce(String) + Send + 'static,
 ) -> Result<Arc<OdpEngine>> {
     let PortNames { datapath, tap, .. } = PortNames::of(&bridge.name);
     let datapath = if layout == Layout::Fastdp {
@@ -91,7 +92,7 @@ pub(super) fn engine(
         adopt: settings.password.is_none() && !weave_fastdp::ipsec::is_in_use(),
     };
     let clock = clock.clone();
-    Ok(Arc::new(OdpEngine::start(config, switch, cut, move || clock.now())?))
+    Ok(Arc::new(OdpEngine::start(config, switch, cut, move || clock.now(), ended)?))
 }
 
 /// What the sleeve knows of super-frames, for the datapath.

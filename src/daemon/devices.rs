@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufWriter};
+use std::io::BufWriter;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,6 +41,8 @@ pub(super) struct Devices {
     plugged: Option<Plugged>,
     /// What answers for the kernel datapath, if frames come that way.
     engine: Option<Arc<OdpEngine>>,
+    /// The engine came to its end by itself; the sender keeps the channel open.
+    engine_ended: (mpsc::Sender<String>, mpsc::Receiver<String>),
     /// Why they do not, though they were to.
     without_engine: Option<anyhow::Error>,
     /// Writes down what passes the port.
@@ -146,6 +148,7 @@ impl Devices {
             report: PortReport { socket: sleeve.counters(), ..PortReport::default() },
             plugged: None,
             engine: None,
+            engine_ended: mpsc::channel(1),
             without_engine: None,
             recorder: None,
             made: Some(Vec::new()),
@@ -195,7 +198,9 @@ impl Devices {
         };
         if wanted {
             let layout = datapath::layout_with_datapath(settings)?;
-            match datapath::engine(settings, layout, bridge, &self.switch, &self.clock) {
+            let tell = self.engine_ended.0.clone();
+            let ended = move |reason| drop(tell.try_send(reason));
+            match datapath::engine(settings, layout, bridge, &self.switch, &self.clock, ended) {
                 Ok(engine) => {
                     self.engine = Some(engine);
                     return Ok((How::Datapath, layout));
@@ -232,14 +237,22 @@ impl Devices {
         self.report.clone()
     }
 
-    /// What a thread ended for.
-    pub(super) async fn lost(&mut self) -> io::Result<()> {
-        match (self.losses.recv().await, &mut self.plugged) {
+    /// What a thread ended for. The error is one that cannot be mended.
+    pub(super) async fn lost(&mut self) -> Result<()> {
+        let lost = tokio::select! {
+            lost = self.losses.recv() => lost,
+            Some(reason) = self.engine_ended.1.recv() => {
+                return Err(anyhow!(reason).context("the datapath is lost"));
+            }
+        };
+        match (lost, &mut self.plugged) {
             (Some(Lost::Port(error)), Some(plugged)) => {
                 plugged.lost = Some(error.to_string());
                 Ok(())
             }
-            (Some(Lost::Port(error) | Lost::Thread(error)), _) => Err(error),
+            (Some(Lost::Port(error) | Lost::Thread(error)), _) => {
+                Err(error).context("the UDP socket failed")
+            }
             // There is a sender as long as there is a receiver.
             (None, _) => Ok(()),
         }

@@ -35,7 +35,7 @@ pub(super) async fn keep(
             _ = &mut released => break Ok(()),
             lost = devices.lost() => {
                 if let Err(error) = lost {
-                    break Err(error).context("the UDP socket failed");
+                    break Err(error);
                 }
             }
             _ = interval.tick() => {}

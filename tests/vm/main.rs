@@ -9,6 +9,7 @@ mod datapath;
 mod flows;
 mod ipsec;
 mod kernel;
+mod meddling;
 mod netem;
 mod odp;
 mod relays;

@@ -241,9 +241,14 @@ impl LinkMachine {
         self.events.push_back(LinkEvent::Control { message, data });
     }
 
-    /// The tunnel broke: the link has come to its end.
+    /// The tunnel broke: the link has come to its end. The neighbour is told that nothing arrives
+    /// here any more.
     pub fn fail(&mut self, reason: String) {
         if !matches!(self.phase, Phase::Failed) {
+            if self.watched && matches!(self.phase, Phase::Beating(_)) {
+                let data = vec![Hearing::Nothing.encode()];
+                self.events.push_back(LinkEvent::Control { message: HEARING, data });
+            }
             self.phase = Phase::Failed;
             self.events.push_back(LinkEvent::Failed(reason));
         }

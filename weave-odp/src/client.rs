@@ -99,6 +99,14 @@ impl<T: Transport> Client<T> {
         self.ask(&Request::Datapath { name }, Datapath::decode)
     }
 
+    /// Changes what a datapath does, e.g. back to [`FEATURES`](crate::FEATURES).
+    ///
+    /// # Errors
+    /// `ENODEV` if there is none.
+    pub fn set_features(&mut self, datapath: DatapathId, features: u32) -> Result<(), Error> {
+        self.tell(&Request::SetFeatures { datapath, features })
+    }
+
     /// Deletes a datapath with its ports and flows.
     ///
     /// # Errors

@@ -19,7 +19,15 @@ pub struct Datapath {
     pub name: String,
     /// What it counts, if it says.
     pub stats: Option<DatapathStats>,
+    /// What its user asked for, `OVS_DP_F_*`, if it says. Any program that opens the datapath can
+    /// change that; see [`Client::set_features`](crate::Client::set_features).
+    pub features: Option<u32>,
 }
+
+/// `OVS_DP_F_UNALIGNED | OVS_DP_F_VPORT_PIDS`: attributes need no padding, and a port has a list of
+/// sockets for its misses. Not `OVS_DP_F_DISPATCH_UPCALL_PER_CPU`, with which the kernel would not look
+/// at these lists (Linux 5.15).
+pub const FEATURES: u32 = 3;
 
 /// What a datapath counts: packets, but for the flows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -41,18 +49,19 @@ impl Datapath {
     /// It is none.
     pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
         let (id, fields) = split(payload)?;
-        let (mut name, mut stats) = (None, None);
+        let (mut name, mut stats, mut features) = (None, None, None);
         for field in fields {
             let field = field?;
             match field.kind {
-                // OVS_DP_ATTR_NAME, OVS_DP_ATTR_STATS
+                // OVS_DP_ATTR_NAME, OVS_DP_ATTR_STATS, OVS_DP_ATTR_USER_FEATURES
                 1 => name = Some(field.text("datapath name")?.to_owned()),
                 3 => stats = Some(decode_stats(field)?),
+                5 => features = Some(field.u32("datapath features")?),
                 _ => {}
             }
         }
         let name = name.ok_or(DecodeError::Missing { what: "datapath name" })?;
-        Ok(Self { id, name, stats })
+        Ok(Self { id, name, stats, features })
     }
 }
 

@@ -42,7 +42,7 @@ mod vport;
 
 pub use action::Action;
 pub use client::{Client, FlowDump};
-pub use datapath::{Datapath, DatapathId, DatapathStats};
+pub use datapath::{Datapath, DatapathId, DatapathStats, FEATURES};
 pub use events::{VportEvent, VportEvents};
 pub use family::{FAMILIES, Families, Family, FamilyId};
 pub use flow::{DumpedFlow, Flow, FlowStats};

@@ -5,7 +5,7 @@ use weave_netlink::{HEADER_LEN, TooLong, finish};
 
 use crate::action::Action;
 use crate::attribute::{Attribute, Value, append};
-use crate::datapath::DatapathId;
+use crate::datapath::{DatapathId, FEATURES};
 use crate::family::{Families, Family, FamilyId};
 use crate::flow::Flow;
 use crate::generic::GENERIC_HEADER;
@@ -18,10 +18,6 @@ const GET: u8 = 3;
 const SET: u8 = 4;
 /// `OVS_PACKET_CMD_EXECUTE`
 const EXECUTE: u8 = 3;
-
-/// `OVS_DP_F_UNALIGNED | OVS_DP_F_VPORT_PIDS`: attributes need no padding, and a port has a list
-/// of sockets for its misses.
-const USER_FEATURES: u32 = 3;
 
 /// Nobody listens to the misses.
 const NO_UPCALLS: u32 = 0;
@@ -38,6 +34,13 @@ pub enum Request<'a> {
     Datapath {
         /// Its name.
         name: &'a str,
+    },
+    /// Changes what a datapath does, `OVS_DP_F_*`.
+    SetFeatures {
+        /// Which one.
+        datapath: DatapathId,
+        /// All that it shall do, e.g. [`FEATURES`].
+        features: u32,
     },
     /// Deletes a datapath with all it has.
     DeleteDatapath(DatapathId),
@@ -123,6 +126,7 @@ impl Request<'_> {
         match self {
             Self::CreateDatapath { .. } => "create datapath",
             Self::Datapath { .. } => "look up datapath",
+            Self::SetFeatures { .. } => "set features of datapath",
             Self::DeleteDatapath(_) => "delete datapath",
             Self::CreateVport { .. } => "create vport",
             Self::Vport { .. } => "look up vport",
@@ -165,6 +169,7 @@ impl Request<'_> {
         match self {
             Self::CreateDatapath { .. } => (Family::Datapath, NEW),
             Self::Datapath { .. } => (Family::Datapath, GET),
+            Self::SetFeatures { .. } => (Family::Datapath, SET),
             Self::DeleteDatapath(_) => (Family::Datapath, DELETE),
             Self::CreateVport { .. } => (Family::Vport, NEW),
             Self::Vport { .. } | Self::Vports(_) => (Family::Vport, GET),
@@ -181,7 +186,8 @@ impl Request<'_> {
     const fn datapath(&self) -> Option<DatapathId> {
         match self {
             Self::CreateDatapath { .. } | Self::Datapath { .. } => None,
-            Self::DeleteDatapath(datapath)
+            Self::SetFeatures { datapath, .. }
+            | Self::DeleteDatapath(datapath)
             | Self::Vports(datapath)
             | Self::DeleteFlows(datapath)
             | Self::Flows(datapath)
@@ -202,9 +208,10 @@ impl Request<'_> {
             Self::CreateDatapath { name } => vec![
                 Attribute::text(1, name),
                 Attribute::u32(2, NO_UPCALLS),
-                Attribute::u32(5, USER_FEATURES),
+                Attribute::u32(5, FEATURES),
             ],
             Self::Datapath { name } => vec![Attribute::text(1, name)],
+            Self::SetFeatures { features, .. } => vec![Attribute::u32(5, features)],
             Self::DeleteDatapath(_) | Self::Vports(_) | Self::DeleteFlows(_) | Self::Flows(_) => {
                 Vec::new()
             }

@@ -246,6 +246,8 @@ fn what_is_no_message_or_heartbeat_changes_nothing() {
     assert_eq!((link.poll_event(), link.carries()), (None, false));
     link.fail("gone".to_owned());
     link.fail("again".to_owned());
+    let told = LinkEvent::Control { message: HEARING, data: vec![Hearing::Nothing.encode()] };
+    assert_eq!(link.poll_event(), Some(told), "the neighbour need not find out");
     assert_eq!(link.poll_event(), Some(LinkEvent::Failed("gone".to_owned())));
     assert_eq!((link.poll_event(), link.poll_timeout()), (None, None));
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use arc_swap::ArcSwap;
@@ -13,8 +13,8 @@ use weave_core::mesh::ShortIdTable;
 use weave_core::switch::{Addresses, Forwarder, Frame, Inject, Switch, Worker};
 use weave_core::time::Instant;
 use weave_odp::{
-    Client, DatapathId, DumpedFlow, Errno, Error, PortNumber, Upcalls, Vport, VportEvents,
-    VportKind,
+    Client, DatapathId, DumpedFlow, Errno, Error, FEATURES, PortNumber, Upcalls, Vport,
+    VportEvents, VportKind,
 };
 
 use super::bridge::Place;
@@ -24,8 +24,8 @@ use super::mile::Mile;
 use super::misses::MissThread;
 use super::plan::Planner;
 use super::roads::{Road, Roads};
-use super::start::{OdpConfig, StartError, prepare, vxlan_name};
-use super::state::State;
+use super::start::{OdpConfig, StartError, prepare, vxlan, vxlan_name};
+use super::state::{State, lock};
 use super::text;
 use super::tunnel::{Cut, Lanes, OdpTunnel};
 use crate::engine::{Engine, EngineStatus, Inbox, Tunnel, TunnelParams};
@@ -41,12 +41,16 @@ pub struct OdpEngine {
 /// A number that a datapath never gives to a port.
 const NO_PORT: PortNumber = PortNumber(u32::MAX);
 
+/// Whom the end of the engine is told, and why it ended.
+pub(super) type Ended = Box<dyn FnOnce(String) + Send>;
+
 /// The time, as any thread may ask for it.
 pub(super) type Clock = Box<dyn Fn() -> Instant + Send + Sync>;
 
 pub(super) struct Shared {
     pub(super) switch: Arc<Switch>,
     pub(super) clock: Clock,
+    ended: Mutex<Option<Ended>>,
     pub(super) datapath: DatapathId,
     pub(super) config: OdpConfig,
     /// The sockets that misses go to.
@@ -117,7 +121,8 @@ impl Counters {
 
 impl OdpEngine {
     /// Makes or adopts the datapath, takes out what a predecessor left in it, and starts to
-    /// answer misses. Frames of other transports are made ready for the kernel by `cut`.
+    /// answer misses. Frames of other transports are made ready for the kernel by `cut`. `ended` is
+    /// called if the engine comes to its end by itself, which is when somebody deletes the datapath.
     ///
     /// # Errors
     /// The kernel lacks something, or somebody else uses the port.
@@ -126,6 +131,7 @@ impl OdpEngine {
         switch: &Arc<Switch>,
         cut: Cut,
         clock: impl Fn() -> Instant + Send + Sync + 'static,
+        ended: impl FnOnce(String) + Send + 'static,
     ) -> Result<Self, StartError> {
         let mut client = Client::open().map_err(|error| match error {
             Error::NoSupport { .. } => StartError::NoDatapaths,
@@ -142,6 +148,7 @@ impl OdpEngine {
         let shared = Arc::new(Shared {
             switch: Arc::clone(switch),
             clock: Box::new(clock),
+            ended: Mutex::new(Some(Box::new(ended))),
             datapath: datapath.id,
             config,
             upcalls: sockets.iter().map(Upcalls::port_id).collect(),
@@ -435,22 +442,50 @@ impl Shared {
         if self.state.ground(|ground| ground.remove(vport.number)) {
             self.invalidate();
         }
-        for road in self.roads.load().by_neighbour.values() {
-            if road.vport == vport.number {
-                road.inbox.failed(format!("somebody deleted port {} of the datapath", vport.name));
+        let roads = self.roads.load();
+        let with_it = || roads.by_neighbour.values().filter(|road| road.vport() == vport.number);
+        let Some(first) = with_it().next() else { return };
+        match self.vxlan_port(first.params.port) {
+            Ok(number) => {
+                let name = &vport.name;
+                tracing::warn!("somebody deleted port {name} of the datapath: it is made anew");
+                with_it().for_each(|road| road.use_vport(number));
+                self.invalidate();
             }
+            Err(error) => with_it().for_each(|road| {
+                let name = &vport.name;
+                road.inbox.failed(format!("somebody deleted port {name} of the datapath: {error}"));
+            }),
         }
     }
 
+    /// Has the datapath do as it did, if another program asked something else of it: with other
+    /// features its misses go nowhere. Whether it is there.
+    pub(super) fn look_at_datapath(&self, client: &mut Client) -> Result<bool, Error> {
+        let datapath = match client.datapath(&self.config.datapath) {
+            Ok(datapath) if datapath.id == self.datapath => datapath,
+            // Another one of the same name.
+            Ok(_) => return Ok(false),
+            Err(error) if error.errno() == Some(Errno::ENODEV) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        if datapath.features.is_some_and(|features| features != FEATURES) {
+            tracing::warn!(
+                "another program changed the features of the datapath: they are put back"
+            );
+            client.set_features(self.datapath, FEATURES)?;
+        }
+        Ok(true)
+    }
+
     /// The port for VXLAN on this UDP port; made if it is not there.
-    fn vxlan_port(&self, udp: u16) -> Result<PortNumber, Error> {
+    fn vxlan_port(&self, udp: u16) -> Result<PortNumber, StartError> {
         let name = vxlan_name(udp);
         if let Some(number) = self.state.ground(|ground| ground.named(&name)) {
             return Ok(number);
         }
         let mut client = Client::open()?;
-        let kind = VportKind::Vxlan { udp_port: Some(udp) };
-        let vport = client.create_vport(self.datapath, &name, kind)?;
+        let vport = vxlan(&mut client, self.datapath, udp)?;
         let number = vport.number;
         self.vport_is_there(&mut client, vport)?;
         Ok(number)
@@ -461,6 +496,9 @@ impl Shared {
         tracing::error!("the fast datapath ends: {reason}");
         for road in self.roads.load().by_neighbour.values() {
             road.inbox.failed(reason.to_owned());
+        }
+        if let Some(ended) = lock(&self.ended).take() {
+            ended(reason.to_owned());
         }
     }
 

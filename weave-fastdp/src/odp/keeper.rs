@@ -18,6 +18,8 @@ use super::plan::Input;
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(300);
 /// The same while there is no room for new ones.
 const CROWDED_INTERVAL: Duration = Duration::from_secs(5);
+/// How often to look whether the datapath is there, and does what it is to: one request.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two revisions: a mesh that comes together changes its routes many times in a row. The
 /// first change after a time of rest is dealt with at once.
 const REVISION_INTERVAL: Duration = Duration::from_millis(50);
@@ -29,13 +31,23 @@ pub(super) struct Keeper {
     revised: Instant,
     swept: Instant,
     maintained: Instant,
+    looked: Instant,
+}
+
+/// Why there is nothing to keep any more.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("somebody deleted the datapath")]
+    Deleted,
+    #[error(transparent)]
+    Kernel(#[from] Error),
 }
 
 impl Keeper {
     pub(super) fn new(shared: Arc<Shared>, events: VportEvents) -> Result<Self, Error> {
         let now = shared.now();
         let client = Client::open()?;
-        Ok(Self { shared, events, client, revised: now, swept: now, maintained: now })
+        Ok(Self { shared, events, client, revised: now, swept: now, maintained: now, looked: now })
     }
 
     pub(super) fn run(mut self) {
@@ -63,6 +75,7 @@ impl Keeper {
             UPKEEP_INTERVAL
         };
         let due = (self.maintained + upkeep).min(self.swept + SWEEP_INTERVAL);
+        let due = due.min(self.looked + LOOK_INTERVAL);
         let due = self.shared.roads.load().next_to_forget().map_or(due, |end| due.min(end));
         if self.shared.stale.load(Ordering::Acquire) {
             due.min(self.revised + REVISION_INTERVAL)
@@ -71,9 +84,15 @@ impl Keeper {
         }
     }
 
-    fn turn(&mut self) -> Result<(), Error> {
+    fn turn(&mut self) -> Result<(), End> {
         self.handle_events()?;
         let now = self.shared.now();
+        if now.saturating_since(self.looked) >= LOOK_INTERVAL {
+            self.looked = now;
+            if !self.shared.look_at_datapath(&mut self.client)? {
+                return Err(End::Deleted);
+            }
+        }
         if self.shared.roads.load().next_to_forget().is_some_and(|end| end <= now) {
             self.shared.change_roads(|roads| roads.forget_ended(now));
         }

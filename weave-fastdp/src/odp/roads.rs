@@ -21,7 +21,7 @@ const TTL: u8 = 64;
 pub(super) struct Road {
     pub(super) params: TunnelParams,
     /// The port of the datapath that it uses.
-    pub(super) vport: PortNumber,
+    vport: AtomicU32,
     pub(super) inbox: Arc<dyn Inbox>,
     /// Where its forwarder lies, by which it is told from those of other transports.
     forwarder: AtomicUsize,
@@ -38,12 +38,22 @@ impl Road {
             remote: AtomicU32::new(params.remote_address.to_bits()),
             params,
             forwarder: AtomicUsize::new(0),
-            vport,
+            vport: AtomicU32::new(vport.0),
             inbox,
             carried: AtomicBool::new(false),
             sent: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         }
+    }
+
+    /// The port of the datapath that it uses.
+    pub(super) fn vport(&self) -> PortNumber {
+        PortNumber(self.vport.load(Ordering::Relaxed))
+    }
+
+    /// The port was made anew.
+    pub(super) fn use_vport(&self, vport: PortNumber) {
+        self.vport.store(vport.0, Ordering::Relaxed);
     }
 
     /// From now on this is its forwarder.
@@ -91,7 +101,7 @@ impl Road {
             dont_fragment: true,
             ..Tunnel::ZERO
         };
-        [Action::SetTunnel(tunnel), Action::Output(self.vport)]
+        [Action::SetTunnel(tunnel), Action::Output(self.vport())]
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::thread::sleep;
 use std::time::Duration;
 
-use weave_odp::{Client, Datapath, Errno, Error, Vport, VportKind};
+use weave_odp::{Client, Datapath, DatapathId, Errno, Error, FEATURES, Vport, VportKind};
 
 /// How often and how long to wait for a UDP port: the kernel lets go of one some time after the
 /// port of the datapath is deleted.
@@ -73,7 +73,14 @@ pub(super) fn prepare(
     };
     let prepared = adopt_or_clear(client, &datapath, config).and_then(|adopted| match adopted {
         Some(vport) => Ok(vport),
-        None => vxlan(client, &datapath, config.port),
+        None => vxlan(client, datapath.id, config.port),
+    });
+    let prepared = prepared.and_then(|vport| {
+        // Another program may have opened what is adopted here.
+        if !created && datapath.features != Some(FEATURES) {
+            client.set_features(datapath.id, FEATURES)?;
+        }
+        Ok(vport)
     });
     match prepared {
         Ok(vport) => Ok((datapath, vport)),
@@ -106,10 +113,15 @@ fn adopt_or_clear(
     Ok(adopted)
 }
 
-fn vxlan(client: &mut Client, datapath: &Datapath, port: u16) -> Result<Vport, StartError> {
+/// Makes the port for VXLAN on this UDP port.
+pub(super) fn vxlan(
+    client: &mut Client,
+    datapath: DatapathId,
+    port: u16,
+) -> Result<Vport, StartError> {
     let (name, kind) = (vxlan_name(port), VportKind::Vxlan { udp_port: Some(port) });
     for _ in 0..ATTEMPTS {
-        match client.create_vport(datapath.id, &name, kind) {
+        match client.create_vport(datapath, &name, kind) {
             Ok(vport) => return Ok(vport),
             Err(error) => match error.errno() {
                 Some(Errno::EADDRINUSE | Errno::EEXIST) => sleep(PAUSE),

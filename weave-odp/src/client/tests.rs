@@ -46,6 +46,28 @@ fn families_are_looked_up() {
 }
 
 #[test]
+fn what_a_datapath_does_is_read_and_changed() {
+    let datapath = |features: &[Attribute<'_>]| {
+        let list = [&[Attribute::text(1, "datapath")][..], features].concat();
+        vec![message(32, &list)]
+    };
+    let mut client = client([
+        datapath(&[Attribute::u32(5, 11)]),
+        vec![message(32, &[])],
+        datapath(&[Attribute::u32(5, crate::FEATURES)]),
+        datapath(&[]),
+    ]);
+    assert_eq!(client.datapath("datapath").unwrap().features, Some(11));
+    client.set_features(DATAPATH, crate::FEATURES).unwrap();
+    let mut expected = vec![4, 2, 0, 0];
+    expected.extend_from_slice(&DATAPATH.0.to_ne_bytes());
+    append(&[Attribute::u32(5, 3)], &mut expected).unwrap();
+    assert_eq!(client.exchange.transport().last_request()[16..], expected);
+    assert_eq!(client.datapath("datapath").unwrap().features, Some(crate::FEATURES));
+    assert_eq!(client.datapath("datapath").unwrap().features, None, "a kernel that does not say");
+}
+
+#[test]
 fn lists_and_refusals() {
     let mut client = client([
         vec![Reply::refused(Errno::EEXIST)],
