@@ -118,7 +118,7 @@ fn made_up_addresses(h1: &Host, r1: &Router<'_>, c1: &Container, c2: &Container)
     let to = mac_bytes(c2)?;
     let mut sent: u32 = 0;
     // Of what comes faster than it is answered the kernel drops some, more on a slow machine.
-    try_until("a flow that is refused", SOON, || {
+    try_until("a flow that is refused", 2 * SOON, || {
         for _ in 0..1000 {
             let [a, b, c, d] = sent.to_be_bytes();
             port.send(&frame(to, [0x02, 0xee, a, b, c, d]))?;

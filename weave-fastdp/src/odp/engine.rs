@@ -53,8 +53,10 @@ pub(super) struct Shared {
     ended: Mutex<Option<Ended>>,
     pub(super) datapath: DatapathId,
     pub(super) config: OdpConfig,
-    /// The sockets that misses go to.
-    pub(super) upcalls: Vec<u32>,
+    /// The sockets that misses of local ports go to.
+    local_upcalls: Vec<u32>,
+    /// That of tunnels, through which heartbeats come: whatever local stations send, they are heard.
+    tunnel_upcalls: [u32; 1],
     pub(super) roads: ArcSwap<Roads>,
     pub(super) state: State,
     pub(super) cut: Cut,
@@ -139,6 +141,7 @@ impl OdpEngine {
         })?;
         let (datapath, _main) = prepare(&mut client, &config)?;
         let families = *client.families();
+        let for_tunnels = Upcalls::open(&families)?;
         let sockets = (0..config.threads.max(1))
             .map(|_| Upcalls::open(&families))
             .collect::<io::Result<Vec<_>>>()?;
@@ -151,7 +154,8 @@ impl OdpEngine {
             ended: Mutex::new(Some(Box::new(ended))),
             datapath: datapath.id,
             config,
-            upcalls: sockets.iter().map(Upcalls::port_id).collect(),
+            local_upcalls: sockets.iter().map(Upcalls::port_id).collect(),
+            tunnel_upcalls: [for_tunnels.port_id()],
             roads: ArcSwap::default(),
             state: State::default(),
             cut,
@@ -168,7 +172,7 @@ impl OdpEngine {
         // this host is carried all the while.
         shared.adopt_or_clear(&mut client)?;
         let mut engine = Self { shared, threads: Vec::new() };
-        for socket in sockets {
+        for socket in sockets.into_iter().chain([for_tunnels]) {
             let worker = Worker::new(Arc::clone(switch))?;
             let thread = MissThread::new(Arc::clone(&engine.shared), socket, worker)?;
             engine.spawn("misses", move || thread.run())?;
@@ -423,7 +427,11 @@ impl Shared {
         if vport.datapath != self.datapath || self.state.ground(|ground| ground.knows(&vport)) {
             return Ok(());
         }
-        match client.set_upcalls(self.datapath, vport.number, &self.upcalls) {
+        let upcalls = match vport.kind {
+            VportKind::Vxlan { .. } => &self.tunnel_upcalls[..],
+            _ => &self.local_upcalls,
+        };
+        match client.set_upcalls(self.datapath, vport.number, upcalls) {
             // It is gone already.
             Err(error) if error.errno() == Some(Errno::ENODEV) => return Ok(()),
             result => result?,

@@ -20,7 +20,7 @@ pub struct OdpConfig {
     pub port: u16,
     /// The largest IP packet of the local bridge, in bytes.
     pub mtu: usize,
-    /// How many threads answer misses.
+    /// How many threads answer misses of local ports; one more answers those of tunnels.
     pub threads: usize,
     /// The interface through which other transports get packets and give them, if somebody plugs
     /// it in: see [`OdpEngine::plug`](super::OdpEngine::plug).
