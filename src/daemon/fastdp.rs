@@ -80,7 +80,10 @@ impl Fastdp {
         match self {
             Self::Off => "disabled".to_owned(),
             Self::Unavailable(reason) => format!("unavailable: {reason}"),
-            Self::Vxlan(engine) => engine.name().to_owned(),
+            Self::Vxlan(engine) => match engine.problem() {
+                Some(problem) => format!("unavailable: {problem}, fastdp begins when it is free"),
+                None => engine.name().to_owned(),
+            },
             Self::Datapath(engine) => engine.name().to_owned(),
         }
     }

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! No method waits for the kernel longer than a system call takes: an engine that has to set
-//! something up does so on a thread of its own, and tells the [`Inbox`] if it cannot.
+//! something up does so on a thread of its own, and tells the [`Inbox`] if it never will.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -82,6 +82,11 @@ pub trait Tunnel: Forwarder {
     /// The connection has come to its end, and the neighbour may be back in a moment. An engine
     /// may let the kernel go on for so long.
     fn connection_ended(&self) {}
+
+    /// What the tunnel waits for, for the operator; it comes by itself when that is mended.
+    fn problem(&self) -> Option<String> {
+        None
+    }
 
     /// By name, e.g. `("tx_frames", 17)`; names are unique and never change.
     fn counters(&self) -> Vec<(&'static str, u64)>;

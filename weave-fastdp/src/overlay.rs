@@ -304,11 +304,15 @@ impl Link for FastdpLink {
         let mut attributes = vec![("engine", self.engine.name().to_owned())];
         attributes.extend(self.seal.as_ref().map(|_| ("cipher", CIPHER.to_owned())));
         let keys = self.seal.as_ref().and_then(SealedLink::waits_for);
+        let waiting = match &self.state {
+            State::Prepared(_) => None,
+            State::Open(tunnel) => tunnel.problem(),
+        };
         LinkStatus {
             mtu: machine.mtu(),
             encrypted: self.seal.is_some(),
             attributes,
-            problem: keys.map(str::to_owned).or_else(|| machine.problem()),
+            problem: keys.map(str::to_owned).or(waiting).or_else(|| machine.problem()),
             counters,
         }
     }

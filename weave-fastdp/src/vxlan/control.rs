@@ -15,6 +15,7 @@ use weave_core::wire::MacAddress;
 
 use super::filter::{self, Wanted};
 use super::kernel::{Device, Kernel, index_of, name_of};
+use super::taken::TakenPorts;
 use super::tunnel::{OpenDevice, VxlanTunnel};
 use super::{PREFIX, Shared, VxlanConfig, VxlanError, on_input};
 use crate::sys::packet::{PacketSocket, Scope};
@@ -205,6 +206,7 @@ impl Control {
             let _ = bridge.map(|index| self.kernel.limit_stations(index, STATIONS));
         }
         self.remove_damaged();
+        self.shared.taken.look_again();
         self.make_devices();
         self.look_at_stations();
         let table = Arc::clone(&*self.shared.switch.table());
@@ -243,17 +245,24 @@ impl Control {
         }
     }
 
-    /// Makes the device of a tunnel if both ends have short ids.
+    /// Makes the device of a tunnel if both ends have short ids, and nobody else the port.
     fn make_device(&mut self, number: u64) {
         let (Some(device), Some(bridge)) = (self.wanted_device(number), self.bridge) else {
             return;
         };
+        if self.shared.taken.contains(device.port) {
+            return;
+        }
         // From here on the kernel delivers what is for the device, and nobody else may.
         self.filter_undelivered(Some(device.vni));
         match self.try_device(number, &device, bridge) {
             Ok(()) => {
                 tracing::debug!(device = device.name, remote = %device.remote, "made");
                 self.carry(number);
+            }
+            Err(error) if is_taken(&error) => {
+                self.filter_undelivered(None);
+                self.shared.taken.note(device.port);
             }
             Err(error) => {
                 self.filter_undelivered(None);
@@ -421,7 +430,11 @@ pub(super) fn remove_leftovers(kernel: &mut Kernel, bridge: &str) -> Result<(), 
 }
 
 /// Makes, for a moment, what a tunnel needs.
-pub(super) fn rehearse(kernel: &mut Kernel, config: &VxlanConfig) -> Result<(), VxlanError> {
+pub(super) fn rehearse(
+    kernel: &mut Kernel,
+    config: &VxlanConfig,
+    taken: &TakenPorts,
+) -> Result<(), VxlanError> {
     let failed = |what| move |source| VxlanError::Kernel { what, source };
     let bridge = index_of(&config.bridge)
         .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
@@ -436,12 +449,18 @@ pub(super) fn rehearse(kernel: &mut Kernel, config: &VxlanConfig) -> Result<(), 
     };
     let index =
         kernel.create(&device, bridge, WIDEST).map_err(failed("cannot make a VXLAN device"))?;
-    let mut isolated = kernel.isolate(index).map_err(failed("the bridge cannot isolate ports"));
-    if isolated.is_ok() {
-        isolated = come_up(kernel, index).map_err(failed("cannot use a VXLAN device"));
+    let mut tried = kernel.isolate(index).map_err(failed("the bridge cannot isolate ports"));
+    if tried.is_ok() {
+        tried = match come_up(kernel, index) {
+            Err(error) if is_taken(&error) => {
+                taken.note(config.port);
+                Ok(())
+            }
+            result => result.map_err(failed("cannot use a VXLAN device")),
+        };
     }
     kernel.delete(index).map_err(failed("cannot remove a device"))?;
-    isolated
+    tried
 }
 
 /// A port is free a moment after its last device is gone.
@@ -449,11 +468,16 @@ fn come_up(kernel: &mut Kernel, index: u32) -> io::Result<()> {
     let mut attempt = 0;
     loop {
         match kernel.set_up(index) {
-            Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) && attempt < ATTEMPTS => {
+            Err(error) if is_taken(&error) && attempt < ATTEMPTS => {
                 attempt += 1;
                 sleep(PAUSE);
             }
             result => return result,
         }
     }
+}
+
+/// Somebody has the UDP port.
+fn is_taken(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EADDRINUSE)
 }

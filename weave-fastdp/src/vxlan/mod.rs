@@ -47,6 +47,7 @@ mod control;
 mod filter;
 mod kernel;
 mod receive;
+mod taken;
 mod tunnel;
 
 use std::collections::BTreeMap;
@@ -68,6 +69,7 @@ use crate::overlay::Clock;
 use crate::sys::packet::{PacketSocket, Scope};
 use control::{Command, Control};
 use kernel::{Interface, Kernel, Monitor};
+use taken::TakenPorts;
 use tunnel::{Handle, VxlanTunnel};
 
 /// What the names of devices begin with; the VNI follows.
@@ -119,7 +121,6 @@ fn advice(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EOPNOTSUPP) => " (the kernel lacks the module vxlan)",
         Some(libc::EPERM | libc::EACCES) => " (run as root or with CAP_NET_ADMIN and CAP_NET_RAW)",
-        Some(libc::EADDRINUSE) => " (another program uses the UDP port)",
         _ => "",
     }
 }
@@ -154,6 +155,7 @@ struct Shared {
     stop: EventFd,
     undelivered: PacketSocket,
     monitor: Monitor,
+    taken: TakenPorts,
     injector: Mutex<Box<dyn Inject + Send>>,
     /// For questions of other threads.
     questions: Mutex<Kernel>,
@@ -169,7 +171,8 @@ struct Counters {
 }
 
 impl VxlanEngine {
-    /// Tries out all that a tunnel needs, removes what an earlier router has left, and starts.
+    /// Tries out all that a tunnel needs, removes what an earlier router has left, and starts. A UDP
+    /// port that another program holds is waited for: see [`Self::problem`].
     /// Frames that the kernel does not deliver by itself go to `injector`.
     ///
     /// # Errors
@@ -183,7 +186,8 @@ impl VxlanEngine {
         let failed = |what| move |source| VxlanError::Kernel { what, source };
         let mut kernel = Kernel::open().map_err(failed("cannot open a routing socket"))?;
         control::remove_leftovers(&mut kernel, &config.bridge)?;
-        control::rehearse(&mut kernel, &config)?;
+        let taken = TakenPorts::default();
+        control::rehearse(&mut kernel, &config, &taken)?;
         let undelivered = PacketSocket::open(Scope::Ipv4, &filter::undelivered(&[], &[]))
             .map_err(failed("cannot open a packet socket"))?;
         let monitor = Monitor::open().map_err(failed("cannot watch the bridge"))?;
@@ -209,6 +213,7 @@ impl VxlanEngine {
             stop,
             undelivered,
             monitor,
+            taken,
             injector: Mutex::new(injector),
             questions: Mutex::new(questions),
             counters: Counters::default(),
@@ -229,6 +234,11 @@ impl VxlanEngine {
         start("fastdp", Box::new(move || receive::run(&for_receiver, worker)))?;
         start("fastdp-control", Box::new(move || Control::new(shared, kernel).run(&receiver)))?;
         Ok(engine)
+    }
+
+    /// What keeps all tunnels waiting, for the operator: another program holds the UDP port.
+    pub fn problem(&self) -> Option<String> {
+        self.shared.taken.problem(self.shared.config.port)
     }
 
     /// Frames that the kernel does not deliver by itself go there from now on.

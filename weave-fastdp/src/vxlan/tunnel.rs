@@ -179,6 +179,10 @@ impl Tunnel for Handle {
         ]
     }
 
+    fn problem(&self) -> Option<String> {
+        self.shared.taken.problem(self.tunnel.params.port)
+    }
+
     fn forwarder(self: Arc<Self>) -> Arc<dyn Forwarder> {
         self
     }
