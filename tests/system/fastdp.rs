@@ -4,7 +4,7 @@
 //!  c1 --- h1 ===== h2 --- c2        c1 --- h1 ===== h2 ===== h3 --- c3        h1, h2 and h3 on one switch
 //! ```
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use weave_testbed::raw::RawPort;
 use weave_testbed::stream::Stream;
@@ -185,6 +185,59 @@ fn what_is_not_wanted_is_said_and_the_sleeve_carries_on() -> Result<()> {
     wait_overlay(&r1, &h2, "sleeve")?;
     ensure!(r2.status("")?.contains("Fastdp: disabled"));
     lab.finish()
+}
+
+/// How the only device of a host sends, and how its port on the bridge passes frames. Not the
+/// addresses of stations.
+fn device_settings(host: &Host) -> Result<[String; 2]> {
+    let list = devices(host)?;
+    let [device] = list.as_slice() else { bail!("not one device: {list:?}") };
+    let entries = host.namespace.exec(&format!("bridge fdb show dev {device}"))?;
+    let zero = entries.lines().filter(|line| line.starts_with("00:00:00:00:00:00 "));
+    let port = host.namespace.exec(&format!("bridge -d link show dev {device}"))?;
+    let Some((_, flags)) = port.split_once("hairpin") else { bail!("no flags in: {port}") };
+    Ok([zero.collect(), flags.trim().to_owned()])
+}
+
+/// Somebody changes the device of the first of two hosts; it is as before soon, and used.
+fn a_change_is_mended(change: impl Fn(&Host, &str) -> Result<()>, told: &str) -> Result<()> {
+    let lab = lab()?;
+    let hosts = lab.hosts()?;
+    let [h1, h2] = &hosts;
+    let Two { routers: [r1, r2], containers: [c1, _c2] } = two(&lab, &hosts, &by_devices())?;
+    let before = device_settings(h1)?;
+    change(h1, devices(h1)?.first().context("no device")?)?;
+    r1.wait_log(&format!("{told}: it is made anew"), SOON)?;
+    wait_overlay(&r1, h2, "fastdp")?;
+    wait_overlay(&r2, h1, "fastdp")?;
+    try_until("the device as it was", SOON, || {
+        let now = device_settings(h1)?;
+        ensure!(now == before, "{now:?} in place of {before:?}");
+        Ok(())
+    })?;
+    c1.wait_ping("10.32.0.2", SOON)?;
+    let ping = c1.ping("10.32.0.2", 10, "-i 0.05")?;
+    assert_eq!((ping.received, ping.duplicates), (10, 0), "{ping:?}");
+    lab.finish()
+}
+
+#[test]
+fn a_removed_destination_is_mended() -> Result<()> {
+    let remove = |host: &Host, device: &str| {
+        host.namespace.exec(&format!("bridge fdb del 00:00:00:00:00:00 dev {device}")).map(drop)
+    };
+    a_change_is_mended(remove, "somebody changed where it sends to")
+}
+
+#[test]
+fn changed_flags_of_a_port_are_mended() -> Result<()> {
+    for flags in ["isolated off flood on mcast_flood on", "bcast_flood on", "hairpin on"] {
+        let change = |host: &Host, device: &str| {
+            host.namespace.exec(&format!("bridge link set dev {device} {flags}")).map(drop)
+        };
+        a_change_is_mended(change, "somebody changed how its port on the bridge passes frames")?;
+    }
+    Ok(())
 }
 
 #[test]

@@ -14,7 +14,7 @@ use weave_core::switch::ForwardingTable;
 use weave_core::wire::MacAddress;
 
 use super::filter::{self, Wanted};
-use super::kernel::{Device, Kernel, index_of, name_of};
+use super::kernel::{Device, Interface, Kernel, index_of, name_of};
 use super::taken::TakenPorts;
 use super::tunnel::{OpenDevice, VxlanTunnel};
 use super::{PREFIX, Shared, VxlanConfig, VxlanError, on_input};
@@ -80,6 +80,8 @@ struct Kept {
 struct Made {
     device: Device,
     index: u32,
+    /// Whether the bridge learns who is behind it.
+    learning: bool,
 }
 
 impl Control {
@@ -166,16 +168,16 @@ impl Control {
     }
 
     fn carry(&mut self, number: u64) {
-        let Some(kept) = self.tunnels.get(&number) else { return };
+        let Some(kept) = self.tunnels.get_mut(&number) else { return };
         let carry = kept.tunnel.carry.load(Ordering::Relaxed);
-        let index = kept.device.as_ref().map(|made| made.index);
         // A device that is made later asks again.
-        let Some(index) = index else { return };
-        if let Err(error) = self.kernel.set_learning(index, carry) {
-            tracing::warn!(
-                device = index,
+        let Some(made) = &mut kept.device else { return };
+        match self.kernel.set_learning(made.index, carry) {
+            Ok(()) => made.learning = carry,
+            Err(error) => tracing::warn!(
+                device = made.index,
                 "the bridge cannot be told what fastdp carries: {error}"
-            );
+            ),
         }
         self.filter(number);
     }
@@ -221,16 +223,20 @@ impl Control {
 
     /// Devices that somebody changed are made anew.
     fn remove_damaged(&mut self) {
+        let found = match self.bridge.map(|bridge| self.kernel.vxlan_ports(bridge)) {
+            Some(Ok(found)) => found,
+            None => Vec::new(),
+            Some(Err(error)) => {
+                tracing::debug!("the devices are not looked at: {error}");
+                return;
+            }
+        };
         for number in self.numbers() {
             let Some(made) = self.tunnels.get(&number).and_then(|kept| kept.device.as_ref()) else {
                 continue;
             };
-            let found = self.kernel.interface(made.index).ok();
-            let sound = found.is_some_and(|found| {
-                found.up && found.controller.is_some() && found.controller == self.bridge
-            });
-            if !sound {
-                tracing::warn!(device = made.device.name, "somebody changed it: it is made anew");
+            if let Some(damage) = damage(&mut self.kernel, made, &found, self.bridge) {
+                tracing::warn!(device = made.device.name, "{damage}: it is made anew");
                 self.remove_device(number);
             }
         }
@@ -286,7 +292,7 @@ impl Control {
             let _ = self.kernel.delete(index);
         })?;
         let Some(kept) = self.tunnels.get_mut(&number) else { return Ok(()) };
-        kept.device = Some(Made { device: device.clone(), index });
+        kept.device = Some(Made { device: device.clone(), index, learning: false });
         kept.tunnel.device.store(Some(Arc::new(made)));
         Ok(())
     }
@@ -411,6 +417,27 @@ impl Control {
     fn publish(&self) {
         let tunnels = self.tunnels.iter().map(|(number, kept)| (*number, Arc::clone(&kept.tunnel)));
         self.shared.tunnels.store(Arc::new(tunnels.collect()));
+    }
+}
+
+/// What somebody did to a device, by which frames are lost, or get where they must not.
+fn damage(
+    kernel: &mut Kernel,
+    made: &Made,
+    ports: &[Interface],
+    bridge: Option<u32>,
+) -> Option<&'static str> {
+    let port = ports.iter().find(|found| found.index == made.index && found.controller == bridge);
+    match port {
+        None => Some("somebody took it from the bridge"),
+        Some(found) if !found.up => Some("somebody set it down"),
+        Some(found) if !found.is_isolated(made.learning) => {
+            Some("somebody changed how its port on the bridge passes frames")
+        }
+        Some(_) if !kernel.has_destination(made.index, &made.device) => {
+            Some("somebody changed where it sends to")
+        }
+        Some(_) => None,
     }
 }
 

@@ -3,6 +3,7 @@
 //! The only file that names the netlink crates, whose interfaces change with each release.
 
 use std::io;
+use std::mem::discriminant;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
@@ -12,7 +13,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::link::{
     InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVxlan,
-    LinkAttribute, LinkFlags, LinkInfo, LinkMessage, VxlanDf,
+    LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, VxlanDf,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -56,6 +57,8 @@ pub(super) struct Interface {
     pub(super) controller: Option<u32>,
     pub(super) alias: Option<String>,
     pub(super) up: bool,
+    /// As a port of a bridge.
+    port: Vec<InfoBridgePort>,
     pub(super) rx: Traffic,
     pub(super) tx: Traffic,
 }
@@ -138,16 +141,7 @@ impl Kernel {
     /// Makes a device that is a port of a bridge one that is never flooded to, and that exchanges
     /// nothing with other ports like it.
     pub(super) fn isolate(&mut self, index: u32) -> io::Result<()> {
-        self.set_port(
-            index,
-            vec![
-                InfoBridgePort::Isolated(true),
-                InfoBridgePort::Learning(false),
-                InfoBridgePort::UnicastFlood(false),
-                InfoBridgePort::MulticastFlood(false),
-                InfoBridgePort::BroadcastFlood(false),
-            ],
-        )
+        self.set_port(index, isolated(false))
     }
 
     /// Whether the bridge learns who is behind this port. If not, it forgets all it knows.
@@ -232,6 +226,37 @@ impl Kernel {
             RouteNetlinkMessage::NewLink(link) => Some(interface(link)),
             _ => None,
         })
+    }
+
+    /// The ports of this bridge that are VXLAN devices, without what they count.
+    pub(super) fn vxlan_ports(&mut self, bridge: u32) -> io::Result<Vec<Interface>> {
+        let mut question = LinkMessage::default();
+        question.attributes = vec![
+            LinkAttribute::Controller(bridge),
+            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vxlan)]),
+            LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]),
+        ];
+        self.list(RouteNetlinkMessage::GetLink(question), |answer| match answer {
+            RouteNetlinkMessage::NewLink(link) => Some(interface(link)),
+            _ => None,
+        })
+    }
+
+    /// Whether what the device sends still goes to the other end; so it is supposed if the kernel
+    /// cannot tell (before Linux 5.0). Asked of each device, since a list would have all stations
+    /// of the bridge in it.
+    pub(super) fn has_destination(&mut self, index: u32, device: &Device) -> bool {
+        let mut question = NeighbourMessage::default();
+        question.header.family = BRIDGE_FAMILY;
+        question.header.ifindex = index;
+        question.header.flags = NeighbourFlags::Own;
+        question.attributes =
+            vec![NeighbourAttribute::LinkLayerAddress(MacAddress::ZERO.0.to_vec())];
+        match self.answer(&RouteNetlinkMessage::GetNeighbour(question), 0) {
+            Ok(Some(RouteNetlinkMessage::NewNeighbour(entry))) => leads_to(&entry, device),
+            Ok(_) => true,
+            Err(error) => error.raw_os_error() != Some(libc::ENOENT),
+        }
     }
 
     /// The device with this number.
@@ -350,6 +375,47 @@ impl Monitor {
     }
 }
 
+impl Interface {
+    /// Whether the port is as [`Kernel::isolate`] makes it, as far as the kernel tells.
+    pub(super) fn is_isolated(&self, learning: bool) -> bool {
+        isolated(learning).iter().all(|wanted| {
+            let same = |found: &&InfoBridgePort| discriminant(*found) == discriminant(wanted);
+            self.port.iter().filter(same).all(|found| found == wanted)
+        })
+    }
+}
+
+/// How the port of a device shall be.
+fn isolated(learning: bool) -> Vec<InfoBridgePort> {
+    vec![
+        InfoBridgePort::Isolated(true),
+        InfoBridgePort::Learning(learning),
+        InfoBridgePort::UnicastFlood(false),
+        InfoBridgePort::MulticastFlood(false),
+        InfoBridgePort::BroadcastFlood(false),
+        InfoBridgePort::HairpinMode(false),
+    ]
+}
+
+fn leads_to(entry: &NeighbourMessage, device: &Device) -> bool {
+    let (mut destination, mut vni) = (None, device.vni.reversed().get());
+    for attribute in &entry.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => {
+                destination = Some(*address);
+            }
+            // The family of the message is that of bridges.
+            NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => {
+                destination = <[u8; 4]>::try_from(bytes.as_slice()).ok().map(Ipv4Addr::from);
+            }
+            // It is left out if it is what the device takes in.
+            NeighbourAttribute::Vni(of_entry) => vni = *of_entry,
+            _ => {}
+        }
+    }
+    destination == Some(device.remote) && vni == device.vni.get()
+}
+
 /// The number of the device that has this name now.
 pub(super) fn index_of(device: &str) -> Option<u32> {
     if_nametoindex(device).ok()
@@ -374,6 +440,11 @@ fn interface(link: LinkMessage) -> Interface {
             LinkAttribute::LinkInfo(infos) => {
                 interface.is_vxlan =
                     infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Vxlan)));
+                let port = infos.into_iter().find_map(|info| match info {
+                    LinkInfo::PortData(InfoPortData::BridgePort(port)) => Some(port),
+                    _ => None,
+                });
+                interface.port = port.unwrap_or_default();
             }
             LinkAttribute::Stats64(stats) => {
                 let traffic = |packets, bytes, dropped| Traffic { packets, bytes, dropped };
@@ -406,4 +477,51 @@ fn station(entry: &NeighbourMessage, bridge: u32) -> Option<Station> {
     }
     let permanent = matches!(entry.header.state, NeighbourState::Permanent);
     Some(Station { mac: mac?, port: entry.header.ifindex, permanent, age })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_port_is_noticed() {
+        let with = |port| Interface { port, ..Interface::default() };
+        for learning in [true, false] {
+            assert!(with(isolated(learning)).is_isolated(learning));
+            assert!(!with(isolated(learning)).is_isolated(!learning));
+        }
+        for other in [
+            InfoBridgePort::Isolated(false),
+            InfoBridgePort::UnicastFlood(true),
+            InfoBridgePort::MulticastFlood(true),
+            InfoBridgePort::BroadcastFlood(true),
+            InfoBridgePort::HairpinMode(true),
+        ] {
+            let mut port = isolated(true);
+            port.retain(|option| discriminant(option) != discriminant(&other));
+            assert!(with(port.clone()).is_isolated(true), "a kernel that does not tell");
+            port.push(other);
+            assert!(!with(port.clone()).is_isolated(true), "{port:?}");
+        }
+    }
+
+    #[test]
+    fn a_destination_is_recognised() {
+        let remote = Ipv4Addr::new(192, 0, 2, 1);
+        let vni = Vni::new(0x00a_00b).unwrap();
+        let device =
+            Device { name: "vxwe-00a00b".to_owned(), vni, local: remote, remote, port: 6784 };
+        let entry = |address: [u8; 4], vni| {
+            let mut entry = NeighbourMessage::default();
+            entry.attributes =
+                vec![NeighbourAttribute::Destination(NeighbourAddress::Other(address.to_vec()))];
+            entry.attributes.extend(vni);
+            entry
+        };
+        let right = NeighbourAttribute::Vni(vni.get());
+        assert!(leads_to(&entry([192, 0, 2, 1], Some(right.clone())), &device));
+        assert!(!leads_to(&entry([192, 0, 2, 2], Some(right)), &device));
+        assert!(!leads_to(&entry([192, 0, 2, 1], None), &device));
+        assert!(!leads_to(&NeighbourMessage::default(), &device));
+    }
 }

@@ -19,6 +19,9 @@
 //! another host is never sent to another host by the kernel: that is done by the router alone, by
 //! the one [decision](weave_core::switch::decision) and its spanning trees.
 //!
+//! Since all of this rests on the settings of the ports, these are compared each second with what
+//! they should be, and a device that somebody changed is made anew.
+//!
 //! # Why there is no duplicate
 //!
 //! *Sending.* A frame of a local station either has an entry in the bridge's table, and leaves by
