@@ -93,6 +93,7 @@ fn the_kernel_carries_by_itself() -> Result<()> {
         "{key} is not in {fastdp}"
     );
     ensure!(r1.get("/metrics")?.body.contains("\nweave_flows "));
+    ensure!(!r1.log().contains("made anew"), "nobody changed a device");
     r1.stop()?;
     r2.stop()?;
     for host in &hosts {
