@@ -16,7 +16,7 @@ use super::sealing::Sealing;
 use crate::http::{self, ConnectError, ExposeError, Unavailable};
 use crate::ipam::Ipam;
 use crate::state::State;
-use crate::status::{Now, Report, Surroundings, gather};
+use crate::status::{Detail, Now, Report, Surroundings, gather};
 
 /// A running router and what is kept of it.
 pub(super) struct Control {
@@ -64,12 +64,16 @@ impl Control {
 }
 
 impl http::Control for Control {
-    async fn report(&self) -> Result<Report, Unavailable> {
+    async fn report(&self, detail: Detail) -> Result<Report, Unavailable> {
         let report = self.handle.report().await.map_err(stopped)?;
         let now = Now { router: self.clock.now(), wall: SystemTime::now() };
         // Both wait for the kernel, longer the more flows and keys there are.
-        let (engine, ipsec) =
-            block_in_place(|| (self.port.fastdp().status(), self.sealing.status()));
+        let (engine, ipsec) = if detail.asks_kernel() {
+            let engine = || self.port.fastdp().status(detail.most_flows());
+            block_in_place(|| (engine(), self.sealing.status()))
+        } else {
+            (None, None)
+        };
         let surroundings = Surroundings {
             version: VERSION.to_owned(),
             interface: self.port.interface(),
@@ -84,7 +88,7 @@ impl http::Control for Control {
             sleeve: self.port.socket_counters(),
             ipam: self.ipam.as_ref().map(|ipam| (ipam.report(), ipam.default_subnet())),
         };
-        Ok(gather(&report, &surroundings, now))
+        Ok(gather(report, &surroundings, now, detail))
     }
 
     async fn connect(&self, peers: Vec<String>, replace: bool) -> Result<(), ConnectError> {

@@ -88,9 +88,9 @@ impl Fastdp {
         }
     }
 
-    /// What the engine knows of itself. Asks the kernel.
-    pub(super) fn status(&self) -> Option<EngineStatus> {
-        self.engine().map(|engine| engine.status())
+    /// What the engine knows of itself, with so many flows at most. Asks the kernel.
+    pub(super) fn status(&self, most_flows: usize) -> Option<EngineStatus> {
+        self.engine().map(|engine| engine.status(most_flows))
     }
 
     fn engine(&self) -> Option<Arc<dyn Engine>> {

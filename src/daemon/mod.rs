@@ -37,6 +37,7 @@ pub(crate) use instance::{Instance, InstanceError, log_file, pid_file, stop_runn
 pub(crate) use notify::{READY_LINE, Readiness};
 pub(crate) use settings::{Capture, Peers, Settings, SleeveFormat};
 
+use crate::sys;
 use running::Running;
 use sealing::Sealing;
 use signals::Signals;
@@ -47,6 +48,7 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Runs the router until it is told to stop. `readiness` is told once it does its work.
 pub(crate) fn run(settings: Settings, readiness: Readiness) -> Result<()> {
     let instance = Instance::acquire(&settings.db_prefix)?;
+    sys::heap::keep_nothing_large();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("control")

@@ -30,6 +30,7 @@ use super::{keeper, tenants};
 use crate::http;
 use crate::ipam::{Books, Ipam};
 use crate::state::{State, StateError};
+use crate::status::{self, Detail};
 use crate::sys;
 
 /// A router that does its work.
@@ -187,9 +188,9 @@ fn config(settings: &Settings, name: PeerName) -> Result<Config> {
 
 /// SIGQUIT: everything that is known, in the log.
 async fn dump(control: &Control) {
-    match http::Control::report(control).await {
+    match http::Control::report(control, Detail::Everything).await {
         Ok(report) => {
-            let text = crate::status::compact(&report).unwrap_or_else(|error| error.to_string());
+            let text = status::compact(&report).unwrap_or_else(|error| error.to_string());
             tracing::info!("state: {text}");
         }
         Err(error) => tracing::error!("no state to tell: {error}"),

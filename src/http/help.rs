@@ -162,7 +162,7 @@ mod tests {
     use weave_sleeve::{Clock, ReceiverCounters, Sleeve};
 
     use super::*;
-    use crate::status::{Now, Surroundings, gather};
+    use crate::status::{Detail, Now, Surroundings, gather};
 
     #[test]
     fn every_counter_of_the_router_is_described() {
@@ -174,7 +174,7 @@ mod tests {
         let counters = ReceiverCounters::default().list().into_iter();
         let sleeve = counters.map(|(name, n)| (name.to_owned(), n)).collect();
         let surroundings = Surroundings { sleeve, ..Surroundings::default() };
-        let report = gather(&router.report(), &surroundings, now);
+        let report = gather(router.report(), &surroundings, now, Detail::Metrics);
         let counters = report.router.counters.keys().filter(|name| !name.contains('.'));
         let missing: Vec<_> = counters.filter(|name| of_counter(name).is_none()).collect();
         assert!(missing.is_empty(), "{missing:?}");

@@ -14,7 +14,7 @@ use axum::routing::get;
 use serde_json::Value;
 
 use super::{Control, help};
-use crate::status::{Connection, IpamStatus, Report};
+use crate::status::{Connection, Detail, IpamStatus, Report};
 use exposition::Metric;
 use process::process;
 
@@ -23,7 +23,7 @@ pub(super) fn routes<C: Control>() -> Router<Arc<C>> {
 }
 
 async fn metrics<C: Control>(State(control): State<Arc<C>>) -> Response {
-    match control.report().await {
+    match control.report(Detail::Metrics).await {
         Ok(report) => {
             let text = render(&report) + &process();
             ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
@@ -45,11 +45,11 @@ fn render(report: &Report) -> String {
         Metric::new("weave_peers", "gauge", "Number of peers known, this one included.")
             .value(&[], count(router.peers.len())),
         Metric::new("weave_stations", "gauge", "Number of Ethernet addresses known.")
-            .value(&[], count(router.macs.len())),
+            .value(&[], count(router.stations)),
     ];
-    if let Some(Value::Array(flows)) = router.overlay_diagnostics.pointer("/fastdp/Flows") {
+    if let Some(flows) = router.flows {
         let metric = Metric::new("weave_flows", "gauge", "Number of FastDP flows.");
-        metrics.push(metric.value(&[], count(flows.len())));
+        metrics.push(metric.value(&[], count(flows)));
     }
     for (key, name, help) in [
         ("States", "weave_ipsec_states", "Number of keys of the fast datapath in the kernel."),

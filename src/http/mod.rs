@@ -29,7 +29,7 @@ pub(crate) use client::{Client, ClientError, path, with_query};
 pub(crate) use serve::{Listener, serve};
 
 use crate::ipam::Ipam;
-use crate::status::Report;
+use crate::status::{Detail, Report};
 
 /// The longest body of a request, in bytes.
 const MAX_BODY: usize = 64 * 1024;
@@ -37,7 +37,7 @@ const MAX_BODY: usize = 64 * 1024;
 /// What the interface needs of the router.
 pub(crate) trait Control: Send + Sync + 'static {
     /// What is known of it.
-    fn report(&self) -> impl Future<Output = Result<Report, Unavailable>> + Send;
+    fn report(&self, detail: Detail) -> impl Future<Output = Result<Report, Unavailable>> + Send;
 
     /// Connects to these peers, and if `replace` is set to no others the user asked for.
     fn connect(

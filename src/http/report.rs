@@ -7,10 +7,19 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tokio::sync::Mutex;
 
 use super::Control;
-use crate::status::{Report, indented};
+use crate::status::{Detail, Report, indented};
+use crate::sys::heap;
 use crate::template::Template;
+
+/// Held by whoever makes a report: the memory it takes on the way is needed once, whoever asks and
+/// how often, and at whichever address.
+static MAKING: Mutex<()> = Mutex::const_new(());
+
+/// Stations, from which on a report leaves so much free memory that the kernel should have it back.
+const MANY: usize = 1024;
 
 pub(super) fn routes<C: Control>() -> Router<Arc<C>> {
     Router::new().route("/report", get(report::<C>))
@@ -38,11 +47,21 @@ async fn report<C: Control>(
             );
         }
     };
-    match (control.report().await, template) {
-        (Err(error), _) => error.into_response(),
-        (Ok(report), None) => json(&report),
-        (Ok(report), Some(template)) => render(&report, &template),
+    let _making = MAKING.lock().await;
+    let report = match control.report(Detail::Everything).await {
+        Ok(report) => report,
+        Err(error) => return error.into_response(),
+    };
+    let is_large = report.router.stations.max(report.router.flows.unwrap_or(0)) >= MANY;
+    let response = match template {
+        None => json(&report),
+        Some(template) => render(&report, &template),
+    };
+    drop(report);
+    if is_large {
+        heap::give_back();
     }
+    response
 }
 
 fn json(report: &Report) -> Response {

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::{Control, without};
-use crate::status::{self, Report};
+use crate::status::{self, Detail, Report};
 
 pub(super) fn routes<C: Control>() -> Router<Arc<C>> {
     Router::new()
@@ -22,7 +22,7 @@ pub(super) fn routes<C: Control>() -> Router<Arc<C>> {
 }
 
 async fn page<C: Control>(State(control): State<Arc<C>>, text: fn(&Report) -> String) -> Response {
-    let report = match control.report().await {
+    let report = match control.report(Detail::Pages).await {
         Ok(report) => report,
         Err(error) => return error.into_response(),
     };
@@ -31,7 +31,7 @@ async fn page<C: Control>(State(control): State<Arc<C>>, text: fn(&Report) -> St
 }
 
 async fn ipam<C: Control>(State(control): State<Arc<C>>) -> Response {
-    match control.report().await {
+    match control.report(Detail::Pages).await {
         Ok(report) if report.ipam.is_none() => without("address allocation").into_response(),
         Ok(report) => status::ipam(&report).into_response(),
         Err(error) => error.into_response(),

@@ -15,10 +15,13 @@ use crate::status::RouterStatus;
 struct Told {
     report: Report,
     calls: Mutex<Vec<String>>,
+    /// In how much detail reports were wanted.
+    details: Mutex<Vec<Detail>>,
 }
 
 impl Control for Told {
-    async fn report(&self) -> Result<Report, Unavailable> {
+    async fn report(&self, detail: Detail) -> Result<Report, Unavailable> {
+        self.details.lock().unwrap().push(detail);
         Ok(self.report.clone())
     }
 
@@ -61,7 +64,7 @@ async fn server(
             router: RouterStatus { targets: vec!["a->b".to_owned()], ..RouterStatus::default() },
             ..Report::default()
         },
-        calls: Mutex::default(),
+        ..Told::default()
     });
     let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.tcp_address().unwrap();
@@ -127,6 +130,18 @@ async fn reports() {
         let error = client.get(&path, accept).await.unwrap_err().to_string();
         assert!(error.contains(expected), "{path}: {error}");
     }
+}
+
+#[tokio::test]
+async fn only_the_report_lists_what_may_be_long() {
+    let (told, client, _, _stop) = server(true, control_routes).await;
+    for path in ["/status", "/status/connections", "/status/peers", "/metrics", "/report"] {
+        client.get(path, "*/*").await.unwrap();
+    }
+    let details = told.details.lock().unwrap();
+    let pages = [Detail::Pages; 3];
+    assert_eq!(details[..3], pages);
+    assert_eq!(details[3..], [Detail::Metrics, Detail::Everything]);
 }
 
 #[tokio::test]

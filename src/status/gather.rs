@@ -15,6 +15,7 @@ use weave_fastdp::EngineStatus;
 use weave_fastdp::ipsec::IpsecStatus;
 use weave_ipam::allocator::Vote;
 
+use super::detail::Detail;
 use super::report::{
     BroadcastRoute, ClaimedCidr, IpamEntry, IpamStatus, Mac, PaxosStatus, Peer, PeerConnection,
     PendingClaim, Report, RouterStatus, UnicastRoute, VersionCheck,
@@ -65,15 +66,25 @@ impl Now {
     }
 }
 
-/// Makes the report. Peers and stations are sorted, this peer first.
-pub(crate) fn gather(report: &router::Report, surroundings: &Surroundings, now: Now) -> Report {
+/// Makes the report. Peers and stations are sorted, this peer first: what is left out is last.
+pub(crate) fn gather(
+    mut report: router::Report,
+    surroundings: &Surroundings,
+    now: Now,
+    detail: Detail,
+) -> Report {
+    let mut stations = std::mem::take(&mut report.stations);
+    let report = &report;
     let mesh = &report.mesh;
     let nicknames: BTreeMap<PeerName, &str> =
         mesh.peers.iter().map(|peer| (peer.name, peer.nickname.as_str())).collect();
     let mut peers: Vec<_> = mesh.peers.iter().collect();
     peers.sort_by_key(|peer| (peer.name != mesh.name, peer.name));
-    let mut stations = report.stations.clone();
-    stations.sort_by_key(|station| (station.peer != mesh.name, station.peer, station.mac));
+    let station_count = stations.len();
+    if detail.most_stations() > 0 {
+        stations.sort_by_key(|station| (station.peer != mesh.name, station.peer, station.mac));
+    }
+    stations.truncate(detail.most_stations());
 
     let connections = mesh.connections.iter().map(|c| connection(c, report));
     let targets = mesh.targets.iter().filter_map(|target| attempt(target, now));
@@ -111,6 +122,9 @@ pub(crate) fn gather(report: &router::Report, surroundings: &Surroundings, now: 
         fastdp: surroundings.fastdp.clone(),
         capture_stats: capture_stats(surroundings),
         macs: stations.iter().map(|station| mac(station, &nicknames, now)).collect(),
+        macs_left_out: station_count - stations.len(),
+        stations: station_count,
+        flows: surroundings.engine.as_ref().map(|engine| engine.flow_count),
         counters: counters(report, surroundings),
     };
     let version = surroundings.version.clone();
@@ -188,7 +202,9 @@ mod tests {
 
     use weave_core::mesh::{Config, Uid};
     use weave_core::router::Router;
-    use weave_core::switch::{NullOverlay, Switch};
+    use weave_core::switch::{NullOverlay, Overlay, Switch};
+    use weave_core::wire::MacAddress;
+    use weave_fastdp::EngineFlow;
 
     use super::*;
     use crate::status;
@@ -205,12 +221,55 @@ mod tests {
         let version = "0.1.0".to_owned();
         let surroundings = Surroundings { version, sleeve, ..Surroundings::default() };
         let now = Now { router: Instant::ORIGIN, wall: UNIX_EPOCH };
-        let report = gather(&router.report(), &surroundings, now);
+        let report = gather(router.report(), &surroundings, now, Detail::Everything);
         let text = status::status(&report);
         assert!(text.contains("           Name: 7a:9f:eb:b6:0c:6e(host1)\n"), "{text}");
         assert!(text.contains("       Protocol: weave 2\n"), "{text}");
         assert_eq!(report.router.counters["frames_dropped.no_route"], 0);
         assert_eq!(report.router.counters["sleeve_rx_dropped_short"], 3);
+    }
+
+    #[test]
+    fn long_lists_are_cut_and_counted() {
+        let name: PeerName = "7a:9f:eb:b6:0c:6e".parse().unwrap();
+        let switch = std::sync::Arc::new(Switch::new(name, 1));
+        let overlays: Vec<Box<dyn Overlay>> = vec![Box::new(NullOverlay)];
+        let config = Config::new(name, Uid(1));
+        let mut known = Router::new(config, switch, overlays, [1; 32], Instant::ORIGIN).report();
+        let station = |number: u32| {
+            let [a, b, c, d] = number.to_be_bytes();
+            let mac = MacAddress([2, 0, a, b, c, d]);
+            // The last one is of this peer.
+            let peer = if number == 65_535 { name } else { PeerName::from_u64(1).unwrap() };
+            MacEntry { mac, peer, last_seen: Instant::ORIGIN }
+        };
+        known.stations = (0..65_536).map(station).collect();
+        let flow = EngineFlow {
+            keys: vec!["dst=02:00:00:00:00:01".to_owned()],
+            actions: vec!["output=vxlan".to_owned()],
+            packets: 0,
+            bytes: 0,
+            used: None,
+        };
+        let most = Detail::Everything.most_flows();
+        let engine =
+            EngineStatus { flows: vec![flow; most], flow_count: most + 7, ..Default::default() };
+        let surroundings = Surroundings { engine: Some(engine), ..Surroundings::default() };
+        let now = Now { router: Instant::ORIGIN, wall: UNIX_EPOCH };
+
+        let report = gather(known.clone(), &surroundings, now, Detail::Metrics);
+        assert_eq!((report.router.macs.len(), report.router.stations), (0, 65_536));
+        assert_eq!(report.router.flows, Some(most + 7));
+
+        let report = gather(known, &surroundings, now, Detail::Everything);
+        let listed = Detail::Everything.most_stations();
+        assert_eq!(report.router.macs.len(), listed);
+        assert_eq!(report.router.macs_left_out, 65_536 - listed);
+        assert_eq!(report.router.macs[0].name, name.to_string(), "this peer is first");
+        let fastdp = &report.router.overlay_diagnostics["fastdp"];
+        assert_eq!(fastdp["FlowsLeftOut"], 7);
+        let text = status::indented(&report).unwrap();
+        assert!(text.len() < 8 << 20, "{} bytes", text.len());
     }
 
     #[test]

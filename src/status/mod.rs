@@ -1,10 +1,12 @@
 //! What the router tells about itself: the report, and the texts made from it.
 
+mod detail;
 mod gather;
 mod go_json;
 mod report;
 mod text;
 
+pub(crate) use detail::Detail;
 pub(crate) use gather::{Now, Surroundings, gather};
 pub(crate) use go_json::{compact, indented};
 #[cfg(test)]

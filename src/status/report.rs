@@ -71,6 +71,9 @@ pub(crate) struct RouterStatus {
     #[serde(rename = "MACs")]
     #[serde(serialize_with = "null_if_empty", deserialize_with = "empty_if_null")]
     pub(crate) macs: Vec<Mac>,
+    /// What the original does not have: how many more stations are known than are listed.
+    #[serde(rename = "MACsLeftOut", skip_serializing_if = "is_zero")]
+    pub(crate) macs_left_out: usize,
     /// What the original does not have: where the rules of the firewall are.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) firewall: String,
@@ -80,6 +83,12 @@ pub(crate) struct RouterStatus {
     /// What the original does not have: everything counted since the start, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) counters: BTreeMap<String, u64>,
+    /// How many stations are known; the document lists them.
+    #[serde(skip)]
+    pub(crate) stations: usize,
+    /// How many flows the kernel has, if anything is carried there; the document lists them.
+    #[serde(skip)]
+    pub(crate) flows: Option<usize>,
 }
 
 /// One peer of the mesh.
@@ -212,6 +221,11 @@ pub(crate) struct PendingClaim {
 pub(crate) struct ClaimedCidr {
     pub(crate) addr: String,
     pub(crate) prefix_len: u8,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 fn null_if_empty<T: Serialize, S: Serializer>(

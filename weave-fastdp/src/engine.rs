@@ -44,8 +44,8 @@ pub trait Engine: Send + Sync {
     /// forgotten or derived anew.
     fn invalidate_routes(&self);
 
-    /// For status, report and metrics.
-    fn status(&self) -> EngineStatus;
+    /// For report and metrics, with at most so many flows listed: there may be as many as stations.
+    fn status(&self, most_flows: usize) -> EngineStatus;
 }
 
 /// The two ends of a tunnel.
@@ -110,8 +110,10 @@ pub trait Inbox: Send + Sync {
 pub struct EngineStatus {
     /// Its devices.
     pub ports: Vec<EnginePort>,
-    /// What the kernel carries by itself.
+    /// What the kernel carries by itself, as much of it as was asked for.
     pub flows: Vec<EngineFlow>,
+    /// How many of them there are.
+    pub flow_count: usize,
     /// Counters by name.
     pub counters: Vec<(&'static str, u64)>,
 }

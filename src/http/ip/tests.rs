@@ -21,7 +21,7 @@ use crate::http::{
 };
 use crate::ipam::{Books, MAX_WAITING};
 use crate::state::State as Store;
-use crate::status::Report;
+use crate::status::{Detail, Report};
 
 struct Alone {
     ipam: Ipam,
@@ -29,7 +29,7 @@ struct Alone {
 }
 
 impl Control for Alone {
-    async fn report(&self) -> Result<Report, Unavailable> {
+    async fn report(&self, _: Detail) -> Result<Report, Unavailable> {
         Ok(Report { ready: true, ..Report::default() })
     }
 

@@ -56,9 +56,14 @@ fn engine_diagnostics(engine: &EngineStatus, links: Value) -> Value {
             "Used": flow.used.unwrap_or(0),
         })
     });
-    serde_json::json!({
+    let mut known = serde_json::json!({
         "Vports": ports.collect::<Vec<_>>(),
         "Flows": flows.collect::<Vec<_>>(),
         "Links": links,
-    })
+    });
+    let left_out = engine.flow_count.saturating_sub(engine.flows.len());
+    if left_out > 0 {
+        known["FlowsLeftOut"] = left_out.into();
+    }
+    known
 }

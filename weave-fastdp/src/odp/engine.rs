@@ -28,7 +28,7 @@ use super::start::{OdpConfig, StartError, prepare, vxlan, vxlan_name};
 use super::state::{State, lock};
 use super::text;
 use super::tunnel::{Cut, Lanes, OdpTunnel};
-use crate::engine::{Engine, EngineStatus, Inbox, Tunnel, TunnelParams};
+use crate::engine::{Engine, EngineFlow, EnginePort, EngineStatus, Inbox, Tunnel, TunnelParams};
 
 /// The engine over the kernel's Open vSwitch datapath. Dropping it stops its threads and takes its
 /// flows out of the kernel, but for those between local ports and those that the next router may
@@ -287,23 +287,39 @@ impl Engine for OdpEngine {
         self.shared.invalidate();
     }
 
-    fn status(&self) -> EngineStatus {
-        let ports = self.shared.state.ground(|ground| ground.vports().map(text::port).collect());
-        let dump = Client::open().and_then(|mut client| client.flows(self.shared.datapath));
-        let flows = match dump {
-            Ok(dump) => dump.flows.iter().map(text::flow).collect(),
-            Err(error) => {
-                tracing::debug!("no list of flows: {error}");
-                Vec::new()
-            }
-        };
-        EngineStatus { ports, flows, counters: self.shared.counters.list() }
+    fn status(&self, most_flows: usize) -> EngineStatus {
+        let ports: Vec<EnginePort> =
+            self.shared.state.ground(|ground| ground.vports().map(text::port).collect());
+        let (flows, flow_count) = self.shared.flows(&ports, most_flows).unwrap_or_else(|error| {
+            tracing::debug!("no list of flows: {error}");
+            (Vec::new(), 0)
+        });
+        EngineStatus { ports, flows, flow_count, counters: self.shared.counters.list() }
     }
 }
 
 impl Shared {
     pub(super) fn now(&self) -> Instant {
         (self.clock)()
+    }
+
+    /// At most so many flows of the datapath, and how many it has. Who wants just the number is
+    /// told what the datapath counts.
+    fn flows(
+        &self,
+        ports: &[EnginePort],
+        most: usize,
+    ) -> Result<(Vec<EngineFlow>, usize), weave_odp::Error> {
+        let mut client = Client::open()?;
+        // Port 0 has the name of its datapath.
+        if most == 0
+            && let Some(main) = ports.iter().find(|port| port.id == 0)
+            && let Some(stats) = client.datapath(&main.name)?.stats
+        {
+            return Ok((Vec::new(), usize::try_from(stats.flows).unwrap_or(usize::MAX)));
+        }
+        let flows = client.flows(self.datapath)?.flows;
+        Ok((flows.iter().take(most).map(text::flow).collect(), flows.len()))
     }
 
     /// Flows may have to change.

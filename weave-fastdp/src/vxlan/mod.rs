@@ -290,8 +290,8 @@ impl Engine for VxlanEngine {
         self.command(Command::Routes);
     }
 
-    fn status(&self) -> EngineStatus {
-        self.shared.status()
+    fn status(&self, most_flows: usize) -> EngineStatus {
+        self.shared.status(most_flows)
     }
 }
 
@@ -317,7 +317,7 @@ impl Shared {
         self.kernel().interface(index).ok()
     }
 
-    fn status(&self) -> EngineStatus {
+    fn status(&self, most_flows: usize) -> EngineStatus {
         let tunnels = self.tunnels.load();
         let mut kernel = self.kernel();
         let ports: Vec<EnginePort> = tunnels
@@ -327,19 +327,21 @@ impl Shared {
             .map(|found| EnginePort { id: found.index, name: found.name, kind: "vxlan".to_owned() })
             .collect();
         let stations = kernel.stations(self.bridge.load(Ordering::Relaxed)).unwrap_or_default();
-        let flows = stations.iter().filter(|station| !station.permanent).filter_map(|station| {
-            let port = ports.iter().find(|port| port.id == station.port)?;
-            Some(EngineFlow {
-                keys: vec![format!("dst={}", station.mac)],
-                actions: vec![format!("output={}", port.name)],
-                packets: 0,
-                bytes: 0,
-                used: Some(u64::from(station.age) * 10),
-            })
+        let carried = stations.iter().filter(|station| !station.permanent).filter_map(|station| {
+            Some((station, ports.iter().find(|port| port.id == station.port)?))
+        });
+        let flow_count = carried.clone().count();
+        let flows = carried.take(most_flows).map(|(station, port)| EngineFlow {
+            keys: vec![format!("dst={}", station.mac)],
+            actions: vec![format!("output={}", port.name)],
+            packets: 0,
+            bytes: 0,
+            used: Some(u64::from(station.age) * 10),
         });
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         EngineStatus {
             flows: flows.collect(),
+            flow_count,
             ports,
             counters: vec![
                 ("rx_undelivered", count(&self.counters.undelivered)),
