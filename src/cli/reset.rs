@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::output;
 use super::remote::Remote;
 use super::state_args::StateArgs;
-use crate::daemon::{InstanceError, log_file, pid_file, stop_running};
+use crate::daemon::{InstanceError, log_file, pid_file, stop_running, was_killed};
 use crate::http::{self, ClientError};
 use crate::state::data_file;
 
@@ -50,6 +50,7 @@ impl Reset {
             Ok(())
         })? {
             Ok(()) | Err(ClientError::NotRunning { .. } | ClientError::NotFound(_)) => Ok(()),
+            Err(ClientError::Broken { .. }) if was_killed(&self.state.db_prefix) => Ok(()),
             Err(error) => Err(Failure::failed(format!(
                 "the addresses of this peer are not handed over: {error}"
             ))),

@@ -87,9 +87,7 @@ impl Instance {
             match file.try_lock() {
                 Ok(()) if is_at(&file, &path) => {
                     // Written by a router that was killed.
-                    while pid(&mut file).is_some_and(holds_something) && Instant::now() < deadline {
-                        sleep(POLL_INTERVAL);
-                    }
+                    wait_until_cleared(&mut file, deadline);
                     file.set_len(0).map_err(failed)?;
                     file.rewind().map_err(failed)?;
                     writeln!(file, "{}", std::process::id()).map_err(failed)?;
@@ -163,6 +161,23 @@ fn holds_something(pid: i32) -> bool {
     is_dying(pid) && !threads.flatten().all(ended)
 }
 
+/// Waits until a router that was killed has nothing any more.
+fn wait_until_cleared(file: &mut File, deadline: Instant) {
+    while pid(file).is_some_and(holds_something) && Instant::now() < deadline {
+        sleep(POLL_INTERVAL);
+    }
+}
+
+/// Whether the router of this state was killed. Until the kernel has cleared it away, its sockets
+/// still take connections, which nobody answers.
+pub(crate) fn was_killed(prefix: &Path) -> bool {
+    let Ok(mut file) = File::open(pid_file(prefix)) else { return false };
+    match file.try_lock() {
+        Ok(()) => true,
+        Err(_) => pid(&mut file).is_some_and(is_dying),
+    }
+}
+
 /// Stops the router of this state in good order and waits until it has ended.
 pub(crate) fn stop_running(prefix: &Path) -> Result<(), InstanceError> {
     let path = pid_file(prefix);
@@ -178,9 +193,14 @@ pub(crate) fn stop_running(prefix: &Path) -> Result<(), InstanceError> {
     let deadline = Instant::now() + STOP_TIMEOUT;
     loop {
         match file.try_lock() {
-            Ok(()) if signalled.is_some() => return Ok(()),
+            Ok(()) if signalled.is_some() => {
+                // It may have been killed before that.
+                wait_until_cleared(&mut file, deadline);
+                return Ok(());
+            }
             Ok(()) => {
                 // What a killed router left; we hold the lock.
+                wait_until_cleared(&mut file, Instant::now() + DYING_TIMEOUT);
                 if is_at(&file, &path) {
                     let _ = fs::remove_file(&path);
                 }
@@ -220,6 +240,7 @@ mod tests {
         for _ in 0..2 {
             let _first = Instance::acquire(&prefix).unwrap();
             let error = Instance::acquire(&prefix).unwrap_err().to_string();
+            assert!(!was_killed(&prefix));
             let own = format!("a router is running already (process {})", std::process::id());
             assert!(error.starts_with(&own), "{error}");
         }
@@ -230,8 +251,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let prefix = directory.path().join("weave");
         std::fs::write(pid_file(&prefix), "1\n").unwrap();
+        assert!(was_killed(&prefix));
         assert!(matches!(stop_running(&prefix), Err(InstanceError::NotRunning(_))));
         assert!(!pid_file(&prefix).exists());
+        assert!(!was_killed(&prefix));
         // That process is gone: nothing to wait for, and nothing is left.
         std::fs::write(pid_file(&prefix), format!("{}\n", i32::MAX)).unwrap();
         drop(Instance::acquire(&prefix).unwrap());

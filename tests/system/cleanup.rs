@@ -5,6 +5,7 @@
 //! ```
 
 use anyhow::Result;
+use nix::sys::signal::Signal;
 use weave_testbed::{Host, RouterOptions};
 
 use crate::{SOON, lab};
@@ -33,6 +34,21 @@ fn reset_leaves_no_device_and_no_file() -> Result<()> {
         .filter(|name| name != "router.log")
         .collect();
     assert!(files.is_empty(), "{files:?}");
+    lab.finish()
+}
+
+/// For some moments its sockets still take connections, and its devices are still there.
+#[test]
+fn reset_works_while_the_kernel_clears_a_killed_router_away() -> Result<()> {
+    let lab = lab()?;
+    let host = lab.host("h1")?;
+    let before = devices(&host)?;
+    for _ in 0..3 {
+        let router = host.router(RouterOptions::new())?;
+        router.signal(Signal::SIGKILL)?;
+        host.weave("reset")?;
+        assert_eq!(devices(&host)?, before);
+    }
     lab.finish()
 }
 
