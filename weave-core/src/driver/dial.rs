@@ -1,6 +1,6 @@
 //! Opening connections and looking up names: what has to be waited for.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -15,9 +15,16 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Addresses of one name that are passed on: more than any sane name has.
 const MAX_ADDRESSES: usize = 32;
 
+/// A connection that is open.
+pub(super) struct Opened {
+    pub(super) stream: TcpStream,
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+}
+
 /// What a task of this module found.
 pub(super) enum Found {
-    Dialled { id: ConnectionId, result: Result<TcpStream, String> },
+    Dialled { id: ConnectionId, result: Result<Opened, String> },
     Resolved { target: String, result: Result<Vec<IpAddr>, String> },
 }
 
@@ -28,7 +35,7 @@ pub(super) async fn dial(
     patience: Duration,
 ) -> Found {
     let result = match timeout(patience, connect(from, to)).await {
-        Ok(result) => result.map_err(|error| error.to_string()),
+        Ok(result) => result.and_then(opened).map_err(|error| error.to_string()),
         Err(_) => Err(format!("no answer within {} s", patience.as_secs())),
     };
     Found::Dialled { id, result }
@@ -42,6 +49,27 @@ async fn connect(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
     socket.connect(to).await
 }
 
+/// The connection may be over by now. The kernel keeps why, until it is asked; that it has no other
+/// end any more, which is what a question for its addresses comes to, tells nobody anything.
+fn opened(stream: TcpStream) -> io::Result<Opened> {
+    match addresses(&stream) {
+        Ok((local, remote)) => Ok(Opened { stream, local, remote }),
+        Err(error) if error.kind() == ErrorKind::NotConnected => {
+            Err(stream.take_error()?.unwrap_or_else(|| {
+                io::Error::new(ErrorKind::ConnectionReset, "the connection ended as it opened")
+            }))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Both ends. A socket that listens on IPv6 takes IPv4 too, and shows it in an IPv6 disguise that
+/// peers would not understand.
+pub(super) fn addresses(stream: &TcpStream) -> io::Result<(SocketAddr, SocketAddr)> {
+    let plain = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+    Ok((plain(stream.local_addr()?), plain(stream.peer_addr()?)))
+}
+
 pub(super) async fn resolve(target: String, host: String) -> Found {
     let result = match timeout(RESOLVE_TIMEOUT, lookup_host((host.as_str(), 0))).await {
         Ok(Ok(addresses)) => {
@@ -51,4 +79,33 @@ pub(super) async fn resolve(target: String, host: String) -> Found {
         Err(_) => Err(format!("no answer within {} s", RESOLVE_TIMEOUT.as_secs())),
     };
     Found::Resolved { target, result }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::Interest;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_is_over_already_says_why() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (other, _) = listener.accept().await.unwrap();
+        other.set_zero_linger().unwrap();
+        drop(other);
+        stream.ready(Interest::READABLE).await.unwrap();
+        let Err(error) = opened(stream) else { panic!("it is open") };
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told_as_one() {
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let id = ConnectionId(1);
+        let found = dial(id, [127, 0, 0, 1].into(), free, Duration::from_secs(60)).await;
+        let Found::Dialled { result: Err(error), .. } = found else { panic!("not refused") };
+        assert!(error.contains("refused"), "{error}");
+    }
 }

@@ -14,7 +14,7 @@ use tokio::time::sleep_until;
 
 use super::clock::TokioClock;
 use super::connection::{Connection, Progress};
-use super::dial::{Found, dial, resolve};
+use super::dial::{Found, Opened, addresses, dial, resolve};
 use super::lobby::Lobby;
 use super::locals::Locals;
 use super::log::Log;
@@ -316,12 +316,8 @@ impl Shell {
                 if self.dialling.remove(&id).is_none() {
                     return;
                 }
-                let opened = result.and_then(|stream| {
-                    let (local, remote) = addresses(&stream).map_err(|error| error.to_string())?;
-                    Ok((stream, local, remote))
-                });
-                match opened {
-                    Ok((stream, local, remote)) => {
+                match result {
+                    Ok(Opened { stream, local, remote }) => {
                         self.router.handle_dialled(now, id, local, remote);
                         self.adopt(id, stream);
                     }
@@ -340,11 +336,4 @@ impl Shell {
             Err(error) => self.router.handle_closed(self.clock.now(), id, error.to_string()),
         }
     }
-}
-
-/// Both ends. A socket that listens on IPv6 takes IPv4 too, and shows it in an IPv6 disguise that
-/// peers would not understand.
-fn addresses(stream: &TcpStream) -> io::Result<(SocketAddr, SocketAddr)> {
-    let plain = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
-    Ok((plain(stream.local_addr()?), plain(stream.peer_addr()?)))
 }
