@@ -20,7 +20,7 @@ const CONTENDERS: &str =
     "vxlan,openvswitch,weave-datapath-flat,openvswitch-bridged,weave-datapath,weave-fastdp";
 
 /// What a round of a contender takes besides its loads, on an emulated processor.
-const SURROUNDINGS: u64 = 240;
+const SURROUNDINGS: u64 = 480;
 
 /// Loads of a contender in a round, each of which also begins and ends.
 const LOADS: u64 = 8;
