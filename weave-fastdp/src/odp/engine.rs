@@ -28,7 +28,7 @@ use super::start::{OdpConfig, StartError, prepare, vxlan, vxlan_name};
 use super::state::{State, lock};
 use super::text;
 use super::tunnel::{Cut, Lanes, OdpTunnel};
-use crate::engine::{Engine, EngineFlow, EnginePort, EngineStatus, Inbox, Tunnel, TunnelParams};
+use crate::engine::{Engine, EngineFlow, EngineStatus, Inbox, Tunnel, TunnelParams};
 
 /// The engine over the kernel's Open vSwitch datapath. Dropping it stops its threads and takes its
 /// flows out of the kernel, but for those between local ports and those that the next router may
@@ -124,7 +124,7 @@ impl Counters {
 impl OdpEngine {
     /// Makes or adopts the datapath, takes out what a predecessor left in it, and starts to
     /// answer misses. Frames of other transports are made ready for the kernel by `cut`. `ended` is
-    /// called if the engine comes to its end by itself, which is when somebody deletes the datapath.
+    /// called if the engine comes to its end by itself: somebody deleted the datapath, or a socket broke.
     ///
     /// # Errors
     /// The kernel lacks something, or somebody else uses the port.
@@ -288,9 +288,8 @@ impl Engine for OdpEngine {
     }
 
     fn status(&self, most_flows: usize) -> EngineStatus {
-        let ports: Vec<EnginePort> =
-            self.shared.state.ground(|ground| ground.vports().map(text::port).collect());
-        let (flows, flow_count) = self.shared.flows(&ports, most_flows).unwrap_or_else(|error| {
+        let ports = self.shared.state.ground(|ground| ground.vports().map(text::port).collect());
+        let (flows, flow_count) = self.shared.flows(most_flows).unwrap_or_else(|error| {
             tracing::debug!("no list of flows: {error}");
             (Vec::new(), 0)
         });
@@ -305,16 +304,10 @@ impl Shared {
 
     /// At most so many flows of the datapath, and how many it has. Who wants just the number is
     /// told what the datapath counts.
-    fn flows(
-        &self,
-        ports: &[EnginePort],
-        most: usize,
-    ) -> Result<(Vec<EngineFlow>, usize), weave_odp::Error> {
+    fn flows(&self, most: usize) -> Result<(Vec<EngineFlow>, usize), Error> {
         let mut client = Client::open()?;
-        // Port 0 has the name of its datapath.
         if most == 0
-            && let Some(main) = ports.iter().find(|port| port.id == 0)
-            && let Some(stats) = client.datapath(&main.name)?.stats
+            && let Some(stats) = client.datapath(&self.config.datapath)?.stats
         {
             return Ok((Vec::new(), usize::try_from(stats.flows).unwrap_or(usize::MAX)));
         }
