@@ -54,9 +54,7 @@ pub fn all() -> Result<bool> {
         Some(reason) => Ok(Outcome::Skipped(reason.to_owned())),
         None => vm::test(&[]).map(|()| Outcome::Passed),
     });
-    for target in fuzz::targets()? {
-        steps.run(&format!("fuzz {target}"), || fuzz::one(&target, fuzz::SMOKE_SECONDS));
-    }
+    fuzz::add_steps(&mut steps, &fuzz::targets()?, fuzz::SMOKE_SECONDS);
     Ok(steps.finish())
 }
 

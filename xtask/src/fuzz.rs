@@ -1,10 +1,13 @@
 //! `cargo xtask fuzz`: runs the fuzz targets on the stable toolchain (coverage guided, no sanitizer: the
 //! crates they reach forbid unsafe code).
 
+use std::num::NonZero;
+use std::thread::available_parallelism;
+
 use anyhow::{Context, Result, ensure};
 
 use crate::steps::Steps;
-use crate::tools::{cargo, output, root, run};
+use crate::tools::{cargo, output, output_of_both, root, run};
 
 /// How long each target runs in `cargo xtask test`.
 pub const SMOKE_SECONDS: u32 = 20;
@@ -24,10 +27,19 @@ pub fn run_arguments(arguments: &[&str]) -> Result<bool> {
         _ => anyhow::bail!("usage: cargo xtask fuzz [TARGET [SECONDS]]"),
     };
     let mut steps = Steps::default();
-    for target in chosen {
-        steps.run(&format!("fuzz {target}"), || one(&target, seconds));
-    }
+    add_steps(&mut steps, &chosen, seconds);
     Ok(steps.finish())
+}
+
+/// Builds the targets and runs them, as many side by side as there are processors: a target
+/// keeps one processor busy.
+pub fn add_steps(steps: &mut Steps, targets: &[String], seconds: u32) {
+    steps.run("fuzz targets: build", || {
+        run(&mut cargo("fuzz build --sanitizer none")).context("building the fuzz targets")
+    });
+    let jobs = available_parallelism().map_or(1, NonZero::get);
+    let named = targets.iter().map(|target| (format!("fuzz {target}"), target)).collect();
+    steps.run_side_by_side(jobs, named, |target| one(target, seconds));
 }
 
 /// Names of all targets.
@@ -36,8 +48,9 @@ pub fn targets() -> Result<Vec<String>> {
     Ok(list.lines().map(str::to_owned).collect())
 }
 
-/// Runs one target. What it finds beyond the committed corpus stays in `fuzz/target/corpus`.
-pub fn one(target: &str, seconds: u32) -> Result<()> {
+/// Runs one target and returns what it printed. What it finds beyond the committed corpus stays
+/// in `fuzz/target/corpus`.
+fn one(target: &str, seconds: u32) -> Result<String> {
     let fuzz = root().join("fuzz");
     let known = targets()?;
     ensure!(
@@ -60,5 +73,5 @@ pub fn one(target: &str, seconds: u32) -> Result<()> {
         "-print_final_stats=1".to_owned(),
         "-verbosity=0".to_owned(),
     ]);
-    run(&mut command)
+    output_of_both(&mut command)
 }

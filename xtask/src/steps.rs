@@ -2,13 +2,15 @@
 //! at the end.
 
 use std::fmt::Write as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 /// The steps run so far.
-#[derive(Default)]
 pub struct Steps {
+    start: Instant,
     done: Vec<Step>,
 }
 
@@ -26,6 +28,12 @@ struct Step {
     outcome: Result<Outcome>,
 }
 
+impl Default for Steps {
+    fn default() -> Self {
+        Self { start: Instant::now(), done: Vec::new() }
+    }
+}
+
 impl Steps {
     /// Runs one step. A failure is printed and counted; the following steps run all the same.
     pub fn run(&mut self, name: &str, work: impl FnOnce() -> Result<()>) {
@@ -38,11 +46,34 @@ impl Steps {
         let start = Instant::now();
         let outcome = work();
         let step = Step { name: name.to_owned(), elapsed: start.elapsed(), outcome };
-        if let Err(error) = &step.outcome {
-            println!("{error:#}");
-        }
-        println!("=== {name}: {}, {}", step.verdict(), seconds(step.elapsed));
-        self.done.push(step);
+        self.done.push(step.shown());
+    }
+
+    /// Runs steps of one kind on `jobs` threads. Each returns what it printed, which is shown
+    /// when the step ends, so that the output of two steps does not mix.
+    pub fn run_side_by_side<T: Send>(
+        &mut self,
+        jobs: usize,
+        steps: Vec<(String, T)>,
+        work: impl Fn(T) -> Result<String> + Sync,
+    ) {
+        let waiting = Mutex::new(steps.into_iter());
+        let done = Mutex::new(&mut self.done);
+        let next = || lock(&waiting).next();
+        let run_steps = || {
+            while let Some((name, input)) = next() {
+                let start = Instant::now();
+                let (output, outcome) = match work(input) {
+                    Ok(output) => (output, Ok(Outcome::Passed)),
+                    Err(error) => (String::new(), Err(error)),
+                };
+                let step = Step { name, elapsed: start.elapsed(), outcome };
+                let mut done = lock(&done);
+                print!("\n=== {}\n{output}", step.name);
+                done.push(step.shown());
+            }
+        };
+        thread::scope(|scope| (0..jobs).for_each(|_| drop(scope.spawn(run_steps))));
     }
 
     /// Prints the table and tells whether nothing failed.
@@ -68,16 +99,24 @@ impl Steps {
                 step.name
             );
         }
-        let total: Duration = self.done.iter().map(|step| step.elapsed).sum();
         let passed =
             self.done.iter().filter(|step| matches!(step.outcome, Ok(Outcome::Passed))).count();
-        let _ = writeln!(text, "{:<8} {:>8}  total", "", seconds(total));
+        let _ = writeln!(text, "{:<8} {:>8}  total", "", seconds(self.start.elapsed()));
         let _ = writeln!(text, "{passed} passed, {} failed", self.failed());
         text
     }
 }
 
 impl Step {
+    /// Prints how the step ended.
+    fn shown(self) -> Self {
+        if let Err(error) = &self.outcome {
+            println!("{error:#}");
+        }
+        println!("=== {}: {}, {}", self.name, self.verdict(), seconds(self.elapsed));
+        self
+    }
+
     fn verdict(&self) -> String {
         match &self.outcome {
             Ok(Outcome::Passed) => "ok".to_owned(),
@@ -87,12 +126,19 @@ impl Step {
     }
 }
 
+/// Locks; steps do not panic while they hold a lock.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+
     use super::*;
 
     #[test]
@@ -105,6 +151,19 @@ mod tests {
             Ok(())
         });
         assert!(ran);
+        assert!(!steps.finish());
+        assert!(steps.summary().ends_with("\n1 passed, 1 failed\n"), "{}", steps.summary());
+    }
+
+    #[test]
+    fn steps_run_side_by_side_are_each_counted() {
+        let mut steps = Steps::default();
+        let both = Barrier::new(2);
+        let named = [("even", 2), ("odd", 3)].map(|(name, n)| (name.to_owned(), n)).to_vec();
+        steps.run_side_by_side(2, named, |n| {
+            both.wait();
+            if n % 2 == 0 { Ok(String::new()) } else { anyhow::bail!("{n} is odd") }
+        });
         assert!(!steps.finish());
         assert!(steps.summary().ends_with("\n1 passed, 1 failed\n"), "{}", steps.summary());
     }

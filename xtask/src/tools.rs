@@ -136,6 +136,17 @@ pub fn output(command: &mut Command) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("output of {line}"))
 }
 
+/// Runs a command and returns all that it printed; the error holds it if the command fails.
+pub fn output_of_both(command: &mut Command) -> Result<String> {
+    let line = describe(command);
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("starting {line}"))?;
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "{text}`{line}`: {}", output.status);
+    Ok(text)
+}
+
 fn describe(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
