@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use weave_core::switch::Frame;
 use weave_sleeve::native::{Form, Records};
-use weave_sleeve::offload::{Piece, Rejoiner, Segments};
+use weave_port::offload::{Piece, Rejoiner, Segments};
 
 fuzz_target!(|input: &[u8]| {
     let mut again = Vec::new();

@@ -5,8 +5,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use weave_fuzz::{cut, join, sorted_without_ids};
-use weave_sleeve::offload::Segments;
-use weave_sleeve::port::virtio;
+use weave_port::offload::Segments;
+use weave_port::virtio;
 
 fuzz_target!(|input: &[u8]| {
     let Some((count, input)) = input.split_first() else { return };

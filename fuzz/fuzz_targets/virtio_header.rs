@@ -6,7 +6,7 @@ use weave_core::switch::Frame;
 use weave_core::wire::EtherType;
 use weave_core::wire::complete_checksum;
 use weave_core::wire::vlan::{TAG_LEN, Tag};
-use weave_sleeve::port::virtio::{Offload, decode, encode, frame, frame_with_tag};
+use weave_port::virtio::{Offload, decode, encode, frame, frame_with_tag};
 
 fuzz_target!(|read: &[u8]| {
     let Ok(made) = frame(read) else { return };

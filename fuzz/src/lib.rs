@@ -1,7 +1,7 @@
 //! What the targets for super-frames have in common.
 
 use weave_core::switch::Frame;
-use weave_sleeve::offload::{Coalescer, Joins, Segments};
+use weave_port::offload::{Coalescer, Joins, Segments};
 
 /// The frames that a frame stands for; none if it is not what it is said to be.
 pub fn cut(frame: Frame<'_>) -> Vec<Vec<u8>> {

@@ -12,7 +12,7 @@ use weave_host::{
     prepare_bridge_of_datapath, prepare_datapath_pair, prepare_fastdp, raise_datapath, raise_port,
 };
 use weave_sleeve::Clock;
-use weave_sleeve::offload::Segments;
+use weave_sleeve::port::offload::Segments;
 use weave_sleeve::port::{Capture, Offloads, PacketPort, Port, PortCounters};
 
 use super::port::{Opened, TUN, make_tap};

@@ -25,15 +25,16 @@ use weave_core::wire::fragment;
 use crate::aggregate::{Appended, Batch};
 use crate::cipher::Channel;
 use crate::clock::Clock;
-use crate::counters::{Counter, Received, Sent};
+use crate::counters::{Received, Sent};
 use crate::encapsulation::{Draft, Encapsulation};
 use crate::link::{Counts, LinkMachine, Special, TrainChange};
 use crate::native::{self, Abilities, Form};
-use crate::offload::Segments;
 use crate::outlet::Outlet;
 use crate::replay::Windows;
 use crate::udp::{Path, UdpSockets, Unsent};
 use crate::way::Way;
+use weave_port::Counter;
+use weave_port::offload::Segments;
 
 /// A link, as data threads see it.
 #[derive(Debug)]

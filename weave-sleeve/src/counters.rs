@@ -1,20 +1,6 @@
 //! What a link counts. Threads add without waiting for each other.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// A number that only rises.
-#[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(crate) fn add(&self, count: usize) {
-        self.0.fetch_add(count as u64, Ordering::Relaxed);
-    }
-
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+use weave_port::Counter;
 
 /// Where each class of lengths begins.
 const TRAIN_CLASSES: [usize; CLASSES] = [1, 2, 8, 16, 32];

@@ -9,17 +9,16 @@
 //! ```
 //!
 //! * [`Sleeve`] is the transport: an [`Overlay`](weave_core::switch::Overlay) of the router.
-//! * [`port`] is the device on the local bridge.
-//! * [`offload`] cuts super-frames and joins frames.
+//! * [`port`], the crate [`weave_port`], has the devices on the local bridge.
 //! * [`DataThread`] moves frames between the two.
 //! * [`datagram`], [`cipher`], [`replay`] and [`link`] are the protocol, without sockets.
+
+#![deny(unsafe_code)]
 
 pub mod cipher;
 pub mod datagram;
 pub mod link;
 pub mod native;
-pub mod offload;
-pub mod port;
 pub mod replay;
 
 mod aggregate;
@@ -32,12 +31,18 @@ mod overlay;
 mod pump;
 mod receiver;
 mod registry;
+#[allow(unsafe_code, reason = "system calls")]
 mod sys;
 mod trains;
 mod udp;
 mod way;
 
+#[cfg(test)]
+#[path = "../tests/common/frames.rs"]
+mod frames;
+
 pub use clock::Clock;
 pub use overlay::Sleeve;
 pub use pump::{DataThread, Lost};
 pub use receiver::{Receiver, ReceiverCounters};
+pub use weave_port as port;

@@ -39,7 +39,7 @@ impl Outlet {
         sys::udp::set_dont_fragment(unfragmented.as_fd(), true)?;
         sys::udp::set_dont_fragment(fragmentable.as_fd(), false)?;
         for socket in [&unfragmented, &fragmentable] {
-            sys::set_buffers(socket.as_fd(), 0, BUFFER_SIZE)?;
+            weave_port::sys::set_buffers(socket.as_fd(), 0, BUFFER_SIZE)?;
         }
         Ok(Self { unfragmented, fragmentable })
     }

@@ -23,9 +23,9 @@ use std::thread::{Builder, JoinHandle};
 use weave_core::switch::{Frame, Inject, Worker};
 
 use crate::clock::Clock;
-use crate::port::{Capture, More};
 use crate::receiver::Receiver;
-use crate::sys::event::{Event, wait};
+use weave_port::sys::event::{Event, wait};
+use weave_port::{Capture, More};
 
 /// Why a data thread ended by itself.
 #[derive(Debug, thiserror::Error)]

@@ -10,16 +10,15 @@ use weave_core::switch::{Arrival, Frame};
 
 use crate::carrier::Carrier;
 use crate::clock::Clock;
-use crate::counters::Counter;
 use crate::datagram::{self, Record};
 use crate::encapsulation::{Opened, Unopened};
 use crate::link::is_special;
 use crate::native::{self, Form};
-use crate::offload::{Piece, Rejoiner, checksum_request};
-use crate::port::More;
 use crate::registry::{Links, Registry};
 use crate::sys::udp::Arrived;
 use crate::udp::UdpSockets;
+use weave_port::offload::{Piece, Rejoiner, checksum_request};
+use weave_port::{Counter, More};
 
 /// Datagrams, or trains of them, before a look at anything else.
 const BATCH: usize = 32;
@@ -341,8 +340,8 @@ mod tests {
     use weave_core::time::Instant;
 
     use super::*;
+    use crate::frames::super_frame_of;
     use crate::native::Abilities;
-    use crate::offload::sample::super_frame;
 
     const WORKER: WorkerId = WorkerId::new(0).expect("zero is below the limit");
 
@@ -399,8 +398,8 @@ mod tests {
     #[test]
     fn super_frames_are_whole_whatever_calls_their_trains_came_in() {
         let mut setup = setup();
-        let whole = super_frame(64_000, 1348);
-        let small = super_frame(100, 1348);
+        let whole = super_frame_of(1, 2, &[7; 64_000], 1360);
+        let small = super_frame_of(1, 2, &[7; 100], 1360);
         for round in 0..3 {
             // Two trains each, and one that lets the others come in different calls.
             setup.send(small.frame());

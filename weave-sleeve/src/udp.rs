@@ -31,8 +31,8 @@ use crate::cipher::Channel;
 use crate::counters::Lengths;
 use crate::outlet::{self, Outlet, Outlets};
 use crate::sys;
-use crate::sys::batch::MAX_BATCH;
 use crate::sys::udp::{Arrived, Train};
+use weave_port::sys::batch::MAX_BATCH;
 
 /// What the kernel may hold for a data thread before it drops.
 const BUFFER_SIZE: usize = 8 << 20;
@@ -108,7 +108,7 @@ impl UdpSockets {
         sys::udp::share_by_sender(member, receiving.len())?;
         let mut receives_trains = true;
         for socket in &receiving {
-            sys::set_buffers(socket.as_fd(), BUFFER_SIZE, 0)?;
+            weave_port::sys::set_buffers(socket.as_fd(), BUFFER_SIZE, 0)?;
             receives_trains &= sys::udp::receive_trains(socket.as_fd()).is_ok();
         }
         let sends_trains = AtomicBool::new(true);

@@ -12,7 +12,7 @@
 //! What it is for: a super-frame crosses as one thing. Each datagram carries the headers of the
 //! whole and one segment of its payload, untouched, so that neither side computes a checksum or a
 //! header per segment, and a lost datagram costs one segment and not 64 KiB. Who receives joins
-//! again what comes in a row ([`Rejoiner`](crate::offload::Rejoiner)).
+//! again what comes in a row ([`Rejoiner`](weave_port::offload::Rejoiner)).
 //!
 //! The datagram vouches for the inner checksum: by its seal, or in clear by the checksum of UDP.
 

@@ -3,7 +3,7 @@
 use std::num::NonZeroU16;
 
 use super::Form;
-use crate::offload::Parts;
+use weave_port::offload::Parts;
 
 /// One segment with the headers of the whole.
 #[derive(Clone, Copy, Debug)]

@@ -10,7 +10,7 @@ use weave_core::mesh::{ConnectionId, ConnectionUid, LinkRequest, PeerName, Sessi
 use weave_core::switch::{Envelope, Forwarded, Waker, WorkerId};
 
 use super::*;
-use crate::offload::sample::super_frame;
+use crate::frames::super_frame_of;
 use crate::sys::udp::{self, Arrived, Train};
 
 const WORKER: WorkerId = WorkerId::new(0).expect("zero is below the limit");
@@ -94,7 +94,7 @@ impl Bench {
 
     /// Sends super-frames from the first to the second each second.
     fn run(&mut self, seconds: usize) {
-        let whole = super_frame(60_000, 1348);
+        let whole = super_frame_of(1, 2, &[7; 60_000], 1360);
         for _ in 0..seconds {
             self.milliseconds.fetch_add(1000, Ordering::Relaxed);
             let now = self.now();

@@ -9,8 +9,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use libc::c_int;
 
-use super::batch::{self, Control, MAX_BATCH};
-use super::{check, int_option, set_option, size};
+use weave_port::sys::batch::{self, Control, MAX_BATCH};
+use weave_port::sys::{check, int_option, set_option, size};
 
 /// Room for the control messages that are sent: the source address, and the size of the datagrams
 /// of a train.

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use weave_core::switch::{ChecksumRequest, Frame, Segmentation, SegmentationKind};
 use weave_core::wire::Checksum;
-use weave_sleeve::offload::{Coalescer, Joins, Segments};
+use weave_port::offload::{Coalescer, Joins, Segments};
 
 /// Ethernet, IPv4, TCP with time stamps.
 const HEADERS: usize = 14 + 20 + 32;

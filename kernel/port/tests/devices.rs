@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use weave_core::switch::{Frame, Inject};
 use weave_core::wire::{Checksum, complete_checksum};
-use weave_sleeve::port::{Capture, More, PacketPort, Port, TapPort};
+use weave_port::{Capture, More, PacketPort, Port, TapPort};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -8,10 +8,14 @@ use super::check;
 
 /// A flag that a waiting thread can poll (eventfd).
 #[derive(Debug)]
-pub(crate) struct Event(File);
+pub struct Event(File);
 
 impl Event {
-    pub(crate) fn new() -> io::Result<Self> {
+    /// Creates an event that is not raised.
+    ///
+    /// # Errors
+    /// The process has too many open files.
+    pub fn new() -> io::Result<Self> {
         // SAFETY: no pointers are passed.
         let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
         // SAFETY: the kernel just made this descriptor, and nobody else knows it.
@@ -19,12 +23,12 @@ impl Event {
     }
 
     /// Raises the flag. It is up already if the counter behind it is full.
-    pub(crate) fn raise(&self) {
+    pub fn raise(&self) {
         let _ = (&self.0).write(&1_u64.to_ne_bytes());
     }
 
     /// Lowers the flag. It is down already if there is nothing to read.
-    pub(crate) fn lower(&self) {
+    pub fn lower(&self) {
         let _ = (&self.0).read(&mut [0; 8]);
     }
 }
@@ -36,7 +40,7 @@ impl AsFd for Event {
 }
 
 /// Waits until one of them has something to read or an error to tell; says which.
-pub(crate) fn wait<const N: usize>(fds: [BorrowedFd<'_>; N]) -> io::Result<[bool; N]> {
+pub fn wait<const N: usize>(fds: [BorrowedFd<'_>; N]) -> io::Result<[bool; N]> {
     let mut polled =
         fds.map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
     loop {

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use weave_core::switch::{Frame, Inject};
 
-use super::{Capture, More, Offloads, Port, PortCounters};
+use crate::{Capture, More, Offloads, Port, PortCounters};
 
 const MAGIC_NANOSECONDS: u32 = 0xa1b2_3c4d;
 const VERSION: [u16; 2] = [2, 4];

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use weave_core::switch::{Frame, SegmentationKind};
 
-use super::{PortCounters, add};
+use crate::PortCounters;
 use crate::offload::{Coalescer, Joins, Segments};
 
 /// Joins the frames of a batch to super-frames. One for each thread.
 #[derive(Debug)]
-pub(super) struct Joiner {
+pub(crate) struct Joiner {
     coalescer: Coalescer<()>,
     counters: Arc<PortCounters>,
     /// A frame that was cut out of a super-frame again.
@@ -19,14 +19,14 @@ pub(super) struct Joiner {
 }
 
 impl Joiner {
-    pub(super) fn new(counters: Arc<PortCounters>) -> Self {
+    pub(crate) fn new(counters: Arc<PortCounters>) -> Self {
         let coalescer = Coalescer::new(Joins { tcp: true, udp: true });
         Self { coalescer, counters, segment: Vec::new() }
     }
 
     /// Takes a frame; gives to `write` what cannot wait. Who writes counts what is written, and
     /// this side what is not.
-    pub(super) fn inject(
+    pub(crate) fn inject(
         &mut self,
         frame: Frame<'_>,
         write: &mut impl FnMut(Frame<'_>) -> io::Result<()>,
@@ -41,7 +41,7 @@ impl Joiner {
     }
 
     /// Gives to `write` all that is left.
-    pub(super) fn flush(&mut self, write: &mut impl FnMut(Frame<'_>) -> io::Result<()>) {
+    pub(crate) fn flush(&mut self, write: &mut impl FnMut(Frame<'_>) -> io::Result<()>) {
         let Self { coalescer, counters, segment } = self;
         let mut refused = None;
         coalescer.flush(&mut |(), frame| {
@@ -73,14 +73,14 @@ fn write_or_cut(
     };
     let segmentation = frame.segmentation.filter(|_| error.raw_os_error() == Some(libc::EINVAL));
     let (Some(segmentation), Ok(segments)) = (segmentation, Segments::new(frame)) else {
-        add(&counters.inject_errors, 1);
+        counters.inject_errors.add(1);
         return None;
     };
     for index in 0..segments.count() {
         segment.resize(segments.frame_len(index), 0);
         segments.write(index, segment);
         if write(Frame::plain(segment)).is_err() {
-            add(&counters.inject_errors, 1);
+            counters.inject_errors.add(1);
         }
     }
     Some(segmentation.kind)

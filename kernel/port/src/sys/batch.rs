@@ -16,26 +16,26 @@ use libc::c_uint;
 use super::{check, size};
 
 /// Most messages in one call.
-pub(crate) const MAX_BATCH: usize = 64;
+pub const MAX_BATCH: usize = 64;
 
 /// Room for control messages. They are aligned like their header.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
-pub(super) struct Control<const LEN: usize>(pub(super) [u8; LEN]);
+pub struct Control<const LEN: usize>(pub [u8; LEN]);
 
 /// A message that came in.
-pub(super) struct Received<'a, N> {
+pub struct Received<'a, N> {
     /// How many of its bytes are in its slot.
-    pub(super) length: usize,
+    pub length: usize,
     /// As the kernel left it: flags, control messages, length of the name.
-    pub(super) header: &'a libc::msghdr,
+    pub header: &'a libc::msghdr,
     /// The sender, as far as the header says.
-    pub(super) name: &'a MaybeUninit<N>,
+    pub name: &'a MaybeUninit<N>,
 }
 
 /// Receives as many messages as there are, up to `count`, into equal slots of the buffer, and hands
 /// them over with their numbers. `N` is what the family has for addresses. Never waits.
-pub(super) fn receive<N, const CONTROL: usize>(
+pub fn receive<N, const CONTROL: usize>(
     fd: BorrowedFd<'_>,
     buffer: &mut [u8],
     count: usize,
@@ -95,7 +95,7 @@ pub(super) fn receive<N, const CONTROL: usize>(
 /// # Safety
 /// What `complete` lets a header point to has the length that the header says, and stays where it
 /// is until this returns.
-pub(super) unsafe fn send<'b>(
+pub unsafe fn send<'b>(
     fd: BorrowedFd<'_>,
     messages: impl Iterator<Item = &'b [u8]>,
     mut complete: impl FnMut(usize, &mut libc::msghdr),

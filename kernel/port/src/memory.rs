@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use weave_core::switch::{Frame, Inject};
 
-use super::virtio;
-use super::{Capture, More, Offloads, Port, PortCounters, add};
 use crate::sys::event::Event;
+use crate::virtio;
+use crate::{Capture, More, Offloads, Port, PortCounters};
 
 /// Frames per [`Capture::capture`].
 const BATCH: usize = 32;
@@ -167,10 +167,10 @@ impl Capture for MemoryCapture {
             self.shared.captured.lower();
         }
         drop(queue);
-        add(&self.shared.counters.captured, count);
+        self.shared.counters.captured.add(count);
         for frame in &self.batch {
             let Ok(frame) = virtio::frame(frame) else {
-                add(&self.shared.counters.malformed, 1);
+                self.shared.counters.malformed.add(1);
                 continue;
             };
             each(frame);
@@ -186,7 +186,7 @@ impl Inject for MemoryInjector {
     fn inject(&mut self, frame: Frame<'_>) {
         let taken = lock(&self.0.injected).push(&frame);
         let counters = &self.0.counters;
-        add(if taken { &counters.injected } else { &counters.inject_errors }, 1);
+        if taken { &counters.injected } else { &counters.inject_errors }.add(1);
     }
 
     fn flush(&mut self) {

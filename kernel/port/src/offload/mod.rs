@@ -19,7 +19,5 @@ pub(crate) mod sample;
 mod segment;
 
 pub use coalesce::{Coalescer, Joins};
-pub(crate) use rejoin::checksum_request;
-pub use rejoin::{NotAPiece, Piece, Rejoiner};
-pub(crate) use segment::Parts;
-pub use segment::{SegmentError, Segments};
+pub use rejoin::{NotAPiece, Piece, Rejoiner, checksum_request};
+pub use segment::{Parts, SegmentError, Segments};

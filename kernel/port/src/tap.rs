@@ -14,11 +14,11 @@ use std::sync::Arc;
 
 use weave_core::switch::{Frame, Inject};
 
-use super::joiner::Joiner;
-use super::virtio::{self, HEADER_LEN};
-use super::{Capture, More, Offloads, Port, PortCounters, add};
+use crate::joiner::Joiner;
 use crate::sys;
 use crate::sys::tap::Queues;
+use crate::virtio::{self, HEADER_LEN};
+use crate::{Capture, More, Offloads, Port, PortCounters};
 
 /// Frames per [`Capture::capture`].
 const BATCH: usize = 64;
@@ -140,7 +140,7 @@ impl Capture for TapCapture {
             };
             let read = self.buffer.get(..length).unwrap_or_default();
             let Ok(frame) = virtio::frame(read) else {
-                add(&self.counters.malformed, 1);
+                self.counters.malformed.add(1);
                 continue;
             };
             self.counters.count_captured(&frame);

@@ -1,6 +1,7 @@
 //! TAP devices (Documentation/networking/tuntap.rst of the kernel).
 
 use std::ffi::c_char;
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::mem::zeroed;
@@ -8,7 +9,27 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use super::check;
-use crate::port::Offloads;
+
+/// What a device hands over undone. What it cannot is done by the kernel before, which costs
+/// only speed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Offloads {
+    /// Transport checksums.
+    pub checksum: bool,
+    /// The segmentation of TCP.
+    pub tcp: bool,
+    /// That of UDP.
+    pub udp: bool,
+}
+
+impl fmt::Display for Offloads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = [("checksum", self.checksum), ("tcp", self.tcp), ("udp", self.udp)];
+        let mut names = all.into_iter().filter_map(|(name, there)| there.then_some(name));
+        f.write_str(names.next().unwrap_or("none"))?;
+        names.try_for_each(|name| write!(f, " {name}"))
+    }
+}
 
 /// How many times a device can be opened; settled when it is made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

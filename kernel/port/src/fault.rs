@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use weave_core::switch::{ChecksumRequest, Frame, Inject, Segmentation};
 
-use super::{Capture, More, Offloads, Port, PortCounters};
+use crate::{Capture, More, Offloads, Port, PortCounters};
 
 /// How often something goes wrong, in frames of a thousand, and the seed of when.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

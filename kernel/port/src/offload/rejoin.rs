@@ -148,7 +148,7 @@ impl<K> Run<K> {
 
 /// Where the checksum of an unfinished frame is to be put, which is where the protocol has it.
 /// None if the frame is not an unfragmented TCP or UDP packet.
-pub(crate) fn checksum_request(frame: &[u8]) -> Option<ChecksumRequest> {
+pub fn checksum_request(frame: &[u8]) -> Option<ChecksumRequest> {
     let layout = Layout::of(frame)?;
     Some(ChecksumRequest {
         start: u16::try_from(layout.transport).ok()?,

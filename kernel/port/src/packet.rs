@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use weave_core::switch::{Frame, Inject};
 
-use super::joiner::Joiner;
-use super::virtio::{self, HEADER_LEN};
-use super::{Capture, More, Offloads, Port, PortCounters, add};
+use crate::joiner::Joiner;
 use crate::sys;
 use crate::sys::packet::{Captured, Device};
+use crate::virtio::{self, HEADER_LEN};
+use crate::{Capture, More, Offloads, Port, PortCounters};
 
 /// Frames per system call when capturing.
 const BATCH: usize = 32;
@@ -120,7 +120,7 @@ impl Capture for PacketCapture {
             Err(error) => {
                 // A frame that cannot be expressed is lost; a device that went down comes up
                 // again. Only when it is gone there is nothing to wait for.
-                add(&self.counters.capture_errors, 1);
+                self.counters.capture_errors.add(1);
                 return if self.device.exists() { Ok(More::Likely) } else { Err(error) };
             }
         };
@@ -129,7 +129,7 @@ impl Capture for PacketCapture {
                 continue;
             }
             let Some(frame) = finish(slot, captured) else {
-                add(&self.counters.malformed, 1);
+                self.counters.malformed.add(1);
                 continue;
             };
             self.counters.count_captured(&frame);
@@ -140,7 +140,7 @@ impl Capture for PacketCapture {
         if self.batches == STATISTICS_INTERVAL || (self.was_full && !full) {
             self.batches = 0;
             let overruns = sys::packet::take_overruns(self.socket.as_fd()).unwrap_or(0);
-            add(&self.counters.overruns, usize::try_from(overruns).unwrap_or(0));
+            self.counters.overruns.add(usize::try_from(overruns).unwrap_or(0));
         }
         self.was_full = full;
         Ok(if full { More::Likely } else { More::No })
@@ -207,12 +207,12 @@ impl Queue {
         while !rest.is_empty() {
             match sys::packet::send(self.socket.as_fd(), &self.arena, rest) {
                 Ok(sent) => {
-                    add(&self.counters.injected, sent);
+                    self.counters.injected.add(sent);
                     rest = rest.get(sent..).unwrap_or_default();
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => {
-                    add(&self.counters.inject_errors, 1);
+                    self.counters.inject_errors.add(1);
                     rest = rest.get(1..).unwrap_or_default();
                 }
             }

@@ -65,12 +65,13 @@ pub struct Segments<'f> {
 
 /// A super-frame, headers and payload apart.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Parts<'f> {
-    /// Of the whole; its lengths are those of the whole, its checksum is unfinished.
-    pub(crate) headers: &'f [u8],
-    pub(crate) payload: &'f [u8],
+pub struct Parts<'f> {
+    /// The headers of the whole: its lengths, and an unfinished checksum.
+    pub headers: &'f [u8],
+    /// The payload of the whole.
+    pub payload: &'f [u8],
     /// Payload bytes of each segment but the last.
-    pub(crate) size: u16,
+    pub size: u16,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -131,7 +132,7 @@ impl<'f> Segments<'f> {
     }
 
     /// The parts of a super-frame, for who need not write whole frames. None of an ordinary one.
-    pub(crate) fn parts(&self) -> Option<Parts<'f>> {
+    pub fn parts(&self) -> Option<Parts<'f>> {
         let Work::Cut(cut) = self.work else { return None };
         let (headers, payload) = self.frame.split_at(cut.layout.payload);
         Some(Parts { headers, payload, size: u16::try_from(cut.size).ok()? })
@@ -139,7 +140,7 @@ impl<'f> Segments<'f> {
 
     /// Whether the only thing left to do is a checksum in the place where the protocol has it,
     /// so that who gets the frame can tell where it is.
-    pub(crate) fn only_lacks_its_checksum(&self) -> bool {
+    pub fn only_lacks_its_checksum(&self) -> bool {
         let Work::Complete(ChecksumRequest { start, offset }) = self.work else { return false };
         Layout::of(self.frame).is_some_and(|layout| {
             layout.transport == usize::from(start)
