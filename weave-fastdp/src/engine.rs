@@ -8,7 +8,7 @@
 //!        Fastdp, Link ── open, carry, send_special, forward ──▶ Engine, Tunnel
 //!                     ◀───────── Inbox: special, failed ───────
 //!
-//!        Switch       ◀── captured, received, overheard ─────── threads of the engine
+//!        Switch       ◀── captured, received, relay_only ────── threads of the engine
 //! ```
 //!
 //! No method waits for the kernel longer than a system call takes: an engine that has to set

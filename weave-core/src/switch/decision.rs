@@ -172,7 +172,7 @@ pub fn captured<'t>(
     // Step 1.
     let learned =
         macs.learn_captured(now, addresses.source, table.own()).map_err(|_| DropCause::Conflict)?;
-    Ok(Decision { learned, ..revisit_captured(table, macs, addresses)? })
+    Ok(Decision { learned, ..peek_captured(table, macs, addresses)? })
 }
 
 /// What [`captured`] decides for further frames with these addresses, without learning anything:
@@ -180,7 +180,7 @@ pub fn captured<'t>(
 ///
 /// # Errors
 /// They go nowhere; why.
-pub fn revisit_captured<'t>(
+pub fn peek_captured<'t>(
     table: &'t ForwardingTable,
     macs: &MacTable,
     addresses: Addresses,
@@ -211,14 +211,14 @@ pub fn received<'t>(
     arrival: Arrival,
     addresses: Addresses,
 ) -> Result<Decision<'t>, DropCause> {
-    let decision = revisit_received(table, macs, arrival, addresses)?;
+    let decision = peek_received(table, macs, arrival, addresses)?;
     if arrival.destination != table.own() {
         return Ok(decision);
     }
     // Step 3. The source teaches nothing about where the destination is, unless they are one.
     let learned = macs.learn_received(now, addresses.source, arrival.source);
     if addresses.source == addresses.destination {
-        return Ok(Decision { learned, ..revisit_received(table, macs, arrival, addresses)? });
+        return Ok(Decision { learned, ..peek_received(table, macs, arrival, addresses)? });
     }
     Ok(Decision { learned, ..decision })
 }
@@ -227,7 +227,7 @@ pub fn received<'t>(
 ///
 /// # Errors
 /// They go nowhere; why.
-pub fn revisit_received<'t>(
+pub fn peek_received<'t>(
     table: &'t ForwardingTable,
     macs: &MacTable,
     arrival: Arrival,

@@ -27,8 +27,8 @@ pub use frame::{ChecksumRequest, Frame, Segmentation, SegmentationKind};
 pub use mac_table::{Conflict, Learned, MAX_AGE, MacEntry, MacTable, QUIET, SWEEP_INTERVAL};
 pub use null::NullOverlay;
 pub use overlay::{
-    Envelope, Forwarded, Forwarder, Link, LinkEvent, LinkStatus, Overlay, PrepareError, Waker,
-    WorkerId,
+    Envelope, Forwarded, Forwarder, ForwarderId, Link, LinkEvent, LinkStatus, Overlay,
+    PrepareError, Waker, WorkerId,
 };
 pub use pass::{Inject, Pass, Worker};
 pub use selector::{MemberReport, MemberState, Selector, SelectorEvent};

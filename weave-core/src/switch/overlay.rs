@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Frame;
-use crate::mesh::{LinkRequest, PeerName, ShortIdTable};
+use crate::mesh::{ConnectionId, LinkRequest, PeerName, ShortIdTable};
 use crate::time::Instant;
 
 /// A way to carry frames to neighbours.
@@ -174,6 +174,21 @@ pub trait Forwarder: Send + Sync {
 
     /// Sends what this worker has buffered.
     fn flush(&self, worker: WorkerId);
+
+    /// Returns the identity by which a transport recognises its own forwarder in the forwarding
+    /// table; `None` for forwarders of transports that never look for theirs.
+    fn id(&self) -> Option<ForwarderId> {
+        None
+    }
+}
+
+/// The identity of a forwarder. A transport has at most one forwarder for each connection.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ForwarderId {
+    /// Name of the transport, or of the part of it that has the forwarder.
+    pub transport: &'static str,
+    /// Connection that the forwarder serves.
+    pub connection: ConnectionId,
 }
 
 /// What became of a frame that was handed to a link.

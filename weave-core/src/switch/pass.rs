@@ -119,9 +119,9 @@ impl<P: Inject + ?Sized> Pass<'_, P> {
         self.take_in(arrival, frame, |decision| decision);
     }
 
-    /// A frame was received from a neighbour by the kernel, which has given it to the local bridge
-    /// already: what is left to do is to learn from it and to send it on.
-    pub fn overheard(&mut self, arrival: Arrival, frame: Frame<'_>) {
+    /// Handles a frame that the kernel has received from a neighbour and has already passed to the
+    /// local bridge: the router only learns from it and relays it.
+    pub fn relay_only(&mut self, arrival: Arrival, frame: Frame<'_>) {
         self.take_in(arrival, frame, |decision| Decision { inject: false, ..decision });
     }
 
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn overheard_frames_are_relayed_but_not_injected() {
+    fn frames_that_the_kernel_has_delivered_are_relayed_but_not_injected() {
         let mut setup = Setup::new();
         let routes = Routes {
             next_hops: [(peer(2), peer(2)), (peer(3), peer(3))].into(),
@@ -426,13 +426,13 @@ mod tests {
         setup.switch.publish(ForwardingTable::new(peer(1), Arc::new(routes), links.into()));
         let arrival = Arrival { neighbour: peer(2), source: peer(2), destination: peer(1) };
         let flooded = frame(Y, MacAddress::BROADCAST);
-        setup.worker.pass(at(0), &mut setup.port).overheard(arrival, Frame::plain(&flooded));
+        setup.worker.pass(at(0), &mut setup.port).relay_only(arrival, Frame::plain(&flooded));
         assert!(setup.port.injected.is_empty());
         assert_eq!(setup.other.take(), [Taken(peer(2), peer(3), flooded, true)]);
         assert_eq!(setup.switch.macs().lookup(Y), Some(peer(2)));
         // For a station that is known to be here the kernel did everything.
-        setup.switch.sighted(at(0), X, peer(1));
-        setup.worker.pass(at(0), &mut setup.port).overheard(arrival, Frame::plain(&frame(Y, X)));
+        setup.switch.refresh_station(at(0), X, peer(1));
+        setup.worker.pass(at(0), &mut setup.port).relay_only(arrival, Frame::plain(&frame(Y, X)));
         assert!(setup.port.injected.is_empty() && setup.other.take().is_empty());
     }
 

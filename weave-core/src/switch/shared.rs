@@ -140,36 +140,35 @@ impl Switch {
         decision
     }
 
-    /// Where further frames with these addresses go that are captured on the local bridge, without
-    /// learning anything.
+    /// Decides as [`Self::captured`] would for further frames with these addresses, without
+    /// learning.
     ///
     /// # Errors
-    /// Nowhere; why.
-    pub fn revisit_captured<'t>(
+    /// Fails with the reason for which such frames are dropped.
+    pub fn peek_captured<'t>(
         &self,
         table: &'t ForwardingTable,
         addresses: Addresses,
     ) -> Result<Decision<'t>, DropCause> {
-        decision::revisit_captured(table, &self.macs, addresses)
+        decision::peek_captured(table, &self.macs, addresses)
     }
 
-    /// Where further frames like this one go that are received from a neighbour, without learning
-    /// anything.
+    /// Decides as [`Self::received`] would for further frames like this one, without learning.
     ///
     /// # Errors
-    /// Nowhere; why.
-    pub fn revisit_received<'t>(
+    /// Fails with the reason for which such frames are dropped.
+    pub fn peek_received<'t>(
         &self,
         table: &'t ForwardingTable,
         arrival: Arrival,
         addresses: Addresses,
     ) -> Result<Decision<'t>, DropCause> {
-        decision::revisit_received(table, &self.macs, arrival, addresses)
+        decision::peek_received(table, &self.macs, arrival, addresses)
     }
 
-    /// A station was seen behind a peer, which may be this one, without a frame of its being
-    /// passed through here: the kernel carried it.
-    pub fn sighted(&self, now: Instant, station: MacAddress, peer: PeerName) {
+    /// Learns that a station is behind a peer, which may be this one, from frames that the kernel
+    /// has carried and the router has not seen.
+    pub fn refresh_station(&self, now: Instant, station: MacAddress, peer: PeerName) {
         let learned = if peer == self.own {
             self.macs.learn_captured(now, station, peer).unwrap_or(Learned::Known)
         } else {

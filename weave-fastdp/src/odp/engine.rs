@@ -382,7 +382,7 @@ impl Shared {
                     remotes.insert(mile.remote());
                     book.put(flow);
                     let (station, port) = mile.station();
-                    self.switch.sighted(now, station, own);
+                    self.switch.refresh_station(now, station, own);
                     self.learn(station, Place::Port(port));
                 }
                 _ => client.delete_flow(self.datapath, &flow.matches)?,

@@ -200,13 +200,13 @@ fn touch(shared: &Shared, matches: &FlowMatch) {
             shared.learn(addresses.source, Place::Router);
         }
         None => {
-            shared.switch.sighted(shared.now(), addresses.source, own);
+            shared.switch.refresh_station(shared.now(), addresses.source, own);
             shared.learn(addresses.source, Place::Port(input.port));
         }
         Some(tunnel) => {
             let sender = shared.roads.load().sender(&tunnel);
             if let Some(sender) = sender.filter(|sender| sender.destination == own) {
-                shared.switch.sighted(shared.now(), addresses.source, sender.source);
+                shared.switch.refresh_station(shared.now(), addresses.source, sender.source);
                 shared.learn(addresses.source, Place::Router);
             }
         }

@@ -129,7 +129,7 @@ impl Desk {
         if plan.by_hand {
             let mut port = LocalPorts { shared: &shared, client: &mut self.client };
             let frame = Frame::plain(upcall.packet);
-            self.worker.pass(now, &mut port).overheard(arrival, frame);
+            self.worker.pass(now, &mut port).relay_only(arrival, frame);
         }
         self.carry_out(upcall, &input, &plan, edition);
     }

@@ -143,7 +143,7 @@ impl Planner<'_> {
     fn captured(&self, port: PortNumber, addresses: Addresses, plan: &mut Plan) {
         plan.looks_at_addresses = true;
         if self.through_the_bridge(Place::Port(port), addresses.destination, plan) {
-            let decision = self.switch.revisit_captured(self.table, addresses);
+            let decision = self.switch.peek_captured(self.table, addresses);
             self.onward(decision, addresses.destination, plan);
         }
         // The kernel can bring it where the router takes packets up, super-frames uncut.
@@ -178,7 +178,7 @@ impl Planner<'_> {
             source: sender.source,
             destination: sender.destination,
         };
-        let decision = self.switch.revisit_received(self.table, arrival, addresses);
+        let decision = self.switch.peek_received(self.table, arrival, addresses);
         if decision.is_ok_and(|decision| decision.inject) {
             self.through_the_bridge(Place::Router, addresses.destination, plan);
         }

@@ -382,7 +382,7 @@ impl Control {
                 self.local.push(station.mac);
             }
             if due && !station.permanent && u64::from(station.age) <= recent {
-                self.shared.switch.sighted(now, station.mac, home);
+                self.shared.switch.refresh_station(now, station.mac, home);
             }
         }
         self.local.sort_unstable();

@@ -31,7 +31,7 @@
 //!
 //! *Receiving.* By its VNI a packet belongs to a device or it does not. If so, the kernel delivers
 //! it to the local stations, and the router, which sees a copy of some, only learns from it and sends
-//! it on ([`Pass::overheard`](weave_core::switch::Pass::overheard)). If not, the kernel delivers it
+//! it on ([`Pass::relay_only`](weave_core::switch::Pass::relay_only)). If not, the kernel delivers it
 //! to nobody, and the router gets it from the network below by a filter that leaves out exactly the
 //! VNIs of the devices.
 //!

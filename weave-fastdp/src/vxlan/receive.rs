@@ -117,7 +117,7 @@ fn delivered(
     }
     tunnel.counters.rx_frames.fetch_add(1, Ordering::Relaxed);
     let remote = tunnel.params.remote;
-    pass.overheard(Arrival { neighbour: remote, source: remote, destination: tunnel.own }, frame);
+    pass.relay_only(Arrival { neighbour: remote, source: remote, destination: tunnel.own }, frame);
 }
 
 /// What is in a packet that no device was there for, if it is from a neighbour.
@@ -166,7 +166,7 @@ fn monitor(shared: &Shared) {
         if let Some(peer) = shared.home(&tunnels, station.port)
             && !station.permanent
         {
-            shared.switch.sighted(now, station.mac, peer);
+            shared.switch.refresh_station(now, station.mac, peer);
         }
     });
 }

@@ -118,12 +118,12 @@ impl Setup {
     /// A station of this router.
     fn local(&mut self, station: MacAddress, port: PortNumber) {
         self.bridge.learn(START, station, Place::Port(port));
-        self.switch.sighted(START, station, peer(1));
+        self.switch.refresh_station(START, station, peer(1));
     }
 
     fn remote(&mut self, station: MacAddress, number: u8) {
         self.bridge.learn(START, station, Place::Router);
-        self.switch.sighted(START, station, peer(number));
+        self.switch.refresh_station(START, station, peer(number));
     }
 
     fn plan(&self, input: &Input) -> Plan {
@@ -388,7 +388,7 @@ fn a_change_of_routes_leaves_other_flows_alone() {
     }
     // Looking again teaches nothing: a station that moved stays where it is.
     let gone = MacAddress([2, 0xcc, 0, 0, 0, 2]);
-    setup.switch.sighted(START + Duration::from_secs(1), gone, peer(4));
+    setup.switch.refresh_station(START + Duration::from_secs(1), gone, peer(4));
     let old = received((2, 1), gone, X);
     assert!(setup.plan(&old).flow(&old).is_some());
     assert_eq!(setup.switch.macs().lookup(gone), Some(peer(4)));
