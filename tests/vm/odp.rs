@@ -79,8 +79,8 @@ fn datapaths_and_ports_come_and_go() -> Result<()> {
         let mut told = Vec::new();
         while let Some(event) = events.poll_event()? {
             told.push(match event {
-                VportEvent::There(vport) => format!("+{}", vport.name),
-                VportEvent::Gone(vport) => format!("-{}", vport.name),
+                VportEvent::Present(vport) => format!("+{}", vport.name),
+                VportEvent::Deleted(vport) => format!("-{}", vport.name),
                 other => format!("{other:?}"),
             });
         }

@@ -1,31 +1,31 @@
 //! A bounded walk over the attributes of a message.
 //!
-//! How deep nests go is fixed by the types that are decoded, never by the input.
+//! The depth of nesting is fixed by the types that are decoded, never by the input.
 
 use netlink_packet_core::{NLA_ALIGNTO, NLA_HEADER_SIZE, NlaBuffer};
 
 use crate::error::DecodeError;
 
-/// The attributes in received bytes, in order; after an error there are none.
+/// An iterator over the attributes in received bytes, in order. It ends after the first error.
 #[derive(Clone, Copy, Debug)]
 pub struct Attributes<'a> {
     rest: &'a [u8],
     offset: usize,
 }
 
-/// An attribute received.
+/// A received attribute.
 #[derive(Clone, Copy, Debug)]
 pub struct Field<'a> {
-    /// Its type.
+    /// Type of the attribute.
     pub kind: u16,
-    /// What is in it.
+    /// Payload, without header and padding.
     pub value: &'a [u8],
-    /// Where the value starts.
+    /// Offset of the payload in the bytes that are being decoded.
     pub offset: usize,
 }
 
 impl<'a> Attributes<'a> {
-    /// Those in `bytes`, which start at `offset` of what is being decoded.
+    /// Iterates over `bytes`, which start at `offset` of the message that is being decoded.
     pub const fn new(bytes: &'a [u8], offset: usize) -> Self {
         Self { rest: bytes, offset }
     }
@@ -56,15 +56,15 @@ impl<'a> Iterator for Attributes<'a> {
 }
 
 impl<'a> Field<'a> {
-    /// The attributes inside.
+    /// Returns the attributes nested in this one.
     pub const fn nested(&self) -> Attributes<'a> {
         Attributes::new(self.value, self.offset)
     }
 
-    /// All of the value, if it has the right length. `what` is its name in errors, here and below.
+    /// Returns the value as an array. `what` names the value in errors, here and below.
     ///
     /// # Errors
-    /// It has another length.
+    /// Fails if the value has another length.
     pub fn array<const N: usize>(&self, what: &'static str) -> Result<[u8; N], DecodeError> {
         self.value.try_into().map_err(|_| {
             let (offset, length) = (self.offset, self.value.len());
@@ -72,42 +72,43 @@ impl<'a> Field<'a> {
         })
     }
 
-    /// A byte.
+    /// Reads a byte.
     ///
     /// # Errors
-    /// The value has another length.
+    /// Fails if the value has another length.
     pub fn u8(&self, what: &'static str) -> Result<u8, DecodeError> {
         self.array(what).map(u8::from_ne_bytes)
     }
 
-    /// A 16-bit number in the byte order of the host.
+    /// Reads a 16-bit number in the byte order of the host.
     ///
     /// # Errors
-    /// The value has another length.
+    /// Fails if the value has another length.
     pub fn u16(&self, what: &'static str) -> Result<u16, DecodeError> {
         self.array(what).map(u16::from_ne_bytes)
     }
 
-    /// A 32-bit number in the byte order of the host.
+    /// Reads a 32-bit number in the byte order of the host.
     ///
     /// # Errors
-    /// The value has another length.
+    /// Fails if the value has another length.
     pub fn u32(&self, what: &'static str) -> Result<u32, DecodeError> {
         self.array(what).map(u32::from_ne_bytes)
     }
 
-    /// A 64-bit number in the byte order of the host.
+    /// Reads a 64-bit number in the byte order of the host.
     ///
     /// # Errors
-    /// The value has another length.
+    /// Fails if the value has another length.
     pub fn u64(&self, what: &'static str) -> Result<u64, DecodeError> {
         self.array(what).map(u64::from_ne_bytes)
     }
 
-    /// The first `N` 64-bit numbers; kernels append to lists of counters.
+    /// Reads the first `N` 64-bit counters. Newer kernels append counters to such lists, so the
+    /// rest is ignored.
     ///
     /// # Errors
-    /// There are fewer.
+    /// Fails if there are fewer than `N`.
     pub fn counters<const N: usize>(&self, what: &'static str) -> Result<[u64; N], DecodeError> {
         let mut counters = [0; N];
         let (words, _) = self.value.as_chunks();
@@ -121,10 +122,10 @@ impl<'a> Field<'a> {
         Ok(counters)
     }
 
-    /// Up to the first NUL.
+    /// Reads text up to the first NUL.
     ///
     /// # Errors
-    /// It is not UTF-8.
+    /// Fails if the text is not UTF-8.
     pub fn text(&self, what: &'static str) -> Result<&'a str, DecodeError> {
         let bytes = self.value.split(|&byte| byte == 0).next().unwrap_or_default();
         str::from_utf8(bytes).map_err(|_| DecodeError::Text { what, offset: self.offset })
@@ -136,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn attributes_and_those_inside() {
+    fn attributes_and_nested_attributes_are_read() {
         let [five, eight, nine] = [5_u16, 8, 9].map(u16::to_ne_bytes);
         let [one, two, three] = [1_u16, 2, 3].map(u16::to_ne_bytes);
         let bytes =
@@ -152,22 +153,22 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong_and_where() {
+    fn errors_name_the_value_and_its_offset() {
         let errors = |bytes: &[u8]| {
             let mut fields = Attributes::new(bytes, 100);
             let error = fields.find_map(Result::err).unwrap().to_string();
-            assert!(fields.next().is_none(), "nothing comes after an error");
+            assert!(fields.next().is_none(), "the iterator ends after an error");
             error
         };
         let [six, three, two] = [6_u16, 3, 2].map(u16::to_ne_bytes);
         assert_eq!(errors(&[1, 2]), "an attribute at offset 100 needs 4 bytes, but 2 are left");
         assert_eq!(
             errors(&[six, two].concat()),
-            "an attribute at offset 100 says it has 6 bytes, of 4"
+            "an attribute at offset 100 claims 6 bytes, but 4 are left"
         );
         assert_eq!(
             errors(&[three, two].concat()),
-            "an attribute at offset 100 says it has 3 bytes, of 4"
+            "an attribute at offset 100 claims 3 bytes, but 4 are left"
         );
         let field = Field { kind: 1, value: &[1, 2, 3], offset: 8 };
         assert_eq!(
@@ -176,7 +177,7 @@ mod tests {
         );
         assert_eq!(
             Field { value: &[0xff, 0], ..field }.text("name").unwrap_err().to_string(),
-            "name at offset 8 is no text"
+            "name at offset 8 is not UTF-8"
         );
     }
 }

@@ -1,136 +1,138 @@
-//! What can be wrong with bytes, and why requests bring no answer.
+//! Errors, divided by whose fault they are: bytes that cannot be decoded, requests that cannot be
+//! encoded, and requests that failed.
 
 use std::io;
 
 use nix::errno::Errno;
 
-use crate::exchange::LIST_ATTEMPTS;
-
-/// Why bytes from the kernel are not what they should be. Offsets count from the first byte of
-/// what was being decoded.
+/// Reasons why bytes from the kernel cannot be decoded. Offsets count from the first byte of the
+/// message or structure that was being decoded.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// There is not enough for a fixed part.
+    /// Too few bytes are left for a part of fixed length.
     #[error("{what} at offset {offset} needs {needed} bytes, but {left} are left")]
     Short {
-        /// What was being read.
+        /// The part that was being read.
         what: &'static str,
-        /// Where it starts.
+        /// Offset at which the part starts.
         offset: usize,
-        /// Its length in bytes.
+        /// Length of the part in bytes.
         needed: usize,
-        /// How many bytes there are.
+        /// Number of bytes that are left.
         left: usize,
     },
-    /// An attribute that says it is longer than what is left, or shorter than its own header.
-    #[error("an attribute at offset {offset} says it has {length} bytes, of {left}")]
+    /// An attribute claims to be longer than the bytes that are left, or shorter than its header.
+    #[error("an attribute at offset {offset} claims {length} bytes, but {left} are left")]
     Attribute {
-        /// Where it starts.
+        /// Offset at which the attribute starts.
         offset: usize,
-        /// Its length in bytes, as it says.
+        /// Length that the attribute claims, in bytes.
         length: usize,
-        /// How many bytes there are.
+        /// Number of bytes that are left.
         left: usize,
     },
-    /// A value of the wrong length.
+    /// A value has the wrong length.
     #[error("{what} at offset {offset} has {length} bytes instead of {expected}")]
     Length {
-        /// Which value.
+        /// Name of the value.
         what: &'static str,
-        /// Where it starts.
+        /// Offset at which the value starts.
         offset: usize,
-        /// The length it must have, in bytes.
+        /// Length that the value must have, in bytes.
         expected: usize,
-        /// The length it has.
+        /// Length that the value has.
         length: usize,
     },
-    /// A name that is not UTF-8.
-    #[error("{what} at offset {offset} is no text")]
+    /// A text is not UTF-8.
+    #[error("{what} at offset {offset} is not UTF-8")]
     Text {
-        /// Which name.
+        /// Name of the text.
         what: &'static str,
-        /// Where it starts.
+        /// Offset at which the text starts.
         offset: usize,
     },
-    /// An attribute without which the rest makes no sense.
+    /// A mandatory attribute is missing.
     #[error("there is no {what}")]
     Missing {
-        /// Which.
+        /// Name of the attribute.
         what: &'static str,
     },
-    /// Something of a kind that the decoder does not know.
+    /// The decoder does not know the type of an element.
     #[error("an unknown {what} of type {kind} at offset {offset}")]
     Unknown {
-        /// What it is one of.
+        /// The kind of element.
         what: &'static str,
-        /// Its type.
+        /// Type of the element.
         kind: u16,
-        /// Where its value starts.
+        /// Offset at which the value of the element starts.
         offset: usize,
     },
 }
 
-/// A value does not fit into an attribute, whose length is a 16-bit number.
+/// A value is too long for an attribute, whose length is a 16-bit number, or a request is too long
+/// for a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{length} bytes do not fit into an attribute")]
 pub struct TooLong {
-    /// How long it is, in bytes.
+    /// Length of the value in bytes.
     pub length: usize,
 }
 
-/// Why a request brought no answer.
+/// Reasons why a request failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The kernel does not speak the protocol, or a module of it is missing.
+    /// The kernel does not support the protocol, or a module is missing.
     #[error("this kernel has no {what}")]
     NoSupport {
-        /// What it lacks.
+        /// The missing protocol or module.
         what: &'static str,
     },
-    /// The kernel refused.
+    /// The kernel refused the request.
     #[error("cannot {request}: {} ({errno:?})", errno.desc())]
     Refused {
-        /// What was tried.
+        /// Name of the request.
         request: &'static str,
-        /// Why.
+        /// Reason given by the kernel.
         errno: Errno,
     },
     /// The socket failed.
     #[error("cannot {request}: the netlink socket: {source}")]
     Socket {
-        /// What was tried.
+        /// Name of the request.
         request: &'static str,
-        /// How.
+        /// Error of the socket.
         source: io::Error,
     },
-    /// The answer makes no sense.
+    /// The answer cannot be decoded.
     #[error("cannot {request}: the answer: {source}")]
     Answer {
-        /// What was asked.
+        /// Name of the request.
         request: &'static str,
-        /// What is wrong with it.
+        /// Reason why the answer cannot be decoded.
         source: DecodeError,
     },
     /// The request does not fit into a message.
     #[error("cannot {request}: {source}")]
     TooLong {
-        /// What was tried.
+        /// Name of the request.
         request: &'static str,
-        /// What does not fit.
+        /// The value that does not fit.
         source: TooLong,
     },
-    /// What was to be listed changed each time while it was read.
-    #[error("cannot {request}: it still changes after {LIST_ATTEMPTS} attempts")]
-    Unsteady {
-        /// What was asked.
+    /// The listed objects changed during each attempt to read the list.
+    #[error("cannot {request}: the list changed during each of {attempts} attempts")]
+    Interrupted {
+        /// Name of the request.
         request: &'static str,
+        /// Number of attempts to read the list.
+        attempts: u32,
     },
 }
 
 impl Error {
-    /// The kernel's reason, if it refused.
+    /// Returns the kernel's reason if the kernel refused the request.
     pub const fn errno(&self) -> Option<Errno> {
         match self {
             Self::Refused { errno, .. } => Some(*errno),

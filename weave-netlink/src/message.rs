@@ -1,4 +1,4 @@
-//! Datagrams from the kernel, taken apart.
+//! The messages in datagrams from the kernel.
 
 use netlink_packet_core::{
     NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_ALIGNTO, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP,
@@ -14,37 +14,37 @@ pub const HEADER_LEN: usize = 16;
 /// One message of a datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Message<'a> {
-    /// That of the request it answers; 0 in what the kernel says unasked.
+    /// Sequence number of the request that the message answers; 0 in notifications.
     pub sequence: u32,
-    /// Part of a list of something that changed while it was read: the list has gaps.
+    /// Whether the message is part of a list that changed while it was read and may have gaps.
     pub interrupted: bool,
-    /// What it says.
+    /// Contents of the message.
     pub body: Body<'a>,
 }
 
-/// What a message says.
+/// The contents of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Body<'a> {
     /// The request was carried out.
     Acknowledged,
-    /// The request was refused, or a list broke off.
+    /// The request was refused, or a list was cut short.
     Failed(Errno),
-    /// The end of a list.
+    /// The list is complete.
     Done,
     /// Messages were lost.
     Overrun,
-    /// What the protocol says.
+    /// A message of the protocol.
     Entry {
-        /// The type of the message, as the protocol numbers them; 16 and more.
+        /// Type of the message, as numbered by the protocol; at least 16.
         kind: u16,
-        /// What follows the netlink header.
+        /// Bytes behind the netlink header.
         payload: &'a [u8],
     },
-    /// To be ignored.
+    /// A message to be ignored.
     Noop,
 }
 
-/// The messages of a datagram, in order; after an error there are none.
+/// An iterator over the messages of a datagram, in order. It ends after the first error.
 #[derive(Clone, Debug)]
 pub struct Messages<'a> {
     rest: &'a [u8],
@@ -52,7 +52,7 @@ pub struct Messages<'a> {
 }
 
 impl<'a> Messages<'a> {
-    /// Those of this datagram.
+    /// Iterates over the messages of this datagram.
     pub const fn new(datagram: &'a [u8]) -> Self {
         Self { rest: datagram, offset: 0 }
     }
@@ -106,12 +106,17 @@ impl<'a> Iterator for Messages<'a> {
     }
 }
 
-/// Writes the header of the request that `message` is, whose first [`HEADER_LEN`] bytes are room
-/// for it.
+/// Writes the netlink header of a request into the first [`HEADER_LEN`] bytes of `message`, which
+/// the caller has reserved for it.
 ///
 /// # Errors
-/// It is longer than a message can be.
-pub fn finish(message: &mut [u8], kind: u16, flags: u16, sequence: u32) -> Result<(), TooLong> {
+/// Fails if the request is longer than a message can be.
+pub fn write_header(
+    message: &mut [u8],
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+) -> Result<(), TooLong> {
     debug_assert!(message.len() >= HEADER_LEN, "room for the header");
     let length = message.len();
     let mut header = NetlinkBuffer::new(message);
@@ -122,7 +127,7 @@ pub fn finish(message: &mut [u8], kind: u16, flags: u16, sequence: u32) -> Resul
     Ok(())
 }
 
-/// The kernel sends errors negated.
+/// Converts the error code of a message, which the kernel negates.
 const fn errno(code: i32) -> Errno {
     Errno::from_raw(code.wrapping_neg())
 }
@@ -142,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn several_in_a_datagram() {
+    fn a_datagram_has_several_messages() {
         let datagram = [
             message(32, NLM_F_DUMP_INTR, &[0xaa]),
             message(NLMSG_NOOP, 0, &[]),
@@ -172,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong_and_where() {
+    fn errors_name_the_part_and_its_offset() {
         let error = |tail: &[u8]| {
             let datagram = [&message(NLMSG_NOOP, 0, &[])[..], tail].concat();
             let mut messages = Messages::new(&datagram).skip(1);

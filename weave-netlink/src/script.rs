@@ -1,4 +1,4 @@
-//! A kernel that says what it was told to say, for tests.
+//! A scripted kernel for tests.
 
 use std::collections::VecDeque;
 use std::io;
@@ -6,10 +6,10 @@ use std::io;
 use netlink_packet_core::{NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR};
 use nix::errno::Errno;
 
-use crate::exchange::Transport;
 use crate::message::HEADER_LEN;
+use crate::transport::Transport;
 
-/// Answers each request with the next of these lists of datagrams.
+/// A transport that answers each request with the next list of datagrams of a script.
 #[derive(Debug)]
 pub struct Script {
     answers: VecDeque<Vec<Reply>>,
@@ -20,13 +20,13 @@ pub struct Script {
     last_request: Vec<u8>,
 }
 
-/// A datagram of the kernel.
+/// A datagram from the kernel.
 #[derive(Clone, Debug)]
 pub struct Reply(Kind);
 
 #[derive(Clone, Debug)]
 enum Kind {
-    /// In answer to the request, or to the one that was so many before it.
+    /// A message that answers the last request, or the request `back` before it.
     Message {
         kind: u16,
         flags: u16,
@@ -37,32 +37,32 @@ enum Kind {
 }
 
 impl Reply {
-    /// A message of the protocol.
+    /// Creates a message of the protocol.
     pub fn message(kind: u16, payload: &[u8]) -> Self {
         Self(Kind::Message { kind, flags: 0, back: 0, payload: payload.to_vec() })
     }
 
-    /// The request was carried out.
+    /// Creates an acknowledgement.
     pub fn acknowledged() -> Self {
         Self::message(NLMSG_ERROR, &[0; 4])
     }
 
-    /// It was not.
+    /// Creates a refusal with this reason.
     pub fn refused(errno: Errno) -> Self {
         Self::message(NLMSG_ERROR, &(-(errno as i32)).to_ne_bytes())
     }
 
-    /// The end of a list.
+    /// Creates the end of a list.
     pub fn done() -> Self {
         Self::message(NLMSG_DONE, &[0; 4])
     }
 
-    /// Datagrams were lost: the socket has an error instead.
+    /// Creates a loss of datagrams, which the socket reports as an error.
     pub const fn lost() -> Self {
         Self(Kind::Lost)
     }
 
-    /// What is listed changed meanwhile.
+    /// Marks the list as changed while it was read.
     pub const fn interrupted(mut self) -> Self {
         if let Kind::Message { flags, .. } = &mut self.0 {
             *flags |= NLM_F_DUMP_INTR;
@@ -70,7 +70,7 @@ impl Reply {
         self
     }
 
-    /// It answers a request that was `count` before the last one.
+    /// Makes the message answer the request `count` before the last one.
     pub const fn to_earlier(mut self, count: u32) -> Self {
         if let Kind::Message { back, .. } = &mut self.0 {
             *back = count;
@@ -80,7 +80,7 @@ impl Reply {
 }
 
 impl Script {
-    /// Each request gets one of these, in order; further requests none.
+    /// Creates a kernel that gives these answers in order, and none to further requests.
     pub fn new(answers: impl IntoIterator<Item = Vec<Reply>>) -> Self {
         let answers = answers.into_iter().collect();
         Self {
@@ -92,12 +92,12 @@ impl Script {
         }
     }
 
-    /// How many requests there were.
+    /// Returns the number of requests so far.
     pub const fn requests(&self) -> u32 {
         self.requests
     }
 
-    /// The bytes of the last one.
+    /// Returns the bytes of the last request.
     pub fn last_request(&self) -> &[u8] {
         &self.last_request
     }
@@ -114,7 +114,7 @@ impl Transport for Script {
     }
 
     /// # Errors
-    /// Nothing is left to say: a kernel would keep the client waiting.
+    /// Fails if the script is exhausted; a kernel would keep the client waiting.
     fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
         buffer.clear();
         match self.waiting.pop_front().ok_or(io::ErrorKind::UnexpectedEof)?.0 {

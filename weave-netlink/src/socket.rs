@@ -5,17 +5,17 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_XFRM};
 
-use crate::exchange::Transport;
+use crate::transport::Transport;
 
-/// Room for the longest datagram: a packet of 64 KiB and what is said about it.
-const DATAGRAM: usize = 1 << 17;
+/// Length of the longest datagram: a packet of 64 KiB and its attributes.
+const MAX_DATAGRAM: usize = 1 << 17;
 
-/// What is spoken over a socket.
+/// A protocol of netlink.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Protocol {
     /// Links, addresses, routes, neighbours.
     Route,
-    /// Families that modules bring along.
+    /// Generic netlink, whose families are registered by kernel modules.
     Generic,
     /// IPsec.
     Xfrm,
@@ -31,10 +31,10 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Opens one, with a port id chosen by the kernel.
+    /// Opens a socket with a port id chosen by the kernel.
     ///
     /// # Errors
-    /// `EPROTONOSUPPORT` if the kernel does not speak this protocol.
+    /// Fails with `EPROTONOSUPPORT` if the kernel does not support this protocol.
     pub fn open(protocol: Protocol) -> io::Result<Self> {
         let mut inner = netlink_sys::Socket::new(match protocol {
             Protocol::Route => NETLINK_ROUTE,
@@ -46,51 +46,51 @@ impl Socket {
         Ok(Self { inner, port_id })
     }
 
-    /// Its address.
+    /// Returns the port id, which is the address of the socket.
     pub const fn port_id(&self) -> u32 {
         self.port_id
     }
 
-    /// Asks for `bytes` of buffer in the kernel. It may give less.
+    /// Requests a receive buffer of `bytes` in the kernel, which may grant less.
     ///
     /// # Errors
-    /// The socket does not know this option.
+    /// Fails if the kernel does not support this option.
     pub fn set_receive_buffer(&self, bytes: u32) -> io::Result<()> {
         self.inner.set_rx_buf_sz(bytes)
     }
 
-    /// From now on a datagram that does not fit into the buffer is lost without an error:
-    /// for what is sent again anyway.
+    /// Makes the kernel drop datagrams that do not fit into the receive buffer without reporting
+    /// an error (`NETLINK_NO_ENOBUFS`), for notifications that are repeated anyway.
     ///
     /// # Errors
-    /// The socket does not know this option.
-    pub fn lose_silently(&self) -> io::Result<()> {
+    /// Fails if the kernel does not support this option.
+    pub fn ignore_overruns(&self) -> io::Result<()> {
         self.inner.set_no_enobufs(true)
     }
 
-    /// Receives what is said to a multicast group, too.
+    /// Joins a multicast group.
     ///
     /// # Errors
-    /// There is no such group, or it is not for us.
+    /// Fails if the group does not exist, or if the process may not join it.
     pub fn join(&self, group: u32) -> io::Result<()> {
         self.inner.add_membership(group)
     }
 
-    /// From now on receiving does not wait, but fails with `WouldBlock`.
+    /// Makes receiving fail with `WouldBlock` instead of waiting.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// Fails if the kernel refuses.
     pub fn set_nonblocking(&self) -> io::Result<()> {
         self.inner.set_non_blocking(true)
     }
 
-    /// Replaces what is in `buffer` by the next datagram of the kernel. What other processes
-    /// send is passed over: any of them may.
+    /// Replaces the contents of `buffer` with the next datagram from the kernel. Datagrams from
+    /// other processes are ignored, since any process may send them.
     ///
     /// # Errors
-    /// `ENOBUFS` if datagrams were lost, unless they are lost silently.
+    /// Fails with `ENOBUFS` if datagrams were lost, unless overruns are ignored.
     pub fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
-        buffer.reserve(DATAGRAM.saturating_sub(buffer.len()));
+        buffer.reserve(MAX_DATAGRAM.saturating_sub(buffer.len()));
         loop {
             buffer.clear();
             match self.inner.recv_from(buffer, 0) {

@@ -1,24 +1,24 @@
-//! What is done with a packet.
+//! The actions of flows.
 
 use std::fmt;
+
+use weave_netlink::{Attributes, DecodeError};
 
 use crate::attribute::Attribute;
 use crate::tunnel::Tunnel;
 use crate::vport::PortNumber;
-use weave_netlink::Attributes;
-use weave_netlink::DecodeError;
 
 const OUTPUT: u16 = 1;
 const SET: u16 = 3;
 /// `OVS_KEY_ATTR_TUNNEL`, inside `SET`.
 const TUNNEL: u16 = 16;
 
-/// A step in what is done with a packet. No step at all drops it.
+/// One of the actions that are applied to a packet in order. An empty list drops the packet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Action {
-    /// Out by this port.
+    /// Sends the packet out of this port.
     Output(PortNumber),
-    /// From now on into this tunnel, when sent to a port with tunnels.
+    /// Sets the tunnel for the next output to a tunnel port.
     SetTunnel(Tunnel),
 }
 
@@ -32,7 +32,7 @@ impl Action {
         }
     }
 
-    /// The attributes of a list of actions.
+    /// Returns the attributes of a list of actions.
     pub(crate) fn attributes(actions: &[Self]) -> Vec<Attribute<'static>> {
         actions.iter().map(Self::attribute).collect()
     }
@@ -53,20 +53,20 @@ impl Action {
     }
 }
 
-/// `None` if it sets something else than a tunnel.
+/// Decodes a set action; `None` if it sets something other than a tunnel.
 fn decode_set(fields: Attributes<'_>) -> Result<Option<Action>, DecodeError> {
-    let mut without_level = false;
+    let mut lacks_level = false;
     for field in fields {
         let field = field?;
         match field.kind {
             TUNNEL => return Tunnel::decode(field.nested()).map(Action::SetTunnel).map(Some),
             // Linux 4.3 leaves out the level of the tunnel: this is its destination.
-            2 if field.value.len() == 4 => without_level = true,
+            2 if field.value.len() == 4 => lacks_level = true,
             _ => {}
         }
     }
-    // A packet's priority is set by an attribute of the same look, but that one is alone.
-    match without_level && fields.count() > 1 {
+    // The attribute that sets the priority of a packet looks the same, but it is the only one.
+    match lacks_level && fields.count() > 1 {
         true => Tunnel::decode(fields).map(Action::SetTunnel).map(Some),
         false => Ok(None),
     }

@@ -1,9 +1,9 @@
-//! A tree of attributes, to be sent.
+//! Encoding of trees of attributes.
 
 use netlink_packet_core::{Emitable, NLA_HEADER_SIZE, Nla};
 use weave_netlink::TooLong;
 
-/// Longest value: the length of an attribute is 16 bits, and counts its header.
+/// Length of the longest value: the length of an attribute has 16 bits and includes the header.
 const MAX_VALUE: usize = u16::MAX as usize - NLA_HEADER_SIZE;
 
 /// An attribute to be sent.
@@ -13,7 +13,7 @@ pub(crate) struct Attribute<'a> {
     value: Value<'a>,
 }
 
-/// What is in it.
+/// The value of an attribute.
 #[derive(Clone, Debug)]
 pub(crate) enum Value<'a> {
     Bytes(&'a [u8]),
@@ -22,9 +22,9 @@ pub(crate) enum Value<'a> {
         length: u8,
         bytes: [u8; 12],
     },
-    /// Several numbers.
+    /// A list of numbers.
     Numbers(Vec<u32>),
-    /// Ends with a NUL.
+    /// Text, which is terminated by a NUL.
     Text(&'a str),
     Nest(Vec<Attribute<'a>>),
 }
@@ -34,7 +34,7 @@ impl<'a> Attribute<'a> {
         Self { kind, value }
     }
 
-    /// Present, and that is all it says.
+    /// Creates a flag, an attribute without a value.
     pub(crate) const fn empty(kind: u16) -> Self {
         Self::new(kind, Value::Bytes(&[]))
     }
@@ -55,7 +55,7 @@ impl<'a> Attribute<'a> {
         Self::new(kind, Value::Nest(inner))
     }
 
-    /// A fixed number of bytes, at most 12.
+    /// Creates an attribute with a fixed number of bytes, at most 12.
     pub(crate) fn small<const N: usize>(kind: u16, value: [u8; N]) -> Self {
         const { assert!(N <= 12) };
         let mut bytes = [0; 12];
@@ -64,8 +64,10 @@ impl<'a> Attribute<'a> {
         Self::new(kind, Value::Small { length: N as u8, bytes })
     }
 
+    /// Checks the lengths of the attribute and of those nested in it.
+    ///
     /// # Errors
-    /// It, or one inside it, does not fit.
+    /// Fails if one of them is too long.
     fn check(&self) -> Result<(), TooLong> {
         if let Value::Nest(inner) = &self.value {
             inner.iter().try_for_each(Self::check)?;
@@ -115,7 +117,7 @@ impl Nla for Attribute<'_> {
 /// Appends attributes to a message.
 ///
 /// # Errors
-/// One of them does not fit; nothing is appended.
+/// Fails if one of them is too long; then nothing is appended.
 pub(crate) fn append(attributes: &[Attribute<'_>], to: &mut Vec<u8>) -> Result<(), TooLong> {
     attributes.iter().try_for_each(Attribute::check)?;
     let start = to.len();
@@ -131,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tree_comes_back() {
+    fn a_tree_is_decoded_again() {
         let tree = [
             Attribute::text(3, "vxlan-6784"),
             Attribute::nest(4, vec![Attribute::u16(1, 6784), Attribute::empty(5)]),
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused() {
+    fn long_values_are_refused() {
         let packet = vec![0; MAX_VALUE + 1];
         let mut bytes = vec![7];
         let attribute = |bytes| Attribute::nest(1, vec![Attribute::new(2, Value::Bytes(bytes))]);

@@ -1,4 +1,4 @@
-//! Asking the kernel, and waiting for the answer.
+//! A client of the kernel's datapaths.
 
 use weave_netlink::{Answer, DecodeError, Errno, Error, Exchange, Protocol, Socket, Transport};
 
@@ -11,17 +11,17 @@ use crate::key::FlowMatch;
 use crate::request::{Request, look_up_family};
 use crate::vport::{PortNumber, Vport, VportKind};
 
-/// The flows of a datapath.
+/// A list of the flows of a datapath.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct FlowDump {
-    /// Those this crate understands.
+    /// Flows that this crate understands.
     pub flows: Vec<DumpedFlow>,
-    /// Why it left out others.
+    /// Reasons why other flows were left out.
     pub skipped: Vec<DecodeError>,
 }
 
-/// What datapaths can be asked to do. Every call but [`Client::execute`] waits for the kernel's
-/// answer, which takes microseconds.
+/// A client creates, lists and deletes datapaths, their ports and their flows. Every call but
+/// [`Client::execute`] waits for the kernel's answer, which takes microseconds.
 #[derive(Debug)]
 pub struct Client<T = Socket> {
     exchange: Exchange<T>,
@@ -29,11 +29,11 @@ pub struct Client<T = Socket> {
 }
 
 impl Client {
-    /// Opens a socket and looks the families up. If they are missing, the kernel is asked to
-    /// load the module.
+    /// Opens a client and looks up the families. If they are missing, the kernel is made to load
+    /// the module.
     ///
     /// # Errors
-    /// There is no module, or no socket.
+    /// Fails if the module is missing, or if no socket can be opened.
     pub fn open() -> Result<Self, Error> {
         let socket = || {
             let request = "open a socket for generic netlink";
@@ -41,8 +41,8 @@ impl Client {
         };
         match Self::new(socket()?) {
             Err(Error::NoSupport { .. }) => {
-                // Asking for an interface that is missing makes the kernel load the module of
-                // its name; that there is none afterwards either is no surprise.
+                // Looking up a missing interface makes the kernel load the module of its name.
+                // The interface is still missing afterwards.
                 let _none = nix::net::if_::if_nametoindex("openvswitch");
                 Self::new(socket()?)
             }
@@ -52,10 +52,10 @@ impl Client {
 }
 
 impl<T: Transport> Client<T> {
-    /// Looks the families up.
+    /// Creates a client over this transport and looks up the families.
     ///
     /// # Errors
-    /// One of them is missing, or the transport fails.
+    /// Fails if one of the families is missing, or if the transport fails.
     pub fn new(transport: T) -> Result<Self, Error> {
         let unknown = FamilyId(0);
         let families = Families {
@@ -72,13 +72,12 @@ impl<T: Transport> Client<T> {
         Ok(client)
     }
 
-    /// The numbers of the families.
+    /// Returns the numbers of the families.
     pub const fn families(&self) -> &Families {
         &self.families
     }
 
-    /// Errors so far that belong to no request whose answer was waited for: packets that the
-    /// kernel did not want to [`execute`](Self::execute).
+    /// Returns how many packets the kernel has refused to [`execute`](Self::execute) so far.
     pub const fn strays(&self) -> u64 {
         self.exchange.strays()
     }
@@ -86,60 +85,60 @@ impl<T: Transport> Client<T> {
     /// Creates a datapath.
     ///
     /// # Errors
-    /// `EEXIST` if there is an interface of this name.
+    /// Fails with `EEXIST` if there is an interface of this name.
     pub fn create_datapath(&mut self, name: &str) -> Result<Datapath, Error> {
-        self.ask(&Request::CreateDatapath { name }, Datapath::decode)
+        self.query(&Request::CreateDatapath { name }, Datapath::decode)
     }
 
-    /// Looks a datapath up.
+    /// Looks up a datapath.
     ///
     /// # Errors
-    /// `ENODEV` if there is none of this name.
+    /// Fails with `ENODEV` if there is none of this name.
     pub fn datapath(&mut self, name: &str) -> Result<Datapath, Error> {
-        self.ask(&Request::Datapath { name }, Datapath::decode)
+        self.query(&Request::Datapath { name }, Datapath::decode)
     }
 
-    /// Changes what a datapath does, e.g. back to [`FEATURES`](crate::FEATURES).
+    /// Sets the features of a datapath, e.g. back to [`FEATURES`](crate::FEATURES).
     ///
     /// # Errors
-    /// `ENODEV` if there is none.
+    /// Fails with `ENODEV` if there is no such datapath.
     pub fn set_features(&mut self, datapath: DatapathId, features: u32) -> Result<(), Error> {
-        self.tell(&Request::SetFeatures { datapath, features })
+        self.command(&Request::SetFeatures { datapath, features })
     }
 
     /// Deletes a datapath with its ports and flows.
     ///
     /// # Errors
-    /// `ENODEV` if there is none.
+    /// Fails with `ENODEV` if there is no such datapath.
     pub fn delete_datapath(&mut self, datapath: DatapathId) -> Result<(), Error> {
-        self.tell(&Request::DeleteDatapath(datapath))
+        self.command(&Request::DeleteDatapath(datapath))
     }
 
     /// Creates a port.
     ///
     /// # Errors
-    /// See [`Request::CreateVport`].
+    /// Fails for the reasons given at [`Request::CreateVport`].
     pub fn create_vport(
         &mut self,
         datapath: DatapathId,
         name: &str,
         kind: VportKind,
     ) -> Result<Vport, Error> {
-        self.ask(&Request::CreateVport { datapath, name, kind }, Vport::decode)
+        self.query(&Request::CreateVport { datapath, name, kind }, Vport::decode)
     }
 
-    /// Looks a port up.
+    /// Looks up a port.
     ///
     /// # Errors
-    /// `ENODEV` if there is none of this number.
+    /// Fails with `ENODEV` if there is none of this number.
     pub fn vport(&mut self, datapath: DatapathId, port: PortNumber) -> Result<Vport, Error> {
-        self.ask(&Request::Vport { datapath, port }, Vport::decode)
+        self.query(&Request::Vport { datapath, port }, Vport::decode)
     }
 
-    /// The ports of a datapath.
+    /// Lists the ports of a datapath.
     ///
     /// # Errors
-    /// `ENODEV` if there is no such datapath.
+    /// Fails with `ENODEV` if there is no such datapath.
     pub fn vports(&mut self, datapath: DatapathId) -> Result<Vec<Vport>, Error> {
         let answers = self.dump(&Request::Vports(datapath), Vport::decode)?;
         let request = Request::Vports(datapath).name();
@@ -152,60 +151,60 @@ impl<T: Transport> Client<T> {
     /// Deletes a port.
     ///
     /// # Errors
-    /// `ENODEV` if there is none.
+    /// Fails with `ENODEV` if there is no such port.
     pub fn delete_vport(&mut self, datapath: DatapathId, port: PortNumber) -> Result<(), Error> {
-        self.tell(&Request::DeleteVport { datapath, port })
+        self.command(&Request::DeleteVport { datapath, port })
     }
 
-    /// Shares the misses of a port out to sockets, by their port ids.
+    /// Distributes the misses of a port over sockets, which are given by their port ids.
     ///
     /// # Errors
-    /// `ENODEV` if there is no such port.
+    /// Fails with `ENODEV` if there is no such port.
     pub fn set_upcalls(
         &mut self,
         datapath: DatapathId,
         port: PortNumber,
         sockets: &[u32],
     ) -> Result<(), Error> {
-        self.tell(&Request::SetUpcalls { datapath, port, sockets })
+        self.command(&Request::SetUpcalls { datapath, port, sockets })
     }
 
-    /// Creates a flow, or replaces the actions of one.
+    /// Creates a flow, or replaces its actions.
     ///
     /// # Errors
-    /// `EINVAL` if it makes no sense, e.g. an output to a port that is not there.
+    /// Fails with `EINVAL` if the flow is invalid, e.g. if it has an output to a missing port.
     pub fn put_flow(&mut self, datapath: DatapathId, flow: &Flow) -> Result<(), Error> {
-        self.tell(&Request::PutFlow { datapath, flow })
+        self.command(&Request::PutFlow { datapath, flow })
     }
 
     /// Deletes a flow.
     ///
     /// # Errors
-    /// `ENOENT` if there is none.
+    /// Fails with `ENOENT` if there is no such flow.
     pub fn delete_flow(&mut self, datapath: DatapathId, matches: &FlowMatch) -> Result<(), Error> {
-        self.tell(&Request::DeleteFlow { datapath, matches })
+        self.command(&Request::DeleteFlow { datapath, matches })
     }
 
     /// Deletes all flows of a datapath.
     ///
     /// # Errors
-    /// `ENODEV` if there is no such datapath.
+    /// Fails with `ENODEV` if there is no such datapath.
     pub fn delete_flows(&mut self, datapath: DatapathId) -> Result<(), Error> {
-        self.tell(&Request::DeleteFlows(datapath))
+        self.command(&Request::DeleteFlows(datapath))
     }
 
-    /// Sets the counters of a flow to zero and its actions to these.
+    /// Resets the counters of a flow and replaces its actions.
     ///
     /// # Errors
-    /// `ENOENT` if there is none.
+    /// Fails with `ENOENT` if there is no such flow.
     pub fn clear_flow(&mut self, datapath: DatapathId, flow: &Flow) -> Result<(), Error> {
-        self.tell(&Request::ClearFlow { datapath, flow })
+        self.command(&Request::ClearFlow { datapath, flow })
     }
 
-    /// The flows of a datapath.
+    /// Lists the flows of a datapath.
     ///
     /// # Errors
-    /// `ENODEV` if there is no such datapath.
+    /// Fails with `ENODEV` if there is no such datapath.
     pub fn flows(&mut self, datapath: DatapathId) -> Result<FlowDump, Error> {
         let mut dump = FlowDump::default();
         for answer in self.dump(&Request::Flows(datapath), DumpedFlow::decode)? {
@@ -217,11 +216,11 @@ impl<T: Transport> Client<T> {
         Ok(dump)
     }
 
-    /// Does something with a packet. Whether the kernel liked it is not waited for: see
+    /// Applies actions to a packet, without waiting for the kernel's answer: see
     /// [`Client::strays`].
     ///
     /// # Errors
-    /// The packet is too long, or the transport fails.
+    /// Fails if the packet is too long, or if the transport fails.
     pub fn execute(
         &mut self,
         datapath: DatapathId,
@@ -231,12 +230,13 @@ impl<T: Transport> Client<T> {
         self.send(&Request::Execute { datapath, packet, actions })
     }
 
-    /// Creates a flow, or replaces the actions of one, and then does to this packet what the flow
-    /// does to the next ones: by one system call. The second is as [`Client::execute`].
+    /// Creates a flow or replaces its actions, and applies the same actions to this packet, by one
+    /// system call. The kernel's answer for the packet is not waited for, as by
+    /// [`Client::execute`].
     ///
     /// # Errors
-    /// As [`Client::put_flow`]; the packet is dealt with all the same, unless it is too long or the
-    /// transport fails.
+    /// Fails as [`Client::put_flow`] does. The packet is executed all the same, unless it is too
+    /// long or the transport fails.
     pub fn put_flow_and_execute(
         &mut self,
         datapath: DatapathId,
@@ -248,7 +248,7 @@ impl<T: Transport> Client<T> {
         let execute = Request::Execute { datapath, packet, actions: &flow.actions };
         exchange.send(put.name(), |sequence, to| {
             put.encode(families, sequence, to)?;
-            // A number whose answer nobody waits for any more.
+            // A sequence number whose answer is not waited for.
             execute.encode(families, sequence.wrapping_sub(1), to)
         })?;
         let family = families.id(put.family());
@@ -285,26 +285,26 @@ impl<T: Transport> Client<T> {
     }
 
     /// Sends a request that is answered by one message.
-    fn ask<A>(
+    fn query<A>(
         &mut self,
         request: &Request<'_>,
         decode: impl FnOnce(&[u8]) -> Result<A, DecodeError>,
     ) -> Result<A, Error> {
         self.send(request)?;
         let family = self.families.id(request.family());
-        let missing = DecodeError::Missing { what: "answer but an acknowledgement" };
+        let missing = DecodeError::Missing { what: "answer beside the acknowledgement" };
         self.single(request.name(), family, decode)?
             .ok_or(Error::Answer { request: request.name(), source: missing })
     }
 
-    /// Sends a request whose answer says nothing new.
-    fn tell(&mut self, request: &Request<'_>) -> Result<(), Error> {
+    /// Sends a request whose answer has no information.
+    fn command(&mut self, request: &Request<'_>) -> Result<(), Error> {
         self.send(request)?;
         let family = self.families.id(request.family());
         self.single(request.name(), family, |_| Ok(())).map(drop)
     }
 
-    /// Waits for an answer of one message; `None` is an acknowledgement.
+    /// Waits for an answer of one message; `None` if it is an acknowledgement.
     fn single<A>(
         &mut self,
         request: &'static str,
@@ -312,7 +312,7 @@ impl<T: Transport> Client<T> {
         decode: impl FnOnce(&[u8]) -> Result<A, DecodeError>,
     ) -> Result<Option<A>, Error> {
         let mut decode = Some(decode);
-        self.exchange.conclude(request, |answer| match answer {
+        self.exchange.wait_for(request, |answer| match answer {
             Answer::Acknowledged => Ok(Some(None)),
             Answer::Entry { kind, payload } if kind == expected.0 => {
                 let payload = Generic::decode(payload)?.payload;
@@ -322,7 +322,7 @@ impl<T: Transport> Client<T> {
         })
     }
 
-    /// Sends a request that is answered by a list.
+    /// Sends a request that is answered by a list of entries.
     fn dump<A>(
         &mut self,
         request: &Request<'_>,

@@ -1,52 +1,53 @@
 //! Datapaths.
 
-use weave_netlink::DecodeError;
-use weave_netlink::{Attributes, Field};
+use weave_netlink::{Attributes, DecodeError, Field};
 
-/// Length of what precedes the attributes, `ovs_header`.
+/// Length of an `ovs_header`, which precedes the attributes.
 pub(crate) const OVS_HEADER: usize = 4;
 
-/// The interface index of a datapath, by which all but its creation and look-up name it.
+/// The interface index of a datapath, which identifies it in all requests but its creation and
+/// look-up.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct DatapathId(pub i32);
 
-/// A datapath.
+/// A datapath, which is a switch in the kernel.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Datapath {
-    /// Its index.
+    /// Interface index of the datapath.
     pub id: DatapathId,
-    /// Its name, which is also the name of its internal port 0.
+    /// Name of the datapath, which is also that of its internal port 0.
     pub name: String,
-    /// What it counts, if it says.
+    /// Counters; `None` if the kernel does not report them.
     pub stats: Option<DatapathStats>,
-    /// What its user asked for, `OVS_DP_F_*`, if it says. Any program that opens the datapath can
-    /// change that; see [`Client::set_features`](crate::Client::set_features).
+    /// Features that were requested, `OVS_DP_F_*`; `None` if the kernel does not report them. Any
+    /// program that opens the datapath can change them; see
+    /// [`Client::set_features`](crate::Client::set_features).
     pub features: Option<u32>,
 }
 
-/// `OVS_DP_F_UNALIGNED | OVS_DP_F_VPORT_PIDS`: attributes need no padding, and a port has a list of
-/// sockets for its misses. Not `OVS_DP_F_DISPATCH_UPCALL_PER_CPU`, with which the kernel would not look
-/// at these lists (Linux 5.15).
+/// `OVS_DP_F_UNALIGNED | OVS_DP_F_VPORT_PIDS`: attributes need no padding, and each port has a list
+/// of sockets for its misses. With `OVS_DP_F_DISPATCH_UPCALL_PER_CPU` (Linux 5.15) the kernel would
+/// ignore these lists.
 pub const FEATURES: u32 = 3;
 
-/// What a datapath counts: packets, but for the flows.
+/// The counters of a datapath.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct DatapathStats {
-    /// Packets with a flow.
+    /// Number of packets that matched a flow.
     pub hits: u64,
-    /// Packets without one.
+    /// Number of packets that matched none.
     pub misses: u64,
-    /// Misses that nobody got to see.
+    /// Number of misses that could not be delivered to a socket.
     pub lost: u64,
-    /// Flows there are.
+    /// Number of flows.
     pub flows: u64,
 }
 
 impl Datapath {
-    /// Of a message of the family [`Datapath`](crate::Family::Datapath).
+    /// Decodes the payload of a message of the family [`Datapath`](crate::Family::Datapath).
     ///
     /// # Errors
-    /// It is none.
+    /// Fails if the payload is malformed or lacks a mandatory attribute.
     pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
         let (id, fields) = split(payload)?;
         let (mut name, mut stats, mut features) = (None, None, None);
@@ -70,7 +71,7 @@ fn decode_stats(field: Field<'_>) -> Result<DatapathStats, DecodeError> {
     Ok(DatapathStats { hits, misses, lost, flows })
 }
 
-/// The datapath a message is about, and its attributes.
+/// Splits a message into the datapath it is about and its attributes.
 pub(crate) fn split(payload: &[u8]) -> Result<(DatapathId, Attributes<'_>), DecodeError> {
     match payload.split_first_chunk::<OVS_HEADER>() {
         Some((header, rest)) => {

@@ -1,4 +1,4 @@
-//! Ports that come and go.
+//! Notifications of added and deleted ports.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,57 +13,58 @@ use crate::vport::Vport;
 /// `OVS_VPORT_CMD_DEL`
 const DELETED: u8 = 2;
 
-/// Something happened to a port of any datapath of this network namespace.
+/// An event at a port of any datapath in this network namespace.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum VportEvent {
-    /// It is there, or something about it was set: old kernels do not tell the difference.
-    There(Vport),
-    /// It is gone.
-    Gone(Vport),
-    /// Events were lost: list the ports.
+    /// The port was added or changed; old kernels do not tell the difference.
+    Present(Vport),
+    /// The port was deleted.
+    Deleted(Vport),
+    /// Events were lost: the ports have to be listed.
     Lost,
-    /// An event that cannot be understood.
-    Unknown(DecodeError),
+    /// The event cannot be decoded.
+    Malformed(DecodeError),
 }
 
-/// Listens to the multicast group `ovs_vport`.
+/// A subscription to the multicast group `ovs_vport`.
 #[derive(Debug)]
 pub struct VportEvents {
     socket: Socket,
     family: FamilyId,
     datagram: Vec<u8>,
-    waiting: VecDeque<VportEvent>,
+    pending: VecDeque<VportEvent>,
 }
 
 impl VportEvents {
-    /// Begins to listen.
+    /// Subscribes to the group.
     ///
     /// # Errors
-    /// The group cannot be joined.
+    /// Fails if the group cannot be joined.
     pub fn open(families: &Families) -> io::Result<Self> {
         let socket = Socket::open(Protocol::Generic)?;
         socket.set_nonblocking()?;
         socket.join(families.vport_group)?;
-        let (datagram, waiting) = (Vec::new(), VecDeque::new());
-        Ok(Self { socket, family: families.vport, datagram, waiting })
+        let (datagram, pending) = (Vec::new(), VecDeque::new());
+        Ok(Self { socket, family: families.vport, datagram, pending })
     }
 
-    /// The next event there is. Does not wait: poll the file descriptor before.
+    /// Returns the next event without pending; `None` if there is none. The file descriptor is
+    /// readable when there is one.
     ///
     /// # Errors
-    /// The socket fails.
+    /// Fails if the socket fails.
     pub fn poll_event(&mut self) -> io::Result<Option<VportEvent>> {
-        while self.waiting.is_empty() {
+        while self.pending.is_empty() {
             match self.socket.receive(&mut self.datagram) {
-                Ok(()) => decode(self.family, &self.datagram, &mut self.waiting),
+                Ok(()) => decode(self.family, &self.datagram, &mut self.pending),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
-                    self.waiting.push_back(VportEvent::Lost);
+                    self.pending.push_back(VportEvent::Lost);
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(self.waiting.pop_front())
+        Ok(self.pending.pop_front())
     }
 }
 
@@ -77,11 +78,11 @@ fn decode(expected: FamilyId, datagram: &[u8], events: &mut VecDeque<VportEvent>
     for message in Messages::new(datagram) {
         let event = match message.map(|message| message.body) {
             Ok(Body::Entry { kind, payload }) if kind == expected.0 => {
-                event(payload).unwrap_or_else(VportEvent::Unknown)
+                event(payload).unwrap_or_else(VportEvent::Malformed)
             }
             Ok(Body::Overrun) => VportEvent::Lost,
             Ok(_) => continue,
-            Err(error) => VportEvent::Unknown(error),
+            Err(error) => VportEvent::Malformed(error),
         };
         events.push_back(event);
     }
@@ -90,5 +91,5 @@ fn decode(expected: FamilyId, datagram: &[u8], events: &mut VecDeque<VportEvent>
 fn event(payload: &[u8]) -> Result<VportEvent, DecodeError> {
     let Generic { command, payload } = Generic::decode(payload)?;
     let vport = Vport::decode(payload)?;
-    Ok(if command == DELETED { VportEvent::Gone(vport) } else { VportEvent::There(vport) })
+    Ok(if command == DELETED { VportEvent::Deleted(vport) } else { VportEvent::Present(vport) })
 }

@@ -1,13 +1,13 @@
-//! Families of generic netlink: their numbers differ from kernel to kernel and are looked up.
+//! Families of generic netlink, whose numbers differ from kernel to kernel and are looked up.
 
 use weave_netlink::{Attributes, DecodeError};
 
-/// The number of a family in this kernel.
+/// The number of a family in the running kernel.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct FamilyId(pub u16);
 
 impl FamilyId {
-    /// The family that knows all others: `GENL_ID_CTRL`.
+    /// The family that looks up all others, `GENL_ID_CTRL`.
     pub const CONTROL: Self = Self(16);
 }
 
@@ -16,19 +16,19 @@ impl FamilyId {
 pub enum Family {
     /// Datapaths.
     Datapath,
-    /// Their ports.
+    /// Ports of datapaths.
     Vport,
-    /// Their flows.
+    /// Flows of datapaths.
     Flow,
-    /// Packets, up and down.
+    /// Packets from and to datapaths.
     Packet,
 }
 
-/// All of them.
+/// All families of the Open vSwitch datapath.
 pub const FAMILIES: [Family; 4] = [Family::Datapath, Family::Vport, Family::Flow, Family::Packet];
 
 impl Family {
-    /// The name the kernel knows it by.
+    /// Returns the name of the family in the kernel.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Datapath => "ovs_datapath",
@@ -38,7 +38,7 @@ impl Family {
         }
     }
 
-    /// What to say if it is not there.
+    /// Returns a text for the operator if the family is missing.
     pub(crate) const fn missing(self) -> &'static str {
         match self {
             Self::Datapath => "ovs_datapath: the module openvswitch is missing",
@@ -48,7 +48,7 @@ impl Family {
         }
     }
 
-    /// The version of its messages that this crate speaks.
+    /// Returns the version of the messages that this crate uses.
     pub(crate) const fn version(self) -> u8 {
         match self {
             Self::Datapath => 2,
@@ -60,20 +60,20 @@ impl Family {
 /// The numbers of the four families.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Families {
-    /// Of [`Family::Datapath`].
+    /// Number of [`Family::Datapath`].
     pub datapath: FamilyId,
-    /// Of [`Family::Vport`].
+    /// Number of [`Family::Vport`].
     pub vport: FamilyId,
-    /// Of [`Family::Flow`].
+    /// Number of [`Family::Flow`].
     pub flow: FamilyId,
-    /// Of [`Family::Packet`].
+    /// Number of [`Family::Packet`].
     pub packet: FamilyId,
-    /// The multicast group that tells of vports.
+    /// Multicast group for events of vports.
     pub vport_group: u32,
 }
 
 impl Families {
-    /// The number of one of them.
+    /// Returns the number of a family.
     pub const fn id(&self, family: Family) -> FamilyId {
         match family {
             Family::Datapath => self.datapath,
@@ -84,11 +84,11 @@ impl Families {
     }
 }
 
-/// What the control family says about a family (`CTRL_CMD_NEWFAMILY`).
+/// The answer to a look-up of a family (`CTRL_CMD_NEWFAMILY`).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct FamilyInfo {
     pub(crate) id: FamilyId,
-    /// Its multicast groups.
+    /// Multicast groups by name.
     pub(crate) groups: Vec<(String, u32)>,
 }
 

@@ -1,48 +1,48 @@
 //! Flows.
 
+use weave_netlink::{Attributes, DecodeError};
+
 use crate::action::Action;
 use crate::datapath::{DatapathId, split};
 use crate::key::FlowMatch;
-use weave_netlink::Attributes;
-use weave_netlink::DecodeError;
 
-/// What is done with the packets that match.
+/// A flow: the actions for packets that match.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Flow {
-    /// Which packets.
+    /// Packets that the flow applies to.
     pub matches: FlowMatch,
-    /// What is done with each of them, in order; nothing drops it.
+    /// Actions that are applied in order; an empty list drops the packet.
     pub actions: Vec<Action>,
 }
 
-/// What a flow counts, since it was made or its counters were cleared.
+/// The counters of a flow since it was created or its counters were reset.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct FlowStats {
-    /// Packets that matched.
+    /// Number of packets that matched.
     pub packets: u64,
-    /// Their bytes.
+    /// Number of bytes that matched.
     pub bytes: u64,
-    /// When the last one matched, in milliseconds of the kernel's monotonic clock; none if none
-    /// has.
+    /// Time of the last match, in milliseconds of the kernel's monotonic clock; `None` if no
+    /// packet has matched.
     pub used: Option<u64>,
 }
 
 /// A flow as the kernel lists it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DumpedFlow {
-    /// The datapath it belongs to.
+    /// Datapath of the flow.
     pub datapath: DatapathId,
-    /// The flow.
+    /// Matches and actions.
     pub flow: Flow,
-    /// What it counts.
+    /// Counters of the flow.
     pub stats: FlowStats,
 }
 
 impl DumpedFlow {
-    /// Of a message of the family [`Flow`](crate::Family::Flow).
+    /// Decodes the payload of a message of the family [`Flow`](crate::Family::Flow).
     ///
     /// # Errors
-    /// It is none, or its actions are not among those of this crate.
+    /// Fails if the payload is malformed, or if this crate does not support one of the actions.
     pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
         let (datapath, fields) = split(payload)?;
         let nothing = Attributes::new(&[], 0);

@@ -5,20 +5,20 @@ use weave_netlink::DecodeError;
 /// Length of a generic netlink header, `genlmsghdr`.
 pub(crate) const GENERIC_HEADER: usize = 4;
 
-/// What a family says.
+/// A message of a family.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Generic<'a> {
-    /// What it did.
+    /// Command of the message.
     pub command: u8,
-    /// What follows the generic header.
+    /// Bytes behind the generic header.
     pub payload: &'a [u8],
 }
 
 impl<'a> Generic<'a> {
-    /// Reads what follows a netlink header.
+    /// Decodes the bytes behind a netlink header.
     ///
     /// # Errors
-    /// There is too little.
+    /// Fails if there are too few bytes for a generic header.
     pub fn decode(payload: &'a [u8]) -> Result<Self, DecodeError> {
         let left = payload.len();
         let (header, payload) =

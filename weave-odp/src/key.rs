@@ -1,12 +1,12 @@
-//! What a packet looks like, and what a flow looks at.
+//! The keys of packets, and the matches of flows.
 
 use std::fmt;
+
+use weave_netlink::{Attributes, DecodeError, Field};
 
 use crate::attribute::{Attribute, Value};
 use crate::tunnel::Tunnel;
 use crate::vport::PortNumber;
-use weave_netlink::DecodeError;
-use weave_netlink::{Attributes, Field};
 
 const ENCAPSULATED: u16 = 1;
 const IN_PORT: u16 = 3;
@@ -15,22 +15,22 @@ const VLAN: u16 = 5;
 const ETHERTYPE: u16 = 6;
 const TUNNEL: u16 = 16;
 
-/// `VLAN_CFI_MASK`: how the kernel notes that there is a tag.
+/// `VLAN_CFI_MASK`, the bit by which the kernel marks that there is a tag.
 const TAG_PRESENT: u16 = 0x1000;
 
-/// The addresses of an Ethernet header; with all bits set the mask of both.
+/// The addresses of an Ethernet header, or a mask of them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Ethernet {
-    /// Source.
+    /// Source address.
     pub source: [u8; 6],
-    /// Destination.
+    /// Destination address.
     pub destination: [u8; 6],
 }
 
 impl Ethernet {
-    /// The mask that matches any addresses.
+    /// Mask that matches any addresses.
     pub const ANY: Self = Self { source: [0; 6], destination: [0; 6] };
-    /// The mask that matches both addresses.
+    /// Mask that matches both addresses exactly.
     pub const EXACT: Self = Self { source: [0xff; 6], destination: [0xff; 6] };
 
     fn bytes(self) -> [u8; 12] {
@@ -54,7 +54,7 @@ impl Ethernet {
     }
 }
 
-/// A key and which bits of it count. Bits that do not count are zero.
+/// A key and a mask of the bits that are compared. The other bits of the key are zero.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Masked<T> {
     key: T,
@@ -62,54 +62,54 @@ pub struct Masked<T> {
 }
 
 impl<T: Copy> Masked<T> {
-    /// The key; bits that do not count are zero.
+    /// Returns the key, in which bits outside the mask are zero.
     pub const fn key(&self) -> T {
         self.key
     }
 
-    /// The bits that count.
+    /// Returns the mask of the bits that are compared.
     pub const fn mask(&self) -> T {
         self.mask
     }
 }
 
 impl Masked<Ethernet> {
-    /// Matches any addresses.
+    /// Match of any addresses.
     pub const ANY: Self = Self { key: Ethernet::ANY, mask: Ethernet::ANY };
 
-    /// Matches where `mask` has a bit set.
+    /// Creates a match of the bits under `mask`.
     pub fn new(key: Ethernet, mask: Ethernet) -> Self {
         Self { key: key.masked(mask), mask }
     }
 
-    /// Matches these addresses.
+    /// Creates an exact match of these addresses.
     pub const fn exact(key: Ethernet) -> Self {
         Self { key, mask: Ethernet::EXACT }
     }
 }
 
 impl Masked<Tunnel> {
-    /// Matches where `mask` has a bit set.
+    /// Creates a match of the bits under `mask`.
     pub fn new(key: Tunnel, mask: Tunnel) -> Self {
         Self { key: key.masked(mask), mask }
     }
 
-    /// Matches the key and the ends of this tunnel.
+    /// Creates a match of the identifier and the ends of this tunnel.
     pub fn ends(key: Tunnel) -> Self {
         Self::new(key, Tunnel::ENDS)
     }
 }
 
-/// The key of a packet, as far as this crate looks at it.
+/// The key of a packet, as far as this crate supports it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FlowKey {
-    /// The port it came in by.
+    /// Port through which the packet came in.
     pub in_port: PortNumber,
-    /// Its addresses.
+    /// Addresses of the packet.
     pub ethernet: Ethernet,
-    /// The tunnel it came through.
+    /// Tunnel through which the packet came in.
     pub tunnel: Option<Tunnel>,
-    /// The type of its VLAN tag, the outer one if there are two; none if it has none.
+    /// Type of the outer VLAN tag; `None` if the packet is untagged.
     pub tag: Option<u16>,
 }
 
@@ -138,22 +138,22 @@ impl FlowKey {
     }
 }
 
-/// What a flow matches, and the name of the flow in its datapath.
+/// The match of a flow, which also identifies the flow in its datapath.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct FlowMatch {
-    /// The port packets come in by; none if it does not look at it.
+    /// Port through which packets come in; `None` is any.
     pub in_port: Option<PortNumber>,
-    /// Their addresses.
+    /// Addresses of the packets.
     pub ethernet: Masked<Ethernet>,
-    /// The type of their outer VLAN tag, whatever else is in it; with none they have no tag.
+    /// Type of the outer VLAN tag, with any other contents; `None` matches untagged packets.
     pub tag: Option<u16>,
-    /// The tunnel they come through; none if it does not look at it.
+    /// Tunnel through which packets come in; `None` is any.
     pub tunnel: Option<Masked<Tunnel>>,
-    /// What this crate knows nothing of, in flows that were dumped; by type.
+    /// Keys of listed flows that this crate does not support, by type.
     pub other: Vec<OtherKey>,
 }
 
-/// A key that this crate knows nothing of.
+/// A key that this crate does not support.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct OtherKey {
     kind: u16,
@@ -162,8 +162,8 @@ pub struct OtherKey {
 }
 
 impl OtherKey {
-    /// Whether something below a tag counts.
-    fn counts_below_a_tag(&self) -> bool {
+    /// Returns whether the match compares bits below a VLAN tag.
+    fn compares_below_tag(&self) -> bool {
         let is_zero = |field: Field<'_>| field.value.iter().all(|&byte| byte == 0);
         let counts = |field: Result<_, DecodeError>| !field.is_ok_and(is_zero);
         self.kind == ENCAPSULATED && Attributes::new(&self.mask, 0).any(counts)
@@ -171,22 +171,22 @@ impl OtherKey {
 }
 
 impl FlowMatch {
-    /// Of packets that come in by this port and have these addresses.
+    /// Creates a match of untagged packets with these addresses from this port.
     pub const fn new(in_port: PortNumber, ethernet: Masked<Ethernet>) -> Self {
         Self { in_port: Some(in_port), ethernet, tag: None, tunnel: None, other: Vec::new() }
     }
 
-    /// The attributes of `OVS_FLOW_ATTR_KEY`.
+    /// Returns the attributes of `OVS_FLOW_ATTR_KEY`.
     pub(crate) fn key_attributes(&self) -> Vec<Attribute<'_>> {
         let tag = |kind| kind;
         self.attributes(PortNumber, Masked::key, Masked::key, tag, Vec::new, |other| &other.key)
     }
 
-    /// The attributes of `OVS_FLOW_ATTR_MASK`.
+    /// Returns the attributes of `OVS_FLOW_ATTR_MASK`.
     pub(crate) fn mask_attributes(&self) -> Vec<Attribute<'_>> {
         let port = |_| PortNumber(u32::MAX);
-        // What is below the tag does not count. The kernel passes over an attribute of a mask that
-        // is all zero or empty, this one too, and then refuses the tag: so it says so of a type.
+        // Nothing below the tag is compared. The kernel skips an attribute of a mask that is all
+        // zero or empty and would then refuse the tag, so the mask has a type that is all zero.
         let below = || vec![Attribute::small(ETHERTYPE, [0; 2])];
         self.attributes(port, Masked::mask, Masked::mask, |_| u16::MAX, below, |other| &other.mask)
     }
@@ -219,8 +219,8 @@ impl FlowMatch {
         list
     }
 
-    /// Of the keys and masks of a dumped flow. A key without a mask, or with one that is zero,
-    /// is no part of it; a port is one only with a full mask.
+    /// Decodes the keys and masks of a listed flow. Keys without a mask or with a mask of zero are
+    /// ignored, and so is a port without a full mask.
     pub(crate) fn decode(keys: Attributes<'_>, masks: Attributes<'_>) -> Result<Self, DecodeError> {
         let masks: Vec<_> = masks.collect::<Result<_, _>>()?;
         let mut flow = Self {
@@ -263,7 +263,7 @@ impl FlowMatch {
 }
 
 impl FlowMatch {
-    /// The keys of a tag of which nothing but the type counts are one of ours.
+    /// Replaces the keys of a tag of which only the type is compared by [`Self::tag`].
     fn take_tag(&mut self) {
         let present = TAG_PRESENT.to_be_bytes();
         let is_tag =
@@ -275,7 +275,7 @@ impl FlowMatch {
         };
         if let Some(kind) = self.other.iter().find_map(outer_type)
             && self.other.iter().any(is_tag)
-            && !self.other.iter().any(OtherKey::counts_below_a_tag)
+            && !self.other.iter().any(OtherKey::compares_below_tag)
         {
             self.tag = Some(kind);
             self.other.retain(|other| ![VLAN, ETHERTYPE, ENCAPSULATED].contains(&other.kind));
@@ -283,7 +283,7 @@ impl FlowMatch {
     }
 }
 
-/// A list like `in_port=1 eth=02:00:00:00:00:0b->02:00:00:00:00:0a`; `*` where nothing counts.
+/// Writes the match like `in_port=1 eth=02:00:00:00:00:0b->02:00:00:00:00:0a`, with `*` for any.
 impl fmt::Display for FlowMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.in_port {

@@ -1,29 +1,30 @@
-//! Packets that come up from a datapath.
+//! Packets that a datapath passes to user space.
+
+use weave_netlink::DecodeError;
 
 use crate::datapath::{DatapathId, split};
 use crate::key::FlowKey;
-use weave_netlink::DecodeError;
 
 /// `OVS_PACKET_CMD_MISS`
 const MISS: u8 = 1;
 
-/// A packet without a flow.
+/// A packet that matched no flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Upcall<'a> {
-    /// The datapath it is in.
+    /// Datapath of the packet.
     pub datapath: DatapathId,
-    /// What it looks like.
+    /// Key of the packet.
     pub key: FlowKey,
-    /// The packet, from its Ethernet header on.
+    /// Bytes of the packet, from its Ethernet header on.
     pub packet: &'a [u8],
 }
 
 impl<'a> Upcall<'a> {
-    /// Of a message of the family [`Packet`](crate::Family::Packet); `None` if it was sent up by
-    /// an action.
+    /// Decodes the payload of a message of the family [`Packet`](crate::Family::Packet); `None` if
+    /// the packet was passed up by an action.
     ///
     /// # Errors
-    /// It is none.
+    /// Fails if the payload is malformed or lacks a mandatory attribute.
     pub fn decode(command: u8, payload: &'a [u8]) -> Result<Option<Self>, DecodeError> {
         if command != MISS {
             return Ok(None);

@@ -1,7 +1,7 @@
-//! Requests, and their bytes.
+//! Requests and their encoding.
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_ECHO};
-use weave_netlink::{HEADER_LEN, TooLong, finish};
+use weave_netlink::{HEADER_LEN, TooLong, write_header};
 
 use crate::action::Action;
 use crate::attribute::{Attribute, Value, append};
@@ -19,109 +19,110 @@ const SET: u8 = 4;
 /// `OVS_PACKET_CMD_EXECUTE`
 const EXECUTE: u8 = 3;
 
-/// Nobody listens to the misses.
+/// Port id by which misses of a new port go to no socket.
 const NO_UPCALLS: u32 = 0;
 
-/// A request.
+/// A request to the kernel's Open vSwitch datapath.
 #[derive(Clone, Copy, Debug)]
 pub enum Request<'a> {
-    /// Creates a datapath; `EEXIST` if an interface has this name.
+    /// Creates a datapath. Refused with `EEXIST` if an interface has this name.
     CreateDatapath {
-        /// Its name.
+        /// Name of the datapath.
         name: &'a str,
     },
-    /// Looks a datapath up; `ENODEV` if there is none.
+    /// Looks up a datapath. Refused with `ENODEV` if there is none.
     Datapath {
-        /// Its name.
+        /// Name of the datapath.
         name: &'a str,
     },
-    /// Changes what a datapath does, `OVS_DP_F_*`.
+    /// Sets the features of a datapath, `OVS_DP_F_*`.
     SetFeatures {
-        /// Which one.
+        /// Datapath.
         datapath: DatapathId,
-        /// All that it shall do, e.g. [`FEATURES`].
+        /// All features that it shall have, e.g. [`FEATURES`].
         features: u32,
     },
-    /// Deletes a datapath with all it has.
+    /// Deletes a datapath with its ports and flows.
     DeleteDatapath(DatapathId),
-    /// Creates a port. `EEXIST`: it is there already. `EADDRINUSE`: the UDP port is taken.
-    /// `EAFNOSUPPORT`: this kernel has no such ports. `ENODEV`: there is no such interface.
+    /// Creates a port. Refused with `EEXIST` if it exists, with `EADDRINUSE` if the UDP port is in
+    /// use, with `EAFNOSUPPORT` if the kernel does not support such ports, and with `ENODEV` if
+    /// there is no such interface.
     CreateVport {
-        /// Where.
+        /// Datapath.
         datapath: DatapathId,
-        /// Its name.
+        /// Name of the port.
         name: &'a str,
-        /// What it is.
+        /// Kind of the port.
         kind: VportKind,
     },
-    /// Looks a port up.
+    /// Looks up a port.
     Vport {
-        /// Where.
+        /// Datapath.
         datapath: DatapathId,
-        /// Which one.
+        /// Number of the port.
         port: PortNumber,
     },
     /// Lists the ports.
     Vports(DatapathId),
     /// Deletes a port.
     DeleteVport {
-        /// Where.
+        /// Datapath.
         datapath: DatapathId,
-        /// Which one.
+        /// Number of the port.
         port: PortNumber,
     },
-    /// Shares the misses of a port out to these sockets, by a hash of the packet.
+    /// Distributes the misses of a port over these sockets, by a hash of the packet.
     SetUpcalls {
-        /// Where.
+        /// Datapath.
         datapath: DatapathId,
-        /// Which one.
+        /// Number of the port.
         port: PortNumber,
-        /// The port ids of the sockets.
+        /// Port ids of the sockets.
         sockets: &'a [u32],
     },
-    /// Creates a flow, or replaces the actions of one.
+    /// Creates a flow, or replaces its actions.
     PutFlow {
-        /// Where.
+        /// Datapath.
         datapath: DatapathId,
-        /// The flow.
+        /// Flow with its new actions.
         flow: &'a Flow,
     },
-    /// Deletes a flow; `ENOENT` if there is none.
+    /// Deletes a flow. Refused with `ENOENT` if there is none.
     DeleteFlow {
-        /// Where.
+        /// Datapath.
         datapath: DatapathId,
-        /// Which one.
+        /// Match of the flow.
         matches: &'a FlowMatch,
     },
     /// Deletes all flows.
     DeleteFlows(DatapathId),
-    /// Sets the counters of a flow to zero, and its actions to these.
+    /// Resets the counters of a flow and replaces its actions.
     ClearFlow {
-        /// Where.
+        /// Datapath.
         datapath: DatapathId,
-        /// The flow.
+        /// Flow with its new actions.
         flow: &'a Flow,
     },
     /// Lists the flows.
     Flows(DatapathId),
-    /// Does something with a packet.
+    /// Applies actions to a packet.
     Execute {
-        /// Where.
+        /// Datapath.
         datapath: DatapathId,
-        /// The packet, from its Ethernet header on.
+        /// Bytes of the packet, from its Ethernet header on.
         packet: &'a [u8],
-        /// What to do with it.
+        /// Actions to apply.
         actions: &'a [Action],
     },
 }
 
 impl Request<'_> {
-    /// The family it goes to.
+    /// Returns the family of the request.
     pub const fn family(&self) -> Family {
         self.command().0
     }
 
-    /// Its name in errors.
+    /// Returns the name of the request for error messages: `cannot {name}`.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::CreateDatapath { .. } => "create datapath",
@@ -145,7 +146,7 @@ impl Request<'_> {
     /// Appends the bytes of this request.
     ///
     /// # Errors
-    /// Something in it is too long; nothing is appended.
+    /// Fails if a part of the request is too long; then nothing is appended.
     pub fn encode(
         &self,
         families: &Families,
@@ -157,7 +158,7 @@ impl Request<'_> {
         let header = [command, family.version(), 0, 0];
         let flags = match self {
             Self::Vports(_) | Self::Flows(_) => NLM_F_DUMP,
-            // The kernel has nothing to echo.
+            // The kernel does not echo this one.
             Self::DeleteFlows(_) => NLM_F_ACK,
             _ => NLM_F_ECHO,
         };
@@ -250,7 +251,7 @@ impl Request<'_> {
 /// Appends the request for the number of a family, `CTRL_CMD_GETFAMILY`.
 ///
 /// # Errors
-/// The name is too long.
+/// Fails if the name is too long.
 pub fn look_up_family(name: &str, sequence: u32, to: &mut Vec<u8>) -> Result<(), TooLong> {
     // CTRL_ATTR_FAMILY_NAME
     let attributes = [Attribute::text(2, name)];
@@ -286,6 +287,6 @@ fn frame(
     to.resize(start + HEADER_LEN, 0);
     to.extend_from_slice(prefix);
     append(attributes, to)
-        .and_then(|()| finish(&mut to[start..], family.0, flags, sequence))
+        .and_then(|()| write_header(&mut to[start..], family.0, flags, sequence))
         .inspect_err(|_| to.truncate(start))
 }

@@ -1,38 +1,38 @@
-//! The tunnel a packet came through or is sent into, over IPv4.
+//! The tunnel through which a packet came in or is to leave, over IPv4.
 
 use std::fmt;
 use std::net::Ipv4Addr;
 
-use crate::attribute::Attribute;
-use weave_netlink::Attributes;
-use weave_netlink::DecodeError;
+use weave_netlink::{Attributes, DecodeError};
 
-/// The outer headers of a packet: in a miss how it came, in an action how it is to be sent, and
-/// with all bits set the mask of everything.
+use crate::attribute::Attribute;
+
+/// The outer headers of a packet: of a received one in a miss, of one to be sent in an action; or a
+/// mask of them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Tunnel {
-    /// The key of the tunnel; for VXLAN the VNI.
+    /// Identifier of the tunnel; for VXLAN the VNI.
     pub id: u64,
-    /// Outer source.
+    /// Outer source address.
     pub source: Ipv4Addr,
-    /// Outer destination.
+    /// Outer destination address.
     pub destination: Ipv4Addr,
     /// Type of service.
     pub tos: u8,
     /// Time to live.
     pub ttl: u8,
-    /// The don't-fragment bit.
+    /// Don't-fragment bit.
     pub dont_fragment: bool,
     /// Whether there is an outer UDP checksum.
     pub checksum: bool,
     /// UDP source port; 0 lets the kernel choose.
     pub source_port: u16,
-    /// UDP destination port; 0 for that of the port.
+    /// UDP destination port; 0 for that of the vport.
     pub destination_port: u16,
 }
 
 impl Tunnel {
-    /// All zero: as a mask it matches everything.
+    /// All zero; as a mask it matches everything.
     pub const ZERO: Self = Self {
         id: 0,
         source: Ipv4Addr::UNSPECIFIED,
@@ -45,7 +45,7 @@ impl Tunnel {
         destination_port: 0,
     };
 
-    /// The mask of what identifies a tunnel: its key and its ends.
+    /// Mask of the fields that identify a tunnel: its identifier and its ends.
     pub const ENDS: Self = Self {
         id: u64::MAX,
         source: Ipv4Addr::BROADCAST,
@@ -53,7 +53,7 @@ impl Tunnel {
         ..Self::ZERO
     };
 
-    /// Where both have a bit set.
+    /// Returns the bits under a mask.
     #[must_use]
     pub fn masked(self, mask: Self) -> Self {
         Self {
@@ -69,8 +69,8 @@ impl Tunnel {
         }
     }
 
-    /// The attributes inside `OVS_KEY_ATTR_TUNNEL`. The kernel wants a time to live always; the
-    /// others are there where `mask` has a bit set.
+    /// Returns the attributes inside `OVS_KEY_ATTR_TUNNEL`. The kernel always requires a time to
+    /// live; the other fields are present where `mask` has a bit set.
     pub(crate) fn attributes(self, mask: Self) -> Vec<Attribute<'static>> {
         let ports = [
             (9, self.source_port, mask.source_port),
@@ -95,7 +95,7 @@ impl Tunnel {
         list
     }
 
-    /// The attributes of an action that sends into this tunnel.
+    /// Returns the attributes of an action that sends packets into this tunnel.
     pub(crate) fn action_attributes(self) -> Vec<Attribute<'static>> {
         let given = |port| if port == 0 { 0 } else { u16::MAX };
         self.attributes(Self {
@@ -109,7 +109,7 @@ impl Tunnel {
         })
     }
 
-    /// What is not there is zero; what is unknown is ignored.
+    /// Decodes the attributes of a tunnel. Missing fields are zero, unknown ones are ignored.
     pub(crate) fn decode(fields: Attributes<'_>) -> Result<Self, DecodeError> {
         let mut tunnel = Self::ZERO;
         for field in fields {
@@ -134,7 +134,7 @@ impl Tunnel {
     }
 }
 
-/// `id=0x4d841 192.168.48.12->192.168.48.11`
+/// Writes the tunnel like `id=0x4d841 192.168.48.12->192.168.48.11`.
 impl fmt::Display for Tunnel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "id={:#x} {}->{}", self.id, self.source, self.destination)

@@ -1,4 +1,4 @@
-//! Packets without a flow, as they come up.
+//! The sockets on which packets without a flow are received.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,12 +9,13 @@ use crate::family::{Families, FamilyId};
 use crate::generic::Generic;
 use crate::packet::Upcall;
 
-/// What the kernel may keep for a socket, in bytes: some hundred packets of 1500 bytes, with
-/// their book-keeping.
+/// Receive buffer of a socket in bytes: enough for some hundred packets of 1500 bytes with the
+/// kernel's overhead.
 const BUFFER: u32 = 1 << 20;
 
-/// A socket for misses. Give its port id to [`Client::set_upcalls`](crate::Client::set_upcalls);
-/// a thread that answers them has one of its own.
+/// A socket for misses. Its port id is passed to
+/// [`Client::set_upcalls`](crate::Client::set_upcalls). Each thread that answers misses has a
+/// socket of its own.
 #[derive(Debug)]
 pub struct Upcalls {
     socket: Socket,
@@ -23,29 +24,29 @@ pub struct Upcalls {
 }
 
 impl Upcalls {
-    /// Opens one. What does not fit into its buffer is lost silently: the next packet of that
-    /// kind misses as well.
+    /// Opens a socket. Misses that do not fit into its buffer are dropped without an error, since
+    /// the next packet of the same kind misses as well.
     ///
     /// # Errors
-    /// The kernel has no socket to give.
+    /// Fails if the kernel cannot provide a socket.
     pub fn open(families: &Families) -> io::Result<Self> {
         let socket = Socket::open(Protocol::Generic)?;
         socket.set_nonblocking()?;
         socket.set_receive_buffer(BUFFER)?;
-        socket.lose_silently()?;
+        socket.ignore_overruns()?;
         Ok(Self { socket, family: families.packet, datagram: Vec::new() })
     }
 
-    /// Its address.
+    /// Returns the port id, which is the address of the socket.
     pub const fn port_id(&self) -> u32 {
         self.socket.port_id()
     }
 
-    /// Takes what has come up, at most `budget` datagrams of it. Does not wait: poll the file
-    /// descriptor before.
+    /// Receives at most `budget` datagrams without waiting and passes each packet to `each`. The
+    /// file descriptor is readable when there are some.
     ///
     /// # Errors
-    /// The socket fails.
+    /// Fails if the socket fails.
     pub fn drain(
         &mut self,
         budget: usize,

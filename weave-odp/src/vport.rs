@@ -2,10 +2,10 @@
 
 use std::fmt;
 
+use weave_netlink::{Attributes, DecodeError};
+
 use crate::attribute::Attribute;
 use crate::datapath::{DatapathId, split};
-use weave_netlink::Attributes;
-use weave_netlink::DecodeError;
 
 /// The number of a port in its datapath.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -17,60 +17,61 @@ impl fmt::Display for PortNumber {
     }
 }
 
-/// A port.
+/// A port of a datapath.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Vport {
-    /// The datapath it belongs to.
+    /// Datapath of the port.
     pub datapath: DatapathId,
-    /// Its number there.
+    /// Number of the port in the datapath.
     pub number: PortNumber,
-    /// Its name; for a netdev and an internal port that of the interface.
+    /// Name of the port; for network devices and internal ports that of the interface.
     pub name: String,
-    /// What is behind it.
+    /// Kind of the port.
     pub kind: VportKind,
-    /// What it counts, if it says.
+    /// Counters; `None` if the kernel does not report them.
     pub stats: Option<VportStats>,
 }
 
-/// What is behind a port.
+/// The kind of a port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum VportKind {
-    /// An interface of the host.
+    /// A network device of the host.
     Netdev,
-    /// An interface that the datapath made for the host.
+    /// A network device that the datapath provides to the host.
     Internal,
     /// VXLAN tunnels.
     Vxlan {
-        /// The UDP port it receives on and sends to; none if the kernel does not say.
+        /// UDP port to which packets are sent and on which they are received; `None` if the
+        /// kernel does not report it.
         udp_port: Option<u16>,
     },
-    /// Something else; its number.
+    /// Another kind, by its number.
     Other(u32),
 }
 
-/// What a port counts.
+/// The counters of a port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct VportStats {
-    /// Packets that came in.
+    /// Number of received packets.
     pub rx_packets: u64,
-    /// Packets that went out.
+    /// Number of sent packets.
     pub tx_packets: u64,
-    /// Bytes that came in.
+    /// Number of received bytes.
     pub rx_bytes: u64,
-    /// Bytes that went out.
+    /// Number of sent bytes.
     pub tx_bytes: u64,
-    /// Packets that came in damaged.
+    /// Number of packets that were received with errors.
     pub rx_errors: u64,
-    /// Packets that could not be sent.
+    /// Number of packets that could not be sent.
     pub tx_errors: u64,
-    /// Packets that were dropped after they came in.
+    /// Number of packets dropped after reception.
     pub rx_dropped: u64,
-    /// Packets that were dropped instead of being sent.
+    /// Number of packets dropped instead of being sent.
     pub tx_dropped: u64,
 }
 
 impl VportKind {
-    /// Its name in reports, as Open vSwitch has it.
+    /// Returns the name of the kind in reports, as Open vSwitch names it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Netdev => "netdev",
@@ -89,7 +90,8 @@ impl VportKind {
         }
     }
 
-    /// `OVS_VPORT_ATTR_OPTIONS`; for VXLAN `OVS_TUNNEL_ATTR_DST_PORT`, in the host's byte order.
+    /// Returns the attributes of `OVS_VPORT_ATTR_OPTIONS`: for VXLAN `OVS_TUNNEL_ATTR_DST_PORT`, in
+    /// the byte order of the host.
     pub(crate) fn options(self) -> Vec<Attribute<'static>> {
         match self {
             Self::Vxlan { udp_port: Some(port) } => vec![Attribute::u16(1, port)],
@@ -99,10 +101,10 @@ impl VportKind {
 }
 
 impl Vport {
-    /// Of a message of the family [`Vport`](crate::Family::Vport).
+    /// Decodes the payload of a message of the family [`Vport`](crate::Family::Vport).
     ///
     /// # Errors
-    /// It is none.
+    /// Fails if the payload is malformed or lacks a mandatory attribute.
     pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
         let (datapath, fields) = split(payload)?;
         let (mut number, mut name, mut kind, mut udp_port, mut stats) =

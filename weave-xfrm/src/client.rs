@@ -1,19 +1,19 @@
-//! Asking the kernel, and waiting for the answer.
+//! A client of the kernel's IPsec.
 
 use weave_netlink::{
     Answer, DecodeError, Errno, Error, Exchange, Protocol, Socket, TooLong, Transport,
 };
 
-use crate::names::{Mark, Path, Reqid, Spi};
+use crate::identifiers::{Mark, Path, Reqid, Spi};
 use crate::policy::{Policy, PolicyEntry};
 use crate::request::Request;
 use crate::state::{State, StateEntry};
 
-/// Makes, lists and deletes states and policies. Each call waits for the kernel, which answers
-/// at once.
+/// A client adds, lists and deletes states and policies. Each call waits for the kernel, which
+/// answers at once.
 #[derive(Debug)]
 pub struct Client<T: Transport> {
-    /// Requests have keys in them, and so have answers: lists of states, and errors, which quote.
+    /// Requests contain keys, and so do answers: lists of states, and errors, which quote requests.
     exchange: Exchange<T>,
 }
 
@@ -24,10 +24,10 @@ impl<T: Transport> Drop for Client<T> {
 }
 
 impl Client<Socket> {
-    /// Opens a socket, for the network namespace of this thread.
+    /// Opens a client for the network namespace of the calling thread.
     ///
     /// # Errors
-    /// The kernel has no IPsec, or no socket to give.
+    /// Fails if the kernel has no IPsec, or if no socket can be opened.
     pub fn open() -> Result<Self, Error> {
         match Socket::open(Protocol::Xfrm) {
             Ok(socket) => Ok(Self::new(socket)),
@@ -40,105 +40,105 @@ impl Client<Socket> {
 }
 
 impl<T: Transport> Client<T> {
-    /// A client that uses this transport.
+    /// Creates a client over this transport.
     pub const fn new(transport: T) -> Self {
         Self { exchange: Exchange::new(transport) }
     }
 
-    /// Makes a state without a key and returns its number; see [`Request::AllocateSpi`].
+    /// Adds a state without a key and returns its SPI; see [`Request::AllocateSpi`].
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// Fails if the kernel refuses.
     pub fn allocate_spi(&mut self, path: Path, reqid: Reqid) -> Result<Spi, Error> {
         let request = Request::AllocateSpi { path, reqid };
         let missing =
             |what| Error::Answer { request: request.name(), source: DecodeError::Missing { what } };
-        let state = self.one(&request, StateEntry::decode)?.ok_or_else(|| missing("state"))?;
+        let state = self.request(&request, StateEntry::decode)?.ok_or_else(|| missing("state"))?;
         state.spi.ok_or_else(|| missing("number of the state"))
     }
 
-    /// Gives a state that [`Self::allocate_spi`] made its key; it receives from now on.
+    /// Gives its key to a state that [`Self::allocate_spi`] has added; it receives from now on.
     ///
     /// # Errors
-    /// `ESRCH` if it is gone.
+    /// Fails with `ESRCH` if the state has expired.
     pub fn update_state(&mut self, state: &State) -> Result<(), Error> {
-        self.tell(&Request::UpdateState(state))
+        self.execute(&Request::UpdateState(state))
     }
 
-    /// Makes a state.
+    /// Adds a state with a key.
     ///
     /// # Errors
-    /// See [`Request::AddState`].
+    /// Fails for the reasons given at [`Request::AddState`].
     pub fn add_state(&mut self, state: &State) -> Result<(), Error> {
-        self.tell(&Request::AddState(state))
+        self.execute(&Request::AddState(state))
     }
 
-    /// Deletes a state; `false` if there is none.
+    /// Deletes a state. Returns `false` if there is none.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// Fails if the kernel refuses.
     pub fn delete_state(&mut self, path: Path, spi: Spi) -> Result<bool, Error> {
-        there_was(self.tell(&Request::DeleteState { path, spi }), Errno::ESRCH)
+        existed(self.execute(&Request::DeleteState { path, spi }), Errno::ESRCH)
     }
 
-    /// The states of ESP between IPv4 hosts.
+    /// Lists the states of ESP between IPv4 hosts.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// Fails if the kernel refuses.
     pub fn states(&mut self) -> Result<Vec<StateEntry>, Error> {
         self.list(&Request::States, StateEntry::decode)
     }
 
-    /// Makes a policy, or replaces the one of the same path and mark.
+    /// Adds a policy, or replaces the one with the same path and mark.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// Fails if the kernel refuses.
     pub fn put_policy(&mut self, policy: &Policy) -> Result<(), Error> {
-        self.tell(&Request::PutPolicy(policy))
+        self.execute(&Request::PutPolicy(policy))
     }
 
-    /// Looks a policy for what leaves up.
+    /// Looks up a policy for outbound packets.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// Fails if the kernel refuses.
     pub fn policy(&mut self, path: Path, mark: Mark) -> Result<Option<PolicyEntry>, Error> {
-        match self.one(&Request::Policy { path, mark }, PolicyEntry::decode) {
+        match self.request(&Request::Policy { path, mark }, PolicyEntry::decode) {
             Err(Error::Refused { errno: Errno::ENOENT, .. }) => Ok(None),
             answer => answer,
         }
     }
 
-    /// Deletes a policy for what leaves; `false` if there is none.
+    /// Deletes a policy for outbound packets. Returns `false` if there is none.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// Fails if the kernel refuses.
     pub fn delete_policy(&mut self, path: Path, mark: Mark) -> Result<bool, Error> {
-        there_was(self.tell(&Request::DeletePolicy { path, mark }), Errno::ENOENT)
+        existed(self.execute(&Request::DeletePolicy { path, mark }), Errno::ENOENT)
     }
 
-    /// The policies between IPv4 addresses.
+    /// Lists the policies between IPv4 addresses.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// Fails if the kernel refuses.
     pub fn policies(&mut self) -> Result<Vec<PolicyEntry>, Error> {
         self.list(&Request::Policies, PolicyEntry::decode)
     }
 
-    fn tell(&mut self, request: &Request<'_>) -> Result<(), Error> {
-        self.one(request, |_| Ok(None::<()>)).map(drop)
+    fn execute(&mut self, request: &Request<'_>) -> Result<(), Error> {
+        self.request(request, |_| Ok(None::<()>)).map(drop)
     }
 
     /// Sends a request and waits for its acknowledgement, which comes after the answer.
-    fn one<A>(
+    fn request<A>(
         &mut self,
         request: &Request<'_>,
         decode: impl Fn(&[u8]) -> Result<Option<A>, DecodeError>,
     ) -> Result<Option<A>, Error> {
         let (expected, name) = (request.answer(), request.name());
         let mut found = None;
-        let told = self.exchange.send(name, encode(request));
-        let concluded = told.and_then(|()| {
-            self.exchange.conclude(name, |answer| match answer {
+        let sent = self.exchange.send(name, encode(request));
+        let answer = sent.and_then(|()| {
+            self.exchange.wait_for(name, |answer| match answer {
                 Answer::Acknowledged => Ok(Some(found.take())),
                 Answer::Entry { kind, payload } if kind == expected => {
                     found = decode(payload)?;
@@ -148,10 +148,10 @@ impl<T: Transport> Client<T> {
             })
         });
         self.exchange.wipe();
-        concluded
+        answer
     }
 
-    /// Sends a request that is answered by a list.
+    /// Sends a request that is answered by a list of entries.
     fn list<A>(
         &mut self,
         request: &Request<'_>,
@@ -173,11 +173,11 @@ fn encode(request: &Request<'_>) -> impl Fn(u32, &mut Vec<u8>) -> Result<(), Too
     }
 }
 
-/// Deleting what is not there is no failure.
-fn there_was(deleted: Result<(), Error>, none: Errno) -> Result<bool, Error> {
+/// Maps the error for a missing object to `false`: deleting it is not a failure.
+fn existed(deleted: Result<(), Error>, missing: Errno) -> Result<bool, Error> {
     match deleted {
         Ok(()) => Ok(true),
-        Err(Error::Refused { errno, .. }) if errno == none => Ok(false),
+        Err(Error::Refused { errno, .. }) if errno == missing => Ok(false),
         Err(error) => Err(error),
     }
 }

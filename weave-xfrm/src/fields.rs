@@ -1,13 +1,13 @@
-//! The structures before attributes, and in them, written to and read from bytes.
+//! Reading and writing the structures that precede attributes or are values of attributes.
 
 use std::net::Ipv4Addr;
 
 use weave_netlink::DecodeError;
 
-/// Length of an address: `xfrm_address_t` has room for IPv6, an IPv4 address comes first in it.
+/// Length of an address: `xfrm_address_t` has room for IPv6, and an IPv4 address comes first.
 const ADDRESS_LEN: usize = 16;
 
-/// Writes structures field by field.
+/// A buffer to which structures are written field by field.
 pub(crate) trait Put {
     fn put(&mut self, bytes: &[u8]);
     fn zeros(&mut self, count: usize);
@@ -29,8 +29,8 @@ pub(crate) trait Put {
         self.zeros(ADDRESS_LEN - 4);
     }
 
-    /// The header of an attribute with a value of this length, at most `u16::MAX - 4` and a
-    /// multiple of 4.
+    /// Writes the header of an attribute. The length of its value is a multiple of 4 and at most
+    /// `u16::MAX - 4`.
     fn attribute(&mut self, kind: u16, length: u16) {
         self.u16(length + 4);
         self.u16(kind);
@@ -47,14 +47,14 @@ impl Put for Vec<u8> {
     }
 }
 
-/// Reads a structure field by field.
+/// A structure that is read field by field.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fields<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
-    /// Splits a structure of `length` bytes off what is at `offset` of a message.
+    /// Splits a structure of `length` bytes off `bytes`, which start at `offset` of a message.
     pub(crate) fn split(
         what: &'static str,
         bytes: &'a [u8],
@@ -70,8 +70,8 @@ impl<'a> Fields<'a> {
         Ok((Self { rest: fields }, rest))
     }
 
-    /// The next field. The length of the structure is known, so that a field beyond its end,
-    /// which reads as zero, is a slip in this crate that the tests find.
+    /// Takes the next field. A field beyond the end of the structure, whose length is known, would
+    /// be a mistake in this crate that the tests find; it reads as zero.
     fn take<const N: usize>(&mut self) -> [u8; N] {
         debug_assert!(self.rest.len() >= N, "a field beyond the end of its structure");
         let Some((field, rest)) = self.rest.split_first_chunk() else { return [0; N] };

@@ -8,12 +8,12 @@ use zeroize::Zeroizing;
 /// (RFC 4106, section 8.1).
 pub const KEY_LEN: usize = 36;
 
-/// The key of a state. Wiped from memory when dropped.
+/// The key of a state, which is wiped from memory when dropped and never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AeadKey(Zeroizing<[u8; KEY_LEN]>);
 
 impl AeadKey {
-    /// A key of these bytes.
+    /// Creates a key from its bytes.
     pub fn new(bytes: [u8; KEY_LEN]) -> Self {
         Self(Zeroizing::new(bytes))
     }

@@ -1,10 +1,10 @@
-//! Policies: which packets are sealed, and how.
+//! Policies, which say which packets are encrypted, and how.
 //!
 //! ```text
 //!   xfrm_selector      | 16: destination | 16: source | be16 port, be16 mask | the same |
 //!                      | u16 family | u8 bits of destination | u8 bits of source |
 //!                      | u8 protocol | 3: 0 | i32 interface | u32 user |
-//!   userpolicy_info    | 56: selector | 64: limits | 32: use so far | u32 priority | u32 index |
+//!   userpolicy_info    | 56: selector | 64: limits | 32: usage | u32 priority | u32 index |
 //!                      | u8 direction | u8 action | u8 flags | u8 share | 4: 0 |
 //!   xfrm_user_tmpl     | 24: id | u16 family | 2: 0 | 16: source | u32 reqid | u8 mode |
 //!                      | u8 share | u8 optional | 1: 0 | u32, u32, u32: algorithms |
@@ -14,7 +14,7 @@
 use weave_netlink::{Attributes, DecodeError};
 
 use crate::fields::Fields;
-use crate::names::{Mark, Path, Reqid, Spi};
+use crate::identifiers::{Mark, Path, Reqid, Spi};
 use crate::state::{ESP, INET, LIMITS_LEN, SELECTOR_LEN, USE_LEN};
 
 /// Length of an `xfrm_userpolicy_info`.
@@ -24,7 +24,7 @@ pub(crate) const TEMPLATE_LEN: usize = 64;
 
 /// `IPPROTO_UDP`
 pub(crate) const UDP: u8 = 17;
-/// A mask of a whole IPv4 address.
+/// Prefix length of a single IPv4 address.
 pub(crate) const HOST: u8 = 32;
 /// `XFRM_POLICY_OUT`
 pub(crate) const OUT: u8 = 1;
@@ -33,44 +33,45 @@ pub(crate) const ATTRIBUTE_TEMPLATES: u16 = 5;
 /// `XFRMA_MARK`
 pub(crate) const ATTRIBUTE_MARK: u16 = 21;
 
-/// A policy to be made, for what leaves this host.
+/// A policy to be added, for packets that leave this host.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Policy {
-    /// Between whom. The two addresses and the mark are the name of the policy.
+    /// Hosts of the packets. The two addresses and the mark identify the policy.
     pub path: Path,
-    /// Of the UDP packets between them those with this mark.
+    /// Mark of the UDP packets between these hosts that are encrypted.
     pub mark: Mark,
-    /// The state that seals them.
+    /// State that encrypts them.
     pub spi: Spi,
-    /// Whose that state is.
+    /// Request id of that state.
     pub reqid: Reqid,
 }
 
-/// A policy in the kernel.
+/// A policy as the kernel lists it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PolicyEntry {
-    /// Between whom, if between two hosts.
+    /// Hosts of the packets; `None` if the policy is about networks.
     pub path: Option<Path>,
-    /// Which packets.
+    /// Direction of the packets.
     pub direction: PolicyDirection,
-    /// Whether those of UDP alone.
+    /// Whether the policy is about UDP alone.
     pub udp: bool,
-    /// Which of them; none is all.
+    /// Mark of the packets; `None` is any.
     pub mark: Option<Mark>,
-    /// How they are sealed; none if they are let through, dropped, or sealed by other than ESP.
+    /// How packets are encrypted; `None` if they are passed, dropped, or protected by other than
+    /// ESP.
     pub template: Option<Template>,
 }
 
-/// What a policy is asked about.
+/// The direction of the packets that a policy is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PolicyDirection {
-    /// What is for this host.
+    /// Packets for this host.
     In,
-    /// What leaves it.
+    /// Packets that leave this host.
     Out,
-    /// What it forwards.
+    /// Packets that this host forwards.
     Forward,
-    /// Another, of this number.
+    /// Another direction, by its number.
     Other(u8),
 }
 
@@ -85,20 +86,20 @@ impl PolicyDirection {
     }
 }
 
-/// What state a policy looks for.
+/// The state that a policy looks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Template {
-    /// Its number; none is any.
+    /// SPI of the state; `None` is any.
     pub spi: Option<Spi>,
-    /// Whose it is.
+    /// Request id of the state.
     pub reqid: Reqid,
 }
 
 impl PolicyEntry {
-    /// Reads what follows the netlink header. `None`: not IPv4.
+    /// Decodes the bytes behind the netlink header; `None` if the policy is not about IPv4.
     ///
     /// # Errors
-    /// It is cut off, or an attribute is longer than what is left.
+    /// Fails if the message is truncated, or if an attribute is longer than the rest of it.
     pub fn decode(payload: &[u8]) -> Result<Option<Self>, DecodeError> {
         let (mut fields, rest) = Fields::split("a policy", payload, 0, INFO_LEN)?;
         let (destination, source) = (fields.address(), fields.address());
@@ -119,7 +120,7 @@ impl PolicyEntry {
         for attribute in Attributes::new(rest, INFO_LEN) {
             let attribute = attribute?;
             match attribute.kind {
-                // More than one would be for what is wrapped more than once.
+                // More than one template would wrap a packet more than once.
                 ATTRIBUTE_TEMPLATES => {
                     entry.template = Template::decode(attribute.value, attribute.offset)?;
                 }

@@ -1,22 +1,23 @@
-//! Requests, and their bytes: those of Weave Net 2.x, but for the reqid, which there is zero.
+//! Requests and their encoding, which is that of Weave Net 2.x but for the reqid: Weave Net sets
+//! none.
 
 use std::ops::RangeInclusive;
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
-use weave_netlink::{HEADER_LEN, finish};
+use weave_netlink::{HEADER_LEN, write_header};
 
 use crate::fields::Put;
+use crate::identifiers::{Mark, Path, Reqid, Spi};
 use crate::key::KEY_LEN;
-use crate::names::{Mark, Path, Reqid, Spi};
 use crate::policy::{ATTRIBUTE_MARK, ATTRIBUTE_TEMPLATES, HOST, OUT, Policy, TEMPLATE_LEN, UDP};
 use crate::state::{
     AES_GCM, ATTRIBUTE_AEAD, ESP, FLAG_ESN, INET, LIMITS_LEN, NAME_LEN, SELECTOR_LEN,
     STATISTICS_LEN, State, USE_LEN,
 };
 
-/// `XFRM_MSG_NEWSA`: the type of a message with a [`StateEntry`](crate::StateEntry).
+/// `XFRM_MSG_NEWSA`, the type of messages with a [`StateEntry`](crate::StateEntry).
 pub const NEW_STATE: u16 = 0x10;
-/// `XFRM_MSG_NEWPOLICY`: the type of a message with a [`PolicyEntry`](crate::PolicyEntry).
+/// `XFRM_MSG_NEWPOLICY`, the type of messages with a [`PolicyEntry`](crate::PolicyEntry).
 pub const NEW_POLICY: u16 = 0x13;
 
 const DELETE_STATE: u16 = 0x11;
@@ -32,59 +33,59 @@ const ATTRIBUTE_SOURCE: u16 = 13;
 /// `XFRMA_REPLAY_ESN_VAL`
 const ATTRIBUTE_REPLAY: u16 = 23;
 
-/// Those below are reserved (RFC 4303, section 2.1).
+/// SPIs for use; smaller ones are reserved (RFC 4303, section 2.1).
 const SPIS: RangeInclusive<u32> = 0x100..=u32::MAX;
 
 const KEY_BITS: u32 = 8 * 36;
 const TAG_BITS: u32 = 128;
-/// Packets that may come late, as in Weave Net 2.x.
+/// Size of the replay window in packets, as in Weave Net 2.x.
 const REPLAY_WINDOW: u32 = 256;
 /// Length of a value of `ATTRIBUTE_AEAD`.
 const AEAD_LEN: u16 = 64 + 8 + 36;
 const _: () = assert!(NAME_LEN + 8 + KEY_LEN == AEAD_LEN as usize);
 
-/// More than any request has.
-const LONGEST: usize = 512;
+/// Upper bound of the length of a request.
+const MAX_LEN: usize = 512;
 
-/// A request.
+/// A request to the kernel's IPsec.
 #[derive(Clone, Copy, Debug)]
 pub enum Request<'a> {
-    /// Makes a state without a key, which receives nothing, and with a new number, which is in
-    /// the answer. It goes away by itself after a while (`net.core.xfrm_acq_expires`, 30 s).
+    /// Adds a state with a new SPI, which is in the answer, and without a key, so that it receives
+    /// nothing. The state expires after `net.core.xfrm_acq_expires`, 30 s.
     AllocateSpi {
-        /// Between whom.
+        /// Hosts of the packets.
         path: Path,
-        /// Whose it is.
+        /// Request id of the state.
         reqid: Reqid,
     },
-    /// Completes such a state, or gives one a new key. `ESRCH`: there is none.
+    /// Gives a key to a state. Refused with `ESRCH` if there is none.
     UpdateState(&'a State),
-    /// Makes a state. `EEXIST`: there is one of this number. `ENOENT`: the kernel has no
-    /// AES-GCM. `EPROTONOSUPPORT`: no ESP.
+    /// Adds a state. Refused with `EEXIST` if there is one with this SPI, with `ENOENT` if the
+    /// kernel has no AES-GCM, and with `EPROTONOSUPPORT` if it has no ESP.
     AddState(&'a State),
-    /// Deletes a state. `ESRCH`: there is none.
+    /// Deletes a state. Refused with `ESRCH` if there is none.
     DeleteState {
-        /// Between whom.
+        /// Hosts of the packets.
         path: Path,
-        /// Its number.
+        /// SPI of the state.
         spi: Spi,
     },
     /// Lists the states.
     States,
-    /// Makes a policy, or replaces the one of the same path and mark.
+    /// Adds a policy, or replaces the one with the same path and mark.
     PutPolicy(&'a Policy),
-    /// Looks a policy up. `ENOENT`: there is none.
+    /// Looks up a policy. Refused with `ENOENT` if there is none.
     Policy {
-        /// Between whom.
+        /// Hosts of the packets.
         path: Path,
-        /// Which packets.
+        /// Mark of the packets.
         mark: Mark,
     },
-    /// Deletes a policy. `ENOENT`: there is none.
+    /// Deletes a policy. Refused with `ENOENT` if there is none.
     DeletePolicy {
-        /// Between whom.
+        /// Hosts of the packets.
         path: Path,
-        /// Which packets.
+        /// Mark of the packets.
         mark: Mark,
     },
     /// Lists the policies.
@@ -92,11 +93,11 @@ pub enum Request<'a> {
 }
 
 impl Request<'_> {
-    /// What it does, in the words of an error: "cannot ...".
+    /// Returns the name of the request for error messages: `cannot {name}`.
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::AllocateSpi { .. } => "allocate a number for an IPsec state",
-            Self::UpdateState(_) => "complete an IPsec state",
+            Self::AllocateSpi { .. } => "allocate an SPI for an IPsec state",
+            Self::UpdateState(_) => "set the key of an IPsec state",
             Self::AddState(_) => "add an IPsec state",
             Self::DeleteState { .. } => "delete an IPsec state",
             Self::States => "list the IPsec states",
@@ -131,7 +132,7 @@ impl Request<'_> {
         }
     }
 
-    /// What the answer is: the type of its messages.
+    /// Returns the type of the messages that answer the request.
     pub(crate) const fn answer(&self) -> u16 {
         match self {
             Self::Policy { .. } | Self::Policies => NEW_POLICY,
@@ -139,9 +140,10 @@ impl Request<'_> {
         }
     }
 
-    /// Appends the bytes to `to`, which has room for them before: where a key was is known.
+    /// Appends the bytes of the request to `to`. Capacity is reserved first, so that no copy of a
+    /// key is left behind by a reallocation.
     pub fn encode(&self, sequence: u32, to: &mut Vec<u8>) {
-        to.reserve(LONGEST);
+        to.reserve(MAX_LEN);
         let start = to.len();
         to.zeros(HEADER_LEN);
         match *self {
@@ -168,16 +170,16 @@ impl Request<'_> {
                 to.put(&[OUT, 0, 0, 0]);
                 self::mark(to, mark);
             }
-            // An ifinfomsg of this family. The kernel looks at the family alone, if at all.
+            // An `ifinfomsg`, of which the kernel reads at most the family.
             Self::Policies => {
                 to.u16(INET);
                 to.zeros(14);
             }
         }
-        debug_assert!(to.len() - start <= LONGEST);
+        debug_assert!(to.len() - start <= MAX_LEN);
         let message = to.get_mut(start..).unwrap_or_default();
-        let finished = finish(message, self.kind(), self.flags(), sequence);
-        debug_assert!(finished.is_ok(), "no request is that long");
+        let finished = write_header(message, self.kind(), self.flags(), sequence);
+        debug_assert!(finished.is_ok(), "no request exceeds the length of a message");
     }
 }
 
@@ -200,7 +202,8 @@ fn state_info(to: &mut Vec<u8>, path: Path, spi: Option<Spi>, reqid: Reqid) {
     to.zeros(7);
 }
 
-/// As many bytes and packets, soft and hard, as there can be; for all time.
+/// Writes limits that never apply: the largest number of bytes and packets, soft and hard, and no
+/// time.
 fn unlimited(to: &mut Vec<u8>) {
     for _ in 0..4 {
         to.u64(u64::MAX);
@@ -217,8 +220,8 @@ fn aead(to: &mut Vec<u8>, state: &State) {
     to.put(state.key.bytes());
 }
 
-/// An `xfrm_replay_state_esn` that says how many numbers its bitmap has, and leaves the bitmap,
-/// which is all zero, away.
+/// Writes an `xfrm_replay_state_esn` with the size of its bitmap, but without the bitmap, which is
+/// all zero.
 fn replay(to: &mut Vec<u8>) {
     to.attribute(ATTRIBUTE_REPLAY, 24);
     to.u32(REPLAY_WINDOW / u32::BITS);
@@ -231,7 +234,7 @@ fn state_id(to: &mut Vec<u8>, path: Path, spi: Spi) {
     to.put(&spi.get().to_be_bytes());
     to.u16(INET);
     to.put(&[ESP, 0]);
-    // For ESP the kernel does not look at it; Weave Net writes it like this.
+    // The kernel ignores it for ESP; Weave Net writes it like this.
     to.attribute(ATTRIBUTE_SOURCE, 16);
     to.put(&path.source.to_ipv6_mapped().octets());
 }
@@ -260,7 +263,7 @@ fn template(to: &mut Vec<u8>, policy: &Policy) {
     to.address(policy.path.destination);
     to.put(&policy.spi.get().to_be_bytes());
     to.put(&[ESP, 0, 0, 0]);
-    // The family, which is that of the policy.
+    // The family: zero means that of the policy.
     to.zeros(4);
     to.address(policy.path.source);
     to.u32(policy.reqid.0);

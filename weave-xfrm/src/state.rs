@@ -1,11 +1,11 @@
-//! States: a key for one direction between two hosts.
+//! States, each of which has the key for one direction between two hosts.
 //!
 //! ```text
 //!   xfrm_usersa_info   | 56: selector | 24: id | 16: source address |
-//!                      | 64: limits | 32: use so far | 12: statistics | u32 sequence |
+//!                      | 64: limits | 32: usage | 12: statistics | u32 sequence |
 //!                      | u32 reqid | u16 family | u8 mode | u8 window | u8 flags | 7: 0 |
 //!   xfrm_lifetime_cur  | u64 bytes | u64 packets | 16: times |
-//!   xfrm_stats         | u32 beside the window | u32 replayed | u32 forged |
+//!   xfrm_stats         | u32 outside the window | u32 replayed | u32 forged |
 //!   xfrm_id            | 16: destination address | be32 spi | u8 protocol | 3: 0 |
 //!   xfrm_algo_aead     | 64: name, NUL-terminated | u32 bits of key | u32 bits of tag | key |
 //! ```
@@ -13,16 +13,16 @@
 use weave_netlink::{Attributes, DecodeError};
 
 use crate::fields::Fields;
+use crate::identifiers::{Path, Reqid, Spi};
 use crate::key::AeadKey;
-use crate::names::{Path, Reqid, Spi};
 
 /// Length of an `xfrm_usersa_info`.
 pub(crate) const INFO_LEN: usize = 224;
 /// Length of an `xfrm_selector`.
 pub(crate) const SELECTOR_LEN: usize = 56;
-/// Length of an `xfrm_lifetime_cfg`: what a state or a policy may be used for.
+/// Length of an `xfrm_lifetime_cfg`, the limits of a state or a policy.
 pub(crate) const LIMITS_LEN: usize = 64;
-/// Length of an `xfrm_lifetime_cur`: what it was used for.
+/// Length of an `xfrm_lifetime_cur`, the usage of a state or a policy.
 pub(crate) const USE_LEN: usize = 32;
 /// Length of an `xfrm_stats`.
 pub(crate) const STATISTICS_LEN: usize = 12;
@@ -37,30 +37,31 @@ pub(crate) const INET: u16 = 2;
 pub(crate) const FLAG_ESN: u8 = 0x80;
 /// `XFRMA_ALG_AEAD`
 pub(crate) const ATTRIBUTE_AEAD: u16 = 18;
-/// What the kernel calls AES-GCM in ESP (RFC 4106).
+/// Name of AES-GCM in ESP (RFC 4106) in the kernel.
 pub(crate) const AES_GCM: &str = "rfc4106(gcm(aes))";
 
-/// A state to be made.
+/// A state to be added.
 #[derive(Clone, Debug)]
 pub struct State {
-    /// Between whom.
+    /// Hosts of the packets.
     pub path: Path,
-    /// Chosen by the receiver.
+    /// SPI, chosen by the receiver.
     pub spi: Spi,
-    /// Whose it is.
+    /// Request id of the state.
     pub reqid: Reqid,
-    /// Seals on one side and opens on the other; never to be given to a second state.
+    /// Key, which encrypts at one end and decrypts at the other; it must not be used for a second
+    /// state.
     pub key: AeadKey,
 }
 
-/// How ESP wraps packets.
+/// The mode in which ESP wraps packets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
-    /// What is behind the IP header.
+    /// The payload of an IP packet is encrypted.
     Transport,
-    /// Whole packets.
+    /// Whole IP packets are encrypted.
     Tunnel,
-    /// Another, of this number.
+    /// Another mode, by its number.
     Other(u8),
 }
 
@@ -74,43 +75,43 @@ impl Mode {
     }
 }
 
-/// A state in the kernel, without its key.
+/// A state as the kernel lists it, without its key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StateEntry {
-    /// Between whom.
+    /// Hosts of the packets.
     pub path: Path,
-    /// Its number; none if it is yet to be agreed on.
+    /// SPI; `None` if it is yet to be agreed on.
     pub spi: Option<Spi>,
-    /// Whose it is.
+    /// Request id of the state.
     pub reqid: Reqid,
-    /// How it wraps.
+    /// Mode of the state.
     pub mode: Mode,
-    /// Whether it seals with AES-GCM, as those do that this crate makes.
+    /// Whether the state uses AES-GCM, as those added by this crate do.
     pub aes_gcm: bool,
     /// Whether sequence numbers have 64 bits.
     pub extended_sequence: bool,
-    /// What it was used for.
+    /// Packets that the state was used for.
     pub usage: Usage,
 }
 
-/// What a state was used for, and what it refused. The kernel lets the last two overflow at 2^32.
+/// The packets that a state accepted and refused. In the kernel the last two wrap at 2^32.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Usage {
-    /// Bytes sealed or opened.
+    /// Number of bytes encrypted or decrypted.
     pub bytes: u64,
-    /// Packets of them.
+    /// Number of packets encrypted or decrypted.
     pub packets: u64,
-    /// Packets that had come before, or come so late that nobody can tell.
+    /// Number of packets dropped as replays, or because they were older than the window.
     pub replayed: u32,
-    /// Packets sealed with another key, or changed on the way.
+    /// Number of packets dropped because they failed authentication.
     pub forged: u32,
 }
 
 impl StateEntry {
-    /// Reads what follows the netlink header. `None`: not ESP, or not IPv4.
+    /// Decodes the bytes behind the netlink header; `None` if the state is not of ESP over IPv4.
     ///
     /// # Errors
-    /// It is cut off, or an attribute is longer than what is left.
+    /// Fails if the message is truncated, or if an attribute is longer than the rest of it.
     pub fn decode(payload: &[u8]) -> Result<Option<Self>, DecodeError> {
         let (mut fields, rest) = Fields::split("a state", payload, 0, INFO_LEN)?;
         fields.skip(SELECTOR_LEN);

@@ -115,7 +115,7 @@ fn what_is_cut_off_is_an_error_that_says_where() {
     let error = StateEntry::decode(&state[..223]).unwrap_err().to_string();
     assert_eq!(error, "a state at offset 0 needs 224 bytes, but 223 are left");
     let error = PolicyEntry::decode(&policy[..200]).unwrap_err().to_string();
-    assert_eq!(error, "an attribute at offset 168 says it has 68 bytes, of 32");
+    assert_eq!(error, "an attribute at offset 168 claims 68 bytes, but 32 are left");
     let mut short = policy.to_vec();
     short[168] = 8;
     short.truncate(176);

@@ -124,12 +124,12 @@ impl Keeper {
                 .map_err(|source| Error::Socket { request: "listen to ports", source })?;
             match event {
                 None => return Ok(()),
-                Some(VportEvent::There(vport)) => {
+                Some(VportEvent::Present(vport)) => {
                     self.shared.vport_is_there(&mut self.client, vport)?;
                 }
-                Some(VportEvent::Gone(vport)) => self.shared.vport_is_gone(&vport),
+                Some(VportEvent::Deleted(vport)) => self.shared.vport_is_gone(&vport),
                 Some(VportEvent::Lost) => self.shared.list_vports(&mut self.client)?,
-                Some(VportEvent::Unknown(error)) => unreadable(&error),
+                Some(VportEvent::Malformed(error)) => unreadable(&error),
             }
         }
     }

@@ -22,7 +22,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::net::if_::{if_indextoname, if_nametoindex};
 use weave_core::wire::MacAddress;
 use weave_netlink::{
-    Answer, Body, Error, Exchange, HEADER_LEN, Messages, Protocol, Socket, TooLong, finish,
+    Answer, Body, Error, Exchange, HEADER_LEN, Messages, Protocol, Socket, TooLong, write_header,
 };
 
 use crate::vni::Vni;
@@ -293,7 +293,7 @@ impl Kernel {
         let mut found = None;
         let sent = self.0.send(REQUEST, encode(message, flags | NLM_F_ACK));
         sent.and_then(|()| {
-            self.0.conclude(REQUEST, |answer| match answer {
+            self.0.wait_for(REQUEST, |answer| match answer {
                 Answer::Acknowledged => Ok(Some(found.take())),
                 Answer::Entry { kind, payload } => {
                     found = decode(kind, payload);
@@ -325,7 +325,7 @@ fn encode(
     move |sequence, to| {
         to.resize(HEADER_LEN + message.buffer_len(), 0);
         message.serialize(&mut to[HEADER_LEN..]);
-        finish(to, message.message_type(), flags, sequence)
+        write_header(to, message.message_type(), flags, sequence)
     }
 }
 

@@ -10,7 +10,7 @@
 //! rules there are.
 
 use weave_netlink::{
-    Answer, Attributes, DecodeError, Error, Exchange, HEADER_LEN, Protocol, Socket, finish,
+    Answer, Attributes, DecodeError, Error, Exchange, HEADER_LEN, Protocol, Socket, write_header,
 };
 
 use super::Outcome;
@@ -84,9 +84,9 @@ impl Generation {
         let mut exchange = Exchange::new(socket);
         exchange.send(REQUEST, |sequence, message| {
             message.resize(HEADER_LEN + FAMILY_LEN, 0);
-            finish(message, GET_GENERATION, 0, sequence)
+            write_header(message, GET_GENERATION, 0, sequence)
         })?;
-        exchange.conclude(REQUEST, |answer| match answer {
+        exchange.wait_for(REQUEST, |answer| match answer {
             Answer::Entry { kind: NEW_GENERATION, payload } => Self::decode(payload).map(Some),
             Answer::Entry { .. } | Answer::Acknowledged => Ok(None),
         })

@@ -1,4 +1,4 @@
-//! A kernel that says what it was told to say.
+//! Clients of a scripted kernel.
 
 use weave_netlink::script::{Reply, Script};
 

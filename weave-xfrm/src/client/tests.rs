@@ -1,4 +1,4 @@
-//! A kernel that says what it was told to say.
+//! Clients of a scripted kernel.
 
 use std::net::Ipv4Addr;
 
@@ -13,7 +13,7 @@ const PATH: Path =
     Path { source: Ipv4Addr::new(192, 0, 2, 1), destination: Ipv4Addr::new(192, 0, 2, 2) };
 const MARK: Mark = Mark { value: 0x20000, mask: 0x20000 };
 
-/// What a request looks like after its header is what the kernel answers with.
+/// An answer with the same bytes behind the header as a request.
 fn entry(kind: u16, like: &Request<'_>) -> Reply {
     let mut bytes = Vec::new();
     like.encode(1, &mut bytes);
@@ -39,13 +39,13 @@ fn the_number_of_a_state_comes_before_the_acknowledgement() {
     ]);
     assert_eq!(client.allocate_spi(PATH, Reqid(5)).unwrap().get(), 0xc123_4567);
     let error = client.allocate_spi(PATH, Reqid(5)).unwrap_err().to_string();
-    assert_eq!(error, "cannot allocate a number for an IPsec state: the answer: there is no state");
-    // What answers an earlier request is passed over.
+    assert_eq!(error, "cannot allocate an SPI for an IPsec state: the answer: there is no state");
+    // Answers to earlier requests are ignored.
     assert!(client.delete_policy(PATH, MARK).unwrap());
 }
 
 #[test]
-fn what_is_not_there_can_be_deleted() {
+fn deleting_what_is_missing_is_no_error() {
     let refusals = [Errno::ESRCH, Errno::ENOENT, Errno::ENOENT, Errno::EPERM];
     let mut client = client(refusals.map(|errno| vec![Reply::refused(errno)]));
     let spi = Spi::new(1).unwrap();
@@ -66,10 +66,10 @@ fn states_are_listed() {
 }
 
 #[test]
-fn policies_tell_their_state() {
+fn policies_name_their_state() {
     let policy = Policy { path: PATH, mark: MARK, spi: Spi::new(9).unwrap(), reqid: Reqid(5) };
-    let told = entry(NEW_POLICY, &Request::PutPolicy(&policy));
-    let mut client = client([vec![told, Reply::acknowledged()]]);
+    let answer = entry(NEW_POLICY, &Request::PutPolicy(&policy));
+    let mut client = client([vec![answer, Reply::acknowledged()]]);
     let found = client.policy(PATH, MARK).unwrap().unwrap();
     assert_eq!((found.path, found.mark, found.udp), (Some(PATH), Some(MARK), true));
     let template = found.template.unwrap();

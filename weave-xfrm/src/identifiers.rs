@@ -1,20 +1,20 @@
-//! What states and policies are called by.
+//! The identifiers of states and policies.
 
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
 
-/// One direction between two hosts.
+/// The path of packets in one direction between two hosts.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Path {
-    /// Who sends.
+    /// The sending host.
     pub source: Ipv4Addr,
-    /// Who receives.
+    /// The receiving host.
     pub destination: Ipv4Addr,
 }
 
 impl Path {
-    /// The other direction.
+    /// Returns the path in the other direction.
     #[must_use]
     pub const fn reversed(self) -> Self {
         Self { source: self.destination, destination: self.source }
@@ -27,13 +27,13 @@ impl fmt::Display for Path {
     }
 }
 
-/// The number in each ESP packet that tells the receiver its state (RFC 4303, section 2.1). The
-/// receiver chooses it. Zero is none.
+/// The security parameter index, by which the receiver of an ESP packet finds its state (RFC 4303,
+/// section 2.1). The receiver chooses it; zero is not an SPI.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Spi(NonZeroU32);
 
 impl Spi {
-    /// `None` is zero.
+    /// Creates an SPI; `None` if the number is zero.
     pub const fn new(number: u32) -> Option<Self> {
         match NonZeroU32::new(number) {
             Some(number) => Some(Self(number)),
@@ -41,30 +41,30 @@ impl Spi {
         }
     }
 
-    /// The number.
+    /// Returns the number.
     pub const fn get(self) -> u32 {
         self.0.get()
     }
 }
 
-/// As `ip xfrm state` and `iptables -m esp --espspi` have it.
+/// Writes the SPI as `ip xfrm state` and `iptables -m esp --espspi` do.
 impl fmt::Display for Spi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#010x}", self.get())
     }
 }
 
-/// Whose a state or a template is: a number that stays on this host. A policy uses states of the
-/// number of its template. Zero is what those have who do not say.
+/// The request id of a state or a template, which says to whom it belongs and never leaves the
+/// host. A policy uses states with the request id of its template. Zero means unspecified.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Reqid(pub u32);
 
-/// Which packets: those whose mark, as far as `mask` goes, is `value`.
+/// A firewall mark, which matches packets whose mark has the bits `value` under `mask`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Mark {
-    /// What the bits of the mask must be.
+    /// Value of the bits under the mask.
     pub value: u32,
-    /// The bits that are looked at.
+    /// Bits that are compared.
     pub mask: u32,
 }
 
