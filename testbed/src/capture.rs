@@ -1,14 +1,15 @@
 //! What crosses a device, as tcpdump and tshark see it.
 
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::namespace::path_text;
+use crate::process::spawn_with_signals;
 use crate::wait::{eventually, try_until};
 use crate::{Lab, Namespace, run};
 
@@ -68,15 +69,6 @@ impl Capture {
         self.process.wait()?;
         Ok(Captured { bytes: std::fs::read(&self.file)?, file: self.file.clone() })
     }
-}
-
-/// A child inherits which signals are blocked, and it is a signal that ends tcpdump, and a router.
-pub(crate) fn spawn_with_signals(mut command: Command) -> Result<Child> {
-    let before = SigSet::thread_get_mask()?;
-    SigSet::all().thread_unblock()?;
-    let child = command.spawn();
-    before.thread_set_mask()?;
-    Ok(child?)
 }
 
 impl Drop for Capture {

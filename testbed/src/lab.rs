@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::Container;
 use crate::namespace::{self, Namespace, finish, path_text, run};
-use crate::{Container, Router, RouterOptions};
 
 /// First letters of every name we make.
 const PREFIX: &str = "wlab";
@@ -216,20 +216,18 @@ impl Host {
         self.directory.join("weave")
     }
 
-    /// Starts the router and waits until it answers.
-    pub fn router(&self, options: RouterOptions) -> Result<Router<'_>> {
-        let router = self.start(options)?;
-        router.wait_ready()?;
-        Ok(router)
-    }
-
-    /// Starts the router without waiting.
-    pub fn start(&self, options: RouterOptions) -> Result<Router<'_>> {
+    /// The file that a router of this host writes its log to, which a failed test prints.
+    pub(crate) fn router_log(&self) -> PathBuf {
         let log = self.directory.join("router.log");
         if !self.logs.borrow().iter().any(|(name, _)| *name == self.name) {
             self.logs.borrow_mut().push((self.name.clone(), log.clone()));
         }
-        Router::start(self, &self.binary, log, options)
+        log
+    }
+
+    /// The router under test.
+    pub(crate) fn binary(&self) -> &Path {
+        &self.binary
     }
 
     /// Runs the `weave` command on the host and returns what it printed.

@@ -21,6 +21,7 @@ pub mod engines;
 mod http;
 mod lab;
 mod namespace;
+mod process;
 pub mod raw;
 mod router;
 pub mod stream;

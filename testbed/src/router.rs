@@ -10,8 +10,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::capture::spawn_with_signals;
 use crate::namespace::path_text;
+use crate::process::spawn_with_signals;
 use crate::wait::{eventually, try_until};
 use crate::{Host, Response, http};
 
@@ -75,6 +75,20 @@ impl RouterOptions {
     pub fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
         self
+    }
+}
+
+impl Host {
+    /// Starts the router and waits until it answers.
+    pub fn router(&self, options: RouterOptions) -> Result<Router<'_>> {
+        let router = self.start(options)?;
+        router.wait_ready()?;
+        Ok(router)
+    }
+
+    /// Starts the router without waiting.
+    pub fn start(&self, options: RouterOptions) -> Result<Router<'_>> {
+        Router::start(self, self.binary(), self.router_log(), options)
     }
 }
 

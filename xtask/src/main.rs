@@ -3,6 +3,7 @@
 
 mod bench;
 mod check;
+mod circles;
 mod cni;
 mod demo;
 mod fuzz;
@@ -33,6 +34,7 @@ usage: cargo xtask TASK
   bench ipam [ARG...]        addresses from a router, and from its peer; needs root
   bench limits               what the system calls of a path through user space cost; needs root
   bench micro [ARG...]       the benchmarks of the crates
+  circles                    fails when modules of a crate import each other (a part of test)
   no-io                      proves that weave-core alone does no I/O (a part of test)
   vm run [ARG...] -- COMMAND a command in a virtual machine with a full Debian kernel (CONTRIBUTING.md)
   vm test [ARG...]           the tests that need such a kernel (a part of test)
@@ -57,6 +59,7 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
         ["test"] => check::all().map(code),
         ["demo"] => demo::demo().map(|()| ExitCode::SUCCESS),
         ["bench", rest @ ..] => bench::bench(rest).map(|()| ExitCode::SUCCESS),
+        ["circles"] => circles::check().map(|()| ExitCode::SUCCESS),
         ["no-io"] => no_io::prove().map(|()| ExitCode::SUCCESS),
         ["vm", rest @ ..] => vm::vm(rest),
         ["fuzz", rest @ ..] => fuzz::run_arguments(rest).map(code),

@@ -12,7 +12,7 @@
 //! ```
 
 use super::vlan::{self, TAG_LEN};
-use super::{MacAddress, Reader, UnexpectedEnd};
+use super::{EtherType, MacAddress, Reader, UnexpectedEnd};
 
 /// Length of the two addresses, behind which tags go.
 pub const ADDRESSES_LEN: usize = 12;
@@ -22,29 +22,6 @@ pub const HEADER_LEN: usize = 14;
 
 /// Shorter frames are padded with zeros: 64 bytes less the FCS.
 pub const MIN_LEN: usize = 60;
-
-/// The field after the addresses, or after the tags.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EtherType(pub u16);
-
-impl EtherType {
-    /// Internet Protocol version 4.
-    pub const IPV4: Self = Self(0x0800);
-    /// Address Resolution Protocol.
-    pub const ARP: Self = Self(0x0806);
-    /// Internet Protocol version 6.
-    pub const IPV6: Self = Self(0x86dd);
-    /// A customer tag follows (802.1Q).
-    pub const VLAN: Self = Self(0x8100);
-    /// A service tag follows (802.1ad).
-    pub const SERVICE_VLAN: Self = Self(0x88a8);
-}
-
-impl std::fmt::Debug for EtherType {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:#06x}", self.0)
-    }
-}
 
 /// A view of a frame that has at least a header.
 #[derive(Clone, Copy, Debug)]

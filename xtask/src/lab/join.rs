@@ -1,13 +1,13 @@
 //! Joining two hosts by a contender.
 
 use std::path::Path;
-use std::process::Child;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use weave_testbed::{Container, Host, Lab, Namespace, Router, RouterOptions, try_until};
+use weave_testbed::{Host, Lab, Router, RouterOptions, try_until};
 
 use super::contender::{Contender, Way};
+use super::ends::{ADDRESS, Ends, Joined, containers, plug};
 use super::underlay::Underlay;
 use super::vswitch;
 
@@ -21,73 +21,6 @@ pub struct Routers<'a> {
     pub weave: &'a Path,
     /// Another one.
     pub other: Option<&'a Path>,
-}
-
-/// Two ends that reach each other through a contender, as long as this value lives.
-pub struct Joined<'h> {
-    ends: Ends<'h>,
-    address: String,
-    filter: String,
-    /// Ours, which have a report to read.
-    routers: Vec<Router<'h>>,
-    _programs: Vec<Program>,
-}
-
-/// Between what is measured.
-pub enum Ends<'h> {
-    /// On a bridge each.
-    Containers([Container; 2]),
-    /// The hosts themselves, for what carries IP packets and no frames, or only those of the host.
-    Hosts(&'h [Host; 2]),
-}
-
-/// A program, killed on drop.
-pub struct Program(pub Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl<'h> Joined<'h> {
-    /// What a rival has set up. `filter` is that of tcpdump for the tunnel's packets.
-    pub fn new(ends: Ends<'h>, address: &str, filter: &str, programs: Vec<Program>) -> Self {
-        let (address, filter) = (address.to_owned(), filter.to_owned());
-        Self { ends, address, filter, routers: Vec::new(), _programs: programs }
-    }
-
-    /// Where the load starts, and where it goes.
-    pub fn ends(&self) -> [&Namespace; 2] {
-        match &self.ends {
-            Ends::Containers(containers) => containers.each_ref().map(|one| &one.namespace),
-            Ends::Hosts(hosts) => hosts.each_ref().map(|host| &host.namespace),
-        }
-    }
-
-    /// The containers, if it is these that talk.
-    pub fn containers(&self) -> Option<[&Container; 2]> {
-        match &self.ends {
-            Ends::Containers(containers) => Some(containers.each_ref()),
-            Ends::Hosts(_) => None,
-        }
-    }
-
-    /// Address of the second end.
-    pub fn address(&self) -> &str {
-        &self.address
-    }
-
-    /// What of the underlay's packets belongs to the contender, as a filter of tcpdump.
-    pub fn filter(&self) -> &str {
-        &self.filter
-    }
-
-    /// Our routers, if it is these that join.
-    pub fn routers(&self) -> &[Router<'h>] {
-        &self.routers
-    }
 }
 
 /// Sets a contender up and waits until the ends reach each other.
@@ -124,27 +57,6 @@ pub fn join<'h>(
         from.exec(&format!("ping -q -c 1 -W 1 {}", joined.address()))
     })?;
     Ok(joined)
-}
-
-/// A bridge on each host, with a port of this name and a container.
-pub fn containers(hosts: &[Host; 2], ports: [&str; 2], mtu: u32) -> Result<[Container; 2]> {
-    for (host, port) in hosts.iter().zip(ports) {
-        host.namespace.ip("link add name bridge type bridge")?;
-        host.namespace.ip("link set dev bridge up")?;
-        host.namespace.ip(&format!("link set {port} mtu {mtu} master bridge up"))?;
-    }
-    plug(hosts, "bridge", mtu)
-}
-
-/// Address of the second container, and of what a rival joins without containers the subnet.
-pub const ADDRESS: &str = "10.32.0.2";
-
-fn plug(hosts: &[Host; 2], bridge: &str, mtu: u32) -> Result<[Container; 2]> {
-    let [h1, h2] = hosts;
-    Ok([
-        h1.plain_container("c1", "10.32.0.1/12", bridge, mtu)?,
-        h2.plain_container("c2", "10.32.0.2/12", bridge, mtu)?,
-    ])
 }
 
 fn bridge<'h>(hosts: &'h [Host; 2], underlay: &Underlay) -> Result<Joined<'h>> {
@@ -185,8 +97,7 @@ fn weave<'h>(
     let routers = connected(hosts, underlay, options)?;
     let [h1, h2] = hosts;
     let containers = [h1.container("c1", "10.32.0.1/12")?, h2.container("c2", "10.32.0.2/12")?];
-    let joined = Joined::new(Ends::Containers(containers), ADDRESS, OVERLAYS, Vec::new());
-    Ok(Joined { routers, ..joined })
+    Ok(Joined::by_routers(containers, OVERLAYS, routers))
 }
 
 fn wait_fastdp(router: &Router<'_>) -> Result<()> {
@@ -212,8 +123,7 @@ fn other<'h>(
     for container in &containers {
         container.namespace.exec("ethtool -K ethwe tx off")?;
     }
-    let joined = Joined::new(Ends::Containers(containers), ADDRESS, OVERLAYS, Vec::new());
-    Ok(Joined { routers, ..joined })
+    Ok(Joined::by_routers(containers, OVERLAYS, routers))
 }
 
 fn connected<'h>(

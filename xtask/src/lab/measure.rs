@@ -6,10 +6,10 @@ use weave_testbed::{Host, Lab, Namespace};
 
 use super::contender::Contender;
 use super::cost::{Processes, machine_seconds};
+use super::ends::Joined;
 use super::figure::Figure;
 use super::health::Counted;
 use super::iperf::{self, Server, Tcp, Udp};
-use super::join::Joined;
 use super::miss;
 use super::ping;
 use super::proof;

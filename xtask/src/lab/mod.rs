@@ -10,6 +10,7 @@
 
 mod contender;
 mod cost;
+mod ends;
 mod figure;
 mod health;
 mod iperf;

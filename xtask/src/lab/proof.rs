@@ -6,8 +6,8 @@ use anyhow::{Result, bail, ensure};
 use weave_testbed::{Capture, Lab, Namespace};
 
 use super::contender::Contender;
+use super::ends::Joined;
 use super::iperf;
-use super::join::Joined;
 use super::underlay::Underlay;
 
 /// What iperf3 fills packets with when it is told to repeat itself.

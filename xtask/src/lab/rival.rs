@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use weave_testbed::{Host, Lab, eventually, run};
 
-use super::join::{Ends, Joined, Program, containers};
+use super::ends::{ADDRESS, Ends, Joined, Program, containers};
 use super::underlay::Underlay;
 use crate::tools;
 
@@ -213,7 +213,7 @@ impl<'h> Site<'h, '_> {
         let path = "/sys/class/net/vpn0/mtu";
         let mtu = self.hosts[0].namespace.exec(&format!("cat {path}"))?.trim().parse()?;
         let ends = Ends::Containers(containers(self.hosts, ["vpn0"; 2], mtu)?);
-        Ok(Joined::new(ends, super::join::ADDRESS, "udp port 3210", programs))
+        Ok(Joined::new(ends, ADDRESS, "udp port 3210", programs))
     }
 
     fn tinc(&self) -> Result<Joined<'h>> {
@@ -250,10 +250,10 @@ impl<'h> Site<'h, '_> {
         }
         let containers = containers(self.hosts, ["tinc0"; 2], 1400)?;
         // It sends by TCP until it knows the MTU of the path, for which it takes seconds and traffic.
-        let warm_up = format!("ping -q -c 80 -i 0.1 -W 2 -s 1200 {}", super::join::ADDRESS);
+        let warm_up = format!("ping -q -c 80 -i 0.1 -W 2 -s 1200 {}", ADDRESS);
         containers[0].namespace.exec(&warm_up)?;
         let ends = Ends::Containers(containers);
-        Ok(Joined::new(ends, super::join::ADDRESS, "udp port 655", programs))
+        Ok(Joined::new(ends, ADDRESS, "udp port 655", programs))
     }
 
     fn nebula(&self) -> Result<Joined<'h>> {

@@ -19,7 +19,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use weave_testbed::{Container, Host, eventually, run};
 
-use super::join::{ADDRESS, Ends, Joined, Program};
+use super::ends::{ADDRESS, Ends, Joined, Program};
 use super::underlay::Underlay;
 use crate::tools;
 
