@@ -8,6 +8,9 @@ use super::output;
 use super::remote::Remote;
 use crate::http::{Client, ClientError};
 
+/// Who has an address that the CNI plugin exposed since those of the user serve no container.
+const GATEWAY: &str = "weave:gateway";
+
 /// Arguments of `weave hide`.
 #[derive(Debug, Args)]
 pub(super) struct Hide {
@@ -43,8 +46,12 @@ impl Hide {
 /// Gives the address back, if it was one of those that are given out.
 async fn release(client: &Client, cidr: &str) -> Result<String, ClientError> {
     let address = cidr.split('/').next().unwrap_or(cidr);
-    match client.delete(&format!("/ip/{IDENT}/{address}")).await {
-        Ok(_) | Err(ClientError::NotFound(_) | ClientError::Refused(_)) => Ok(address.to_owned()),
-        Err(error) => Err(error),
+    for holder in [IDENT, GATEWAY] {
+        match client.delete(&format!("/ip/{holder}/{address}")).await {
+            Ok(_) => break,
+            Err(ClientError::NotFound(_) | ClientError::Refused(_)) => {}
+            Err(error) => return Err(error),
+        }
     }
+    Ok(address.to_owned())
 }

@@ -7,78 +7,155 @@ use weave_host::Cidr;
 use crate::config::{Config, Ipam};
 use crate::environment::Command;
 use crate::error::CniError;
+use crate::holder::{holder, holder_of};
 use crate::lease::{Lease, Leased};
 use crate::record::{Record, Records};
 use crate::result::CniResult;
-use crate::router::ALLOCATE;
+use crate::router::{ALLOCATE, End};
 use crate::version::CniVersion;
 use crate::{Call, Plugin, note, other};
 
-/// What was got, and whether the container did not have it before.
+/// What was got, and what of it the attachment did not have before.
 pub(crate) struct Taken {
     pub(crate) lease: Lease,
-    pub(crate) fresh: bool,
+    pub(crate) fresh: Vec<Cidr>,
 }
 
-/// Gets an address for `id`, a container mostly.
-pub(crate) fn take(call: &Call, config: &Config, id: &str) -> Result<Taken, CniError> {
+/// Gets the addresses of the attachment.
+pub(crate) fn take(call: &Call, config: &Config) -> Result<Taken, CniError> {
     match &config.ipam {
         Ipam::Router { subnet, gateway, routes } => {
-            let fresh = call.router.addresses(id, *subnet, ALLOCATE)?.is_empty();
-            let cidr = call.router.allocate(id, *subnet)?;
+            let holder = holder_of(&call.environment);
+            let before = call.router.addresses(&holder, *subnet, ALLOCATE)?;
+            let end = match call.plugin {
+                Plugin::Net => End::Seen,
+                Plugin::Ipam => End::Told,
+            };
+            let cidr = call.router.allocate(&holder, *subnet, end)?;
+            let fresh = (!before.contains(&cidr)).then_some(cidr).into_iter().collect();
             let addresses = vec![Leased { cidr, gateway: *gateway }];
             Ok(Taken { lease: Lease { addresses, routes: routes.clone(), dns: None }, fresh })
         }
         Ipam::Other(name) => {
-            let result = other::run(call, name, Command::Add, id)?;
+            let result = other::run(call, name, Command::Add, &call.environment.container)?;
             let lease = result.map_or_else(|| Ok(Lease::default()), |r| Lease::of_result(&r))?;
             if lease.addresses.is_empty() {
                 return Err(CniError::new(CniError::REFUSED, format!("{name}: no address"), ""));
             }
-            Ok(Taken { lease, fresh: true })
+            let fresh = lease.cidrs();
+            Ok(Taken { lease, fresh })
         }
     }
 }
 
-/// Gives back what the container has by this attachment. What it has by others stays: for the router they
-/// are all of one container.
+/// Gives back what an ADD got that failed. Its error says more than one from here.
+pub(crate) fn undo(call: &Call, config: &Config, fresh: &[Cidr]) {
+    match &config.ipam {
+        Ipam::Router { .. } => {
+            for cidr in fresh {
+                let _ = call.router.release_one(&holder_of(&call.environment), cidr.address());
+            }
+        }
+        Ipam::Other(name) => {
+            let _ = other::run(call, name, Command::Del, &call.environment.container);
+        }
+    }
+}
+
+/// Gets an address for the host, on the bridge.
+pub(crate) fn take_for_host(call: &Call, config: &Config, holder: &str) -> Result<Cidr, CniError> {
+    match &config.ipam {
+        Ipam::Router { subnet, .. } => call.router.allocate(holder, *subnet, End::Told),
+        Ipam::Other(name) => {
+            let result = other::run(call, name, Command::Add, holder)?;
+            result.map_or_else(|| Ok(Lease::default()), |r| Lease::of_result(&r))?.first()
+        }
+    }
+}
+
+/// Gives back what the container has by this attachment, or notes that it is still to be given back if
+/// the router is away: the interface is gone, so the runtime need not come again.
 pub(crate) fn give_back(call: &Call, config: &Config, record: &Record) -> Result<(), CniError> {
-    let id = &record.container;
     if let Ipam::Other(name) = &config.ipam {
-        return other::run(call, name, Command::Del, id).map(drop);
+        return other::run(call, name, Command::Del, &record.container).map(drop);
     }
+    let owed = Records::owed(&call.state);
+    match release(call, config, record) {
+        Ok(()) => {
+            owed.forget(&record.container, &record.interface);
+            pay(call, config);
+            Ok(())
+        }
+        Err(error) if error.code == CniError::TRY_AGAIN => {
+            note(format_args!("{}: {}; it is given back later", error.msg, error.details));
+            match (owed.keep(record), call.plugin) {
+                (Err(error), Plugin::Ipam) => Err(error),
+                // The router looks itself for the interface.
+                (Err(error), Plugin::Net) => {
+                    note(error.details);
+                    Ok(())
+                }
+                (Ok(()), _) => Ok(()),
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn release(call: &Call, config: &Config, record: &Record) -> Result<(), CniError> {
+    let router = &call.router;
+    let Record { container, interface, addresses } = record;
+    let holder = holder(container, interface);
     let others = Records::of(&call.state, &config.name).others(record);
-    if others.is_empty() {
-        return call.router.release(id);
-    }
-    // One of which no address is noted may have any of them. The last attachment gives back all.
-    if others.iter().any(|other| other.addresses.is_empty()) {
-        return Ok(());
-    }
+    // Earlier versions, like Weave Net, had one holder for all interfaces of a container.
     let shared = |cidr: &&Cidr| {
         let mut kept = others.iter().flat_map(|other| &other.addresses);
         kept.any(|kept| kept.address() == cidr.address())
     };
-    let mut own = record.addresses.iter().filter(|cidr| !shared(cidr));
-    own.try_for_each(|cidr| call.router.release_one(id, cidr.address()))
+    let own = || addresses.iter().filter(|cidr| !shared(cidr));
+    if holder == *container && !others.is_empty() && !addresses.is_empty() {
+        return own().try_for_each(|cidr| router.release_one(container, cidr.address()).map(drop));
+    }
+    if router.release(&holder)? || holder == *container {
+        return Ok(());
+    }
+    own().try_for_each(|cidr| router.release_one(container, cidr.address()).map(drop))
+}
+
+/// Gives back what could not be given back before. What still cannot be stays noted.
+pub(crate) fn pay(call: &Call, config: &Config) {
+    let owed = Records::owed(&call.state);
+    for record in owed.all() {
+        if let Err(error) = release(call, config, &record) {
+            note(format_args!("{}: {}", error.msg, error.details));
+            return;
+        }
+        owed.forget(&record.container, &record.interface);
+    }
 }
 
 /// Makes sure that nobody else can get what the container has.
 pub(crate) fn confirm(call: &Call, config: &Config, addresses: &[Cidr]) -> Result<(), CniError> {
-    let id = &call.environment.container;
-    match &config.ipam {
-        Ipam::Router { subnet, .. } => {
-            let purpose = "unable to look up IP addresses";
-            let held = call.router.addresses(id, *subnet, purpose)?;
-            match addresses.iter().find(|cidr| !held.contains(cidr)) {
-                None => Ok(()),
-                Some(cidr) => Err(CniError::changed(format!(
-                    "the router does not keep {cidr} for the container"
-                ))),
-            }
-        }
-        Ipam::Other(name) => other::run(call, name, Command::Check, id).map(drop),
+    if let Ipam::Other(name) = &config.ipam {
+        let container = &call.environment.container;
+        return other::run(call, name, Command::Check, container).map(drop);
     }
+    let purpose = "unable to look up IP addresses";
+    let container = &call.environment.container;
+    for cidr in addresses {
+        let held = |holder: &str| -> Result<bool, CniError> {
+            let held = call.router.addresses(holder, Some(cidr.masked()), purpose)?;
+            Ok(held.iter().any(|held| held.address() == cidr.address()))
+        };
+        let holder = holder_of(&call.environment);
+        // Earlier versions, like Weave Net, had one holder for all interfaces of a container.
+        if !held(&holder)? && (holder == *container || !held(container)?) {
+            return Err(CniError::changed(format!(
+                "the router does not keep {cidr} for the container"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Whether addresses can be had.
@@ -91,16 +168,48 @@ pub(crate) fn available(call: &Call, config: &Config) -> Result<(), CniError> {
 
 pub(crate) fn add(call: &Call) -> Result<Value, CniError> {
     let config = Config::parse(&call.input, Plugin::Ipam)?;
-    let (container, interface) = (&call.environment.container, &call.environment.interface);
-    let records = Records::of(&call.state, &config.name);
-    let known = records.get(container, interface);
-    let mut record = known.unwrap_or_else(|| Record::new(container, interface));
-    records.keep(&record);
-    let lease = take(call, &config, container)?.lease;
-    record.addresses = lease.cidrs();
-    records.keep(&record);
-    let Lease { addresses, routes, dns } = lease;
-    Ok(CniResult { interfaces: None, addresses, routes, dns }.object(config.version))
+    let mut noted = Noted::begin(call, &config)?;
+    let taken = noted.unless_failed(take(call, &config))?;
+    noted.record.addresses = taken.lease.cidrs();
+    if let Err(error) = noted.records.keep(&noted.record) {
+        undo(call, &config, &taken.fresh);
+        return noted.unless_failed(Err(error));
+    }
+    let Lease { addresses, routes, dns } = taken.lease;
+    Ok(CniResult { addresses, routes, dns, ..CniResult::default() }.object(config.version))
+}
+
+/// The note of an attachment that is being made.
+pub(crate) struct Noted {
+    pub(crate) records: Records,
+    pub(crate) record: Record,
+    is_new: bool,
+}
+
+impl Noted {
+    /// First the note, then what it is of: whatever interrupts us leaves nothing unnoted. Where it cannot be
+    /// written, nothing is begun.
+    pub(crate) fn begin(call: &Call, config: &Config) -> Result<Self, CniError> {
+        let (container, interface) = (&call.environment.container, &call.environment.interface);
+        // What an earlier attachment of this name owes is from now on what this one has.
+        Records::owed(&call.state).forget(container, interface);
+        let records = Records::of(&call.state, &config.name);
+        let known = records.get(container, interface);
+        let is_new = known.is_none();
+        let record = known.unwrap_or_else(|| Record::new(container, interface));
+        if is_new {
+            records.keep(&record)?;
+        }
+        Ok(Self { records, record, is_new })
+    }
+
+    /// The note goes with what failed, unless there was one before.
+    pub(crate) fn unless_failed<T>(&self, result: Result<T, CniError>) -> Result<T, CniError> {
+        if result.is_err() && self.is_new {
+            self.records.forget(&self.record.container, &self.record.interface);
+        }
+        result
+    }
 }
 
 /// Unlike the original's, it can be repeated.
@@ -137,23 +246,27 @@ pub(crate) fn gc(call: &Call) -> Result<(), CniError> {
         Ipam::Other(name) => other::run(call, name, Command::Gc, "").map(drop),
     };
     for record in records.all() {
-        let Record { container, interface, host_end, .. } = &record;
+        let Record { container, interface, .. } = &record;
         if valid.iter().any(|(id, name)| (id, name) == (container, interface)) {
             continue;
         }
-        let lives = valid.iter().any(|(id, _)| id == container);
-        if !host_end.is_empty()
-            && let Err(error) = weave_host::remove_host_end(host_end)
-        {
-            note(format_args!("{host_end} is not removed: {error}"));
-        }
-        let own = matches!(config.ipam, Ipam::Router { .. });
-        match if own && !lives { give_back(call, &config, &record) } else { Ok(()) } {
+        match collect(call, &config, &record) {
             Ok(()) => records.forget(container, interface),
             Err(error) => result = result.and(Err(error)),
         }
     }
+    pay(call, &config);
     result
+}
+
+/// What another IPAM plugin gave out, that plugin collects.
+fn collect(call: &Call, config: &Config, record: &Record) -> Result<(), CniError> {
+    weave_host::remove_port_of(&holder(&record.container, &record.interface))
+        .map_err(|error| CniError::host("unable to remove the interface", &error))?;
+    match config.ipam {
+        Ipam::Router { .. } => give_back(call, config, record),
+        Ipam::Other(_) => Ok(()),
+    }
 }
 
 /// What ADD answered.

@@ -14,6 +14,7 @@
 pub mod config;
 mod environment;
 mod error;
+mod holder;
 mod http;
 mod ipam;
 mod lease;

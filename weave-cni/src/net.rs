@@ -2,62 +2,57 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use weave_host::{
     Attachment, Cidr, Inspected, Layout, Namespace, Route, attach, bridge_addresses, detect_layout,
-    inspect, remove_host_end, unplug,
+    inspect, remove_port_of, remove_unnoted_port,
 };
 
 use crate::config::{Config, Ipam};
 use crate::error::CniError;
-use crate::ipam::{self, Taken};
+use crate::holder::holder_of;
+use crate::ipam::{self, Noted, Taken};
 use crate::lease::{Lease, Leased};
 use crate::record::{Record, Records};
 use crate::result::CniResult;
 use crate::{Call, Plugin, note};
 
 /// Who has the addresses of the host.
-const HOST_IDENT: &str = "weave:expose";
+const HOST_HOLDER: &str = "weave:expose";
+/// Who has the one that serves containers as the gateway, where what the user exposed cannot.
+const GATEWAY_HOLDER: &str = "weave:gateway";
+/// What takes longer than this between an address and its interface may have lost it: the router gives back
+/// what a container had of which it sees no interface for 30 s.
+const SURE_TO_BE_KEPT: Duration = Duration::from_secs(10);
 
 pub(crate) fn add(call: &Call) -> Result<Value, CniError> {
     let config = Config::parse(&call.input, Plugin::Net)?;
-    let (container, interface) = (&call.environment.container, &call.environment.interface);
     let namespace = namespace(call)?;
     find_bridge(&config)?;
-    let records = Records::of(&call.state, &config.name);
-    let known = records.get(container, interface);
-    let mut record = known.clone().unwrap_or_else(|| Record::new(container, interface));
-    // First the note, then what it is of: whatever interrupts us leaves nothing unnoted.
-    records.keep(&record);
-    let result = ipam::take(call, &config, container).and_then(|Taken { lease, fresh }| {
-        let taken = Record { addresses: lease.cidrs(), ..record.clone() };
-        let plugged = plug_in(call, &config, &namespace, lease);
-        if plugged.is_err() && fresh {
-            // The first error says more than one from here.
-            let _ = ipam::give_back(call, &config, &taken);
+    let mut noted = Noted::begin(call, &config)?;
+    ipam::pay(call, &config);
+    let begun = Instant::now();
+    let result = ipam::take(call, &config).and_then(|Taken { lease, fresh }| {
+        noted.record.addresses = lease.cidrs();
+        let plugged = plug_in(call, &config, &namespace, lease).and_then(|result| {
+            if begun.elapsed() > SURE_TO_BE_KEPT {
+                ipam::confirm(call, &config, &noted.record.addresses)?;
+            }
+            Ok(result)
+        });
+        if plugged.is_err() {
+            ipam::undo(call, &config, &fresh);
         }
         plugged
     });
-    match result {
-        Ok(result) => {
-            let before = record.clone();
-            record.addresses = result.addresses.iter().map(|leased| leased.cidr).collect();
-            if let Some((host_end, ..)) = &result.interfaces {
-                record.host_end.clone_from(&host_end.name);
-            }
-            if record != before {
-                records.keep(&record);
-            }
-            Ok(result.object(config.version))
-        }
-        Err(error) => {
-            if known.is_none() {
-                records.forget(container, interface);
-            }
-            Err(error)
-        }
+    let result = noted.unless_failed(result)?;
+    // That there is an attachment is noted; its addresses are for those who look.
+    if let Err(error) = noted.records.keep(&noted.record) {
+        note(error.details);
     }
+    Ok(result.object(config.version))
 }
 
 fn namespace(call: &Call) -> Result<Namespace, CniError> {
@@ -93,6 +88,7 @@ fn plug_in(
     let ways = ways(&addresses, &mut routes);
     let attachment = Attachment {
         interface: call.environment.interface.clone(),
+        holder: Some(holder_of(&call.environment)),
         addresses: addresses.iter().map(|leased| leased.cidr).collect(),
         routes: ways,
         mtu: config.mtu,
@@ -144,18 +140,32 @@ fn ways(addresses: &[Leased], routes: &mut Vec<Route>) -> Vec<Route> {
     ways
 }
 
-/// The gateway of a container that was told none: an address of the host on the bridge, the one
-/// in the container's network if there is. If it has none it gets one.
+/// The gateway of a container that was told none: an address of the host on the bridge. If none of them
+/// serves, the host gets another.
 fn host_address(call: &Call, config: &Config, container: Cidr) -> Result<IpAddr, CniError> {
     let present = bridge_addresses(&config.bridge)
         .map_err(|error| CniError::host("unable to look at the bridge", &error))?;
-    let near = present.iter().find(|cidr| container.contains(cidr.address()));
-    if let Some(cidr) = near.or_else(|| present.first()) {
-        return Ok(cidr.address());
+    if let Some(address) = gateway_of(container, &present) {
+        return Ok(address);
     }
-    let cidr = ipam::take(call, config, HOST_IDENT)?.lease.first()?;
+    let mut cidr = ipam::take_for_host(call, config, HOST_HOLDER)?;
+    // It is exposed for a part of the network. With the prefix of all of it, it would be on the bridge twice,
+    // and `weave hide` would give it back while it is still there.
+    if present.iter().any(|other| other.address() == cidr.address()) {
+        cidr = ipam::take_for_host(call, config, GATEWAY_HOLDER)?;
+    }
     call.router.expose(cidr)?;
     Ok(cidr.address())
+}
+
+/// Which address of the host answers all containers of this one's network: the route that comes with it has
+/// to cover them. Of several, one that the container takes for a neighbour.
+fn gateway_of(container: Cidr, exposed: &[Cidr]) -> Option<IpAddr> {
+    let covers =
+        |cidr: &&Cidr| cidr.prefix() <= container.prefix() && cidr.contains(container.address());
+    let mut serving = exposed.iter().filter(covers);
+    let near = serving.clone().find(|cidr| container.contains(cidr.address()));
+    near.or_else(|| serving.next()).map(|cidr| cidr.address())
 }
 
 /// Can be repeated. Of what fails only an address that is not given back is worth a repetition.
@@ -171,23 +181,42 @@ pub(crate) fn del(call: &Call) -> Result<(), CniError> {
     let records = Records::of(&call.state, &config.name);
     let known = records.get(container, interface);
     let record = known.unwrap_or_else(|| Record::new(container, interface));
-    if !call.environment.netns.is_empty() {
-        let unplugged = Namespace::find(&call.environment.netns, Path::new("/proc"))
-            .and_then(|namespace| unplug(&namespace, &config.bridge, interface));
-        if let Err(error) = unplugged {
-            note(format_args!("interface {interface} is not deleted: {error}"));
-        }
-    }
-    // Without the namespace, the end on the host leads to the interface.
-    if !record.host_end.is_empty()
-        && let Err(error) = remove_host_end(&record.host_end)
-    {
-        note(format_args!("{} is not removed: {error}", record.host_end));
-    }
+    unplug(call, &config, &record)?;
     ipam::give_back(call, &config, &record).inspect_err(|error| {
         note(format_args!("{error}: {}", error.details));
     })?;
     records.forget(container, interface);
+    Ok(())
+}
+
+/// Removes the interface that was made for this container. `CNI_NETNS` may lead to another container by now,
+/// so that it alone says nothing.
+fn unplug(call: &Call, config: &Config, record: &Record) -> Result<(), CniError> {
+    let holder = holder_of(&call.environment);
+    let failed = |error| CniError::host("unable to remove the interface", &error);
+    if remove_port_of(&holder).map_err(failed)? || call.environment.netns.is_empty() {
+        return Ok(());
+    }
+    // Earlier versions and Weave Net noted nothing on the interface, but its addresses are known.
+    let mut addresses = record.addresses.clone();
+    if let Some(previous) = &config.previous
+        && let Ok(lease) = Lease::of_result(previous)
+    {
+        addresses.extend(lease.cidrs());
+    }
+    if addresses.is_empty() && matches!(config.ipam, Ipam::Router { .. }) {
+        let router = call.router.clone().without_patience();
+        addresses = router.addresses(&holder, None, "addresses").unwrap_or_default();
+    }
+    if addresses.is_empty() {
+        return Ok(());
+    }
+    let interface = &call.environment.interface;
+    let unplugged = Namespace::find(&call.environment.netns, Path::new("/proc"))
+        .and_then(|found| remove_unnoted_port(&found, &config.bridge, interface, &addresses));
+    if let Err(error) = unplugged {
+        note(format_args!("interface {interface} is not deleted: {error}"));
+    }
     Ok(())
 }
 
@@ -199,6 +228,11 @@ pub(crate) fn check(call: &Call) -> Result<(), CniError> {
     let inspected = inspect(&namespace, interface)
         .map_err(|error| CniError::host("unable to look at the container", &error))?
         .ok_or_else(|| CniError::changed(format!("interface {interface} is missing")))?;
+    let holder = holder_of(&call.environment);
+    if let Some(other) = inspected.holder.as_ref().filter(|noted| **noted != holder) {
+        let what = format!("interface {interface} was made for {other}, not for {holder}");
+        return Err(CniError::changed(what));
+    }
     let left = Left::of(previous, interface)?;
     left.compare(&inspected, interface, &config.bridge)?;
     ipam::confirm(call, &config, &left.addresses)
@@ -323,6 +357,22 @@ mod tests {
     }
 
     #[test]
+    fn an_exposed_address_is_the_gateway_of_networks_that_it_covers() {
+        let exposed = |list: &[&str]| {
+            let list: Vec<Cidr> = list.iter().map(|text| text.parse().unwrap()).collect();
+            gateway_of("10.32.0.5/12".parse().unwrap(), &list).map(|address| address.to_string())
+        };
+        assert_eq!(exposed(&[]), None);
+        assert_eq!(exposed(&["10.32.0.1/12"]).unwrap(), "10.32.0.1");
+        // Of a part, the one that the container is not in or even is; of another network.
+        assert_eq!(exposed(&["10.32.5.1/24", "10.32.0.1/24", "172.30.1.1/24"]), None);
+        assert_eq!(exposed(&["10.32.5.1/24", "10.40.0.1/12"]).unwrap(), "10.40.0.1");
+        // Of more than the network, also where the container has no route to it by itself.
+        assert_eq!(exposed(&["10.0.0.1/8"]).unwrap(), "10.0.0.1");
+        assert_eq!(exposed(&["10.0.0.1/8", "10.32.0.1/12"]).unwrap(), "10.32.0.1");
+    }
+
+    #[test]
     fn what_changed_is_told() {
         let previous = json!({
             "interfaces": [
@@ -345,6 +395,7 @@ mod tests {
                 destination: Cidr::network("0.0.0.0/0").unwrap(),
                 gateway: Some([10, 32, 0, 1].into()),
             }],
+            holder: Some("c1".to_owned()),
             host_end: Some("vethwepl1".to_owned()),
             bridge: Some("weave".to_owned()),
         };

@@ -1,10 +1,11 @@
 //! Notes of what was attached, for GC: only what a network made may be collected for it, and of
-//! the addresses that the router gave out it does not know whose network they are of. Nor does it know of
-//! which interface they are, when a container has several.
+//! the addresses that the router gave out it does not know whose network they are of.
 //!
-//! One file for each attachment, `<folder>/<network>/<container>@<interface>`, with the name of
-//! the end on the host in it, and a line for each address. Without them everything works but GC, and
-//! containers that are on several networks.
+//! One file for each attachment, `<folder>/<network>/<container>@<interface>`, with a line for each
+//! address. Whose interface one is, they do not say: that is noted on the interface itself.
+//!
+//! A network's name never starts with a dot, so the folder `.owed` beside them is free for what is still to
+//! be given back: the router was away when the container was deleted.
 
 use std::fs;
 use std::io;
@@ -12,7 +13,13 @@ use std::path::{Path, PathBuf};
 
 use weave_host::Cidr;
 
+use crate::error::CniError;
 use crate::note;
+
+/// What is still to be given back.
+const OWED: &str = ".owed";
+/// Start of the name of a file that is not complete.
+const UNFINISHED: &str = ".new-";
 
 /// The notes of one network.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,8 +30,6 @@ pub(crate) struct Records(PathBuf);
 pub(crate) struct Record {
     pub(crate) container: String,
     pub(crate) interface: String,
-    /// The name of the end on the host; empty if it is not known, or there is none.
-    pub(crate) host_end: String,
     /// None while ADD is not done.
     pub(crate) addresses: Vec<Cidr>,
 }
@@ -43,26 +48,48 @@ impl Records {
         Self(folder.join(network))
     }
 
+    /// Of what is still to be given back, whatever network it was of.
+    pub(crate) fn owed(folder: &Path) -> Self {
+        Self(folder.join(OWED))
+    }
+
     /// Notes an attachment, or more about it.
-    pub(crate) fn keep(&self, record: &Record) {
+    ///
+    /// # Errors
+    /// If the disk is full, or cannot be written to: what was noted before is still noted.
+    pub(crate) fn keep(&self, record: &Record) -> Result<(), CniError> {
         let file = self.file(&record.container, &record.interface);
-        let mut text = record.host_end.clone();
-        for cidr in &record.addresses {
-            text += &format!("\n{cidr}");
+        let lines: Vec<_> = record.addresses.iter().map(Cidr::to_string).collect();
+        self.write(&file, &lines.join("\n")).map_err(|error| {
+            let details = format!(
+                "cannot write {}: {error}; without a note of the attachment nothing could be collected \
+                 once the runtime has forgotten it",
+                file.display()
+            );
+            CniError::new(CniError::IO, "the attachment cannot be noted", details)
+        })
+    }
+
+    /// A file appears whole, or not at all.
+    fn write(&self, file: &Path, text: &str) -> io::Result<()> {
+        fs::create_dir_all(&self.0)?;
+        let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        // Two calls for one attachment write the same.
+        let new = self.0.join(format!("{UNFINISHED}{name}"));
+        let written = fs::write(&new, text).and_then(|()| fs::rename(&new, file));
+        if written.is_err() {
+            // The first error says more than one from here.
+            let _ = fs::remove_file(&new);
         }
-        let written = fs::create_dir_all(&self.0).and_then(|()| fs::write(&file, text));
-        if let Err(error) = written {
-            note(format_args!("cannot write {}: {error}", file.display()));
-        }
+        written
     }
 
     /// The note of one attachment.
     pub(crate) fn get(&self, container: &str, interface: &str) -> Option<Record> {
         let text = fs::read_to_string(self.file(container, interface)).ok()?;
-        let mut lines = text.lines().map(str::trim);
-        let host_end = lines.next().unwrap_or_default().to_owned();
-        let addresses = lines.filter_map(|line| line.parse().ok()).collect();
-        Some(Record { host_end, addresses, ..Record::new(container, interface) })
+        // Earlier versions had the name of a device in the first line.
+        let addresses = text.lines().filter_map(|line| line.trim().parse().ok()).collect();
+        Some(Record { addresses, ..Record::new(container, interface) })
     }
 
     /// Forgets an attachment.
@@ -84,13 +111,14 @@ impl Records {
     /// The other attachments of the same container, to whatever network.
     pub(crate) fn others(&self, record: &Record) -> Vec<Record> {
         let networks = self.0.parent().and_then(|folder| fs::read_dir(folder).ok());
-        let networks = networks.into_iter().flatten().flatten().map(|entry| Self(entry.path()));
+        let networks = networks.into_iter().flatten().flatten();
+        let networks = networks.filter(|entry| entry.file_name() != OWED);
         let of_network = |records: Self| {
             records.matching(|container, interface| {
                 container == record.container && (interface != record.interface || records != *self)
             })
         };
-        networks.flat_map(of_network).collect()
+        networks.map(|entry| Self(entry.path())).flat_map(of_network).collect()
     }
 
     fn matching(&self, wanted: impl Fn(&str, &str) -> bool) -> Vec<Record> {
@@ -100,7 +128,12 @@ impl Records {
             .filter_map(|entry| {
                 let name = entry.file_name().into_string().ok()?;
                 let (container, interface) = name.split_once('@')?;
-                if wanted(container, interface) { self.get(container, interface) } else { None }
+                let whole = !name.starts_with(UNFINISHED);
+                if whole && wanted(container, interface) {
+                    self.get(container, interface)
+                } else {
+                    None
+                }
             })
             .collect();
         records.sort();
@@ -122,18 +155,21 @@ mod tests {
         let records = Records(folder.path().join("net"));
         assert_eq!(records.all(), []);
         let record = |container: &str, interface: &str| Record {
-            host_end: "vethwepl1".to_owned(),
             addresses: ["10.32.0.1/12", "fd00::1/64"].map(|text| text.parse().unwrap()).into(),
             ..Record::new(container, interface)
         };
-        records.keep(&record("b", "eth0"));
-        records.keep(&record("a", "net@1"));
-        records.keep(&record("b", "eth0"));
+        records.keep(&record("b", "eth0")).unwrap();
+        records.keep(&record("a", "net@1")).unwrap();
+        records.keep(&record("b", "eth0")).unwrap();
         assert_eq!(records.all(), [record("a", "net@1"), record("b", "eth0")]);
         records.forget("b", "eth0");
         records.forget("b", "eth0");
         assert_eq!((records.get("b", "eth0"), records.all().len()), (None, 1));
+        // As an earlier version wrote it.
+        fs::write(folder.path().join("net/c@eth0"), "vethwepl1\n10.32.0.1/12\nfd00::1/64").unwrap();
+        assert_eq!(records.get("c", "eth0"), Some(record("c", "eth0")));
     }
+
     #[test]
     fn a_container_has_several_attachments() {
         let folder = tempfile::tempdir().unwrap();
@@ -141,14 +177,28 @@ mod tests {
         let eth0 = Record::new("a", "eth0");
         assert_eq!(one.others(&eth0), []);
         let net1 = Record::new("a", "net1");
-        one.keep(&eth0);
-        one.keep(&net1);
-        one.keep(&Record::new("b", "eth0"));
-        // The note of an earlier version has no addresses.
-        two.keep(&Record { host_end: "vethwepl1".to_owned(), ..Record::new("a", "eth0") });
+        for record in [&eth0, &net1, &Record::new("b", "eth0")] {
+            one.keep(record).unwrap();
+        }
+        two.keep(&eth0).unwrap();
+        Records::owed(folder.path()).keep(&Record::new("a", "net2")).unwrap();
         let mut others = one.others(&eth0);
         others.sort();
-        let elsewhere = two.get("a", "eth0").unwrap();
-        assert_eq!(others, [elsewhere, net1]);
+        assert_eq!(others, [eth0, net1]);
+    }
+
+    #[test]
+    fn what_cannot_be_noted_is_told_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = Records::of(folder.path(), "net");
+        let record = Record::new("a", "eth0");
+        records.keep(&record).unwrap();
+        // A folder of that name is in the way of the new file, as for root a full disk would be.
+        fs::create_dir(folder.path().join("net/.new-a@eth0")).unwrap();
+        let more = Record { addresses: vec!["10.32.0.1/12".parse().unwrap()], ..record.clone() };
+        let error = records.keep(&more).unwrap_err();
+        assert_eq!(error.code, CniError::IO);
+        assert!(error.details.contains("a@eth0: Is a directory"), "{}", error.details);
+        assert_eq!(records.all(), [record]);
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use weave_host::Cidr;
 
 use crate::error::CniError;
+use crate::holder::path;
 use crate::http::{Address, Response, ask};
 
 /// Where routers listen.
@@ -16,17 +17,38 @@ const PORT: u16 = 6784;
 const AWAY: Duration = Duration::from_secs(5);
 /// How long it may look for an address: other peers may have to be asked. A runtime asks again.
 const ANSWER: Duration = Duration::from_secs(60);
+/// How long it may take to give an address back, which waits for nothing but its disk.
+const RELEASE: Duration = Duration::from_secs(5);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// What users look for in the log of their runtime.
 pub(crate) const ALLOCATE: &str = "unable to allocate IP address";
 
+/// How the router learns that a holder has ended, if the runtime does not say so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    /// From its interface, on whose port the holder is noted: it is gone.
+    Seen,
+    /// Not at all: it has no interface of ours.
+    Told,
+}
+
+impl End {
+    const fn query(self) -> &'static str {
+        match self {
+            Self::Seen => "?namespace=true",
+            Self::Told => "",
+        }
+    }
+}
+
 /// The router of this host.
 #[derive(Clone, Debug)]
 pub struct Router {
     address: Address,
     away: Duration,
+    answer: Duration,
 }
 
 impl Router {
@@ -52,7 +74,7 @@ impl Router {
                 }
             }
         };
-        Ok(Self { address, away: AWAY })
+        Ok(Self { address, away: AWAY, answer: ANSWER })
     }
 
     /// Does not wait for a router that is away.
@@ -61,42 +83,50 @@ impl Router {
         Self { away: Duration::ZERO, ..self }
     }
 
-    /// An address for a container; the same again if it has one.
-    pub(crate) fn allocate(&self, id: &str, subnet: Option<Cidr>) -> Result<Cidr, CniError> {
-        let text = self.ask("POST", &ip_path(id, subnet), ALLOCATE)?;
+    /// An address for a holder; the same again if it has one.
+    pub(crate) fn allocate(
+        &self,
+        holder: &str,
+        subnet: Option<Cidr>,
+        end: End,
+    ) -> Result<Cidr, CniError> {
+        let text = self.ask("POST", &(path(holder, subnet) + end.query()), ALLOCATE)?;
         text.trim().parse().map_err(|_| {
             // The router stops: it says "cancelled".
             self.try_again(ALLOCATE, &format!("the router said {text:?}"))
         })
     }
 
-    /// The addresses of a container, of those in the subnet.
+    /// The addresses of a holder, of those in the subnet.
     /// `purpose` is what the failure is told of.
     pub(crate) fn addresses(
         &self,
-        id: &str,
+        holder: &str,
         subnet: Option<Cidr>,
         purpose: &str,
     ) -> Result<Vec<Cidr>, CniError> {
-        let text = self.ask("GET", &ip_path(id, subnet), purpose)?;
+        let text = self.ask("GET", &path(holder, subnet), purpose)?;
         Ok(text.split_whitespace().filter_map(|text| text.parse().ok()).collect())
     }
 
-    /// Gives back all addresses of a container; none are fine.
-    pub(crate) fn release(&self, id: &str) -> Result<(), CniError> {
-        self.give_back(&format!("/ip/{id}"), &format!("Delete: no addresses for {id}"))
+    /// Gives back all addresses of a holder, and says whether it had any.
+    pub(crate) fn release(&self, holder: &str) -> Result<bool, CniError> {
+        self.give_back(&path(holder, None), &format!("Delete: no addresses for {holder}"))
     }
 
-    /// Gives back one address of a container; one that it does not have is fine.
-    pub(crate) fn release_one(&self, id: &str, address: IpAddr) -> Result<(), CniError> {
-        self.give_back(&format!("/ip/{id}/{address}"), &format!("address {address} not found"))
+    /// Gives back one address of a holder, and says whether it had that.
+    pub(crate) fn release_one(&self, holder: &str, address: IpAddr) -> Result<bool, CniError> {
+        let path = format!("{}/{address}", path(holder, None));
+        self.give_back(&path, &format!("address {address} not found"))
     }
 
-    /// `nothing` says that it was given back before.
-    fn give_back(&self, path: &str, nothing: &str) -> Result<(), CniError> {
-        match self.ask("DELETE", path, "unable to release IP address") {
-            Err(error) if error.details.contains(nothing) => Ok(()),
-            other => other.map(drop),
+    /// `nothing` says that it was given back before. A router that is away is not waited for: it is told
+    /// later.
+    fn give_back(&self, path: &str, nothing: &str) -> Result<bool, CniError> {
+        let this = Self { away: Duration::ZERO, answer: RELEASE, ..self.clone() };
+        match this.ask("DELETE", path, "unable to release IP address") {
+            Err(error) if error.details.contains(nothing) => Ok(false),
+            other => other.map(|_| true),
         }
     }
 
@@ -118,7 +148,7 @@ impl Router {
     fn ask(&self, method: &str, path: &str, msg: &str) -> Result<String, CniError> {
         let deadline = Instant::now() + self.away;
         loop {
-            match ask(&self.address, method, path, ANSWER) {
+            match ask(&self.address, method, path, self.answer) {
                 Ok(Response { status: 200..=299, body }) => return Ok(body),
                 Ok(Response { status: 408 | 503, body }) => {
                     return Err(self.try_again(msg, body.trim()));
@@ -139,13 +169,6 @@ impl Router {
         let details =
             format!("no answer from the weave router at {address}: {why}; is it running?");
         CniError::new(CniError::TRY_AGAIN, msg, details)
-    }
-}
-
-fn ip_path(id: &str, subnet: Option<Cidr>) -> String {
-    match subnet {
-        Some(subnet) => format!("/ip/{id}/{subnet}"),
-        None => format!("/ip/{id}"),
     }
 }
 

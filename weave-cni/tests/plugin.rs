@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use weave_cni::{Answer, Call, Command, Environment, Plugin, Router, answer};
@@ -76,7 +77,7 @@ fn respond(owned: &mut BTreeMap<String, String>, line: &str) -> (u16, String) {
         return match (method, parts.next()) {
             ("POST", Some(prefix)) => (200, place.trim_end_matches('0').to_owned() + "1/" + prefix),
             ("DELETE", None) => (204, String::new()),
-            _ => (200, String::new()),
+            _ => (200, owned.get(&id).cloned().unwrap_or_default()),
         };
     }
     match method {
@@ -140,7 +141,11 @@ impl Runtime {
     }
 
     fn notes(&self) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(self.folder.path().join("state/net")) else {
+        self.notes_of("net")
+    }
+
+    fn notes_of(&self, network: &str) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.folder.path().join("state").join(network)) else {
             return Vec::new();
         };
         let mut names: Vec<_> =
@@ -215,7 +220,6 @@ fn no_router_is_one_to_try_again() {
     // Nobody listens on a port that was just free; an address that does not resolve fails at once.
     let runtime = Runtime::of("no-such-host.invalid:6784");
     let net = |command, input: &Value| runtime.call_in(Plugin::Net, command, "c1", "", input);
-    refused(&net(Command::Del, &config("1.0.0")), 11, "no answer from the weave router at no-such");
     refused(&net(Command::Status, &config("1.1.0")), 50, "the weave router is not ready");
     let added = runtime.call(Plugin::Ipam, Command::Add, "c1", &config("1.0.0"));
     refused(&added, 11, "unable to allocate IP address");
@@ -330,9 +334,48 @@ fn what_belongs_to_nobody_is_collected() {
     let input = with("1.1.0", "cni.dev/valid-attachments", valid);
     let gc = runtime.call(Plugin::Ipam, Command::Gc, "", &input);
     assert_eq!(gc, Answer { text: String::new(), success: true });
-    // The container c3 has another interface, so that its address stays.
-    assert_eq!(router.asked(), ["DELETE /ip/c1"]);
+    // That the container c3 has another interface does not keep this one.
+    assert_eq!(router.asked(), ["DELETE /ip/c1", "DELETE /ip/c3"]);
     assert_eq!(runtime.notes(), ["c2@eth0"]);
+}
+
+#[test]
+fn what_is_deleted_while_the_router_is_away_is_given_back_later() {
+    let runtime = Runtime::of("no-such-host.invalid:6784");
+    let nothing = Answer { text: String::new(), success: true };
+    for plugin in [Plugin::Net, Plugin::Ipam] {
+        let id = format!("{plugin:?}");
+        let begun = Instant::now();
+        let del = || runtime.call_in(plugin, Command::Del, &id, "", &config("1.1.0"));
+        assert_eq!([del(), del()], [nothing.clone(), nothing.clone()]);
+        // A router that is away is waited for 5 s elsewhere.
+        assert!(begun.elapsed() < Duration::from_secs(4), "waited for the router");
+    }
+    assert_eq!(runtime.notes_of(".owed"), ["Ipam@eth0", "Net@eth0"]);
+    assert_eq!(runtime.notes(), [] as [&str; 0]);
+    // What has been attached again owes nothing; the rest is paid by whoever comes next.
+    let router = Told::start(Mood::Good);
+    let runtime = Runtime { router: router.address.to_string(), ..runtime };
+    let add = |id: &str| runtime.call(Plugin::Ipam, Command::Add, id, &config("1.1.0"));
+    assert!(add("Ipam").success);
+    assert_eq!(runtime.notes_of(".owed"), ["Net@eth0"]);
+    assert!(add("c1").success);
+    router.asked();
+    assert!(runtime.call(Plugin::Ipam, Command::Del, "c1", &config("1.1.0")).success);
+    assert_eq!(router.asked(), ["DELETE /ip/c1", "DELETE /ip/Net"]);
+    assert_eq!(runtime.notes_of(".owed"), [] as [&str; 0]);
+}
+
+#[test]
+fn nothing_is_attached_that_cannot_be_noted() {
+    let router = Told::start(Mood::Good);
+    let runtime = Runtime::of(&router.address.to_string());
+    // For root, a file in place of the folder is what a disk is that cannot be written to.
+    fs::write(runtime.folder.path().join("state"), "").unwrap();
+    let added = runtime.call(Plugin::Ipam, Command::Add, "c1", &config("1.1.0"));
+    refused(&added, 5, "the attachment cannot be noted");
+    refused(&added, 5, "c1@eth0: ");
+    assert_eq!(router.asked(), [] as [&str; 0], "an address was asked for");
 }
 
 #[test]

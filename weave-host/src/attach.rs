@@ -11,6 +11,7 @@ use crate::error::HostError;
 use crate::lock::HostLock;
 use crate::namespace::{Namespace, run_here};
 use crate::netlink::{Change, Interface, Netlink};
+use crate::note::PortNote;
 use crate::plug::Plug;
 use crate::{Cidr, announce, probe, sysctl};
 
@@ -28,6 +29,9 @@ pub struct Attachment {
     pub bridge: String,
     /// The name of the interface in the container, mostly [`CONTAINER_INTERFACE`].
     pub interface: String,
+    /// Who holds the addresses, if that is noted on the port: [`remove_port_of`](crate::remove_port_of)
+    /// finds it again by that, and [`plugged`](crate::plugged) tells that it is there.
+    pub holder: Option<String>,
     /// Addresses the interface shall have, besides those it has.
     pub addresses: Vec<Cidr>,
     /// Whether multicast leaves through this interface.
@@ -50,6 +54,7 @@ impl Attachment {
         Self {
             bridge: bridge.into(),
             interface: CONTAINER_INTERFACE.to_owned(),
+            holder: None,
             addresses: Vec::new(),
             multicast_route: false,
             routes: Vec::new(),
@@ -99,9 +104,15 @@ pub struct Attached {
 pub fn attach(container: &Namespace, attachment: &Attachment) -> Result<Attached, HostError> {
     let _lock = HostLock::acquire()?;
     let bridge = run_here(async |netlink| find_bridge(netlink, &attachment.bridge).await)?;
+    let note = PortNote { bridge: &bridge.name, holder: attachment.holder.as_deref() };
+    let note = note.text().ok_or_else(|| HostError::NoNote { what: format!("{note:?}") })?;
     let (host_end, created) = match Plug::find(container, &attachment.interface)? {
-        Some(plug) => (plug.of_bridge(container, &bridge)?, false),
-        None => (plug_in(container, &bridge, attachment)?, true),
+        Some(plug) => {
+            let end = plug.of_bridge(container, &bridge)?;
+            adopt(container, attachment, &end, &note)?;
+            (end.name, false)
+        }
+        None => (plug_in(container, &bridge, attachment, &note)?, true),
     };
     let result = settle(container, attachment, &host_end);
     if created && result.is_err() {
@@ -113,6 +124,28 @@ pub fn attach(container: &Namespace, attachment: &Attachment) -> Result<Attached
     }
     let (added, host_end, container_end) = result?;
     Ok(Attached { created, added, host_end, container_end })
+}
+
+/// An interface that is there already is of the same holder, or of nobody that is known: those that an
+/// earlier version or the original made have no note yet.
+fn adopt(
+    container: &Namespace,
+    attachment: &Attachment,
+    host_end: &Interface,
+    note: &str,
+) -> Result<(), HostError> {
+    let Some(holder) = &attachment.holder else { return Ok(()) };
+    match PortNote::of(host_end).holder {
+        Some(noted) if noted == holder => Ok(()),
+        Some(other) => Err(HostError::ForeignInterface {
+            interface: attachment.interface.clone(),
+            target: container.target().to_owned(),
+            found: format!("was made for {other}, not for {holder}"),
+        }),
+        None => run_here(async |netlink| {
+            netlink.change(host_end.index, &host_end.name, Change::Alias(note)).await
+        }),
+    }
 }
 
 fn settle(
@@ -142,19 +175,17 @@ fn plug_in(
     container: &Namespace,
     bridge: &Interface,
     attachment: &Attachment,
+    note: &str,
 ) -> Result<String, HostError> {
     let interface = attachment.interface.as_str();
     let id = container.port_id(interface);
     let host_end = format!("{HOST_END}{id}");
     let guest_end = format!("{GUEST_END}{id}");
+    remove_unfinished(container, attachment, &host_end, &guest_end)?;
     let plugged = run_here(async |netlink| {
-        // Nothing in the container belongs to it, so an earlier attempt was interrupted.
-        if let Some(stale) = netlink.find(&host_end).await? {
-            netlink.delete(stale.index, &host_end).await?;
-        }
         let mtu = attachment.mtu.unwrap_or(bridge.mtu);
         netlink.create_veth_into(container.as_fd(), &host_end, &guest_end, mtu).await?;
-        wire(netlink, bridge, attachment, &host_end).await
+        wire(netlink, bridge, attachment, &host_end, note).await
     })
     .and_then(|()| {
         container.run(async |netlink| {
@@ -176,15 +207,42 @@ fn plug_in(
     plugged.map(|()| host_end)
 }
 
+/// Removes what an attempt left that was interrupted: its end in the container has not got its name yet. One
+/// that was complete, and was renamed in the container since, is in use.
+fn remove_unfinished(
+    container: &Namespace,
+    attachment: &Attachment,
+    host_end: &str,
+    guest_end: &str,
+) -> Result<(), HostError> {
+    let Some(found) = run_here(async |netlink| netlink.find(host_end).await)? else {
+        return Ok(());
+    };
+    let guest = container.run(async |netlink| netlink.find(guest_end).await)?;
+    let on_the_way = guest.is_some_and(|guest| guest.other_end == Some(found.index));
+    // An end that is still on the host was not even given to the container.
+    if on_the_way || found.other_namespace.is_none() {
+        return run_here(async |netlink| netlink.delete(found.index, host_end).await);
+    }
+    Err(HostError::ForeignInterface {
+        interface: attachment.interface.clone(),
+        target: container.target().to_owned(),
+        found: format!(
+            "has another name in the container by now, and its other end {host_end} is still there"
+        ),
+    })
+}
+
 async fn wire(
     netlink: &Netlink,
     bridge: &Interface,
     attachment: &Attachment,
     host_end: &str,
+    note: &str,
 ) -> Result<(), HostError> {
     let host = required(netlink, host_end).await?;
     // Two bridges may lose their containers, and each has to find its own again.
-    netlink.change(host.index, host_end, Change::Alias(&bridge.name)).await?;
+    netlink.change(host.index, host_end, Change::Alias(note)).await?;
     make_port(netlink, bridge, &host).await?;
     // A datapath never sends a frame back.
     if attachment.hairpin && bridge.kind != DATAPATH_KIND {

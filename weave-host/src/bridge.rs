@@ -8,9 +8,10 @@ use crate::datapath::make_port;
 use crate::error::HostError;
 use crate::layout::{Layout, layout_of};
 use crate::lock::HostLock;
-use crate::names::{BRIDGE_NAME, DATAPATH_NAME, PortNames};
+use crate::names::{DATAPATH_NAME, PortNames};
 use crate::namespace::run_here;
 use crate::netlink::{Change, Interface, Netlink};
+use crate::note::PortNote;
 use crate::{reset, sysctl};
 
 /// No IP packet is longer (RFC 791, section 3.1).
@@ -129,11 +130,10 @@ async fn plug_in_orphans(netlink: &Netlink, bridge: &Interface) -> Result<(), Ho
 /// Whether this is a container's port that was on the bridge of this name, and is on none. Those
 /// of the original have no note of their bridge.
 pub(crate) fn is_orphan_of(bridge: &str, port: &Interface) -> bool {
-    let noted = port.alias.as_deref().unwrap_or(BRIDGE_NAME);
     port.kind == "veth"
         && port.name.starts_with(HOST_END)
         && port.controller.is_none()
-        && noted == bridge
+        && PortNote::of(port).bridge == bridge
 }
 
 /// A container keeps the MTU it was attached with.

@@ -1,10 +1,11 @@
 //! Taking a container off the switch (spec cni.md, section 6).
 
 use crate::Cidr;
-use crate::attach::{CONTAINER_INTERFACE, HOST_END};
+use crate::attach::CONTAINER_INTERFACE;
 use crate::error::HostError;
 use crate::lock::HostLock;
 use crate::namespace::{Namespace, run_here};
+use crate::note::PortNote;
 use crate::plug::Plug;
 
 /// What detaching changed.
@@ -49,33 +50,53 @@ pub fn detach(
     })
 }
 
-/// Takes an interface from a container, whatever addresses it has; says whether there was one.
+/// Removes the interface whose port is noted to be this holder's, wherever it is by now, and says whether
+/// there was one. The end in the container goes with the one on the host, so that no namespace has to be
+/// entered, and nothing can be done to another container that has its path or number by now.
 ///
-/// Without the lock of the host: what has its name is whole, and the kernel takes long to remove
+/// Without the lock of the host: what has a note is whole, and the kernel takes long to remove
 /// it, most of which several removals at once share.
 ///
 /// # Errors
-/// If the interface is not on this bridge, or the kernel refuses.
-pub fn unplug(container: &Namespace, bridge: &str, interface: &str) -> Result<bool, HostError> {
-    let Some(plug) = Plug::find(container, interface)? else { return Ok(false) };
-    plug.of_bridge_or_orphan(container, bridge)?;
-    container.run(async |netlink| match netlink.find(interface).await? {
-        Some(found) => netlink.delete(found.index, interface).await.map(|()| true),
-        None => Ok(false),
+/// If the kernel refuses.
+pub fn remove_port_of(holder: &str) -> Result<bool, HostError> {
+    run_here(async |netlink| {
+        let mut found = false;
+        for port in netlink.interfaces().await? {
+            if port.kind == "veth" && PortNote::of(&port).holder == Some(holder) {
+                netlink.delete(port.index, &port.name).await?;
+                found = true;
+            }
+        }
+        Ok(found)
     })
 }
 
-/// Removes the end on the host of a container whose namespace cannot be found any more, and the
-/// other with it; none is fine. Without the lock, as in [`unplug`].
+/// Removes an interface that has no note of its holder, as the original and earlier versions made them, if
+/// it is on this bridge and has one of the addresses of the container that is meant. Says whether it did.
 ///
 /// # Errors
-/// If the kernel refuses, or the interface is not such an end.
-pub fn remove_host_end(name: &str) -> Result<(), HostError> {
-    run_here(async |netlink| match netlink.find(name).await? {
-        None => Ok(()),
-        Some(found) if found.kind == "veth" && name.starts_with(HOST_END) => {
-            netlink.delete(found.index, name).await
-        }
-        Some(found) => Err(HostError::Inconsistent { name: name.to_owned(), found: found.kind }),
-    })
+/// If the kernel refuses.
+pub fn remove_unnoted_port(
+    container: &Namespace,
+    bridge: &str,
+    interface: &str,
+    addresses: &[Cidr],
+) -> Result<bool, HostError> {
+    let Some(plug) = Plug::find(container, interface)? else { return Ok(false) };
+    plug.of_bridge_or_orphan(container, bridge)?;
+    let (Some(host_end), _) = plug.place() else { return Ok(false) };
+    if PortNote::of(&host_end).holder.is_some() {
+        return Ok(false);
+    }
+    let present = container.run(async |netlink| match netlink.find(interface).await? {
+        Some(found) => netlink.addresses(found.index).await,
+        None => Ok(Vec::new()),
+    })?;
+    let meant = |cidr: &Cidr| addresses.iter().any(|other| other.address() == cidr.address());
+    if !present.iter().any(meant) {
+        return Ok(false);
+    }
+    run_here(async |netlink| netlink.delete(host_end.index, &host_end.name).await)?;
+    Ok(true)
 }

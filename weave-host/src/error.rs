@@ -93,6 +93,12 @@ pub enum HostError {
         /// Where it leads.
         found: String,
     },
+    /// The kernel takes no note of this length on a port.
+    #[error("the name of the holder is too long to be noted on its interface: {what}")]
+    NoNote {
+        /// What was to be noted.
+        what: String,
+    },
     /// Somebody on the switch has the address.
     #[error(
         "{address} is in use already, by the interface with the Ethernet address {holder}; nothing \

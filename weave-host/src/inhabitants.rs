@@ -11,13 +11,16 @@ use crate::attach::HOST_END;
 use crate::error::HostError;
 use crate::namespace::{Namespace, run_here};
 use crate::netlink::Interface;
+use crate::note::PortNote;
 
 /// An interface of a container on the bridge, whoever put it there.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Inhabitant {
-    /// What tells it from others while it lives, as in [`plugged`]: [`Namespace::id`], if its name is the
-    /// usual one.
+    /// What tells it from others while it lives, as in [`plugged`]: the holder that is noted on its port;
+    /// else [`Namespace::id`], if its name is the usual one.
     pub id: String,
+    /// Who holds its addresses, if that is noted on its port.
+    pub holder: Option<String>,
     /// [`Namespace::id`] of the namespace it is in.
     pub namespace: String,
     /// Where its namespace was found: a name known to `ip netns`, or a process id.
@@ -62,21 +65,27 @@ pub fn inhabitants(bridge: &str, proc: &Path) -> Result<Vec<Inhabitant>, HostErr
     Ok(found)
 }
 
-/// The ids of all interfaces that containers may have on a switch of this host. They are of the names of the
-/// ends on the host, which go with the namespace of the container, however that ends.
+/// The ids of all interfaces that containers may have on a switch of this host: the notes on the ends on the
+/// host, and their names. These go with the namespace of the container, however that ends, and stay as long
+/// as anything keeps it: a process, a bind mount, an open file, in whatever user namespace.
 ///
 /// # Errors
 /// If the kernel refuses.
 pub fn plugged() -> Result<BTreeSet<String>, HostError> {
     run_here(async |netlink| {
         let interfaces = netlink.interfaces().await?;
-        Ok(interfaces.iter().filter(|end| end.kind == "veth").map(id).collect())
+        let ends = interfaces.iter().filter(|end| end.kind == "veth");
+        Ok(ends.flat_map(|end| [id(end), id_by_name(end)]).collect())
     })
+}
+
+fn id(host_end: &Interface) -> String {
+    PortNote::of(host_end).holder.map_or_else(|| id_by_name(host_end), str::to_owned)
 }
 
 /// Of the original's containers it is the beginning of the name; of what somebody plugged in by hand, all of
 /// the name of the end on the host.
-fn id(host_end: &Interface) -> String {
+fn id_by_name(host_end: &Interface) -> String {
     host_end.name.strip_prefix(HOST_END).unwrap_or(&host_end.name).to_owned()
 }
 
@@ -122,6 +131,7 @@ fn on_bridge(
         addresses.retain(|cidr| cidr.address().is_ipv4());
         Some(Inhabitant {
             id: id(port),
+            holder: PortNote::of(port).holder.map(str::to_owned),
             namespace: namespace.id(),
             target: target.to_owned(),
             mac: end.mac,

@@ -6,6 +6,7 @@ use crate::Cidr;
 use crate::attach::Route;
 use crate::error::HostError;
 use crate::namespace::Namespace;
+use crate::note::PortNote;
 use crate::plug::Plug;
 
 /// An interface in a container.
@@ -21,6 +22,8 @@ pub struct Inspected {
     pub routes: Vec<Route>,
     /// The name of its other end, if that is on this host.
     pub host_end: Option<String>,
+    /// Who holds its addresses, if that is noted on the other end.
+    pub holder: Option<String>,
     /// The bridge that is a port of.
     pub bridge: Option<String>,
 }
@@ -32,6 +35,9 @@ pub struct Inspected {
 pub fn inspect(container: &Namespace, interface: &str) -> Result<Option<Inspected>, HostError> {
     let Some(plug) = Plug::find(container, interface)? else { return Ok(None) };
     let (host_end, bridge) = plug.place();
+    let noted = host_end.as_ref().and_then(|end| PortNote::of(end).holder);
+    let holder = noted.map(str::to_owned);
+    let host_end = host_end.map(|end| end.name);
     container.run(async |netlink| {
         let Some(found) = netlink.find(interface).await? else { return Ok(None) };
         Ok(Some(Inspected {
@@ -39,6 +45,7 @@ pub fn inspect(container: &Namespace, interface: &str) -> Result<Option<Inspecte
             up: found.up,
             addresses: netlink.addresses(found.index).await?,
             routes: netlink.routes(found.index).await?,
+            holder,
             host_end,
             bridge,
         }))

@@ -37,6 +37,7 @@ mod lock;
 mod names;
 mod namespace;
 mod netlink;
+mod note;
 mod overlap;
 mod peer_name;
 mod plug;
@@ -56,7 +57,7 @@ pub use claim::BridgeClaim;
 pub use datapath::{
     prepare_datapath_pair, prepare_fastdp, raise_datapath, raise_port, remove_datapath,
 };
-pub use detach::{Detached, detach, remove_host_end, unplug};
+pub use detach::{Detached, detach, remove_port_of, remove_unnoted_port};
 pub use error::HostError;
 pub use exposure::{bridge_addresses, expose, hide, interface_address};
 pub use firewall::{

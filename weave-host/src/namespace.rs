@@ -2,8 +2,8 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -37,28 +37,25 @@ impl Namespace {
         } else {
             Path::new("/run/netns").join(target)
         };
-        let open = |path: &Path| -> io::Result<(File, u64, u64)> {
-            let file = File::open(path)?;
-            let metadata = file.metadata()?;
-            Ok((file, metadata.dev(), metadata.ino()))
-        };
-        let (file, device, inode) = open(&path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => {
-                HostError::NoNamespace { target: target.to_owned(), path: path.clone() }
-            }
-            _ => HostError::File { path: path.clone(), source },
+        let none = || HostError::NoNamespace { target: target.to_owned(), path: path.clone() };
+        let failed = |source| HostError::File { path: path.clone(), source };
+        let place = Place::find(&path).map_err(|source| match source.raw_os_error() {
+            // Links that lead in a circle, and paths through what is no folder, lead nowhere as well.
+            Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP) => none(),
+            _ => failed(source),
         })?;
         let own = Path::new("/proc/thread-self/ns/net");
-        let (_, own_device, own_inode) =
-            open(own).map_err(|source| HostError::File { path: own.to_owned(), source })?;
-        if device != own_device {
+        let host =
+            Place::find(own).map_err(|source| HostError::File { path: own.to_owned(), source })?;
+        if place.device != host.device {
             // A name whose bind mount is gone is an empty file on another file system.
-            return Err(HostError::NoNamespace { target: target.to_owned(), path });
+            return Err(none());
         }
-        if inode == own_inode {
+        if place.inode == host.inode {
             return Err(HostError::HostNamespace { target: target.to_owned() });
         }
-        Ok(Self { target: target.to_owned(), file, inode })
+        let file = place.open().map_err(failed)?;
+        Ok(Self { target: target.to_owned(), file, inode: place.inode })
     }
 
     /// What the user called it.
@@ -91,6 +88,27 @@ impl Namespace {
         work: impl AsyncFnOnce(&Netlink) -> Result<T, HostError> + Send,
     ) -> Result<T, HostError> {
         run(Some(self.file.as_fd()), work)
+    }
+}
+
+/// What a path leads to, found without opening it: to open a queue waits for somebody at its other end, and
+/// to open some devices sets them going.
+struct Place {
+    file: File,
+    device: u64,
+    inode: u64,
+}
+
+impl Place {
+    fn find(path: &Path) -> io::Result<Self> {
+        let file = File::options().read(true).custom_flags(libc::O_PATH).open(path)?;
+        let metadata = file.metadata()?;
+        Ok(Self { device: metadata.dev(), inode: metadata.ino(), file })
+    }
+
+    /// Opens the very same file, whatever the path leads to by now.
+    fn open(&self) -> io::Result<File> {
+        File::open(format!("/proc/thread-self/fd/{}", self.file.as_raw_fd()))
     }
 }
 
@@ -179,5 +197,23 @@ mod tests {
             assert!(!error.to_string().is_empty(), "{nothing}");
         }
         assert!(matches!(Namespace::find("/dev/null", proc), Err(HostError::NoNamespace { .. })));
+    }
+
+    #[test]
+    fn what_is_no_namespace_is_refused_without_opening_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        // Opened, it would wait for ever: nobody writes into it.
+        nix::unistd::mkfifo(&path("queue"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::os::unix::fs::symlink(path("circle"), path("circle")).unwrap();
+        std::fs::write(path("file"), "").unwrap();
+        let below = path("file").join("below").display().to_string();
+        let in_folder =
+            ["queue", "circle", "file", ""].map(|name| path(name).display().to_string());
+        let paths = ["/dev/tty", "/proc/self/mem", "/proc/kmsg"].map(str::to_owned);
+        for path in paths.into_iter().chain(in_folder).chain([below]) {
+            let found = Namespace::find(&path, Path::new("/proc"));
+            assert!(matches!(found, Err(HostError::NoNamespace { .. })), "{path}: {found:?}");
+        }
     }
 }

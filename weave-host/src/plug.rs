@@ -45,26 +45,26 @@ impl Plug {
         })
     }
 
-    /// The end on a bridge, and the name of the bridge.
-    pub(crate) fn place(self) -> (Option<String>, Option<String>) {
-        (self.host_end.map(|end| end.name), self.bridge)
+    /// The end on the host and the name of its bridge, as far as there are any.
+    pub(crate) fn place(self) -> (Option<Interface>, Option<String>) {
+        (self.host_end, self.bridge)
     }
 
-    /// The name of the end on this bridge.
+    /// The end on this bridge.
     pub(crate) fn of_bridge(
         self,
         container: &Namespace,
         bridge: &Interface,
-    ) -> Result<String, HostError> {
+    ) -> Result<Interface, HostError> {
         match self.host_end {
-            Some(end) if end.controller == Some(bridge.index) => Ok(end.name),
+            Some(end) if end.controller == Some(bridge.index) => Ok(end),
             _ => Err(self.foreign(container, &bridge.name)),
         }
     }
 
     /// Makes sure that it is on this bridge, or was until that was removed.
     pub(crate) fn of_bridge_or_orphan(
-        self,
+        &self,
         container: &Namespace,
         bridge: &str,
     ) -> Result<(), HostError> {

@@ -19,7 +19,7 @@ use weave_host::{
     Attachment, BRIDGE_NAME, BridgeClaim, BridgeConfig, Cidr, Condition, HostError, Layout,
     Namespace, Origin, PROBE_TIME, attach, automatic_mtu, condition, detach, detect_layout,
     holder_of, inhabitants, interface_peer_name, join, overlapping_route, plugged, prepare_bridge,
-    prepare_capture_pair, remove_capture_pair, reset,
+    prepare_capture_pair, remove_capture_pair, remove_port_of, remove_unnoted_port, reset,
 };
 
 use common::isolated;
@@ -338,6 +338,65 @@ fn every_interface_of_a_container_is_found_and_known_to_be_there() {
         assert_eq!(ids, plugged().unwrap());
         assert!(found.iter().all(|found| found.namespace == container.namespace().id()));
         assert!(ids.contains(&container.namespace().id()) && ids.contains("4711"), "{ids:?}");
+    });
+}
+
+#[test]
+fn the_note_on_a_port_says_whose_interface_it_is() {
+    isolated(|| {
+        prepare_bridge(&config(1376)).unwrap();
+        let [a, b, old] = [Container::new(), Container::new(), Container::new()];
+        let held = |holder: Option<&str>, address: &str| Attachment {
+            interface: "eth0".to_owned(),
+            holder: holder.map(str::to_owned),
+            ..attachment(&[address])
+        };
+        let of_a = held(Some("a"), "10.32.0.1/24");
+        attach(&a.namespace(), &of_a).unwrap();
+        attach(&b.namespace(), &held(Some("b"), "10.32.0.2/24")).unwrap();
+        attach(&old.namespace(), &held(None, "10.32.0.3/24")).unwrap();
+        let there = plugged().unwrap();
+        assert!(there.contains("a") && there.contains("b"), "{there:?}");
+        // By a path that leads to another container by now.
+        let error = attach(&b.namespace(), &of_a).unwrap_err().to_string();
+        assert!(error.contains("was made for b, not for a"), "{error}");
+        assert!(!attach(&a.namespace(), &of_a).unwrap().created);
+        let addresses = ["10.32.0.1/24", "10.32.0.2/24"].map(|text| text.parse().unwrap());
+        let unnoted = |container: &Container, addresses: &[Cidr]| {
+            remove_unnoted_port(&container.namespace(), BRIDGE_NAME, "eth0", addresses).unwrap()
+        };
+        assert!(!unnoted(&b, &addresses) && !unnoted(&old, &addresses));
+        assert!(remove_port_of("a").unwrap() && !remove_port_of("a").unwrap());
+        assert_eq!((a.run(|| link("eth0")), b.run(|| link("eth0")).is_some()), (None, true));
+        // Whoever is given the one of an earlier version notes himself on it.
+        attach(&old.namespace(), &held(Some("old"), "10.32.0.3/24")).unwrap();
+        assert!(!unnoted(&old, &["10.32.0.3/24".parse().unwrap()]));
+        assert!(remove_port_of("old").unwrap());
+        attach(&old.namespace(), &held(None, "10.32.0.3/24")).unwrap();
+        assert!(unnoted(&old, &["10.32.0.3/24".parse().unwrap()]));
+        assert!(!plugged().unwrap().contains("old") && remove_port_of("b").unwrap());
+        assert_eq!(veths(), [] as [&str; 0]);
+    });
+}
+
+#[test]
+fn an_interface_that_was_renamed_is_no_left_over() {
+    isolated(|| {
+        prepare_bridge(&config(1376)).unwrap();
+        let container = Container::new();
+        let first = attach(&container.namespace(), &attachment(&["10.32.0.1/24"])).unwrap();
+        container.run(|| {
+            ip(&["link", "set", "ethwe", "down"]);
+            ip(&["link", "set", "ethwe", "name", "mine"]);
+        });
+        let again = attach(&container.namespace(), &attachment(&["10.32.0.2/24"]));
+        let error = again.unwrap_err().to_string();
+        assert!(error.contains("has another name in the container by now"), "{error}");
+        assert_eq!(veths(), [first.host_end.name.clone()]);
+        // What was interrupted before it had its name is made again.
+        let guest = first.host_end.name.replace("vethwepl", "vethwepg");
+        container.run(|| ip(&["link", "set", "mine", "name", &guest]));
+        assert!(attach(&container.namespace(), &attachment(&["10.32.0.2/24"])).unwrap().created);
     });
 }
 
