@@ -1,45 +1,98 @@
 //! `weave ps`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde_json::Value;
 use weave_host::Cidr;
 
 use super::bridge_name;
 use super::failure::Failure;
 use super::output;
+use super::remote::Remote;
 
 /// Arguments of `weave ps`.
 #[derive(Debug, Args)]
 pub(super) struct Ps {
-    /// Only these: process ids, or names known to `ip netns`; weave:expose is the host.
+    /// Only these: ids of containers, process ids, or names known to `ip netns`; weave:expose is the host.
     #[arg(value_name = "CONTAINER")]
     containers: Vec<String>,
+    /// Print who holds which address by the router's books instead: `here` are those whose interface is on
+    /// this host, `ended` those whose addresses come back within half a minute, and `unwatched` those that
+    /// keep them until they are given back.
+    #[arg(long)]
+    holders: bool,
     #[arg(long, default_value = weave_host::BRIDGE_NAME, value_name = "NAME")]
     #[arg(value_parser = bridge_name::parse)]
     weave_bridge: String,
     /// Where the process tree of the host is mounted.
     #[arg(long, default_value = "/proc", value_name = "PATH")]
     proc_path: PathBuf,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+/// A line of the list.
+struct Line {
+    name: String,
+    /// What else it may be called.
+    aliases: Vec<String>,
+    rest: String,
 }
 
 impl Ps {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let bridge = &self.weave_bridge;
-        let mut lines = Vec::new();
-        let exposed = weave_host::bridge_addresses(bridge)?;
-        if let (Some(mac), false) = (weave_host::interface_peer_name(bridge)?, exposed.is_empty()) {
-            lines.push(("weave:expose".to_owned(), mac.to_string(), exposed));
-        }
-        for found in weave_host::inhabitants(bridge, &self.proc_path)? {
-            lines.push((found.target, found.mac.to_string(), found.addresses));
-        }
-        let wanted = |name: &String| self.containers.is_empty() || self.containers.contains(name);
-        for (name, mac, addresses) in lines.into_iter().filter(|(name, ..)| wanted(name)) {
-            let addresses: String =
-                addresses.iter().map(|cidr: &Cidr| format!(" {cidr}")).collect();
-            output::print(&format!("{name} {mac}{addresses}\n"));
+        let lines = if self.holders { self.held()? } else { self.plugged(&self.proc_path)? };
+        for line in lines.iter().filter(|line| self.wants(line)) {
+            output::print(&format!("{} {}\n", line.name, line.rest));
         }
         Ok(())
     }
+
+    fn wants(&self, line: &Line) -> bool {
+        let named = |name: &String| *name == line.name || line.aliases.contains(name);
+        self.containers.is_empty() || self.containers.iter().any(named)
+    }
+
+    fn plugged(&self, proc: &Path) -> Result<Vec<Line>, Failure> {
+        let bridge = &self.weave_bridge;
+        let texts = |addresses: &[Cidr]| -> String {
+            addresses.iter().map(|cidr| format!(" {cidr}")).collect()
+        };
+        let mut lines = Vec::new();
+        let exposed = weave_host::bridge_addresses(bridge)?;
+        if let (Some(mac), false) = (weave_host::interface_peer_name(bridge)?, exposed.is_empty()) {
+            let rest = format!("{mac}{}", texts(&exposed));
+            lines.push(Line { name: "weave:expose".to_owned(), aliases: Vec::new(), rest });
+        }
+        for found in weave_host::inhabitants(bridge, proc)? {
+            let rest = format!("{}{}", found.mac, texts(&found.addresses));
+            let container = found.holder.as_deref().map(container_of);
+            let aliases = [container, Some(found.target.clone())].into_iter().flatten().collect();
+            let name = found.holder.unwrap_or(found.target);
+            lines.push(Line { name, aliases, rest });
+        }
+        Ok(lines)
+    }
+
+    fn held(&self) -> Result<Vec<Line>, Failure> {
+        let text = self.remote.ask(async |client| client.get("/ip", "*/*").await)?;
+        let list: Value = serde_json::from_str(&text)
+            .map_err(|error| Failure::failed(format!("the router answered {text:?}: {error}")))?;
+        let entries = list["owned"].as_array().into_iter().flatten();
+        let line = |entry: &Value| {
+            let name = entry["containerid"].as_str().unwrap_or_default().to_owned();
+            let addresses = entry["addrs"].as_array().into_iter().flatten();
+            let addresses: Vec<_> = addresses.filter_map(Value::as_str).collect();
+            let presence = entry["presence"].as_str().unwrap_or("-");
+            let aliases = vec![container_of(&name)];
+            Line { name, aliases, rest: format!("{presence} {}", addresses.join(" ")) }
+        };
+        Ok(entries.map(line).collect())
+    }
+}
+
+/// The container of which a holder is an interface.
+fn container_of(holder: &str) -> String {
+    holder.split('@').next().unwrap_or(holder).to_owned()
 }

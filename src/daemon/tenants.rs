@@ -1,20 +1,23 @@
 //! Giving back what containers had that ended without a word.
 //!
 //! What `weave attach` takes is held by the id of a network namespace, and the host's end of the
-//! container's interface is called after that id. It goes with the namespace, however that ends: the
-//! kernel needs no engine to tell of it. Ends that the original or somebody by hand made have other names;
-//! for these the namespaces themselves are looked at.
+//! container's interface is called after that id; what the CNI plugin takes, by the container and its
+//! interface, which is noted on that end. The end goes with the namespace, however that ends, and stays as
+//! long as anything keeps it, be it a bind mount without a process: the kernel needs no engine to tell of it.
+//! Ends that the original or somebody by hand made have other names; for these the namespaces themselves are
+//! looked at, and whatever address one of them still has is in use.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::{JoinHandle, spawn_blocking};
-use weave_host::HostError;
+use weave_host::{HostError, Inhabitant};
 use weave_ipam::allocator::TICK;
 
-use crate::ipam::Ipam;
+use crate::ipam::{Holder, Ipam};
 
 /// How often to look: as often as the allocator does. A look is one request of the kernel, and none
 /// while nobody holds anything in this way.
@@ -53,7 +56,24 @@ fn those_there(ipam: &Ipam, bridge: &str, proc: &Path) -> Result<BTreeSet<String
     let mut there = weave_host::plugged()?;
     if ipam.has_tenants_beside(&there) {
         let inhabitants = weave_host::inhabitants(bridge, proc)?;
+        there.extend(those_with_addresses(ipam, &inhabitants));
         there.extend(inhabitants.into_iter().map(|inhabitant| inhabitant.namespace));
     }
     Ok(there)
+}
+
+/// The holders of addresses that some container on the bridge has that is not known by its port: somebody
+/// wiped the note. One that is known keeps what is its own, and cannot keep what is others' by adding that to
+/// its interface.
+fn those_with_addresses(ipam: &Ipam, inhabitants: &[Inhabitant]) -> Vec<String> {
+    let holders = ipam.holders();
+    let is_holder = |name: &String| holders.iter().any(|holder| holder.name == *name);
+    let used: BTreeSet<IpAddr> = inhabitants
+        .iter()
+        .filter(|inhabitant| !is_holder(&inhabitant.id) && !is_holder(&inhabitant.namespace))
+        .flat_map(|inhabitant| inhabitant.addresses.iter().map(|cidr| cidr.address()))
+        .collect();
+    let has_one =
+        |holder: &&Holder| holder.cidrs.iter().any(|cidr| used.contains(&cidr.address().into()));
+    holders.iter().filter(has_one).map(|holder| holder.name.clone()).collect()
 }

@@ -16,7 +16,7 @@ use weave_ipam::{Cidr, Subnet};
 
 use super::fields::Fields;
 use super::{Control, without};
-use crate::ipam::{Ipam, NoAnswer};
+use crate::ipam::{Holder, Ipam, NoAnswer};
 
 /// The longest name of a holder; container engines use 64 characters.
 const MAX_HOLDER: usize = 1024;
@@ -83,9 +83,9 @@ async fn held(Allocator(ipam): Allocator, place: Place) -> Result<String, Refuse
 
 async fn list(Allocator(ipam): Allocator) -> Response {
     let holders = ipam.holders();
-    let owned = holders.iter().map(|(holder, cidrs)| {
+    let owned = holders.iter().map(|Holder { name, cidrs, presence }| {
         let cidrs: Vec<_> = cidrs.iter().map(Cidr::to_string).collect();
-        serde_json::json!({ "containerid": holder, "addrs": cidrs })
+        serde_json::json!({ "containerid": name, "addrs": cidrs, "presence": presence.text() })
     });
     let owned = (!holders.is_empty()).then(|| owned.collect::<Vec<_>>());
     let text = serde_json::json!({ "owned": owned }).to_string() + "\n";

@@ -53,6 +53,36 @@ impl From<Stopped> for NoAnswer {
     }
 }
 
+/// Somebody who has addresses.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Holder {
+    pub(crate) name: String,
+    pub(crate) cidrs: Vec<Cidr>,
+    pub(crate) presence: Presence,
+}
+
+/// What is known of a holder's end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Presence {
+    /// Its interface is on this host. Its addresses come back some time after that has gone.
+    Here,
+    /// Its interface is gone, and so are its addresses soon.
+    Ended,
+    /// It keeps its addresses until somebody gives them back.
+    Unwatched,
+}
+
+impl Presence {
+    /// As users see it.
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::Here => "here",
+            Self::Ended => "ended",
+            Self::Unwatched => "unwatched",
+        }
+    }
+}
+
 /// The allocator, for the HTTP interface. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Ipam {
@@ -203,10 +233,18 @@ impl Ipam {
     }
 
     /// All holders and what they have.
-    pub(crate) fn holders(&self) -> Vec<(String, Vec<Cidr>)> {
-        let books = lock(&self.books);
-        let holders = books.allocator.holders();
-        holders.map(|(holder, cidrs)| (holder.to_owned(), cidrs.to_vec())).collect()
+    pub(crate) fn holders(&self) -> Vec<Holder> {
+        let allocator = &lock(&self.books).allocator;
+        let holder = |(name, cidrs): (&str, &[Cidr])| Holder {
+            name: name.to_owned(),
+            cidrs: cidrs.to_vec(),
+            presence: match (allocator.is_container(name), allocator.has_ended(name)) {
+                (false, _) => Presence::Unwatched,
+                (true, false) => Presence::Here,
+                (true, true) => Presence::Ended,
+            },
+        };
+        allocator.holders().map(holder).collect()
     }
 
     /// See [`Allocator::allocate`]. Waits as long as it takes; who drops the future gets nothing.

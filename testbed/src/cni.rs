@@ -15,6 +15,8 @@ pub struct Plugins<'host> {
     host: &'host Namespace,
     folder: PathBuf,
     state: PathBuf,
+    interface: String,
+    arguments: String,
 }
 
 /// What a plugin printed.
@@ -29,10 +31,23 @@ pub struct Answer {
 impl<'host> Plugins<'host> {
     /// Those in `folder`; ours keep their notes in `state`.
     pub fn new(host: &'host Namespace, folder: &Path, state: &Path) -> Self {
-        Self { host, folder: folder.to_owned(), state: state.to_owned() }
+        let (folder, state) = (folder.to_owned(), state.to_owned());
+        Self { host, folder, state, interface: "eth0".to_owned(), arguments: String::new() }
     }
 
-    /// Calls the plugin that is the `type` of the configuration, for interface `eth0` of a container.
+    /// The same for another interface than `eth0`.
+    #[must_use]
+    pub fn on_interface(&self, interface: &str) -> Self {
+        Self { interface: interface.to_owned(), ..self.clone() }
+    }
+
+    /// The same with a text in `CNI_ARGS`.
+    #[must_use]
+    pub fn with_arguments(&self, arguments: &str) -> Self {
+        Self { arguments: arguments.to_owned(), ..self.clone() }
+    }
+
+    /// Calls the plugin that is the `type` of the configuration, for one interface of a container.
     pub fn call(&self, command: &str, id: &str, netns: &str, config: &Value) -> Result<Answer> {
         let name = config["type"].as_str().context("no type in the configuration")?;
         let program = self.folder.join(name);
@@ -41,7 +56,8 @@ impl<'host> Plugins<'host> {
             .env("CNI_COMMAND", command)
             .env("CNI_CONTAINERID", id)
             .env("CNI_NETNS", netns)
-            .env("CNI_IFNAME", "eth0")
+            .env("CNI_IFNAME", &self.interface)
+            .env("CNI_ARGS", &self.arguments)
             .env("CNI_PATH", &self.folder)
             .env("WEAVE_CNI_STATE", &self.state)
             .stdin(Stdio::piped())

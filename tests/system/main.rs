@@ -7,6 +7,7 @@ mod alone;
 mod bad_path;
 mod cleanup;
 mod cni;
+mod cni_lost;
 mod command;
 mod devices;
 mod expose;

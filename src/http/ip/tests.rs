@@ -112,7 +112,7 @@ async fn addresses_are_allocated_claimed_listed_and_released() {
         serde_json::from_str(&client.get("/ip", "*/*").await.unwrap()).unwrap();
     assert_eq!(
         list["owned"][1],
-        serde_json::json!({"containerid": "b", "addrs": ["10.32.0.9/12"]})
+        serde_json::json!({"containerid": "b", "addrs": ["10.32.0.9/12"], "presence": "unwatched"})
     );
 
     for (path, error) in [

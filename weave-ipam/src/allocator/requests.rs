@@ -252,7 +252,13 @@ impl Allocator {
         }
     }
 
-    fn is_container(&self, holder: &str) -> bool {
+    /// Whether a holder was seen to be gone. It has its addresses until [`DEATH_GRACE`] is over.
+    pub fn has_ended(&self, holder: &str) -> bool {
+        self.dead.contains_key(holder)
+    }
+
+    /// Whether a holder is a container whose end is told.
+    pub fn is_container(&self, holder: &str) -> bool {
         self.holdings.get(holder).is_some_and(|holding| holding.is_container)
     }
 
