@@ -8,11 +8,15 @@
 //! Each phase has a deadline; what is sent is counted until the driver has written it, so that
 //! a peer that does not read is noticed and nothing piles up for it.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::error::ConnectionError;
 use super::gossip::sender::Buckets;
+use super::session::SessionError;
 use super::{ConnectionUid, Handshake, PeerName, Session, Uid};
 use crate::time::Instant;
 
@@ -80,9 +84,17 @@ pub(super) struct Parting {
     pub(super) peer: Option<(PeerName, String)>,
 }
 
+/// Messages that came while another connection to the peer may have to stay.
+#[derive(Default)]
+pub(super) struct Early {
+    messages: VecDeque<Bytes>,
+    bytes: usize,
+}
+
 /// A connection whose other end is known.
 pub(super) struct Peered {
     pub(super) session: Session,
+    pub(super) early: Early,
     pub(super) version: u8,
     pub(super) peer: PeerName,
     pub(super) nickname: String,
@@ -234,8 +246,7 @@ impl Connection {
 
     /// Whether the peer may say so much before it can be listened to.
     pub(super) fn takes_early(&self, len: usize) -> bool {
-        let waiting = self.peered().map_or(0, |peered| peered.session.buffered());
-        waiting.saturating_add(len) <= EARLY_LIMIT
+        self.peered().map_or(0, Peered::unread).saturating_add(len) <= EARLY_LIMIT
     }
 
     /// What has taken too long by now.
@@ -285,7 +296,42 @@ impl Connection {
     }
 }
 
+impl Early {
+    /// What a message takes besides its bytes.
+    const OVERHEAD: usize = size_of::<Bytes>();
+
+    pub(super) fn push(&mut self, message: Bytes) {
+        self.bytes += message.len() + Self::OVERHEAD;
+        self.messages.push_back(message);
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        let Some(message) = self.messages.pop_front() else {
+            self.messages.shrink_to(0);
+            return None;
+        };
+        self.bytes -= message.len() + Self::OVERHEAD;
+        Some(message)
+    }
+}
+
 impl Peered {
+    /// The next message that is to be dealt with.
+    ///
+    /// # Errors
+    /// Nothing that follows makes sense.
+    pub(super) fn next_message(&mut self) -> Result<Option<Bytes>, SessionError> {
+        match self.early.pop() {
+            Some(message) => Ok(Some(message)),
+            None => self.session.poll_message(),
+        }
+    }
+
+    /// Bytes that came and have not been dealt with.
+    pub(super) fn unread(&self) -> usize {
+        self.early.bytes + self.session.buffered()
+    }
+
     pub(super) const fn is_registered(&self) -> bool {
         matches!(self.stage, Stage::Registered { .. })
     }

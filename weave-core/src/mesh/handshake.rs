@@ -4,14 +4,19 @@
 //!   each side sends                                 as soon as it has read
 //!   1. header: "weave", lowest, highest version     -
 //!   2. 00, or 01 and its X25519 public key          the other's header
-//!   3. its features, framed, sealed if 01           the other's flag and key
+//!   3. its features, framed                         the other's flag and key
+//!      sealed, if 01: the side that dialled         the other's flag and key
+//!                     the side that accepted        the other's features
 //! ```
 //!
-//! Neither side waits for the other within a step, so both may be a step apart, never two.
-//! Nothing is sent twice and nothing is negotiated down: a router with a password does not talk
-//! to one without.
+//! The side that dialled never waits within a step, so there is no deadlock, also with the
+//! original, which waits on neither side. The side that accepted sends nothing that is sealed with
+//! the password's key to a peer that has not shown that it has that key: otherwise anybody could
+//! dial in, take the answer away and try passwords on it at leisure. Nothing is sent twice and
+//! nothing is negotiated down: a router with a password does not talk to one without.
 
 use bytes::{Buf, Bytes, BytesMut};
+use weave_secretbox::TAG_LEN;
 use zeroize::Zeroizing;
 
 use super::features::{Features, FeaturesError, MAX_TEXT_LEN};
@@ -21,6 +26,11 @@ use super::session::{
     FrameReceiver, FrameSender, MAX_MESSAGE_LEN, Session, SessionError, TooLongToSend,
 };
 use super::{ConnectionUid, Password, SessionKey};
+
+/// The answer to a first message that does not open: an empty message whose seal opens with no
+/// key (but one in 2^128). The peer finds the same error as this side, as it would with the
+/// original, and learns nothing about the password.
+const UNOPENABLE: [u8; 4 + TAG_LEN] = [0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// The longest first message: its text, and room for gob's lengths and the seal. Until the peer
 /// is known it gets no more memory than this; what routers send is a few hundred bytes.
@@ -204,19 +214,34 @@ impl Handshake {
                         return Ok(Progress::Pending);
                     };
                     self.received.advance(len);
-                    self.step = self.transmit_features(version, key)?;
+                    let mut sender = FrameSender::new(key.clone(), self.outbound);
+                    if self.speaks_first(key.as_ref()) {
+                        self.transmit_features(&mut sender)?;
+                    }
+                    let (limit, buffer) = (MAX_FEATURES_MESSAGE_LEN, BytesMut::new());
+                    let receiver = FrameReceiver::new(key.clone(), self.outbound, limit, buffer);
+                    self.step = Step::Features { version, key, sender, receiver };
                 }
-                Step::Features { version, key, sender, mut receiver } => {
+                Step::Features { version, key, mut sender, mut receiver } => {
                     // All further bytes are the receiver's.
                     receiver.handle_bytes(&self.received.split());
-                    let message = receiver.poll_message().map_err(|error| match error {
-                        SessionError::BrokenSeal { .. } => HandshakeError::WrongPassword,
-                        SessionError::TooLong { .. } => HandshakeError::Frame(error),
-                    })?;
+                    let message = match receiver.poll_message() {
+                        Ok(message) => message,
+                        Err(SessionError::BrokenSeal { .. }) => {
+                            if !self.speaks_first(key.as_ref()) {
+                                self.transmit.extend_from_slice(&UNOPENABLE);
+                            }
+                            return Err(HandshakeError::WrongPassword);
+                        }
+                        Err(error) => return Err(HandshakeError::Frame(error)),
+                    };
                     let Some(message) = message else {
                         self.step = Step::Features { version, key, sender, receiver };
                         return Ok(Progress::Pending);
                     };
+                    if !self.speaks_first(key.as_ref()) {
+                        self.transmit_features(&mut sender)?;
+                    }
                     let remote = Features::decode(&message)?;
                     receiver.set_limit(MAX_MESSAGE_LEN);
                     return Ok(Progress::Done(Box::new(Established {
@@ -253,21 +278,15 @@ impl Handshake {
         }
     }
 
-    fn transmit_features(
-        &mut self,
-        version: Version,
-        key: Option<SessionKey>,
-    ) -> Result<Step, HandshakeError> {
-        let mut sender = FrameSender::new(key.clone(), self.outbound);
+    /// Whether the features go out before those of the peer have come.
+    const fn speaks_first(&self, key: Option<&SessionKey>) -> bool {
+        self.outbound || key.is_none()
+    }
+
+    fn transmit_features(&mut self, sender: &mut FrameSender) -> Result<(), HandshakeError> {
         let frame = sender.frame(&[&self.features.encode()]);
         self.transmit.extend_from_slice(&frame.map_err(HandshakeError::OwnFeatures)?);
-        let receiver = FrameReceiver::new(
-            key.clone(),
-            self.outbound,
-            MAX_FEATURES_MESSAGE_LEN,
-            BytesMut::new(),
-        );
-        Ok(Step::Features { version, key, sender, receiver })
+        Ok(())
     }
 }
 

@@ -6,7 +6,8 @@
 //! ```text
 //!   tag 65:
 //!   | 0 |                    "are you there?"
-//!   | 1 |                    "I am"
+//!   | 1 | in use: 1 |        "I am", and whether this connection is the one to you that I use, 1, or
+//!                            another one may be, 0; may be missing
 //!   | 2 | why: 1 | text |    "I am about to close this connection"
 //!
 //!   why: 1 another router has your name, 2 there are as many connections as are allowed;
@@ -34,7 +35,10 @@ pub enum Notice {
     /// To be answered, by which the sender sees that this connection works.
     Probe,
     /// The answer.
-    Answer,
+    Answer {
+        /// Whether this is the connection that its sender uses; `None` if it does not say.
+        in_use: Option<bool>,
+    },
     /// The sender does not want this connection.
     Refusal(Refusal),
 }
@@ -69,7 +73,8 @@ impl Notice {
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Self::Probe => vec![PROBE],
-            Self::Answer => vec![ANSWER],
+            Self::Answer { in_use: None } => vec![ANSWER],
+            Self::Answer { in_use: Some(in_use) } => vec![ANSWER, u8::from(*in_use)],
             Self::Refusal(Refusal { cause, text }) => {
                 [&[REFUSAL, cause.number()], text.as_bytes()].concat()
             }
@@ -81,7 +86,8 @@ impl Notice {
     pub fn decode(payload: &[u8]) -> Option<Self> {
         match payload {
             [PROBE, ..] => Some(Self::Probe),
-            [ANSWER, ..] => Some(Self::Answer),
+            [ANSWER, in_use @ (0 | 1), ..] => Some(Self::Answer { in_use: Some(*in_use == 1) }),
+            [ANSWER, ..] => Some(Self::Answer { in_use: None }),
             [REFUSAL, cause, text @ ..] => {
                 let text = text.get(..MAX_TEXT_LEN).unwrap_or(text);
                 let text = clean_text(&String::from_utf8_lossy(text), MAX_TEXT_LEN);
@@ -145,7 +151,7 @@ mod tests {
         fn notices_round_trip(kind in 0..3, cause: u8, text in "[a-zäöü ]{0,100}") {
             let notice = match kind {
                 0 => Notice::Probe,
-                1 => Notice::Answer,
+                1 => Notice::Answer { in_use: [None, Some(false), Some(true)][usize::from(cause % 3)] },
                 _ => Notice::Refusal(Refusal { cause: RefusalCause::from_number(cause), text }),
             };
             prop_assert_eq!(Notice::decode(&notice.encode()), Some(notice));

@@ -1,22 +1,35 @@
 //! Two connections that claim to lead to one peer.
 //!
+//! Without a password anybody can copy a name and an incarnation, and choose the number of a
+//! connection last. So no claim takes the place of a connection that works, whatever it says: the
+//! holder is asked first.
+//!
 //! ```text
 //!   a new one, while another is registered
-//!     same incarnation    the lower number stays, as in the original; but if the new one would
-//!                         have to go and the old one has been silent, the old one has to answer
-//!     another incarnation the old one has to answer: a router that was restarted has left it
-//!                         behind, a cloned machine has not
+//!     another incarnation    a router that was restarted has left the old one behind, a cloned
+//!                            machine has not: if the old one says anything, it stays
+//!     same incarnation,      loses, as in the original; if the old one has been silent for a
+//!     higher number          while, it has to say something
+//!     same incarnation,      takes the place of the old one in the original, at both ends by
+//!     lower number           themselves. If the old one is registered at its other end, it stays
 //!
-//!   the old one answers in time ──▶ the new one is refused, and told why
-//!   it does not, or ends ─────────▶ the new one takes its place
+//!   the old one stays ────────────▶ the new one is refused, and told why
+//!   it is silent, or it ends ─────▶ the new one takes its place
 //! ```
 //!
-//! Any bytes are an answer. What evokes some depends on the peer: our own routers answer a probe;
-//! the original passes on a unicast that is for us, back to us. The kernel of a machine whose
-//! router ended answers with a reset, so a router that restarts does not wait.
+//! Our own routers answer a probe, and say whether they use the connection on which it came. Two
+//! that dial each other at the same time may register one connection each; then neither uses the
+//! one that the other has, and the lower number decides, at both ends alike.
+//!
+//! The original does not know about probes, but it passes on a unicast that is for us, back to
+//! us. That it does not use the old one any more it shows by ending it, at once. So it has time to
+//! do that, also after an answer. The kernel of a machine whose router ended answers with a reset,
+//! so a router that restarts does not wait.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::messages::TOPOLOGY;
 use super::{Mesh, TcpSide};
@@ -33,7 +46,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// A connection that was heard this lately need not be asked. Two routers that dial each other
 /// at the same time get their duplicates within it.
 const FRESH: Duration = Duration::from_secs(1);
-/// Incarnations that wait for the outcome of one contest: two machines are common, more are not.
+/// Connections that wait for the outcome of one contest: two machines are common, more are not.
 const MAX_CHALLENGERS: usize = 4;
 /// Clashes that are remembered.
 const MAX_CLASHES: usize = 64;
@@ -43,8 +56,26 @@ pub(super) const CLASH_MEMORY: Duration = Duration::from_secs(10 * 60);
 /// The connection to a peer has to show that it works.
 pub(super) struct Contest {
     holder: ConnectionId,
-    challengers: Vec<ConnectionId>,
+    challengers: Vec<Challenger>,
+}
+
+/// A connection that takes the place of the holder unless that stays.
+struct Challenger {
+    id: ConnectionId,
+    claim: Claim,
+    /// When it is decided at the latest.
     until: Instant,
+    /// The holder has said something since it was asked.
+    answered: bool,
+}
+
+/// What the holder has to show to stay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Claim {
+    /// That it works.
+    Silence,
+    /// That its other end uses it, too.
+    LowerNumber,
 }
 
 /// The clashes of late, by the incarnation that is refused.
@@ -81,8 +112,8 @@ impl Contest {
             peered.is_some_and(|peered| peered.stage == Stage::Contending && peered.peer == peer)
         };
         by_peer.get(&peer) == Some(&self.holder)
-            && !self.challengers.is_empty()
-            && self.challengers.iter().all(waits)
+            && (1..=MAX_CHALLENGERS).contains(&self.challengers.len())
+            && self.challengers.iter().all(|challenger| waits(&challenger.id))
     }
 }
 
@@ -117,13 +148,10 @@ impl Mesh {
         let peered = |id| self.connections.get(&id).and_then(Connection::peered);
         let (Some(new), Some(old)) = (peered(id), peered(other)) else { return Verdict::Registers };
         if new.uid != old.uid {
-            return self.contest(id, other, peer);
+            return self.challenge(id, other, peer, Claim::Silence);
         }
         match new.connection_uid.cmp(&old.connection_uid) {
-            std::cmp::Ordering::Less => {
-                self.end(other, ConnectionError::Replaced(peer), TcpSide::Open);
-                Verdict::Registers
-            }
+            std::cmp::Ordering::Less => self.challenge(id, other, peer, Claim::LowerNumber),
             std::cmp::Ordering::Greater => {
                 let heard_at = self.connections.get(&other).map(|old| old.heard_at);
                 if heard_at.is_some_and(|at| self.now.saturating_since(at) < FRESH) {
@@ -131,57 +159,36 @@ impl Mesh {
                     self.transmit(other, &Message::Heartbeat);
                     return Verdict::Goes(ConnectionError::Duplicate(peer));
                 }
-                self.contest(id, other, peer)
+                self.challenge(id, other, peer, Claim::Silence)
             }
-            std::cmp::Ordering::Equal => {
-                self.end(other, ConnectionError::Duplicate(peer), TcpSide::Open);
-                Verdict::Goes(ConnectionError::Duplicate(peer))
-            }
+            // Numbers of 64 random bits are not equal by chance.
+            std::cmp::Ordering::Equal => Verdict::Goes(ConnectionError::Duplicate(peer)),
         }
     }
 
-    fn contest(&mut self, id: ConnectionId, holder: ConnectionId, peer: PeerName) -> Verdict {
-        // Of several from one incarnation only the lowest takes part.
-        if let Some(rival) = self.rival(id, peer) {
-            let uid = |id| self.connections.get(&id)?.peered().map(|peered| peered.connection_uid);
-            if uid(id) >= uid(rival) {
-                return Verdict::Goes(ConnectionError::Duplicate(peer));
-            }
-            self.challenge(id, holder, peer);
-            self.end(rival, ConnectionError::Replaced(peer), TcpSide::Open);
-            return Verdict::Waits;
-        }
-        let full = |contest: &Contest| contest.challengers.len() >= MAX_CHALLENGERS;
-        if self.contests.get(&peer).is_some_and(full) {
+    /// The holder is asked, and the new connection waits.
+    fn challenge(
+        &mut self,
+        id: ConnectionId,
+        holder: ConnectionId,
+        peer: PeerName,
+        claim: Claim,
+    ) -> Verdict {
+        let until = self.now + PATIENCE;
+        let contest = self
+            .contests
+            .entry(peer)
+            .or_insert_with(|| Contest { holder, challengers: Vec::new() });
+        if contest.challengers.len() >= MAX_CHALLENGERS {
             return Verdict::Goes(ConnectionError::Duplicate(peer));
         }
-        if self.challenge(id, holder, peer) {
-            self.probe(holder);
-        }
-        Verdict::Waits
-    }
-
-    /// Another connection of the same incarnation that waits already.
-    fn rival(&self, id: ConnectionId, peer: PeerName) -> Option<ConnectionId> {
-        let uid = |id: &ConnectionId| self.connections.get(id)?.peered().map(|peered| peered.uid);
-        let contest = self.contests.get(&peer)?;
-        contest.challengers.iter().copied().find(|challenger| uid(challenger) == uid(&id))
-    }
-
-    /// Says whether the contest is a new one.
-    fn challenge(&mut self, id: ConnectionId, holder: ConnectionId, peer: PeerName) -> bool {
-        let until = self.now + PATIENCE;
-        let new = !self.contests.contains_key(&peer);
-        let contest = self.contests.entry(peer).or_insert_with(|| Contest {
-            holder,
-            challengers: Vec::new(),
-            until,
-        });
-        contest.challengers.push(id);
+        contest.challengers.push(Challenger { id, claim, until, answered: false });
         if let Some(peered) = self.connections.get_mut(&id).and_then(Connection::peered_mut) {
             peered.stage = Stage::Contending;
         }
-        new
+        self.probe(holder);
+        self.read_early(id);
+        Verdict::Waits
     }
 
     /// Makes the peer say something.
@@ -201,19 +208,76 @@ impl Mesh {
         self.transmit(id, &Message::Unknown { tag: Notice::TAG, payload: &payload });
     }
 
+    /// The peer asks whether this end is there.
+    pub(super) fn answer_probe(&mut self, id: ConnectionId) {
+        let in_use = self.connections.get(&id).is_some_and(|c| c.registered().is_some());
+        self.transmit_notice(id, &Notice::Answer { in_use: Some(in_use) });
+    }
+
+    /// A connection that waits for the outcome of a contest is not used, but its peer may ask.
+    /// All else that comes has to wait as well.
+    pub(super) fn read_early(&mut self, id: ConnectionId) {
+        loop {
+            let peered = self.connections.get_mut(&id).and_then(Connection::peered_mut);
+            let Some(peered) = peered.filter(|peered| peered.stage == Stage::Contending) else {
+                return;
+            };
+            match peered.session.poll_message() {
+                Ok(None) => return,
+                Ok(Some(message)) if peered.notices && is_probe(&message) => self.answer_probe(id),
+                Ok(Some(message)) => peered.early.push(message),
+                Err(error) => {
+                    let error = ConnectionError::Malformed(error.to_string());
+                    return self.end(id, error, TcpSide::Open);
+                }
+            }
+        }
+    }
+
     /// A connection said something: if it had to, it stays.
     pub(super) fn heard(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.heard_at = self.now;
         let Some(peer) = connection.registered().map(|peered| peered.peer) else { return };
-        if self.contests.get(&peer).is_none_or(|contest| contest.holder != id) {
-            return;
-        }
-        let Some(contest) = self.contests.remove(&peer) else { return };
-        for challenger in contest.challengers {
-            if let Some(error) = self.reason_to_refuse(challenger, id) {
-                self.refuse(challenger, error);
+        let contest = self.contests.get_mut(&peer).filter(|contest| contest.holder == id);
+        let Some(contest) = contest else { return };
+        let mut lost = Vec::new();
+        for challenger in &mut contest.challengers {
+            challenger.answered = true;
+            if challenger.claim == Claim::Silence {
+                lost.push(challenger.id);
             }
+        }
+        lost.into_iter().for_each(|challenger| self.lose(challenger, id, peer));
+    }
+
+    /// The other end of a connection says whether it uses it.
+    pub(super) fn answered(&mut self, id: ConnectionId, in_use: bool) {
+        let registered = self.connections.get(&id).and_then(Connection::registered);
+        let Some(peer) = registered.map(|peered| peered.peer) else { return };
+        let contest = self.contests.get_mut(&peer).filter(|contest| contest.holder == id);
+        let Some(contest) = contest else { return };
+        let lower = contest.challengers.iter().filter(|c| c.claim == Claim::LowerNumber);
+        let lower: Vec<ConnectionId> = lower.map(|challenger| challenger.id).collect();
+        if in_use {
+            lower.into_iter().for_each(|challenger| self.lose(challenger, id, peer));
+        } else if !lower.is_empty() {
+            // Its other end has another one, and a lower number decides there, too.
+            contest.challengers.sort_by_key(|c| c.claim != Claim::LowerNumber);
+            self.end(id, ConnectionError::Replaced(peer), TcpSide::Open);
+        }
+    }
+
+    /// The holder stays.
+    fn lose(&mut self, challenger: ConnectionId, holder: ConnectionId, peer: PeerName) {
+        if let Some(contest) = self.contests.get_mut(&peer) {
+            contest.challengers.retain(|other| other.id != challenger);
+            if contest.challengers.is_empty() {
+                self.contests.remove(&peer);
+            }
+        }
+        if let Some(error) = self.reason_to_refuse(challenger, holder) {
+            self.refuse(challenger, error);
         }
     }
 
@@ -238,31 +302,34 @@ impl Mesh {
         })
     }
 
-    /// Contests whose holder has not answered in time are lost.
+    /// Decides contests whose time is over: who has answered stays.
     pub(super) fn expire_contests(&mut self) {
         let now = self.now;
-        let lost: Vec<_> = self
-            .contests
-            .iter()
-            .filter(|(_, contest)| contest.until <= now)
-            .map(|(peer, contest)| (*peer, contest.holder))
-            .collect();
-        for (peer, holder) in lost {
-            self.end(holder, ConnectionError::Superseded(peer), TcpSide::Open);
+        let due = |(peer, contest): (&PeerName, &Contest)| {
+            let challenger = contest.challengers.iter().find(|c| c.until <= now)?;
+            Some((*peer, contest.holder, challenger.id, challenger.answered))
+        };
+        while let Some((peer, holder, challenger, answered)) = self.contests.iter().find_map(due) {
+            if answered {
+                self.lose(challenger, holder, peer);
+            } else {
+                self.end(holder, ConnectionError::Superseded(peer), TcpSide::Open);
+            }
         }
     }
 
     pub(super) fn next_contest_deadline(&self) -> Option<Instant> {
-        self.contests.values().map(|contest| contest.until).min()
+        let challengers = self.contests.values().flat_map(|contest| &contest.challengers);
+        challengers.map(|challenger| challenger.until).min()
     }
 
     /// A connection ended that may have been part of a contest.
     pub(super) fn leave_contest(&mut self, id: ConnectionId, peer: PeerName) {
         let Some(contest) = self.contests.get_mut(&peer) else { return };
-        contest.challengers.retain(|challenger| *challenger != id);
+        contest.challengers.retain(|challenger| challenger.id != id);
         if contest.holder == id || contest.challengers.is_empty() {
-            let contest = self.contests.remove(&peer);
-            self.unopposed.extend(contest.into_iter().flat_map(|contest| contest.challengers));
+            let waiting = self.contests.remove(&peer).map(|contest| contest.challengers);
+            self.unopposed.extend(waiting.into_iter().flatten().map(|challenger| challenger.id));
         }
     }
 
@@ -306,4 +373,12 @@ impl Mesh {
             self.event(Event::NameCollision(Box::new(clash.clone())));
         }
     }
+}
+
+fn is_probe(message: &Bytes) -> bool {
+    matches!(
+        Message::decode(message),
+        Some(Message::Unknown { tag: Notice::TAG, payload })
+            if Notice::decode(payload) == Some(Notice::Probe)
+    )
 }

@@ -10,7 +10,7 @@ use super::contest::Verdict;
 use super::{Mesh, TcpSide};
 use crate::mesh::accept::Source;
 use crate::mesh::clash::{Claimant, NameClash};
-use crate::mesh::connection::{Connection, HEARTBEAT, Peered, Phase, READ_TIMEOUT, Stage};
+use crate::mesh::connection::{Connection, Early, HEARTBEAT, Peered, Phase, READ_TIMEOUT, Stage};
 use crate::mesh::error::ConnectionError;
 use crate::mesh::gossip::sender::Buckets;
 use crate::mesh::gossip::sync;
@@ -152,6 +152,7 @@ impl Mesh {
         connection.read_deadline = self.now + READ_TIMEOUT;
         connection.phase = Phase::Peered(Box::new(Peered {
             session,
+            early: Early::default(),
             version: version.number(),
             peer: remote.name,
             nickname: remote.nickname,

@@ -33,7 +33,10 @@ impl Mesh {
                 peered.session.handle_bytes(bytes);
                 self.read_messages(id);
             }
-            Phase::Peered(peered) if early => peered.session.handle_bytes(bytes),
+            Phase::Peered(peered) if early => {
+                peered.session.handle_bytes(bytes);
+                self.read_early(id);
+            }
             Phase::Peered(_) => {
                 let error = ConnectionError::Link("not made in time".to_owned());
                 self.end(id, error, TcpSide::Open);
@@ -50,7 +53,7 @@ impl Mesh {
             else {
                 return;
             };
-            let result = match peered.session.poll_message() {
+            let result = match peered.next_message() {
                 Ok(None) => return,
                 Ok(Some(message)) => {
                     connection.read_deadline = self.now + READ_TIMEOUT;
@@ -105,11 +108,12 @@ impl Mesh {
             }
             Some(Message::Unknown { tag: Notice::TAG, payload }) if notices => {
                 match Notice::decode(payload) {
-                    Some(Notice::Probe) => self.transmit_notice(id, &Notice::Answer),
+                    Some(Notice::Probe) => self.answer_probe(id),
+                    Some(Notice::Answer { in_use: Some(in_use) }) => self.answered(id, in_use),
                     Some(Notice::Refusal(refusal)) => {
                         return Err(ConnectionError::Refused(refusal));
                     }
-                    Some(Notice::Answer) | None => {}
+                    Some(Notice::Answer { in_use: None }) | None => {}
                 }
             }
             _ => self.counters.messages_ignored += 1,

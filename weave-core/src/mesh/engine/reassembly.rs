@@ -4,6 +4,7 @@
 //! allowed and begin one on each.
 
 use super::{Mesh, TcpSide};
+use crate::mesh::connection::Peered;
 use crate::mesh::error::ConnectionError;
 use crate::mesh::{ConnectionId, MAX_MESSAGE_LEN};
 
@@ -28,7 +29,7 @@ impl Mesh {
     /// that keeps most has to go.
     pub(super) fn count_partial(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        let now = connection.peered().map_or(0, |peered| peered.session.buffered());
+        let now = connection.peered().map_or(0, Peered::unread);
         let before = std::mem::replace(&mut connection.partial, now);
         self.partial = self.partial + now - before;
         if self.partial <= BUDGET {

@@ -61,7 +61,10 @@ fn receive(
         match handshake.handle_bytes(chunk) {
             Ok(Progress::Pending) => (),
             Ok(Progress::Done(done)) => established = Some(done),
-            Err(error) => return (sent, Err(error)),
+            Err(error) => {
+                sent.extend(transmit(&mut handshake));
+                return (sent, Err(error));
+            }
         }
         sent.extend(transmit(&mut handshake));
     }
@@ -261,7 +264,152 @@ fn nothing_is_kept_after_the_end() {
     assert!(handshake.received.len() < 4096);
 }
 
+#[test]
+fn a_stranger_gets_nothing_that_is_sealed_with_the_password() {
+    let key = KeyExchange::new([9; 32]).public_key();
+    let opening = [&b"weave\x01\x02\x01"[..], &key].concat();
+    let guess = [&opening[..], &[0, 0, 0, 40], &[7; 40]].concat();
+    for (stream, answer) in [(&opening, &[][..]), (&guess, &UNOPENABLE[..])] {
+        let (sent, outcome) = receive(params(false, Some("secret")), stream, 5);
+        assert_eq!(&sent[HEADER_LEN + 1 + PUBLIC_KEY_LEN..], answer);
+        assert!(!matches!(outcome, Ok(Some(_))));
+    }
+}
+
+/// A side as the original has it: it sends each step without waiting for the other's, also its
+/// features.
+struct Original {
+    params: HandshakeParams,
+    transmit: Vec<u8>,
+    received: BytesMut,
+    agreed: Option<Option<SessionKey>>,
+    steps: usize,
+    remote: Option<Features>,
+}
+
+impl Original {
+    fn new(params: HandshakeParams) -> Self {
+        Self {
+            params,
+            transmit: b"weave\x01\x02".to_vec(),
+            received: BytesMut::new(),
+            agreed: None,
+            steps: 0,
+            remote: None,
+        }
+    }
+
+    fn handle_bytes(&mut self, bytes: &[u8]) {
+        let Self { params, transmit, received, .. } = self;
+        let pair = KeyExchange::new(*params.secret);
+        received.extend_from_slice(bytes);
+        if self.steps == 0 && received.len() >= HEADER_LEN {
+            received.advance(HEADER_LEN);
+            transmit.push(u8::from(params.password.is_some()));
+            if params.password.is_some() {
+                transmit.extend_from_slice(&pair.public_key());
+            }
+            self.steps = 1;
+        }
+        let length = if params.password.is_some() { 1 + PUBLIC_KEY_LEN } else { 1 };
+        if self.steps == 1 && received.len() >= length {
+            let opening = received.split_to(length);
+            let key = params.password.as_ref().map(|password| {
+                pair.session_key(opening[1..].try_into().unwrap(), password).unwrap()
+            });
+            let frame = FrameSender::new(key.clone(), params.outbound)
+                .frame(&[&params.features.encode()])
+                .unwrap();
+            transmit.extend_from_slice(&frame);
+            self.agreed = Some(key);
+            self.steps = 2;
+        }
+        if self.steps == 2 {
+            let key = self.agreed.clone().unwrap();
+            let mut receiver =
+                FrameReceiver::new(key, params.outbound, MAX_MESSAGE_LEN, received.clone());
+            if let Some(message) = receiver.poll_message().unwrap() {
+                self.remote = Some(Features::decode(&message).unwrap());
+                self.steps = 3;
+            }
+        }
+    }
+}
+
+/// One of the two implementations.
+enum Side {
+    Ours(Handshake, Option<Features>),
+    Original(Original),
+}
+
+impl Side {
+    fn new(ours: bool, params: HandshakeParams) -> Self {
+        if ours {
+            Self::Ours(Handshake::new(params), None)
+        } else {
+            Self::Original(Original::new(params))
+        }
+    }
+
+    fn transmit(&mut self) -> Vec<u8> {
+        match self {
+            Self::Ours(handshake, _) => transmit(handshake),
+            Self::Original(original) => std::mem::take(&mut original.transmit),
+        }
+    }
+
+    fn handle_bytes(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Ours(handshake, remote) => {
+                if let Progress::Done(done) = handshake.handle_bytes(bytes).unwrap() {
+                    *remote = Some(done.remote);
+                }
+            }
+            Self::Original(original) => original.handle_bytes(bytes),
+        }
+    }
+
+    fn remote(&self) -> Option<&Features> {
+        match self {
+            Self::Ours(_, remote) => remote.as_ref(),
+            Self::Original(original) => original.remote.as_ref(),
+        }
+    }
+}
+
 proptest! {
+    /// Whoever dials whom, and however slowly either direction is: when all that was said has
+    /// arrived, both are done.
+    #[test]
+    fn no_pair_of_implementations_waits_for_each_other(
+        ours: [bool; 2],
+        password: bool,
+        turns in proptest::collection::vec((0usize..2, 1usize..200), 0..40),
+    ) {
+        let password = password.then_some("secret");
+        let mut sides =
+            [0, 1].map(|side| Side::new(ours[side], params(side == 0, password)));
+        let mut pipes = [Vec::new(), Vec::new()];
+        // At last each direction in turn delivers all it has, until neither has any.
+        let rest = [(0, usize::MAX), (1, usize::MAX)].into_iter().cycle().take(20);
+        for (to, length) in turns.into_iter().chain(rest) {
+            for from in [0, 1] {
+                let sent = sides[from].transmit();
+                pipes[1 - from].extend(sent);
+            }
+            let length = length.min(pipes[to].len());
+            let bytes: Vec<u8> = pipes[to].drain(..length).collect();
+            if !bytes.is_empty() {
+                sides[to].handle_bytes(&bytes);
+            }
+        }
+        prop_assert!(pipes.iter().all(Vec::is_empty));
+        for side in [0, 1] {
+            let theirs = params(side == 1, None).features;
+            prop_assert_eq!(sides[side].remote(), Some(&theirs));
+        }
+    }
+
     #[test]
     fn a_changed_byte_never_passes_a_password(
         at in 0usize..400,

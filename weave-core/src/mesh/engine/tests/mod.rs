@@ -2,6 +2,7 @@
 
 mod hostile;
 mod rules;
+mod takeover;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -3,23 +3,6 @@
 use super::*;
 
 #[test]
-fn of_two_connections_to_one_peer_the_one_with_the_lower_number_stays() {
-    // What counts is the XOR of both ends' numbers, and ours is new for each connection.
-    let mut kept_first = 0;
-    for number in 0..20 {
-        let mut bench = Bench::new();
-        let first = bench.meet(Features { connection_id: number << 60, ..features(2) });
-        let second = bench.meet(Features { connection_id: 5 << 60, ..features(2) });
-        let uids: Vec<_> = bench.requests.iter().map(|request| request.connection_uid).collect();
-        let (winner, loser) = if uids[0] < uids[1] { (&first, &second) } else { (&second, &first) };
-        assert!(!bench.is_closed(winner) && bench.is_closed(loser));
-        assert_eq!(bench.neighbours(), [2]);
-        kept_first += usize::from(uids[0] < uids[1]);
-    }
-    assert!((1..20).contains(&kept_first), "both cases occur");
-}
-
-#[test]
 fn a_refused_duplicate_makes_the_kept_one_prove_that_it_is_alive() {
     for connection_id in 0..32 {
         let mut bench = Bench::new();
