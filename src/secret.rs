@@ -23,22 +23,94 @@ const PASSWORD_VARIABLE: &str = "WEAVE_PASSWORD";
 const PASSWORD_FILE: &[u8] = b"--password-file";
 const PASSWORD_NUMBER: &str = "--password-fd";
 
+/// What was given in place of a password: nothing. A mistake in a script or a manifest must not
+/// end in a mesh without encryption.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "the password in {place} is empty: give one there, or {otherwise} to run without encryption"
+)]
+pub(crate) struct Empty {
+    place: &'static str,
+    otherwise: &'static str,
+}
+
+/// Why the password was not hidden.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HideError {
+    #[error(transparent)]
+    Empty(#[from] Empty),
+    #[error("cannot hide the password: {0}")]
+    Io(#[from] io::Error),
+}
+
+const EMPTY_VARIABLE: Empty = Empty { place: "WEAVE_PASSWORD", otherwise: "unset it" };
+const EMPTY_ARGUMENT: Empty = Empty { place: "--password", otherwise: "leave the option away" };
+
 /// Starts this program over without the password among its arguments and in its environment;
 /// returns only if there is none, or with the reason why that failed.
-pub(crate) fn hide_password(arguments: &[OsString]) -> io::Result<()> {
+pub(crate) fn hide_password(arguments: &[OsString]) -> Result<(), HideError> {
     let variable = std::env::var_os(PASSWORD_VARIABLE);
-    let Some((password, others)) = take_password(arguments, variable) else {
+    let Some((password, others)) = take_password(arguments, variable)? else {
         return Ok(());
     };
     // It has to stay open in what we become.
-    let mut file = File::from(memfd_create("password", MFdFlags::empty())?);
+    let mut file =
+        File::from(memfd_create("password", MFdFlags::empty()).map_err(io::Error::from)?);
     file.write_all(password.as_bytes())?;
     let mut command = Command::new(std::env::current_exe()?);
     let others = with_number(others, file.as_raw_fd());
     if let Some((name, others)) = others.split_first() {
         command.arg0(name).args(others);
     }
-    Err(command.env_remove(PASSWORD_VARIABLE).exec())
+    Err(command.env_remove(PASSWORD_VARIABLE).exec().into())
+}
+
+/// A password that can be found by trying has fewer bits than this, by the estimate of
+/// [`is_guessable`]. A machine with a few graphics cards tries 2^40 in minutes.
+const ENOUGH_BITS: f64 = 45.0;
+/// What a letter adds in the middle of a word.
+const BITS_OF_WORDS: f64 = 2.5;
+/// What a character adds that repeats the one before, or goes on counting.
+const BITS_OF_ROWS: f64 = 0.5;
+/// Letters in a row that are taken for a word.
+const WORD: usize = 4;
+
+/// Whether a byte is of a kind of characters, and how many there are of that.
+type Kind = (fn(&u8) -> bool, u32);
+
+/// Whether somebody who recorded one connection is likely to find the password by trying. An
+/// estimate that looks at the length, the kinds of characters, rows such as `1234`, and what may be
+/// words; it knows no dictionary, so it can take a bad password for a good one.
+pub(crate) fn is_guessable(password: &[u8]) -> bool {
+    let kinds: [Kind; 5] = [
+        (u8::is_ascii_lowercase, 26),
+        (u8::is_ascii_uppercase, 26),
+        (u8::is_ascii_digit, 10),
+        (|byte| byte.is_ascii() && !byte.is_ascii_alphanumeric(), 33),
+        (|byte| !byte.is_ascii(), 64),
+    ];
+    let present = kinds.iter().filter(|(is_kind, _)| password.iter().any(is_kind));
+    let choices: u32 = present.map(|(_, size)| size).sum();
+    let bits_of_any = f64::from(choices.max(1)).log2();
+    let is_row = |at: usize| {
+        let pair = at.checked_sub(1).and_then(|before| password.get(before..=at));
+        pair.is_some_and(|pair| pair[0].abs_diff(pair[1]) <= 1)
+    };
+    let mut bits = 0.0;
+    let mut start = 0;
+    let is_letter = |byte: &u8| byte.is_ascii_lowercase() || !byte.is_ascii();
+    for run in password.chunk_by(|a, b| is_letter(a) == is_letter(b)) {
+        let is_word = run.len() >= WORD && run.iter().all(is_letter);
+        for at in start..start + run.len() {
+            bits += match (is_row(at), is_word) {
+                (true, _) => BITS_OF_ROWS,
+                (false, true) => BITS_OF_WORDS,
+                (false, false) => bits_of_any,
+            };
+        }
+        start += run.len();
+    }
+    bits < ENOUGH_BITS
 }
 
 /// Where the password is that has this number. Reading there starts at its beginning, whoever
@@ -60,11 +132,12 @@ fn with_number(mut arguments: Vec<OsString>, number: i32) -> Vec<OsString> {
 fn take_password(
     arguments: &[OsString],
     variable: Option<OsString>,
-) -> Option<(OsString, Vec<OsString>)> {
+) -> Result<Option<(OsString, Vec<OsString>)>, Empty> {
     if !arguments.iter().any(|argument| argument == "launch" || argument == "router") {
-        return None;
+        return Ok(None);
     }
     let mut password = variable;
+    let mut empty = EMPTY_VARIABLE;
     let mut others = Vec::new();
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
@@ -79,18 +152,22 @@ fn take_password(
         match option.and_then(|option| option.strip_prefix(b"password")) {
             Some([]) => match rest.as_slice().first() {
                 Some(value) if !looks_like_option(value) => {
-                    password = Some(value.clone());
+                    (password, empty) = (Some(value.clone()), EMPTY_ARGUMENT);
                     rest.next();
                 }
                 _ => others.push(argument.clone()),
             },
-            Some([b'=', value @ ..]) => password = Some(OsString::from_vec(value.to_vec())),
+            Some([b'=', value @ ..]) => {
+                (password, empty) = (Some(OsString::from_vec(value.to_vec())), EMPTY_ARGUMENT);
+            }
             _ => others.push(argument.clone()),
         }
     }
     let contradicted = others.iter().any(|other| other.as_bytes().starts_with(PASSWORD_FILE));
-    let password = password.filter(|password| !password.is_empty() && !contradicted)?;
-    Some((password, others))
+    match password.filter(|_| !contradicted) {
+        Some(password) if password.is_empty() => Err(empty),
+        password => Ok(password.map(|password| (password, others))),
+    }
 }
 
 fn looks_like_option(value: &OsStr) -> bool {
@@ -104,7 +181,7 @@ mod tests {
     fn taken(line: &str, variable: Option<&str>) -> Option<(String, String)> {
         let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
         let variable = variable.map(OsString::from);
-        take_password(&arguments, variable).map(|(password, others)| {
+        take_password(&arguments, variable).unwrap().map(|(password, others)| {
             let others: Vec<_> = others.iter().map(|o| o.to_string_lossy().into_owned()).collect();
             (password.to_string_lossy().into_owned(), others.join(" "))
         })
@@ -133,13 +210,61 @@ mod tests {
             "weave router --password-file /secret",
             "weave router --password",
             "weave router --password --port 1",
-            "weave router --password= a",
             "weave router --password x --password-file y",
             "weave router -- --password x",
         ] {
             assert_eq!(taken(line, None), None, "{line}");
         }
     }
+
+    #[test]
+    fn an_empty_password_is_a_mistake() {
+        let refused = |line: &[&str], variable: Option<&str>| {
+            let arguments: Vec<OsString> = line.iter().map(OsString::from).collect();
+            take_password(&arguments, variable.map(OsString::from))
+        };
+        for line in
+            [&["weave", "router", "--password="][..], &["weave", "launch", "--password", ""]]
+        {
+            assert_eq!(refused(line, Some("x")), Err(EMPTY_ARGUMENT), "{line:?}");
+        }
+        assert_eq!(refused(&["weave", "launch"], Some("")), Err(EMPTY_VARIABLE));
+        assert_eq!(refused(&["weave", "router", "--password-file", "y"], Some("")), Ok(None));
+        assert_eq!(refused(&["weave", "status"], Some("")), Ok(None));
+        assert!(refused(&["weave", "launch", "--password", "x"], Some("")).unwrap().is_some());
+        assert!(EMPTY_VARIABLE.to_string().contains("WEAVE_PASSWORD is empty: give one there"));
+    }
+
+    #[test]
+    fn what_can_be_guessed_is_told_from_what_cannot() {
+        for bad in [
+            "",
+            "x",
+            "hunter2",
+            "swordfish",
+            "password",
+            "password123456",
+            "Passw0rd!",
+            "12345678901234567890",
+            "aaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "qwertyuiop",
+            "weavenetwork",
+            "secret99",
+            "\u{e4}\u{e4}\u{e4}\u{e4}",
+        ] {
+            assert!(is_guessable(bad.as_bytes()), "{bad}");
+        }
+        for good in [
+            "correct horse battery staple",
+            "wfvAwt7sj",
+            "3q2+7wAAAAD/rb7vZk9nUA==",
+            "8f14e45fceea167a5a36dedd4bea2543",
+            "Tr0ub4dor&3x",
+        ] {
+            assert!(!is_guessable(good.as_bytes()), "{good}");
+        }
+    }
+
     #[test]
     fn the_variable_is_taken_by_routers() {
         let line = "weave --local launch host -- --password";
@@ -148,7 +273,6 @@ mod tests {
         for line in ["weave status", "weave router --password-file y"] {
             assert_eq!(taken(line, Some("x")), None, "{line}");
         }
-        assert_eq!(taken("weave router", Some("")), None);
     }
 
     #[test]

@@ -37,7 +37,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use crate::secret;
+use crate::secret::{self, HideError};
 use failure::Failure;
 
 /// A virtual Ethernet switch stretched over many hosts.
@@ -97,7 +97,12 @@ enum Command {
 pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
     let arguments = modern_spelling(arguments);
     if let Err(error) = secret::hide_password(&arguments) {
-        return Failure::failed(format!("cannot hide the password: {error}")).exit();
+        let text = error.to_string();
+        let failure = match error {
+            HideError::Empty(_) => Failure::usage(text),
+            HideError::Io(_) => Failure::failed(text),
+        };
+        return failure.exit();
     }
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,

@@ -26,6 +26,7 @@ use crate::bool_flag;
 use crate::daemon::{self, Capture, Peers, Readiness, Settings, SleeveFormat, VERSION};
 use crate::ipam;
 use crate::log::{self, LogLevel};
+use crate::secret;
 use values::{
     FirewallChoice, OptionalAddress, OptionalBridge, Subnets, cipher, firewall, host, mtu,
     optional_address, optional_bridge, port, subnets,
@@ -229,6 +230,13 @@ impl Router {
         tracing::info!("Command line options: [{}]", options.join(" "));
         for note in notes {
             tracing::warn!("{note}");
+        }
+        if settings.password.as_ref().is_some_and(|p| secret::is_guessable(p.as_bytes())) {
+            tracing::warn!(
+                "the password can be guessed: anybody who records one connection can try passwords at \
+                 leisure, and this one is short or made of few characters or words; take a random \
+                 one on all peers, such as that of `openssl rand -base64 18`"
+            );
         }
         Ok(daemon::run(settings, readiness)?)
     }

@@ -66,3 +66,54 @@ fn a_password_in_a_file() -> Result<()> {
     }
     lab.finish()
 }
+
+/// One line that contains `text`, status 2, and nothing was started.
+fn refuse_password(
+    host: &weave_testbed::Host,
+    line: &[&str],
+    variable: &str,
+    text: &str,
+) -> Result<()> {
+    let mut command = host.namespace.command(env!("CARGO_BIN_EXE_weave"));
+    command.env("WEAVE_DB_PREFIX", host.database()).env("WEAVE_PASSWORD", variable);
+    if variable == "unset" {
+        command.env_remove("WEAVE_PASSWORD");
+    }
+    let output = command.args(line).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{line:?}: {said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains(text), "{line:?}: {said}");
+    assert!(!host.database().exists(), "nothing was changed");
+    Ok(())
+}
+
+#[test]
+fn an_empty_password_is_refused() -> Result<()> {
+    let lab = lab()?;
+    let host = lab.host("h1")?;
+    let empty = lab.directory().join("empty");
+    std::fs::write(&empty, "")?;
+    let file = format!("--password-file={}", empty.display());
+    for command in ["router", "launch"] {
+        refuse_password(&host, &[command], "", "WEAVE_PASSWORD is empty")?;
+        refuse_password(&host, &[command, "--password", ""], "unset", "--password is empty")?;
+        refuse_password(&host, &[command, "--password="], "unset", "--password is empty")?;
+        refuse_password(&host, &[command, &file], "unset", "there is no password in")?;
+        let nothing = "--password-file=/dev/null";
+        refuse_password(&host, &[command, nothing], "unset", "there is no password in /dev/null")?;
+    }
+    lab.finish()
+}
+
+#[test]
+fn a_password_that_can_be_guessed_is_warned_of() -> Result<()> {
+    let lab = lab()?;
+    let [h1, h2] = lab.hosts()?;
+    let bad = h1.router(RouterOptions::new().password("hunter2"))?;
+    let good = h2.router(RouterOptions::new().password("3q2+7wAAAAD/rb7vZk9nUA"))?;
+    assert!(bad.log().contains("the password can be guessed"), "{}", bad.log());
+    assert!(!bad.log().contains("hunter2"), "{}", bad.log());
+    assert!(!good.log().contains("can be guessed"), "{}", good.log());
+    lab.finish()
+}

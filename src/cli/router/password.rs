@@ -24,7 +24,10 @@ impl Router {
                 let line = text.lines().next().unwrap_or_default().to_owned();
                 if line.is_empty() {
                     let file = file.display();
-                    return Err(Failure::usage(format!("there is no password in {file}")));
+                    return Err(Failure::usage(format!(
+                        "there is no password in {file}: its first line is empty; write one there, \
+                         or leave --password-file away to run without encryption"
+                    )));
                 }
                 line
             }
