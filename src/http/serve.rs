@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Address;
 use crate::ipam::MAX_WAITING;
@@ -27,6 +27,12 @@ use crate::ipam::MAX_WAITING;
 const MAX_CONNECTIONS: usize = 512;
 /// Those that wait for addresses keep nobody from asking for the status.
 const _: () = assert!(MAX_WAITING * 2 <= MAX_CONNECTIONS);
+/// From one line in the log about connections that cannot be accepted to the next.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+/// How long to leave the listener alone after an error, at first and at most: mostly there are no
+/// file descriptors, and others need the time to close theirs.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// From the first to the last byte of a request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// For reading a request's body and making the answer.
@@ -101,6 +107,7 @@ fn remove_stale_socket(path: &Path) -> io::Result<()> {
 pub(crate) async fn serve(listener: Listener, routes: Router, mut stop: watch::Receiver<bool>) {
     let routes = routes.layer(from_fn(guarded));
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut troubles = Troubles::default();
     loop {
         let next = async {
             let permit = Arc::clone(&permits).acquire_owned().await;
@@ -111,11 +118,15 @@ pub(crate) async fn serve(listener: Listener, routes: Router, mut stop: watch::R
             accepted = next => accepted,
         };
         let (stream, permit) = match accepted {
-            Ok(accepted) => accepted,
+            Ok(accepted) => {
+                troubles.pause = None;
+                accepted
+            }
             Err(error) => {
-                // Out of descriptors, mostly: give others the time to close theirs.
-                tracing::warn!(%error, "HTTP connection not accepted");
-                sleep(Duration::from_millis(100)).await;
+                if let Some(failures) = troubles.failed(Instant::now()) {
+                    tracing::warn!(%error, failures, "HTTP connections not accepted");
+                }
+                sleep(troubles.next_pause()).await;
                 continue;
             }
         };
@@ -131,6 +142,32 @@ pub(crate) async fn serve(listener: Listener, routes: Router, mut stop: watch::R
     // All permits are free once all connections are done.
     let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
     let _ = timeout(Duration::from_secs(2), permits.acquire_many(all)).await;
+}
+
+/// Connections that could not be accepted.
+#[derive(Default)]
+struct Troubles {
+    told_at: Option<Instant>,
+    untold: u64,
+    pause: Option<Duration>,
+}
+
+impl Troubles {
+    /// How many there were since they were told, if it is time to tell.
+    fn failed(&mut self, now: Instant) -> Option<u64> {
+        self.untold += 1;
+        if self.told_at.is_some_and(|at| now.duration_since(at) < COMPLAINT_INTERVAL) {
+            return None;
+        }
+        self.told_at = Some(now);
+        Some(std::mem::take(&mut self.untold))
+    }
+
+    fn next_pause(&mut self) -> Duration {
+        let pause = self.pause.map_or(MIN_PAUSE, |pause| (pause * 2).min(MAX_PAUSE));
+        self.pause = Some(pause);
+        pause
+    }
 }
 
 enum Stream {
@@ -190,5 +227,24 @@ async fn guarded(request: Request, next: Next) -> Response {
     match timeout(REQUEST_TIMEOUT, next.run(request)).await {
         Ok(response) => response,
         Err(_) => (StatusCode::REQUEST_TIMEOUT, "request took too long\n").into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_wrong_all_the_time_is_told_once_a_minute() {
+        let mut troubles = Troubles::default();
+        let start = Instant::now();
+        let mut now = start;
+        let mut told = Vec::new();
+        while now.duration_since(start) < Duration::from_secs(125) {
+            told.extend(troubles.failed(now));
+            now += troubles.next_pause();
+        }
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told[1] < 70, "it was tried about once a second: {told:?}");
     }
 }
