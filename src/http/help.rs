@@ -28,6 +28,12 @@ pub(super) fn of_counter(name: &str) -> Option<&'static str> {
         "reassembly_exhausted" => {
             "Connections closed since incomplete messages took too much memory in all."
         }
+        "backlog_exhausted" => {
+            "Connections closed since what waited for peers to read took too much memory in all."
+        }
+        "mesh_messages_delayed" => {
+            "Times that a neighbour had used up its share of the router's time and had to wait."
+        }
         "frames_captured" => "Frames captured on the bridge.",
         "frames_received" => "Frames received from neighbours.",
         "frames_injected" => "Frames given to the bridge.",

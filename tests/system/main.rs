@@ -12,6 +12,7 @@ mod command;
 mod devices;
 mod expose;
 mod fastdp;
+mod flood;
 mod frames;
 mod identity;
 mod ipam;

@@ -40,6 +40,8 @@ pub(super) fn counters(
         handshakes_failed,
         passwords_differed,
         reassembly_exhausted,
+        backlog_exhausted,
+        messages_delayed,
         dropped_too_long,
         ..
     } = report.mesh.counters;
@@ -62,6 +64,8 @@ pub(super) fn counters(
         ("handshakes_failed", handshakes_failed),
         ("passwords_differed", passwords_differed),
         ("reassembly_exhausted", reassembly_exhausted),
+        ("backlog_exhausted", backlog_exhausted),
+        ("mesh_messages_delayed", messages_delayed),
         ("frames_captured", switch.captured),
         ("frames_received", switch.received),
         ("frames_injected", switch.injected),

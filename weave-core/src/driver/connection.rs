@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -16,10 +16,17 @@ use super::ready::Ticket;
 /// Pieces written in one system call.
 const PIECES: usize = 16;
 
+/// Shorter pieces are joined, up to [`JOINED`] bytes: each piece by itself takes some hundred bytes
+/// of memory, and many are six bytes long.
+const SHORT: usize = 4 << 10;
+const JOINED: usize = 16 << 10;
+
 pub(super) struct Connection {
     stream: TcpStream,
     waker: Waker,
     unsent: VecDeque<Bytes>,
+    /// Short pieces that come after those.
+    tail: BytesMut,
 }
 
 /// What became of an attempt to read or write.
@@ -39,7 +46,7 @@ impl Connection {
         stream.set_nodelay(true)?;
         // Close with a reset: the neighbour notices at once, and no port stays in TIME_WAIT.
         stream.set_zero_linger()?;
-        Ok(Self { stream, waker: ticket.waker(), unsent: VecDeque::new() })
+        Ok(Self { stream, waker: ticket.waker(), unsent: VecDeque::new(), tail: BytesMut::new() })
     }
 
     /// For the options of the socket.
@@ -67,13 +74,28 @@ impl Connection {
     }
 
     pub(super) fn push(&mut self, bytes: Bytes) {
-        if !bytes.is_empty() {
+        if bytes.len() < SHORT {
+            if self.tail.len() + bytes.len() > JOINED {
+                self.finish_tail();
+            }
+            self.tail.extend_from_slice(&bytes);
+        } else {
+            self.finish_tail();
             self.unsent.push_back(bytes);
+        }
+    }
+
+    fn finish_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.unsent.push_back(std::mem::take(&mut self.tail).freeze());
         }
     }
 
     /// Writes once, as much as the kernel takes.
     pub(super) fn write(&mut self) -> Progress {
+        if self.unsent.is_empty() {
+            self.finish_tail();
+        }
         if self.unsent.is_empty() {
             // Give the memory of a long queue back.
             self.unsent.shrink_to(PIECES);
@@ -106,5 +128,33 @@ impl Connection {
             length -= first.len();
             self.unsent.pop_front();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::super::ready::Ready;
+    use super::*;
+    use crate::mesh::ConnectionId;
+
+    #[tokio::test]
+    async fn many_short_pieces_take_hardly_more_than_their_bytes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (peer, _) = listener.accept().await.unwrap();
+        let ticket = Arc::new(Ready::default()).ticket(ConnectionId(1));
+        let mut connection = Connection::new(stream, &ticket).unwrap();
+        // Nobody reads: the kernel takes some, and the rest waits.
+        connection.push(vec![7; 64 << 20].into());
+        while let Progress::Done(_) = connection.write() {}
+        for number in 0..100_000_u32 {
+            connection.push(Bytes::copy_from_slice(&number.to_be_bytes()));
+        }
+        assert!(connection.unsent.len() <= 1 + 400_000 / (JOINED - SHORT), "few allocations");
+        let waiting = connection.unsent.iter().map(Bytes::len).sum::<usize>();
+        assert!(waiting + connection.tail.len() > 400_000);
+        drop(peer);
     }
 }

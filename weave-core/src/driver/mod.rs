@@ -15,6 +15,7 @@
 //! ```
 
 mod clock;
+mod complaint;
 mod connection;
 mod dial;
 mod lobby;

@@ -1,6 +1,7 @@
 //! The task that owns a router.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep_until;
 
 use super::clock::TokioClock;
+use super::complaint::Complaint;
 use super::connection::{Connection, Progress};
 use super::dial::{Found, Opened, addresses, dial, resolve};
 use super::lobby::Lobby;
@@ -20,7 +22,7 @@ use super::locals::Locals;
 use super::log::Log;
 use super::ready::Ready;
 use super::{Request, Settings};
-use crate::mesh::{ConnectionId, Source};
+use crate::mesh::{ConnectionId, Random, Source};
 use crate::router::{Output, Report, Router};
 use crate::switch::Waker;
 use crate::time::Instant;
@@ -34,11 +36,12 @@ const READS_PER_TURN: usize = 4;
 /// Connections served before timers, requests and the listener are looked at again.
 const CONNECTIONS_PER_TURN: usize = 64;
 
+/// After which all else has its turn, whatever connections still wait for theirs: operators wait
+/// for the status, and links for their heartbeats.
+const TURN: Duration = Duration::from_millis(10);
+
 /// Connections taken from the listener before anything else gets its turn.
 const ACCEPTS_PER_TURN: usize = 64;
-
-/// How long to leave the listener alone after an error, such as too many open files.
-const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) struct Shell {
     router: Router,
@@ -47,6 +50,7 @@ pub(super) struct Shell {
     listener: TcpListener,
     /// When the listener is looked at again.
     listen_at: Instant,
+    complaint: Complaint,
     /// Accepted connections that wait for their handshake.
     lobby: Lobby<Arrival>,
     /// When the first of them may begin it.
@@ -55,6 +59,8 @@ pub(super) struct Shell {
     log: Log,
     ready: Arc<Ready>,
     connections: BTreeMap<ConnectionId, Connection>,
+    /// Those that are not read until the router has dealt with what it has of them.
+    paused: BTreeSet<ConnectionId>,
     /// Those with something new to write.
     dirty: BTreeSet<ConnectionId>,
     dialling: BTreeMap<ConnectionId, AbortHandle>,
@@ -88,13 +94,15 @@ impl Shell {
             clock,
             listener,
             listen_at: Instant::ORIGIN,
-            lobby: Lobby::new(),
+            complaint: Complaint::default(),
+            lobby: Lobby::new(Random::new(seed())),
             admit_at: Instant::ORIGIN,
             locals: Locals::new(clock.now()),
             log: Log::default(),
             requests,
             ready,
             connections: BTreeMap::new(),
+            paused: BTreeSet::new(),
             dirty: BTreeSet::new(),
             dialling: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -106,6 +114,7 @@ impl Shell {
         loop {
             self.admit();
             self.carry_out();
+            self.unpause();
             let now = self.clock.now();
             let listening = self.listen_at <= now;
             let deadlines = [
@@ -159,10 +168,14 @@ impl Shell {
         if self.ready.take_links() {
             self.router.handle_wakes(self.clock.now());
         }
+        let turn_over = self.clock.now() + TURN;
         for _ in 0..self.ready.len().min(CONNECTIONS_PER_TURN) {
             let Some(id) = self.ready.pop() else { break };
             self.read(id);
             self.dirty.insert(id);
+            if self.clock.now() >= turn_over {
+                break;
+            }
         }
         if self.ready.len() > 0 {
             self.ready.again();
@@ -172,6 +185,10 @@ impl Shell {
     fn read(&mut self, id: ConnectionId) {
         for _ in 0..READS_PER_TURN {
             let Some(connection) = self.connections.get_mut(&id) else { return };
+            if self.router.mesh().is_behind(id) {
+                self.paused.insert(id);
+                return;
+            }
             match connection.read(&mut self.buffer) {
                 Progress::Done(length) => {
                     let bytes = self.buffer.get(..length).unwrap_or_default();
@@ -184,6 +201,18 @@ impl Shell {
         if let Some(connection) = self.connections.get(&id) {
             connection.queue();
         }
+    }
+
+    /// Reads again of connections that had to wait.
+    fn unpause(&mut self) {
+        let (router, connections) = (&self.router, &self.connections);
+        self.paused.retain(|id| {
+            let waits = router.mesh().is_behind(*id);
+            if !waits && let Some(connection) = connections.get(id) {
+                connection.queue();
+            }
+            waits
+        });
     }
 
     /// Does what the router wants, and writes what it left to be written, until there is nothing
@@ -270,19 +299,30 @@ impl Shell {
 
     fn handle_accepted(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) {
         let stream = match accepted {
-            Ok((stream, _)) => stream,
+            Ok((stream, _)) => {
+                self.complaint.worked();
+                stream
+            }
             // A neighbour that changed its mind before its turn came.
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => return,
             Err(error) => {
-                tracing::warn!(%error, "cannot accept connections");
-                self.listen_at = self.clock.now() + ACCEPT_PAUSE;
+                let now = self.clock.now();
+                if let Some(errors) = self.complaint.failed(now) {
+                    tracing::warn!(%error, errors, "cannot accept connections");
+                }
+                self.listen_at = now + self.complaint.next_pause();
                 return;
             }
         };
         // A connection that is gone already is none.
         let Ok((local, remote)) = addresses(&stream) else { return };
         let arrival = Arrival { stream, local, remote };
-        if let Some(gone) = self.lobby.enter(Source::of(remote.ip()), arrival) {
+        let known = if self.lobby.is_full() {
+            self.router.known_sources(self.clock.now())
+        } else {
+            Arc::default()
+        };
+        if let Some(gone) = self.lobby.enter(Source::of(remote.ip()), arrival, &known) {
             // Nothing of it stays in the kernel either; if that cannot be had, no matter.
             let _unset = gone.stream.set_zero_linger();
             self.router.update(self.clock.now(), |mesh| mesh.count_turned_away());
@@ -336,4 +376,13 @@ impl Shell {
             Err(error) => self.router.handle_closed(self.clock.now(), id, error.to_string()),
         }
     }
+}
+
+/// Enough for drawing among strangers, who must not foresee it.
+fn seed() -> [u8; 32] {
+    let mut seed = [0; 32];
+    for (number, chunk) in seed.chunks_exact_mut(8).enumerate() {
+        chunk.copy_from_slice(&RandomState::new().hash_one(number).to_be_bytes());
+    }
+    seed
 }

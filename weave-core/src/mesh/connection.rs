@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::credit::Credit;
 use super::error::ConnectionError;
 use super::gossip::sender::Buckets;
 use super::session::SessionError;
@@ -64,6 +65,12 @@ pub(super) struct Connection {
     progress_at: Instant,
     /// When the timer of this connection is set to fire.
     pub(super) armed: Option<Instant>,
+    /// How much work its messages may make.
+    pub(super) credit: Credit,
+    /// When the messages that wait are dealt with, since there is no credit left.
+    pub(super) resumes_at: Option<Instant>,
+    /// Bytes that wait for the peer to read, as last counted.
+    pub(super) held: usize,
 }
 
 pub(super) enum Phase {
@@ -139,6 +146,9 @@ impl Connection {
             unsent: 0,
             progress_at: now,
             armed: None,
+            credit: Credit::new(now),
+            resumes_at: None,
+            held: 0,
         }
     }
 
@@ -161,6 +171,9 @@ impl Connection {
             unsent: 0,
             progress_at: now,
             armed: None,
+            credit: Credit::new(now),
+            resumes_at: None,
+            held: 0,
         }
     }
 
@@ -224,6 +237,11 @@ impl Connection {
 
     pub(super) const fn unsent(&self) -> usize {
         self.unsent
+    }
+
+    /// Bytes that wait for the peer to read, written or not yet encoded.
+    pub(super) fn waiting(&self) -> usize {
+        self.unsent + self.peered().map_or(0, |peered| peered.buckets.size())
     }
 
     /// Whether the next gossip should be encoded.
@@ -325,6 +343,11 @@ impl Peered {
             Some(message) => Ok(Some(message)),
             None => self.session.poll_message(),
         }
+    }
+
+    /// Whether [`Self::next_message`] has something to return.
+    pub(super) fn has_message(&self) -> bool {
+        !self.early.messages.is_empty() || self.session.has_message()
     }
 
     /// Bytes that came and have not been dealt with.

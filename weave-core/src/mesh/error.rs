@@ -52,6 +52,17 @@ pub enum ConnectionError {
         /// What all may hold.
         budget: usize,
     },
+    /// It held most of the memory for what waits for the peers of all connections, and that ran out.
+    #[error(
+        "what waits for the peers of all connections exceeds {budget} bytes, and {held} of them wait \
+         for this one to read"
+    )]
+    BacklogBudget {
+        /// What waited for it.
+        held: usize,
+        /// What may wait for all.
+        budget: usize,
+    },
     /// No transport works with this neighbour.
     #[error("no working transport: {0}")]
     Link(String),
@@ -92,6 +103,10 @@ pub enum ConnectionError {
     /// There are as many connections as are allowed.
     #[error("connection limit of {0} reached")]
     Limit(usize),
+    /// There are as many connections from one host, or one network behind an address, as are
+    /// allowed: others must not be kept out.
+    #[error("limit of {0} connections from one address reached")]
+    LimitOfSource(usize),
     /// The peer is not in the topology and may not enter it.
     #[error(transparent)]
     Register(RegisterError),

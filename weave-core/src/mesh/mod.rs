@@ -4,6 +4,7 @@ mod accept;
 mod clash;
 mod config;
 mod connection;
+mod credit;
 mod engine;
 mod error;
 mod features;

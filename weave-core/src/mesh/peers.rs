@@ -42,6 +42,8 @@ pub struct Peers {
     /// peers came or went.
     graph: Option<Arc<Graph>>,
     changed: BTreeSet<PeerName>,
+    /// How often a record came, went or changed.
+    changes: u64,
     /// The incarnation of the own name that was outlived last, and how often.
     outlived: Option<(Uid, u32)>,
 }
@@ -135,6 +137,7 @@ impl Peers {
             links: 0,
             graph: None,
             changed: BTreeSet::new(),
+            changes: 0,
             outlived: None,
         };
         let _ = peers.insert(own, 1);
@@ -164,6 +167,11 @@ impl Peers {
     /// How many there are, the own one and placeholders included.
     pub fn count(&self) -> usize {
         self.entries.len()
+    }
+
+    /// A number that grows when any record comes, goes or changes.
+    pub const fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// How many connections of this process hold the record of a peer.
@@ -334,6 +342,7 @@ impl Peers {
         for name in garbage {
             let Some(Entry { peer, .. }) = self.entries.remove(&name) else { continue };
             self.graph = None;
+            self.changes += 1;
             self.links -= peer.connections.len();
             if let Some(id) = peer.short_id {
                 collected.effects.note(self.short_ids.unregister(id, name));
@@ -415,6 +424,7 @@ impl Peers {
         self.links += peer.connections.len();
         self.entries.insert(name, Entry { peer, references, encoded: OnceLock::new() });
         self.graph = None;
+        self.changes += 1;
         change
     }
 
@@ -428,6 +438,7 @@ impl Peers {
         entry.peer = record;
         entry.encoded = OnceLock::new();
         self.changed.insert(name);
+        self.changes += 1;
         if old != new {
             if let Some(old) = old {
                 effects.note(self.short_ids.unregister(old, name));
@@ -441,6 +452,7 @@ impl Peers {
     /// Makes a new version of the own record, of which the connections are about to change.
     fn change_own(&mut self) -> &mut Vec<PeerConnection> {
         self.changed.insert(self.own);
+        self.changes += 1;
         let entry = self.own_entry();
         entry.encoded = OnceLock::new();
         entry.peer.version = entry.peer.version.saturating_add(1);

@@ -172,4 +172,9 @@ pub struct Counters {
     pub passwords_differed: u64,
     /// Connections ended since incomplete messages took too much memory in all.
     pub reassembly_exhausted: u64,
+    /// Connections ended since what waited for peers to read took too much memory in all.
+    pub backlog_exhausted: u64,
+    /// Times that a connection had used up its share of the router's time, so that its messages had
+    /// to wait.
+    pub messages_delayed: u64,
 }

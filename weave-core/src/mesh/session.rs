@@ -84,7 +84,12 @@ impl Session {
         self.receiver.poll_message()
     }
 
-    /// How many bytes of an incomplete message are waiting for the rest.
+    /// Whether [`Self::poll_message`] has something to return.
+    pub fn has_message(&self) -> bool {
+        self.receiver.has_message()
+    }
+
+    /// How many bytes are waiting to be polled, or for the rest of their message.
     pub fn buffered(&self) -> usize {
         self.receiver.buffer.len()
     }
@@ -171,6 +176,13 @@ impl FrameReceiver {
 
     pub fn handle_bytes(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
+    }
+
+    pub fn has_message(&self) -> bool {
+        self.buffer.first_chunk::<LENGTH_LEN>().is_some_and(|prefix| {
+            let length = u32::from_be_bytes(*prefix) as usize;
+            length > self.limit || self.buffer.len() - LENGTH_LEN >= length
+        })
     }
 
     pub fn poll_message(&mut self) -> Result<Option<Bytes>, SessionError> {

@@ -23,7 +23,7 @@ mod report;
 mod tests;
 mod wakes;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -221,6 +221,11 @@ impl Router {
     /// `len` more bytes of earlier [`Output::Send`]s were written.
     pub fn handle_written(&mut self, now: Instant, id: ConnectionId, len: usize) {
         self.update(now, |mesh| mesh.handle_written(now, id, len));
+    }
+
+    /// See [`Mesh::known_sources`].
+    pub fn known_sources(&mut self, now: Instant) -> Arc<BTreeSet<mesh::Source>> {
+        self.mesh.known_sources(now)
     }
 
     /// TCP ended: why.

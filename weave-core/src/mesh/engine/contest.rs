@@ -36,6 +36,7 @@ use super::{Mesh, TcpSide};
 use crate::mesh::clash::{Claimant, NameClash};
 use crate::mesh::connection::{Connection, Stage};
 use crate::mesh::error::ConnectionError;
+use crate::mesh::gossip::sender::Reply;
 use crate::mesh::notice::{Notice, Refusal, RefusalCause};
 use crate::mesh::output::{Event, Output};
 use crate::mesh::{ConnectionId, Message, PeerName, Uid, Unicast};
@@ -188,6 +189,7 @@ impl Mesh {
         }
         self.probe(holder);
         self.read_early(id);
+        self.count_partial(id);
         Verdict::Waits
     }
 
@@ -208,7 +210,7 @@ impl Mesh {
         self.transmit(id, &Message::Unknown { tag: Notice::TAG, payload: &payload });
     }
 
-    /// The peer asks whether this end is there.
+    /// Tells the peer that this end is there.
     pub(super) fn answer_probe(&mut self, id: ConnectionId) {
         let in_use = self.connections.get(&id).is_some_and(|c| c.registered().is_some());
         self.transmit_notice(id, &Notice::Answer { in_use: Some(in_use) });
@@ -224,7 +226,9 @@ impl Mesh {
             };
             match peered.session.poll_message() {
                 Ok(None) => return,
-                Ok(Some(message)) if peered.notices && is_probe(&message) => self.answer_probe(id),
+                Ok(Some(message)) if peered.notices && is_probe(&message) => {
+                    self.owe(id, Reply::InUse);
+                }
                 Ok(Some(message)) => peered.early.push(message),
                 Err(error) => {
                     let error = ConnectionError::Malformed(error.to_string());
@@ -350,7 +354,7 @@ impl Mesh {
                 self.tell_clash(clash);
                 RefusalCause::NameTaken
             }
-            ConnectionError::Limit(_) => RefusalCause::Limit,
+            ConnectionError::Limit(_) | ConnectionError::LimitOfSource(_) => RefusalCause::Limit,
             _ => return self.end(id, error, TcpSide::Open),
         };
         let Some(peered) = self.connections.get(&id).and_then(Connection::peered) else { return };
@@ -365,6 +369,7 @@ impl Mesh {
             connection.part(self.now, error, Some((peer, nickname)));
             self.deadlines.arm(id, connection);
             self.count_partial(id);
+            self.count_held(id);
         }
     }
 

@@ -155,6 +155,7 @@ impl Mesh {
             deadlines.check,
             self.maker.poll_timeout(),
             self.next_contest_deadline(),
+            self.next_resumption(),
         ]
         .into_iter()
         .flatten()

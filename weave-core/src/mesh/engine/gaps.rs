@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::Mesh;
 use crate::mesh::connection::Connection;
-use crate::mesh::gossip::sync::SyncMessage;
+use crate::mesh::gossip::sender::Reply;
 use crate::mesh::{ConnectionId, PeerName};
 
 /// Time for the record to come by itself: an announcement is deferred by a second.
@@ -40,8 +40,7 @@ impl Mesh {
         let ids: Vec<ConnectionId> = self.by_peer.values().copied().filter(able).collect();
         let drawn = self.random.below(ids.len().max(1) as u64);
         if let Some(id) = usize::try_from(drawn).ok().and_then(|drawn| ids.get(drawn).copied()) {
-            let digest = self.inventory().digest();
-            self.transmit_sync(id, &SyncMessage::Digest(digest));
+            self.owe(id, Reply::Digest);
         }
     }
 
@@ -64,8 +63,7 @@ impl Mesh {
             hops.iter().filter_map(|hop| self.by_peer.get(hop).copied()).collect();
         for id in ids {
             if self.connections.get(&id).and_then(Connection::peered).is_some_and(|p| p.digests) {
-                let inventory = self.inventory();
-                self.transmit_sync(id, &SyncMessage::Ask(inventory));
+                self.owe(id, Reply::Ask);
             }
         }
         self.gap_interval = (self.gap_interval * 2).min(MAX_INTERVAL);

@@ -1,6 +1,5 @@
 //! Connections come and go (spec mesh.md, section 7).
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -21,10 +20,6 @@ use crate::mesh::{
     Progress, Uid,
 };
 
-/// Inbound connections in the middle of their handshake. Honest ones need a few round trips;
-/// when there are more, the oldest from where most come from makes room.
-const MAX_HALF_OPEN: usize = 256;
-
 impl Mesh {
     pub(super) fn insert(&mut self, id: ConnectionId, mut connection: Connection) {
         self.deadlines.arm(id, &mut connection);
@@ -32,18 +27,7 @@ impl Mesh {
     }
 
     pub(super) fn accept(&mut self, id: ConnectionId, local: SocketAddr, remote: SocketAddr) {
-        let half_open = || self.connections.iter().filter(|(_, c)| c.is_half_open());
-        if half_open().count() >= MAX_HALF_OPEN {
-            let mut sources: BTreeMap<Source, (usize, ConnectionId)> = BTreeMap::new();
-            for (id, connection) in half_open() {
-                sources.entry(Source::of(connection.remote.ip())).or_insert((0, *id)).0 += 1;
-            }
-            let crowd = sources.into_values().max_by_key(|(count, _)| *count);
-            if let Some((_, oldest)) = crowd {
-                self.counters.crowded_out += 1;
-                self.end(oldest, ConnectionError::CrowdedOut, TcpSide::Open);
-            }
-        }
+        self.make_room(Source::of(remote.ip()));
         self.shake_hands(id, local, remote, false);
     }
 
@@ -221,6 +205,9 @@ impl Mesh {
         {
             return self.refuse(id, ConnectionError::Limit(limit));
         }
+        if let Some(error) = self.beyond_share(id) {
+            return self.refuse(id, error);
+        }
         let known = self.routes.unicast(peer).is_some();
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let (address, outbound) = (connection.remote, connection.outbound);
@@ -270,6 +257,8 @@ impl Mesh {
         self.deadlines.disarm(id, &mut connection);
         self.ready.remove(&id);
         self.partial -= connection.partial;
+        self.held -= connection.held;
+        self.leave_behind(id, &mut connection);
         if tcp == TcpSide::Open {
             self.outputs.push_back(Output::Close { id });
         }
@@ -322,5 +311,6 @@ impl Mesh {
         }
         self.deadlines.arm(id, connection);
         self.outputs.push_back(Output::Send { id, bytes });
+        self.count_held(id);
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Mesh, TcpSide, Way};
-use crate::mesh::connection::{Connection, Phase, READ_TIMEOUT};
+use crate::mesh::connection::{Connection, Phase};
 use crate::mesh::error::ConnectionError;
-use crate::mesh::gossip::sender::Pending;
+use crate::mesh::gossip::sender::{Pending, Reply};
 use crate::mesh::gossip::surrogate::Surrogate;
 use crate::mesh::gossip::sync::{self, SyncMessage};
 use crate::mesh::gossip::{Channel, GossipError, Outbox};
@@ -45,31 +45,11 @@ impl Mesh {
         self.count_partial(id);
     }
 
-    /// Deals with the messages that are complete.
-    pub(super) fn read_messages(&mut self, id: ConnectionId) {
-        loop {
-            let Some(connection) = self.connections.get_mut(&id) else { return };
-            let Some(peered) = connection.peered_mut().filter(|peered| peered.is_registered())
-            else {
-                return;
-            };
-            let result = match peered.next_message() {
-                Ok(None) => return,
-                Ok(Some(message)) => {
-                    connection.read_deadline = self.now + READ_TIMEOUT;
-                    self.counters.messages_received += 1;
-                    self.counters.bytes_received += message.len() as u64;
-                    self.handle_message(id, &message)
-                }
-                Err(error) => Err(ConnectionError::Malformed(error.to_string())),
-            };
-            if let Err(error) = result {
-                return self.end(id, error, TcpSide::Open);
-            }
-        }
-    }
-
-    fn handle_message(&mut self, id: ConnectionId, bytes: &Bytes) -> Result<(), ConnectionError> {
+    pub(super) fn handle_message(
+        &mut self,
+        id: ConnectionId,
+        bytes: &Bytes,
+    ) -> Result<(), ConnectionError> {
         let Some(peered) = self.connections.get(&id).and_then(Connection::peered) else {
             return Ok(());
         };
@@ -108,7 +88,7 @@ impl Mesh {
             }
             Some(Message::Unknown { tag: Notice::TAG, payload }) if notices => {
                 match Notice::decode(payload) {
-                    Some(Notice::Probe) => self.answer_probe(id),
+                    Some(Notice::Probe) => self.owe(id, Reply::InUse),
                     Some(Notice::Answer { in_use: Some(in_use) }) => self.answered(id, in_use),
                     Some(Notice::Refusal(refusal)) => {
                         return Err(ConnectionError::Refused(refusal));

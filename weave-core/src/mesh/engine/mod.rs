@@ -9,6 +9,7 @@
 //!   deadlines: what time brings ----------+            gossip encoded and sent
 //! ```
 
+mod backlog;
 mod contest;
 mod deadlines;
 mod gaps;
@@ -16,11 +17,13 @@ mod lifecycle;
 mod messages;
 mod reassembly;
 mod report;
+mod sources;
 mod spread;
 mod sync;
 #[cfg(test)]
 mod tests;
 mod topology;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -31,8 +34,9 @@ use bytes::Bytes;
 
 use self::contest::{Clashes, Contest};
 use self::deadlines::Deadlines;
+use self::sources::KnownSources;
 use self::spread::{Deferred, Encoded, Way};
-use self::sync::{Announced, Asked};
+use self::sync::{Announced, Asked, Summary};
 use super::accept::AcceptLimit;
 use super::config::Config;
 use super::connection::Connection;
@@ -82,6 +86,8 @@ pub struct Mesh {
     deferred: Deferred,
     encoded: Encoded,
     announced: Announced,
+    /// What is compared with neighbours, if it was needed since the last change.
+    summary: Option<Summary>,
     /// Records that neighbours were asked for.
     asked: BTreeMap<PeerName, Asked>,
     /// From one time that neighbours are asked for missing records to the next.
@@ -91,8 +97,13 @@ pub struct Mesh {
     /// Connections that must end, once the present input has been dealt with.
     doomed: VecDeque<(ConnectionId, ConnectionError)>,
     deadlines: Deadlines,
+    known: KnownSources,
     /// Bytes of incomplete messages on all connections.
     partial: usize,
+    /// Bytes that wait for peers to read, on all connections.
+    held: usize,
+    /// Connections without credit, by the time at which they go on.
+    behind: BTreeSet<(Instant, ConnectionId)>,
     /// Connections that have to show that they work, by their peer.
     contests: BTreeMap<PeerName, Contest>,
     /// Connections that waited for the end of another one, which has come.
@@ -118,6 +129,7 @@ impl Mesh {
             connections: BTreeMap::new(),
             by_peer: BTreeMap::new(),
             announced: Announced::new(&peers),
+            summary: None,
             short_ids_told: peers.short_ids().edition(),
             peers,
             routes: Arc::new(Routes::alone(config.name)),
@@ -133,7 +145,10 @@ impl Mesh {
             ready: BTreeSet::new(),
             doomed: VecDeque::new(),
             deadlines: Deadlines::new(now + GOSSIP_INTERVAL),
+            known: KnownSources::default(),
             partial: 0,
+            held: 0,
+            behind: BTreeSet::new(),
             contests: BTreeMap::new(),
             unopposed: VecDeque::new(),
             clashes: Clashes::default(),
@@ -223,6 +238,7 @@ impl Mesh {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.written(self.now, len);
             self.ready.insert(id);
+            self.count_held(id);
         }
         self.settle();
     }
@@ -260,6 +276,7 @@ impl Mesh {
         self.expire_connections();
         self.expire_contests();
         self.run_deadlines();
+        self.resume_behind();
         self.settle();
     }
 
@@ -394,6 +411,9 @@ impl Mesh {
                 self.check_targets();
             } else if let Some(id) = self.ready.pop_first() {
                 self.send_waiting(id);
+                self.count_held(id);
+            } else if let Some((id, error)) = self.over_budget() {
+                self.end(id, error, TcpSide::Open);
             } else {
                 break;
             }

@@ -20,13 +20,21 @@ impl Mesh {
         let partial: usize = self.connections.values().map(|connection| connection.partial).sum();
         assert_eq!(self.partial, partial, "bytes of incomplete messages");
         assert!(self.partial <= BUDGET, "memory for incomplete messages");
+        let held: usize = self.connections.values().map(|connection| connection.held).sum();
+        assert_eq!(self.held, held, "bytes that wait for peers");
+        assert!(self.held <= super::backlog::BUDGET, "memory for what waits for peers");
+        for (id, connection) in &self.connections {
+            assert_eq!(connection.held, connection.waiting(), "bytes that wait for {id:?}");
+            let behind = connection.resumes_at.is_none_or(|at| self.behind.contains(&(at, *id)));
+            assert!(behind, "{id:?} would never go on");
+        }
         for (peer, contest) in &self.contests {
             assert!(contest.is_about(*peer, &self.by_peer, &self.connections), "contest of {peer}");
         }
     }
 
-    /// Counts what a connection keeps of incomplete messages. If that is too much in all, the one
-    /// that keeps most has to go.
+    /// Counts what a connection keeps of messages that are incomplete or not dealt with. If that is
+    /// too much in all, the one that keeps most has to go, of those from where most is kept.
     pub(super) fn count_partial(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let now = connection.peered().map_or(0, Peered::unread);
@@ -35,8 +43,8 @@ impl Mesh {
         if self.partial <= BUDGET {
             return;
         }
-        let greediest = self.connections.iter().max_by_key(|(_, connection)| connection.partial);
-        let Some((&id, connection)) = greediest else { return };
+        let Some(id) = self.greediest(|connection| connection.partial) else { return };
+        let Some(connection) = self.connections.get(&id) else { return };
         let error = ConnectionError::Reassembly { held: connection.partial, budget: BUDGET };
         self.counters.reassembly_exhausted += 1;
         self.end(id, error, TcpSide::Open);

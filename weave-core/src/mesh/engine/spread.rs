@@ -13,7 +13,7 @@ use super::messages::TOPOLOGY;
 use crate::mesh::connection::Connection;
 use crate::mesh::gossip::Outbox;
 use crate::mesh::gossip::channel::Wish;
-use crate::mesh::gossip::sender::{Parcel, Pending};
+use crate::mesh::gossip::sender::{Parcel, Pending, Reply};
 use crate::mesh::gossip::sync::SyncMessage;
 use crate::mesh::{ConnectionId, Gossip, Message, PeerName, Unicast};
 
@@ -145,6 +145,35 @@ impl Mesh {
             self.counters.dropped_backlog += 1;
         }
         self.ready.insert(id);
+        self.count_held(id);
+    }
+
+    /// Owes the neighbour this, if it is not owed yet.
+    pub(super) fn owe(&mut self, id: ConnectionId, reply: Reply) {
+        let peered = self.connections.get_mut(&id).and_then(Connection::peered_mut);
+        if let Some(peered) = peered {
+            peered.buckets.owe(reply);
+            self.ready.insert(id);
+        }
+    }
+
+    fn reply(&mut self, id: ConnectionId, reply: Reply) {
+        match reply {
+            Reply::InUse => self.answer_probe(id),
+            Reply::Digest => {
+                let digest = self.digest();
+                self.transmit_sync(id, &SyncMessage::Digest(digest));
+            }
+            Reply::Ask => {
+                let inventory = self.inventory();
+                self.transmit_sync(id, &SyncMessage::Ask((*inventory).clone()));
+            }
+            Reply::Answer => {
+                let inventory = self.inventory();
+                self.transmit_sync(id, &SyncMessage::Answer((*inventory).clone()));
+            }
+            Reply::OwnRecord => self.send_own_record(id),
+        }
     }
 
     /// Encodes what waits for a connection, while that has little else to write.
@@ -155,6 +184,14 @@ impl Mesh {
                 return;
             }
             let Some(peered) = connection.peered_mut() else { return };
+            if let Some(reply) = peered.buckets.pop_reply() {
+                self.reply(id, reply);
+                continue;
+            }
+            if let Some(names) = peered.buckets.pop_wanted() {
+                self.transmit_sync(id, &SyncMessage::Want(names));
+                continue;
+            }
             if let Some(names) = peered.buckets.pop_offers() {
                 let offer = self.offer(&names);
                 self.transmit_sync(id, &offer);
@@ -238,8 +275,7 @@ impl Mesh {
     /// To a new neighbour: all that is known, on every channel.
     pub(super) fn send_complete_states(&mut self, id: ConnectionId) {
         if self.connections.get(&id).and_then(Connection::peered).is_some_and(|p| p.digests) {
-            let inventory = self.inventory();
-            self.transmit_sync(id, &SyncMessage::Ask(inventory));
+            self.owe(id, Reply::Ask);
         } else {
             let names = Pending::Records(Arc::new(self.peers.names().collect()));
             self.enqueue(id, &TOPOLOGY.into(), None, names);
@@ -263,13 +299,12 @@ impl Mesh {
     /// As the original does, but to those who understand it only the digest.
     fn gossip_topology(&mut self) {
         let routes = Arc::clone(&self.routes);
-        let digest = SyncMessage::Digest(self.inventory().digest());
         let mut names = None;
         for hop in routes.random_neighbours(None, &mut self.random) {
             let Some(id) = self.by_peer.get(&hop).copied() else { continue };
             let peered = self.connections.get(&id).and_then(Connection::peered);
             if peered.is_some_and(|peered| peered.digests) {
-                self.transmit_sync(id, &digest);
+                self.owe(id, Reply::Digest);
             } else {
                 let all = names.get_or_insert_with(|| {
                     Pending::Records(Arc::new(self.peers.names().collect()))

@@ -8,7 +8,8 @@ use bytes::Bytes;
 
 use super::Mesh;
 use super::messages::TOPOLOGY;
-use crate::mesh::gossip::sender::Pending;
+use crate::mesh::connection::Connection;
+use crate::mesh::gossip::sender::{Pending, Reply};
 use crate::mesh::gossip::sync::{self, Inventory, SyncMessage};
 use crate::mesh::{ConnectionId, Edition, Gossip, Message, Peer, PeerName, Peers, Uid};
 use crate::time::Instant;
@@ -24,6 +25,14 @@ const MAX_ASKED: usize = crate::mesh::MAX_PEERS;
 pub(super) struct Asked {
     edition: Edition,
     at: Instant,
+}
+
+/// What is known, as it is compared with neighbours.
+pub(super) struct Summary {
+    /// The changes of the table, and the own record as it was announced.
+    edition: (u64, Edition),
+    inventory: Arc<Inventory>,
+    digest: [u8; 32],
 }
 
 /// The own record as others were last told of it.
@@ -46,9 +55,9 @@ impl Mesh {
     pub(super) fn handle_sync(&mut self, id: ConnectionId, message: SyncMessage) {
         match message {
             SyncMessage::Digest(theirs) => {
-                if theirs != self.inventory().digest() {
-                    let inventory = self.inventory();
-                    self.transmit_sync(id, &SyncMessage::Ask(inventory));
+                if theirs != self.digest() {
+                    self.charge_inventory(id);
+                    self.owe(id, Reply::Ask);
                 }
             }
             SyncMessage::Ask(theirs) => self.compare(id, &theirs, true),
@@ -66,7 +75,8 @@ impl Mesh {
             self.send_records(id, difference.to_send);
         }
         if difference.to_fetch && may_answer {
-            self.transmit_sync(id, &SyncMessage::Answer(ours));
+            self.charge_inventory(id);
+            self.owe(id, Reply::Answer);
         }
     }
 
@@ -88,8 +98,10 @@ impl Mesh {
         if self.asked.len() > MAX_ASKED {
             self.asked.clear();
         }
-        if !wanted.is_empty() {
-            self.transmit_sync(id, &SyncMessage::Want(wanted));
+        let peered = self.connections.get_mut(&id).and_then(Connection::peered_mut);
+        if let Some(peered) = peered.filter(|_| !wanted.is_empty()) {
+            peered.buckets.want(wanted);
+            self.ready.insert(id);
         }
     }
 
@@ -101,8 +113,9 @@ impl Mesh {
     }
 
     fn send_records(&mut self, id: ConnectionId, mut names: BTreeSet<PeerName>) {
+        self.charge_records(id, names.len());
         if names.remove(&self.config.name) {
-            self.send_own_record(id);
+            self.owe(id, Reply::OwnRecord);
         }
         if names.is_empty() {
             return;
@@ -110,7 +123,7 @@ impl Mesh {
         self.enqueue(id, &TOPOLOGY.into(), None, Pending::Records(Arc::new(names)));
     }
 
-    fn send_own_record(&mut self, id: ConnectionId) {
+    pub(super) fn send_own_record(&mut self, id: ConnectionId) {
         let source = self.config.name;
         let payloads = self.announced.payloads.clone();
         for data in payloads {
@@ -130,9 +143,24 @@ impl Mesh {
         SyncMessage::Offer(self.inventory_of(records))
     }
 
-    /// The records that are known here, but for placeholders.
-    pub(super) fn inventory(&self) -> Inventory {
-        self.inventory_of(self.peers.iter())
+    /// The records that are known here, but for placeholders. Made when something has changed.
+    pub(super) fn inventory(&mut self) -> Arc<Inventory> {
+        Arc::clone(&self.summary().inventory)
+    }
+
+    /// The digest of the inventory.
+    pub(super) fn digest(&mut self) -> [u8; 32] {
+        self.summary().digest
+    }
+
+    fn summary(&mut self) -> &Summary {
+        let edition = (self.peers.changes(), self.announced.edition);
+        let current = self.summary.take().filter(|summary| summary.edition == edition);
+        let summary = current.unwrap_or_else(|| {
+            let inventory = self.inventory_of(self.peers.iter());
+            Summary { edition, digest: inventory.digest(), inventory: Arc::new(inventory) }
+        });
+        self.summary.insert(summary)
     }
 
     fn inventory_of<'a>(&self, records: impl Iterator<Item = &'a Peer>) -> Inventory {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::channel::Data;
-use crate::mesh::PeerName;
+use crate::mesh::{MAX_PEERS, PeerName};
 
 /// Sources whose broadcasts wait on one channel.
 const MAX_SOURCES: usize = 1024;
@@ -47,6 +47,22 @@ impl Pending {
     }
 }
 
+/// What a neighbour is owed: one of a kind, however often it asked, and as things are when it is
+/// sent.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Reply {
+    /// That this end is there, and whether it uses the connection.
+    InUse,
+    /// The digest of all that is known.
+    Digest,
+    /// The inventory of all that is known, to be answered with what is lacking here.
+    Ask,
+    /// The same, not to be answered with another inventory.
+    Answer,
+    /// The own record.
+    OwnRecord,
+}
+
 /// The buckets of one connection: per channel one for gossip, and one for the broadcasts of
 /// each source.
 #[derive(Default)]
@@ -54,6 +70,9 @@ pub(crate) struct Buckets {
     channels: BTreeMap<Arc<str>, Bucket>,
     /// Peers whose records are offered to a neighbour that understands it.
     offers: Option<Arc<BTreeSet<PeerName>>>,
+    replies: BTreeSet<Reply>,
+    /// Peers whose records the neighbour is to send.
+    wanted: BTreeSet<PeerName>,
     /// The channel that was served last: the next one is served next.
     served: Option<Arc<str>>,
     bytes: usize,
@@ -119,6 +138,33 @@ impl Buckets {
         if let Some(Pending::Records(names)) = offers {
             self.offers = Some(names);
         }
+    }
+
+    /// Adds to what the neighbour is owed.
+    pub(crate) fn owe(&mut self, reply: Reply) {
+        self.replies.insert(reply);
+    }
+
+    /// Adds to what the neighbour is asked for.
+    pub(crate) fn want(&mut self, names: BTreeSet<PeerName>) {
+        // An offer that is forgotten here comes again.
+        let room = MAX_PEERS.saturating_sub(self.wanted.len());
+        self.wanted.extend(names.into_iter().take(room));
+    }
+
+    pub(crate) fn pop_reply(&mut self) -> Option<Reply> {
+        self.replies.pop_first()
+    }
+
+    /// Takes what the neighbour is asked for, if there is anything.
+    pub(crate) fn pop_wanted(&mut self) -> Option<BTreeSet<PeerName>> {
+        (!self.wanted.is_empty()).then(|| std::mem::take(&mut self.wanted))
+    }
+
+    /// Bytes it holds on to.
+    pub(crate) fn size(&self) -> usize {
+        let offers = self.offers.as_ref().map_or(0, |names| names.len());
+        self.bytes + (offers + self.wanted.len()) * size_of::<PeerName>()
     }
 
     /// Takes what is offered.

@@ -28,7 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};
 
-use crate::mesh::{Edition, PeerName, Uid};
+use crate::mesh::{Edition, MAX_PEERS, PeerName, Uid};
 
 /// Key and value in the handshake's feature map of those who understand the tag.
 pub(crate) const FEATURE: (&str, &str) = ("Gossip", "digest");
@@ -95,6 +95,8 @@ pub(crate) enum SyncError {
     InventoryLength(usize),
     #[error("{0} bytes of wanted topology records, which is no number of whole names")]
     NamesLength(usize),
+    #[error("topology inventory of {0} peers, where at most {MAX_PEERS} can be")]
+    TooMany(usize),
     #[error("topology inventory: {0} is out of order")]
     Order(PeerName),
     #[error("topology inventory: {0} has flag {1}, which is neither 0 nor 1")]
@@ -140,6 +142,11 @@ impl SyncMessage {
     }
 }
 
+/// Whether a payload asks for a comparison with all that is known here.
+pub(crate) fn compares(payload: &[u8]) -> bool {
+    matches!(payload, [ASK | ANSWER, ..])
+}
+
 fn entry(name: PeerName, edition: Edition) -> [u8; ENTRY_LEN] {
     let mut bytes = [0; ENTRY_LEN];
     bytes[..6].copy_from_slice(&name.to_bytes());
@@ -154,6 +161,9 @@ fn decode_names(bytes: &[u8]) -> Result<BTreeSet<PeerName>, SyncError> {
     if !rest.is_empty() {
         return Err(SyncError::NamesLength(bytes.len()));
     }
+    if names.len() > MAX_PEERS {
+        return Err(SyncError::TooMany(names.len()));
+    }
     let names: Vec<PeerName> = names.iter().map(|name| PeerName::from_bytes(*name)).collect();
     match names.windows(2).find(|pair| pair[0] >= pair[1]) {
         Some(pair) => Err(SyncError::Order(pair[1])),
@@ -165,6 +175,9 @@ fn decode_inventory(bytes: &[u8]) -> Result<Inventory, SyncError> {
     let (entries, rest) = bytes.as_chunks::<ENTRY_LEN>();
     if !rest.is_empty() {
         return Err(SyncError::InventoryLength(bytes.len()));
+    }
+    if entries.len() > MAX_PEERS {
+        return Err(SyncError::TooMany(entries.len()));
     }
     let mut inventory = BTreeMap::new();
     let mut last = PeerName::UNKNOWN;
@@ -241,6 +254,12 @@ mod tests {
         assert_eq!(SyncMessage::decode(&[WANT, 1]), Err(SyncError::NamesLength(1)));
         let twice = [&[WANT][..], &[1; 12]].concat();
         assert!(matches!(SyncMessage::decode(&twice), Err(SyncError::Order(_))));
+        let many = 1 + MAX_PEERS;
+        let names = (1..=many as u64).flat_map(|number| name(number).to_bytes());
+        let names: Vec<u8> = [WANT].into_iter().chain(names).collect();
+        assert_eq!(SyncMessage::decode(&names), Err(SyncError::TooMany(many)));
+        let entries = [&[OFFER][..], &vec![0; many * ENTRY_LEN]].concat();
+        assert_eq!(SyncMessage::decode(&entries), Err(SyncError::TooMany(many)));
         assert_eq!(SyncMessage::decode(&[]), Ok(None));
         assert_eq!(SyncMessage::decode(&[9, 9]), Ok(None));
     }

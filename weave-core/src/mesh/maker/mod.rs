@@ -164,6 +164,19 @@ impl Maker {
         self.direct.keys().map(String::as_str)
     }
 
+    /// The addresses of the targets of the user, as far as they are known.
+    pub(super) fn direct_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let keys = self.direct.iter().map(|(text, wanted)| self.key(text, wanted));
+        keys.flat_map(|key| match key {
+            Key::Address(address) => vec![address.ip()],
+            Key::Name(_) => {
+                let target = self.targets.get(&key);
+                let addresses = target.into_iter().flat_map(|target| &target.addresses);
+                addresses.map(SocketAddr::ip).collect()
+            }
+        })
+    }
+
     /// Whether the user asked for the address of this dialled connection: then its peer need
     /// not be known from others.
     pub(super) fn is_direct(&self, id: ConnectionId) -> bool {

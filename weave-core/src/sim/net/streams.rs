@@ -106,7 +106,11 @@ impl Net {
         if closed {
             return self.schedule(path.latency, Happening::Reset(id, from));
         }
-        let Some(connection) = accepted.filter(|_| host.reading) else {
+        let reads = |id: &ConnectionId| {
+            let running = host.running.as_ref();
+            host.reading && !running.is_some_and(|running| running.router.mesh().is_behind(*id))
+        };
+        let Some(connection) = accepted.filter(reads) else {
             return self.schedule(OFFER_INTERVAL, Happening::Chunk(id, from));
         };
         let Some(stream) = self.streams.get_mut(&id) else { return };

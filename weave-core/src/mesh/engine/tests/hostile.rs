@@ -154,6 +154,50 @@ fn half_open_connections_make_room_where_most_come_from() {
 }
 
 #[test]
+fn unfinished_handshakes_of_one_host_are_few_and_a_known_peer_is_spared() {
+    let mut bench = Bench::new();
+    bench.mesh.connect(bench.now, &["10.255.0.1".to_owned()], false).unwrap();
+    let peer = bench.accept_from([10, 255, 0, 1]);
+    let mut turned_away = 0;
+    for round in 0..20_u8 {
+        for host in 0..250 {
+            bench.accept_from([10, 1, round, host]);
+        }
+        // An honest router at a high address, of which nobody knows.
+        let stranger = bench.accept_from([223, 0, 0, round]);
+        for host in 0..20 {
+            bench.accept_from([10, 2, round, host]);
+        }
+        turned_away += usize::from(bench.closed.contains(&stranger));
+    }
+    assert!(turned_away < 10, "{turned_away} of 20");
+    assert!(!bench.closed.contains(&peer));
+    let mut bench = Bench::new();
+    for _ in 0..100 {
+        bench.accept();
+    }
+    assert_eq!(bench.mesh.connections.len(), 64);
+}
+
+#[test]
+fn one_host_does_not_use_up_all_connections() {
+    let mut bench = Bench::with(|config| config.connection_limit = Some(40));
+    for number in 10..60 {
+        bench.meet(features(number));
+    }
+    assert_eq!(bench.neighbours().len(), 20);
+    let refused = bench.events.iter().find_map(|event| match event {
+        Event::ConnectionEnded { error: ConnectionError::LimitOfSource(limit), .. } => Some(*limit),
+        _ => None,
+    });
+    bench.pass(2 * SECOND);
+    assert!(refused.is_none_or(|limit| limit == 20));
+    let id = bench.accept_from([10, 0, 0, 7]);
+    bench.shake(id, features(7), None, true).unwrap();
+    assert!(bench.neighbours().contains(&7));
+}
+
+#[test]
 fn what_is_sent_before_the_handshake_is_little() {
     let mut bench = Bench::new();
     let id = bench.accept();
@@ -238,6 +282,7 @@ fn unicasts_for_a_slow_neighbour_are_dropped_not_kept() {
         Unicast { channel: "x", source: name(2), destination: name(3), data: &data }.encode();
     for _ in 0..100 {
         bench.say(&mut fast, &Message::Unicast(&payload));
+        bench.pass(SECOND / 50);
     }
     let report = bench.mesh.report();
     let unsent = report.connections.iter().find(|c| c.peer == name(3)).unwrap().unsent;

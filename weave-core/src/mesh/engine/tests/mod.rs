@@ -1,5 +1,6 @@
 //! One router, and peers that behave well or badly.
 
+mod flood;
 mod hostile;
 mod rules;
 mod takeover;
@@ -135,9 +136,13 @@ impl Bench {
     }
 
     fn accept(&mut self) -> ConnectionId {
+        self.accept_from([10, 0, 0, 2])
+    }
+
+    fn accept_from(&mut self, host: [u8; 4]) -> ConnectionId {
         self.next_port += 1;
         let local = SocketAddr::from(([10, 0, 0, 1], 6783));
-        let remote = SocketAddr::from(([10, 0, 0, 2], self.next_port));
+        let remote = SocketAddr::from((host, self.next_port));
         let id = self.mesh.handle_accepted(self.now, local, remote);
         self.drain();
         id
