@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::names::{HostId, Side, StreamId};
 use super::overlay::SimOverlay;
+use super::tap::Tap;
 use crate::mesh::{Config, ConnectionId, DEFAULT_PORT, PeerName, Random, Uid};
 use crate::router::{Event, Router};
 use crate::switch::{Frame, Inject, Switch, Waker, Worker};
@@ -42,6 +43,9 @@ pub(super) struct Host {
     /// All that its routers told.
     pub(super) events: Vec<Event>,
     pub(super) frames: Vec<Vec<u8>>,
+    pub(super) frames_sent: u64,
+    /// What the router is heard through.
+    pub(super) tap: Option<Box<dyn Tap>>,
 }
 
 /// A router that runs.
@@ -72,12 +76,17 @@ impl Host {
             next_port: 32768,
             events: Vec::new(),
             frames: Vec::new(),
+            frames_sent: 0,
+            tap: None,
         }
     }
 
     /// Starts the router, as a new incarnation.
     pub(super) fn start(&mut self, now: Instant, random: &mut Random) {
         self.incarnation += 1;
+        if let Some(tap) = &mut self.tap {
+            tap.restarted();
+        }
         let mut config = Config::new(self.name, Uid(random.number() | 1));
         config.nickname = format!("host{}", self.id.0);
         (self.configure)(&mut config);

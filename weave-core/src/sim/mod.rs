@@ -19,6 +19,7 @@ mod net;
 pub mod ops;
 mod overlay;
 mod quality;
+mod tap;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -28,3 +29,4 @@ pub use host::Delivery;
 pub use names::HostId;
 pub use net::Net;
 pub use quality::Quality;
+pub use tap::{Tap, TappedFrame};

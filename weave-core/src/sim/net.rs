@@ -24,7 +24,7 @@ pub struct Net {
     now: Instant,
     random: Random,
     pub(super) hosts: Vec<Host>,
-    streams: BTreeMap<StreamId, Stream>,
+    pub(super) streams: BTreeMap<StreamId, Stream>,
     next_stream: u64,
     queue: BTreeMap<(Instant, u64), Happening>,
     next_happening: u64,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::tap::TappedFrame;
 use crate::mesh::{ConnectionUid, LinkRequest, PeerName};
 use crate::switch::{
     Envelope, Forwarded, Forwarder, Link, LinkEvent, LinkStatus, Overlay, PrepareError, Waker,
@@ -68,6 +69,22 @@ impl SimOverlay {
     /// What the links want sent.
     pub(super) fn take_outgoing(&self) -> Vec<Datagram> {
         std::mem::take(&mut self.lock().outgoing)
+    }
+
+    /// Whether one of the links here is of this connection.
+    pub(super) fn has(&self, connection: ConnectionUid) -> bool {
+        self.lock().links.contains_key(&connection)
+    }
+
+    /// Sends a frame to a neighbour. Returns whether there is a link to it.
+    pub(super) fn send_frame(&self, to: PeerName, frame: TappedFrame) -> bool {
+        let mut shared = self.lock();
+        let link = shared.links.iter().find(|(_, state)| state.remote == to);
+        let Some(connection) = link.map(|(connection, _)| *connection) else { return false };
+        let TappedFrame { source, destination, bytes } = frame;
+        let content = Content::Frame { source, destination, bytes };
+        shared.outgoing.push(Datagram { connection, to, content });
+        true
     }
 
     /// A datagram for a link here. Returns the neighbour, and a frame if it brought one.

@@ -48,6 +48,11 @@ impl End {
         }
     }
 
+    /// Bytes that are not yet in the window.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting.iter().map(Bytes::len).sum()
+    }
+
     pub(super) fn write(&mut self, bytes: Bytes) {
         self.waiting.push_back(bytes);
     }

@@ -35,6 +35,11 @@ impl Net {
         self.schedule(self.path(from, to).latency, Happening::Request(stream));
     }
 
+    /// The host at the other end of a stream.
+    pub(in crate::sim) fn other_end(&self, (id, side): (StreamId, Side)) -> Option<HostId> {
+        self.streams.get(&id).map(|stream| stream.end(side.other()).host)
+    }
+
     pub(super) fn handle_request(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get(&id) else { return };
         let (from, to) = (stream.dialler.host, stream.listener.host);
@@ -73,7 +78,7 @@ impl Net {
     }
 
     /// Lets what fits into the window take off. Returns how much that was.
-    pub(super) fn take_off(&mut self, id: StreamId, side: Side) -> usize {
+    pub(in crate::sim) fn take_off(&mut self, id: StreamId, side: Side) -> usize {
         let Some(stream) = self.streams.get_mut(&id) else { return 0 };
         let hosts = (stream.dialler.host, stream.listener.host);
         let path = self.exceptions.get(&(hosts.0.min(hosts.1), hosts.0.max(hosts.1)));
@@ -116,6 +121,10 @@ impl Net {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let Some(bytes) = stream.end_mut(from).land() else { return };
         let sender_id = stream.end(from).id;
+        let bytes = match &mut self.hosts[receiver.0].tap {
+            Some(tap) => tap.incoming(connection, bytes),
+            None => bytes,
+        };
         self.tell(receiver, Some(connection), |router, now, id| {
             router.handle_bytes(now, id, &bytes);
         });

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::super::host::{Bridge, Running};
 use super::super::names::HostId;
 use super::super::overlay::{Content, Datagram};
+use super::super::tap::TappedFrame;
 use super::{Happening, Net};
 use crate::mesh::ConnectionId;
 use crate::router::Output;
@@ -14,7 +15,7 @@ use crate::switch::{Arrival, Frame};
 
 impl Net {
     /// Carries out what a router wants, until it wants nothing more.
-    pub(super) fn settle(&mut self, host: HostId) {
+    pub(in crate::sim) fn settle(&mut self, host: HostId) {
         loop {
             let entry = &mut self.hosts[host.0];
             let now = entry.clock(self.now);
@@ -55,6 +56,21 @@ impl Net {
     }
 
     fn write(&mut self, host: HostId, id: ConnectionId, bytes: Bytes) {
+        let Some(mut tap) = self.hosts[host.0].tap.take() else {
+            return self.put(host, id, bytes);
+        };
+        let len = bytes.len();
+        let said = tap.outgoing(id, bytes);
+        self.hosts[host.0].tap = Some(tap);
+        let withheld = len.saturating_sub(said.iter().map(Bytes::len).sum());
+        said.into_iter().for_each(|bytes| self.put(host, id, bytes));
+        let now = self.hosts[host.0].clock(self.now);
+        if let Some(running) = self.running(host).filter(|_| withheld > 0) {
+            running.router.handle_written(now, id, withheld);
+        }
+    }
+
+    fn put(&mut self, host: HostId, id: ConnectionId, bytes: Bytes) {
         let stream = self.running(host).and_then(|running| running.streams.get(&id).copied());
         let Some((stream, side)) = stream else { return };
         let Some(entry) = self.streams.get_mut(&stream) else { return };
@@ -86,12 +102,38 @@ impl Net {
     }
 
     fn send_datagram(&mut self, from: HostId, datagram: Datagram) {
-        // A name may have moved to another host, or be that of two.
-        let to = self.hosts.iter().find(|host| host.name == datagram.to && host.running.is_some());
-        let Some(to) = to.map(|host| host.id) else { return };
+        let entry = &mut self.hosts[from.0];
+        let Datagram { connection, to, content } = datagram;
+        match (content, &mut entry.tap) {
+            (Content::Frame { source, destination, bytes }, Some(tap)) => {
+                let frames = tap.frame(TappedFrame { source, destination, bytes });
+                for TappedFrame { source, destination, bytes } in frames {
+                    let content = Content::Frame { source, destination, bytes };
+                    self.put_datagram(from, Datagram { connection, to, content });
+                }
+            }
+            (content, _) => self.put_datagram(from, Datagram { connection, to, content }),
+        }
+    }
+
+    fn put_datagram(&mut self, from: HostId, datagram: Datagram) {
+        if matches!(datagram.content, Content::Frame { .. }) {
+            self.hosts[from.0].frames_sent += 1;
+        }
+        let Some(to) = self.receiver(from, &datagram) else { return };
         for delay in self.path(from, to).delays(&mut self.random) {
             self.schedule(delay, Happening::Datagram(from, to, datagram.clone()));
         }
+    }
+
+    /// The other end of the connection, or else who has the name. That may have moved to another
+    /// host, or be that of two.
+    fn receiver(&self, from: HostId, datagram: &Datagram) -> Option<HostId> {
+        let running = self.hosts.iter().filter_map(|host| Some((host, host.running.as_ref()?)));
+        let mut others = running.clone().filter(|(host, _)| host.id != from);
+        let ends = others.find(|(_, running)| running.overlay.has(datagram.connection));
+        let named = || running.clone().find(|(host, _)| host.name == datagram.to);
+        ends.or_else(named).map(|(host, _)| host.id)
     }
 
     pub(super) fn handle_datagram(&mut self, from: HostId, to: HostId, datagram: Datagram) {
