@@ -11,6 +11,7 @@ mod ipam;
 mod lab;
 mod no_io;
 mod peers;
+mod soak;
 mod steps;
 mod times;
 mod tools;
@@ -39,6 +40,9 @@ usage: cargo xtask TASK
   vm run [ARG...] -- COMMAND a command in a virtual machine with a full Debian kernel (CONTRIBUTING.md)
   vm test [ARG...]           the tests that need such a kernel (a part of test)
   vm soak [--minutes N]      streams over a path that loses and reorders, in that machine (10 minutes)
+  soak [--seeds N] [--from S] many routers in virtual time, some of which lie: a story for each of N seeds
+                             (2000) from S (0) on, those that break an invariant with their last lies
+  soak --seed K              one of the stories again
   fuzz [TARGET [SECONDS]]    fuzzes one target, or each in turn (20 seconds)
 ";
 
@@ -62,6 +66,7 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
         ["circles"] => circles::check().map(|()| ExitCode::SUCCESS),
         ["no-io"] => no_io::prove().map(|()| ExitCode::SUCCESS),
         ["vm", rest @ ..] => vm::vm(rest),
+        ["soak", rest @ ..] => soak::run_arguments(rest),
         ["fuzz", rest @ ..] => fuzz::run_arguments(rest).map(code),
         [] | ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

@@ -1,0 +1,231 @@
+//! Lies that nothing called for.
+
+use bytes::Bytes;
+use weave_core::mesh::{ConnectionId, Gossip, PeerName, Unicast};
+use weave_core::sim::TappedFrame;
+use weave_ipam::message::CHANNEL;
+
+use super::mutate::describe;
+use super::topology::GOES_ROUND;
+use super::{Habit, Lie, Tongue};
+use crate::framing::frame;
+use crate::records::{self, Record};
+
+const GOSSIP: u8 = 4;
+const UNICAST: u8 = 5;
+const BROADCAST: u8 = 6;
+const CONTROL: u8 = 7;
+const SYNC: u8 = 64;
+const NOTICE: u8 = 65;
+
+/// Neighbours that can be lied to.
+type Up<'a> = &'a [(ConnectionId, PeerName)];
+
+impl Tongue {
+    /// Some lies, by the habits it has.
+    pub(super) fn invent(&mut self, up: Up<'_>) -> Vec<Lie> {
+        let habits: Vec<Habit> = self.habits.iter().copied().collect();
+        let Some(habit) = self.pick(&habits).copied() else { return Vec::new() };
+        let Some((id, peer)) = self.pick(up).copied() else { return Vec::new() };
+        let messages: Vec<Vec<u8>> = match habit {
+            Habit::Replay => {
+                let heard: Vec<_> = self.heard.iter().cloned().collect();
+                let mut message = self.pick(&heard).cloned();
+                if self.habits.contains(&Habit::Mutate) && self.one_in(2) {
+                    message = message.map(|message| self.mutate(&message));
+                }
+                message.into_iter().collect()
+            }
+            Habit::InventPeers => vec![self.topology(|tongue| tongue.invent_peers())],
+            Habit::ForgeHonest => match self.forge_honest() {
+                Some(records) => vec![self.topology(|_| records)],
+                None => Vec::new(),
+            },
+            Habit::TwoTruths => return self.tell_two_truths(up),
+            Habit::Unicasts => (0..=self.below(4)).map(|_| self.unicast()).collect(),
+            Habit::Broadcasts => vec![self.broadcast()],
+            Habit::Sync => self.sync(),
+            Habit::Notices => self.notices(),
+            Habit::Controls => {
+                let len = self.below(12);
+                let tag = if self.one_in(2) { CONTROL } else { u8::try_from(len % 4).unwrap_or(0) };
+                vec![[&[tag], &self.random.block()[..len]].concat()]
+            }
+            Habit::Frames => return self.frames(peer),
+            Habit::Nonsense => return self.nonsense(id),
+            Habit::Rings => vec![self.ring()],
+            Habit::Requests => {
+                let data = self.any_allocation();
+                let (source, destination) = (self.anybody(), self.anybody());
+                vec![message(
+                    UNICAST,
+                    &Unicast { channel: CHANNEL, source, destination, data: &data }.encode(),
+                )]
+            }
+            Habit::Mutate
+            | Habit::Garble
+            | Habit::Withhold
+            | Habit::Reorder
+            | Habit::Deaf
+            | Habit::Impersonate => Vec::new(),
+        };
+        messages.into_iter().map(|message| self.lie(id, peer, &message)).collect()
+    }
+
+    fn lie(&mut self, id: ConnectionId, peer: PeerName, message: &[u8]) -> Lie {
+        self.note(format!("to {peer}: {}", describe(message)));
+        let unicasts = u64::from(message.first() == Some(&UNICAST));
+        Lie::Bytes { id, bytes: frame(message), unicasts }
+    }
+
+    fn topology(&mut self, records: impl FnOnce(&mut Self) -> Vec<Record>) -> Vec<u8> {
+        let data = records::encode(&records(self));
+        let source = self.anybody();
+        let tag = if self.one_in(2) { GOSSIP } else { BROADCAST };
+        message(tag, &Gossip { channel: "topology", source, data: &data }.encode())
+    }
+
+    /// Something else to each neighbour, and then something that goes round if they believe it.
+    fn tell_two_truths(&mut self, up: Up<'_>) -> Vec<Lie> {
+        let mut lies = Vec::new();
+        for (turn, (id, peer)) in up.iter().enumerate() {
+            let data = records::encode(&self.two_truths(turn));
+            let own = self.own;
+            let told =
+                message(GOSSIP, &Gossip { channel: "topology", source: own, data: &data }.encode());
+            lies.push(self.lie(*id, *peer, &told));
+        }
+        let Some(destination) = PeerName::from_u64(GOES_ROUND) else { return lies };
+        if let Some((id, peer)) = self.pick(up).copied() {
+            let unicast =
+                Unicast { channel: CHANNEL, source: self.own, destination, data: b"round" };
+            lies.push(self.lie(id, peer, &message(UNICAST, &unicast.encode())));
+            let bytes = [&[0x02; 12][..], &[0x08, 0x00], b"round"].concat();
+            let frame = TappedFrame { source: self.own, destination, bytes };
+            lies.push(Lie::Frame { to: peer, frame });
+        }
+        lies
+    }
+
+    fn unicast(&mut self) -> Vec<u8> {
+        let channel = self.any_channel();
+        let data = match self.below(3) {
+            0 => Vec::new(),
+            1 => self.any_allocation(),
+            _ => self.random.block()[..8].to_vec(),
+        };
+        let (source, destination) = (self.anybody(), self.anybody());
+        message(UNICAST, &Unicast { channel: &channel, source, destination, data: &data }.encode())
+    }
+
+    fn broadcast(&mut self) -> Vec<u8> {
+        let channel = self.any_channel();
+        let data = match self.below(3) {
+            0 => self.any_state(),
+            1 => self.random.block().to_vec(),
+            _ => records::encode(&self.invent_peers()),
+        };
+        let source = self.anybody();
+        let tag = if self.one_in(2) { GOSSIP } else { BROADCAST };
+        message(tag, &Gossip { channel: &channel, source, data: &data }.encode())
+    }
+
+    fn sync(&mut self) -> Vec<Vec<u8>> {
+        let mut inventory = Vec::new();
+        for name in self.honest.clone() {
+            if self.one_in(2) {
+                let edition =
+                    [self.random.number().to_be_bytes(), self.random.number().to_be_bytes()];
+                inventory.push((name, [&name.to_bytes()[..], &edition.concat(), &[1]].concat()));
+            }
+        }
+        inventory.sort();
+        let entries: Vec<u8> = inventory.into_iter().flat_map(|(_, entry)| entry).collect();
+        let one = match self.below(6) {
+            0 => [&[SYNC, 0], &self.random.block()[..]].concat(),
+            1 => vec![SYNC, 1],
+            2 => [&[SYNC, 2], &entries[..]].concat(),
+            3 => [&[SYNC, 3], &entries[..]].concat(),
+            4 => {
+                let mut names = self.honest.clone();
+                names.sort();
+                let names: Vec<u8> = names.iter().flat_map(|name| name.to_bytes()).collect();
+                [&[SYNC, 4], &names[..]].concat()
+            }
+            _ => [&[SYNC, 1], &entries[..]].concat(),
+        };
+        let times = if self.one_in(4) { 30 } else { 1 };
+        vec![one; times]
+    }
+
+    fn notices(&mut self) -> Vec<Vec<u8>> {
+        let one = match self.below(8) {
+            0 => vec![NOTICE, 2, 1, b'n', b'o'],
+            1 => vec![NOTICE, 9, 9],
+            2 => vec![NOTICE],
+            3 => vec![NOTICE, 1],
+            _ => vec![NOTICE, 0],
+        };
+        let times = if self.one_in(4) { 50 } else { 1 };
+        vec![one; times]
+    }
+
+    fn frames(&mut self, peer: PeerName) -> Vec<Lie> {
+        let station = |at: u8| [0x02, 0, 0, 0, 0, at];
+        let (from, to) = (self.below(12), self.below(12));
+        let from = station(u8::try_from(from).unwrap_or(0));
+        let to = if self.one_in(3) { [0xff; 6] } else { station(u8::try_from(to).unwrap_or(0)) };
+        let len = self.below(32);
+        let payload = self.random.block();
+        let bytes = [&to[..], &from, &[0x08, 0x00], &payload[..len]].concat();
+        let (source, destination) = (self.anybody(), self.anybody());
+        self.note(format!("to {peer}: a frame from {source} to {destination}"));
+        let lies = 1 + self.below(3);
+        let frame = TappedFrame { source, destination, bytes };
+        (0..lies).map(|_| Lie::Frame { to: peer, frame: frame.clone() }).collect()
+    }
+
+    fn ring(&mut self) -> Vec<u8> {
+        let data = self.any_state();
+        let source = self.anybody();
+        match self.below(3) {
+            0 => message(GOSSIP, &Gossip { channel: CHANNEL, source, data: &data }.encode()),
+            1 => message(BROADCAST, &Gossip { channel: CHANNEL, source, data: &data }.encode()),
+            _ => {
+                let data = [&[1], &data[..]].concat();
+                let destination = self.anybody();
+                message(
+                    UNICAST,
+                    &Unicast { channel: CHANNEL, source, destination, data: &data }.encode(),
+                )
+            }
+        }
+    }
+
+    fn nonsense(&mut self, id: ConnectionId) -> Vec<Lie> {
+        let bytes: Bytes = match self.below(4) {
+            0 => {
+                self.note("begins a message of a megabyte and does not end it".to_owned());
+                [&(1_u32 << 20).to_be_bytes()[..], &[4; 100]].concat().into()
+            }
+            1 => {
+                self.note("announces a message of 4 gigabytes".to_owned());
+                vec![0xff; 4].into()
+            }
+            2 => {
+                self.note("sends an empty message".to_owned());
+                vec![0; 4].into()
+            }
+            _ => {
+                self.note("sends random bytes".to_owned());
+                let tag = u8::try_from(self.below(70)).unwrap_or(0);
+                frame(&[&[tag], &self.random.block()[..]].concat())
+            }
+        };
+        vec![Lie::Bytes { id, bytes, unicasts: 0 }]
+    }
+}
+
+fn message(tag: u8, payload: &[u8]) -> Vec<u8> {
+    [&[tag], payload].concat()
+}

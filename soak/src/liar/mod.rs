@@ -1,0 +1,392 @@
+//! A member that lies: a real router, heard through a tap that changes, withholds, repeats and
+//! reorders what it says, and that says things of its own.
+//!
+//! ```text
+//!   Router ── says ──▶ mutate ──▶ connection      (a lie in a message that is due)
+//!                        invent ──▶ connection      (a lie unasked: `Liar::act`)
+//!                        hears ◀── connection       (so that lies are about what is there)
+//! ```
+
+mod invent;
+mod ipam;
+mod mutate;
+mod topology;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use weave_core::mesh::{ConnectionId, Features, Gossip, PeerName, Random, Uid};
+use weave_core::sim::{HostId, Net, Tap, TappedFrame};
+
+use crate::framing::{Framing, Piece};
+use crate::records::{self, Record};
+
+/// Marks what the invariants watch: the liar does not repeat it, since what a member repeats
+/// cannot be told from what an honest one says twice.
+pub const WATCHED: &[u8] = b"watched-by-the-invariants";
+
+/// Messages that are remembered, to be said again.
+const MAX_HEARD: usize = 48;
+/// What is shown of a liar when an invariant is broken.
+const MAX_LOG: usize = 40;
+
+/// A way to lie.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Habit {
+    /// Changes any field of a message that is due.
+    Mutate,
+    /// Changes any byte of a message that is due.
+    Garble,
+    /// Does not send what is due.
+    Withhold,
+    /// Sends what is due in another order.
+    Reorder,
+    /// Says again what somebody said.
+    Replay,
+    /// Tells of peers that are not there.
+    InventPeers,
+    /// Tells something else of honest peers.
+    ForgeHonest,
+    /// Tells each neighbour something else under one version.
+    TwoTruths,
+    /// Sends unicasts from anybody to anybody, of anything.
+    Unicasts,
+    /// Sends broadcasts and gossip of anybody, on any channel.
+    Broadcasts,
+    /// Compares inventories all the time.
+    Sync,
+    /// Probes and refuses.
+    Notices,
+    /// Control messages of transports.
+    Controls,
+    /// Frames from anybody to anybody.
+    Frames,
+    /// Messages that never end, or make no sense.
+    Nonsense,
+    /// Does not read.
+    Deaf,
+    /// Says that it is somebody else when it connects.
+    Impersonate,
+    /// Tells of rings of addresses that are not so.
+    Rings,
+    /// Asks for addresses, and says that it has none, in anybody's name.
+    Requests,
+}
+
+impl Habit {
+    /// All of them.
+    pub const ALL: [Self; 19] = [
+        Self::Mutate,
+        Self::Garble,
+        Self::Withhold,
+        Self::Reorder,
+        Self::Replay,
+        Self::InventPeers,
+        Self::ForgeHonest,
+        Self::TwoTruths,
+        Self::Unicasts,
+        Self::Broadcasts,
+        Self::Sync,
+        Self::Notices,
+        Self::Controls,
+        Self::Frames,
+        Self::Nonsense,
+        Self::Deaf,
+        Self::Impersonate,
+        Self::Rings,
+        Self::Requests,
+    ];
+}
+
+/// What a liar does at the moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mood {
+    /// Keeps to the rules.
+    Truthful,
+    /// Lies, but not about the records of honest peers.
+    Careful,
+    /// Lies about them as well, but does not say that it is one of them.
+    Forging,
+    /// Lies about everything.
+    Lying,
+}
+
+impl Mood {
+    /// Whether records of honest peers may be forged.
+    const fn forges(self) -> bool {
+        matches!(self, Self::Forging | Self::Lying)
+    }
+}
+
+/// What a liar has said that its router has not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Spent {
+    /// Messages.
+    pub messages: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Those of them that were unicasts.
+    pub unicasts: u64,
+    /// Frames.
+    pub frames: u64,
+}
+
+/// A handle on a liar, whose tap is in the network.
+#[derive(Clone)]
+pub struct Liar {
+    host: HostId,
+    tongue: Arc<Mutex<Tongue>>,
+}
+
+struct Tongue {
+    random: Random,
+    own: PeerName,
+    honest: Vec<PeerName>,
+    habits: BTreeSet<Habit>,
+    mood: Mood,
+    connections: BTreeMap<ConnectionId, Directions>,
+    held_back: BTreeMap<ConnectionId, Bytes>,
+    heard: VecDeque<Vec<u8>>,
+    records: BTreeMap<Vec<u8>, Record>,
+    honest_uids: BTreeMap<PeerName, Uid>,
+    ring: Option<weave_ipam::message::State>,
+    log: VecDeque<String>,
+    spent: Spent,
+}
+
+#[derive(Default)]
+struct Directions {
+    outgoing: Framing,
+    incoming: Framing,
+    /// The neighbour, once it has told its name.
+    peer: Option<PeerName>,
+    /// The own first message is out: others may follow.
+    talks: bool,
+}
+
+impl Liar {
+    /// The router of this host lies from now on, once it is told to.
+    pub fn new(
+        net: &mut Net,
+        host: HostId,
+        honest: Vec<PeerName>,
+        habits: BTreeSet<Habit>,
+        seed: [u8; 32],
+    ) -> Self {
+        let tongue = Tongue {
+            random: Random::new(seed),
+            own: net.name(host),
+            honest,
+            habits,
+            mood: Mood::Truthful,
+            connections: BTreeMap::new(),
+            held_back: BTreeMap::new(),
+            heard: VecDeque::new(),
+            records: BTreeMap::new(),
+            honest_uids: BTreeMap::new(),
+            ring: None,
+            log: VecDeque::new(),
+            spent: Spent::default(),
+        };
+        let liar = Self { host, tongue: Arc::new(Mutex::new(tongue)) };
+        net.set_tap(host, Box::new(liar.clone()));
+        liar
+    }
+
+    /// Its host.
+    pub const fn host(&self) -> HostId {
+        self.host
+    }
+
+    /// What it does from now on.
+    pub fn set_mood(&self, mood: Mood) {
+        self.lock().mood = mood;
+    }
+
+    /// What it has said of its own accord.
+    pub fn spent(&self) -> Spent {
+        self.lock().spent
+    }
+
+    /// The last lies, in words.
+    pub fn log(&self) -> Vec<String> {
+        self.lock().log.iter().cloned().collect()
+    }
+
+    /// Tells a lie or two that nothing called for.
+    pub fn act(&self, net: &mut Net) {
+        let ends = net.connections(self.host);
+        let mut tongue = self.lock();
+        if tongue.mood == Mood::Truthful {
+            return;
+        }
+        let up: Vec<(ConnectionId, PeerName)> = ends
+            .iter()
+            .filter_map(|(id, _)| {
+                let directions = tongue.connections.get(id)?;
+                Some((*id, directions.peer.filter(|_| directions.talks)?))
+            })
+            .collect();
+        if up.is_empty() {
+            return;
+        }
+        let lies = tongue.invent(&up);
+        if tongue.has(Habit::Deaf) && tongue.one_in(20) {
+            let reads = tongue.one_in(2);
+            tongue.note(format!("reads: {reads}"));
+            net.set_reading(self.host, reads);
+        }
+        drop(tongue);
+        for lie in lies {
+            self.tell(net, lie);
+        }
+    }
+
+    fn tell(&self, net: &mut Net, lie: Lie) {
+        match lie {
+            Lie::Bytes { id, bytes, unicasts } => {
+                let len = bytes.len() as u64;
+                if net.inject(self.host, id, bytes) {
+                    let spent = &mut self.lock().spent;
+                    spent.messages += 1;
+                    spent.bytes += len;
+                    spent.unicasts += unicasts;
+                }
+            }
+            Lie::Frame { to, frame } => {
+                if net.inject_frame(self.host, to, frame) {
+                    self.lock().spent.frames += 1;
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tongue> {
+        self.tongue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Something to say unasked.
+enum Lie {
+    Bytes { id: ConnectionId, bytes: Bytes, unicasts: u64 },
+    Frame { to: PeerName, frame: TappedFrame },
+}
+
+impl Tap for Liar {
+    fn restarted(&mut self) {
+        let mut tongue = self.lock();
+        tongue.connections.clear();
+        tongue.held_back.clear();
+    }
+
+    fn outgoing(&mut self, id: ConnectionId, bytes: Bytes) -> Vec<Bytes> {
+        let mut tongue = self.lock();
+        let directions = tongue.connections.entry(id).or_default();
+        let pieces = directions.outgoing.push(&bytes);
+        if pieces.iter().any(|piece| matches!(piece, Piece::Features(_))) {
+            directions.talks = true;
+        }
+        pieces.into_iter().flat_map(|piece| tongue.say(id, piece)).collect()
+    }
+
+    fn incoming(&mut self, id: ConnectionId, bytes: Bytes) -> Bytes {
+        let mut tongue = self.lock();
+        let directions = tongue.connections.entry(id).or_default();
+        for piece in directions.incoming.push(&bytes) {
+            tongue.hear(id, piece);
+        }
+        bytes
+    }
+
+    fn frame(&mut self, frame: TappedFrame) -> Vec<TappedFrame> {
+        self.lock().relay(frame)
+    }
+}
+
+impl Tongue {
+    fn hear(&mut self, id: ConnectionId, piece: Piece) {
+        match piece {
+            Piece::Prefix(_) => {}
+            Piece::Features(message) => {
+                let Ok(features) = Features::decode(&message) else { return };
+                self.honest_uids.insert(features.name, features.uid);
+                if let Some(directions) = self.connections.get_mut(&id) {
+                    directions.peer = Some(features.name);
+                }
+            }
+            Piece::Message(message) => self.remember(message),
+        }
+    }
+
+    fn remember(&mut self, message: Vec<u8>) {
+        if message.windows(WATCHED.len()).any(|window| window == WATCHED) {
+            return;
+        }
+        if let Some((4 | 6, payload)) = message.split_first().map(|(tag, rest)| (*tag, rest))
+            && let Ok(gossip) = Gossip::decode(payload)
+        {
+            match gossip.channel {
+                "topology" => {
+                    for record in records::decode(gossip.data) {
+                        self.records.insert(record.name.clone(), record);
+                    }
+                }
+                weave_ipam::message::CHANNEL => {
+                    let state = weave_ipam::message::State::decode(gossip.data);
+                    self.ring = state.ok().or(self.ring.take());
+                }
+                _ => {}
+            }
+        }
+        self.heard.push_back(message);
+        if self.heard.len() > MAX_HEARD {
+            self.heard.pop_front();
+        }
+    }
+
+    fn has(&self, habit: Habit) -> bool {
+        self.mood != Mood::Truthful && self.habits.contains(&habit)
+    }
+
+    fn note(&mut self, line: String) {
+        self.log.push_back(line);
+        if self.log.len() > MAX_LOG {
+            self.log.pop_front();
+        }
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.random.below(bound as u64)).unwrap_or(0)
+    }
+
+    fn one_in(&mut self, bound: u64) -> bool {
+        self.random.below(bound) == 0
+    }
+
+    fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
+        let at = self.below(of.len());
+        of.get(at)
+    }
+
+    /// Any peer: an honest one, the own, or one that is not there.
+    fn anybody(&mut self) -> PeerName {
+        match self.below(4) {
+            0 => self.own,
+            1 => self.invented(),
+            _ => {
+                let honest = self.honest.clone();
+                self.pick(&honest).copied().unwrap_or(self.own)
+            }
+        }
+    }
+
+    /// A peer that is not there. There are few, so that lies meet.
+    fn invented(&mut self) -> PeerName {
+        PeerName::from_u64(0x0bad_0000_0000 + self.random.below(12)).unwrap_or(self.own)
+    }
+
+    fn is_honest(&self, name: &[u8]) -> bool {
+        self.honest.iter().any(|honest| honest.to_bytes() == name)
+    }
+}

@@ -1,0 +1,166 @@
+//! One story from its beginning to its end.
+//!
+//! ```text
+//!   honest routers form a mesh ─▶ liars join ─▶ they lie, while nothing else happens
+//!      ─▶ they lie of anything but honest peers: records of those have to converge
+//!      ─▶ they lie while routers restart and links are lost
+//!      ─▶ they are gone: the mesh has to be as if they had never been
+//! ```
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use weave_core::sim::{HostId, Net};
+
+use crate::invariants::{Inspector, Invariant, Violation};
+use crate::liar::{Mood, WATCHED};
+use crate::plan::Accident;
+use crate::watch::Watch;
+use crate::world::{TICK, World};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Tells the story of a seed.
+///
+/// # Errors
+/// The first invariant that was broken.
+pub fn tell(world: &mut World) -> Result<(), Violation> {
+    let mut inspector = Inspector::new(world);
+    let formed = world.net.run_until(60 * SECOND, Net::converged);
+    formed.map_err(|error| broken(Invariant::Forms, error))?;
+    world.let_liars_in();
+    run(world, &mut inspector, 5 * SECOND)?;
+
+    set_mood(world, Mood::Lying);
+    inspector.restart_counts(world);
+    inspector.expect_calm(world);
+    let calm = world.plan.calm;
+    run(world, &mut inspector, calm)?;
+
+    set_mood(world, Mood::Careful);
+    run_until(world, &mut inspector, 60 * SECOND, Inspector::records_agree)
+        .map_err(|error| error.unwrap_or_else(|text| broken(Invariant::RecordsConverge, text)))?;
+    if is_full(world) {
+        everybody_hears_once(world, &mut inspector)?;
+    }
+
+    inspector.expect_accidents();
+    for accident in world.plan.accidents.clone() {
+        set_mood(world, Mood::Forging);
+        happen(world, &mut inspector, accident)?;
+        run(world, &mut inspector, 3 * SECOND)?;
+    }
+
+    for liar in &world.liars {
+        liar.set_mood(Mood::Truthful);
+        world.net.kill(liar.host());
+    }
+    run_until(world, &mut inspector, 240 * SECOND, |world| world.net.converged())
+        .map_err(|error| error.unwrap_or_else(|text| broken(Invariant::Recovers, text)))?;
+    everybody_hears_once(world, &mut inspector)
+}
+
+fn broken(invariant: Invariant, text: String) -> Violation {
+    Violation { invariant, text }
+}
+
+fn set_mood(world: &World, mood: Mood) {
+    world.liars.iter().for_each(|liar| liar.set_mood(mood));
+}
+
+fn run(world: &mut World, inspector: &mut Inspector, time: Duration) -> Result<(), Violation> {
+    let end = world.net.now() + time;
+    while world.net.now() < end {
+        world.tick();
+        inspector.look(world)?;
+    }
+    Ok(())
+}
+
+/// The error is a violation, or what has not become so in time.
+fn run_until(
+    world: &mut World,
+    inspector: &mut Inspector,
+    limit: Duration,
+    condition: impl Fn(&World) -> Result<(), String>,
+) -> Result<(), Result<Violation, String>> {
+    let end = world.net.now() + limit;
+    loop {
+        run(world, inspector, 5 * TICK).map_err(Ok)?;
+        match condition(world) {
+            Ok(()) => return Ok(()),
+            Err(error) if world.net.now() >= end => {
+                return Err(Err(format!("after {limit:?}: {error}")));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+fn happen(
+    world: &mut World,
+    inspector: &mut Inspector,
+    accident: Accident,
+) -> Result<(), Violation> {
+    let host = |at: usize| world.honest[at];
+    match accident {
+        Accident::Restart(at) => {
+            let host = host(at);
+            world.net.kill(host);
+            run(world, inspector, SECOND)?;
+            world.net.start(host);
+            world.take_part(host);
+            inspector.restart_counts(world);
+        }
+        Accident::Reset(a, b) => {
+            let (a, b) = (host(a), host(b));
+            world.net.reset_connections(a, b);
+        }
+        Accident::Cut(at, seconds) => {
+            let island = [host(at)];
+            world.net.partition(&island);
+            run(world, inspector, Duration::from_secs(seconds))?;
+            world.net.heal(&island);
+        }
+        Accident::Leap(at) => {
+            let host = host(at);
+            world.net.jump_clock(host, Duration::from_secs(3600));
+        }
+    }
+    Ok(())
+}
+
+/// Every honest router has a link to every other.
+fn is_full(world: &World) -> bool {
+    let pairs = world.honest.iter().flat_map(|a| world.honest.iter().map(move |b| (*a, *b)));
+    pairs.into_iter().all(|(a, b)| a == b || world.connected(a, b))
+}
+
+fn everybody_hears_once(world: &mut World, inspector: &mut Inspector) -> Result<(), Violation> {
+    for (at, from) in world.honest.clone().into_iter().enumerate() {
+        let word = [
+            WATCHED,
+            &(world.net.now().saturating_since(weave_core::time::Instant::ORIGIN))
+                .as_millis()
+                .to_be_bytes(),
+            &[u8::try_from(at).unwrap_or(0)],
+        ]
+        .concat();
+        let station = [0x06, 0, 0, 0, 0, u8::try_from(at).unwrap_or(0)];
+        let frame = [&[0xff; 6][..], &station, &[0x08, 0x00], &word].concat();
+        let group: BTreeSet<HostId> = world.honest.iter().copied().collect();
+        world.net.take_deliveries();
+        Watch::broadcast(&mut world.net, from, &word);
+        world.net.capture(from, &frame);
+        run(world, inspector, SECOND)?;
+        let times = |host: HostId| world.watches[&host].times(&word);
+        Inspector::heard_once(&group, from, times)
+            .map_err(|text| broken(Invariant::BroadcastOnce, format!("gossip: {text}")))?;
+        let delivered = world.net.take_deliveries();
+        let times =
+            |host: HostId| delivered.iter().filter(|d| d.host == host && d.frame == frame).count();
+        Inspector::heard_once(&group, from, times)
+            .map_err(|text| broken(Invariant::BroadcastOnce, format!("frames: {text}")))?;
+    }
+    Ok(())
+}
