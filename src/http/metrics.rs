@@ -76,8 +76,15 @@ fn render(report: &Report) -> String {
     }
     for (name, value) in router.capture_stats.as_object().into_iter().flatten() {
         if let (Some(help), Some(value)) = (help::of_capture(name), value.as_u64()) {
-            let metric = Metric::new(format!("weave_capture_{name}_total"), "counter", help);
-            metrics.push(metric.value(&[], as_f64(value)));
+            let mut push = |name: &str| {
+                let metric = Metric::new(name, "counter", help);
+                metrics.push(metric.value(&[], as_f64(value)));
+            };
+            if name == "capture_errors" {
+                push("weave_capture_errors_total");
+            }
+            // `weave_capture_capture_errors_total` is an old name, kept for one release.
+            push(&format!("weave_capture_{name}_total"));
         }
     }
     if let Some(ipam) = &report.ipam {
@@ -228,6 +235,7 @@ mod tests {
                     ("frames_dropped.no_route".to_owned(), 9),
                 ]
                 .into(),
+                capture_stats: json!({"captured": 11, "capture_errors": 12}),
                 ..RouterStatus::default()
             },
             ..Report::default()
@@ -242,6 +250,9 @@ mod tests {
             "weave_connection_terminations_total 3",
             "weave_mesh_bytes_sent_total 5",
             r#"weave_frames_dropped_total{cause="no_route"} 9"#,
+            "weave_capture_captured_total 11",
+            "weave_capture_errors_total 12",
+            "weave_capture_capture_errors_total 12",
             concat!(
                 r#"weave_link_tx_bytes_total{peer="7a:9f:eb:b6:0c:6e","#,
                 r#"address="192.0.2.1:6783",overlay="sleeve"} 7"#
