@@ -1,16 +1,16 @@
-//! The inside of native datagrams: records put together again are what they were taken from, and
-//! pieces become super-frames that can be cut.
+//! The contents of native datagrams: records written again give the same bytes, and
+//! segments become super-frames that can be segmented again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use weave_core::switch::Frame;
+use weave_port::offload::{Reassembler, Segment, Segments};
 use weave_sleeve::native::{Form, Records};
-use weave_port::offload::{Piece, Rejoiner, Segments};
 
 fuzz_target!(|input: &[u8]| {
     let mut again = Vec::new();
     let mut failed = false;
-    let mut rejoiner = Rejoiner::new();
+    let mut reassembler = Reassembler::new();
     let mut payload = 0;
     let mut each = |(), frame: Frame<'_>| {
         let segments = Segments::new(frame).expect("what is joined is as marked");
@@ -29,13 +29,13 @@ fuzz_target!(|input: &[u8]| {
         let end = again.len();
         again.resize(end + record.buffer_len(), 0);
         assert_eq!(record.emit(&mut again[end..]), Some(record.buffer_len()));
-        if let Form::Piece { headers, size, offset } = record.form {
-            let (headers, segment) = record.bytes.split_at(headers.into());
-            let piece = Piece { headers, segment, size: size.get(), offset };
-            let _ = rejoiner.push((), piece, &mut each);
+        if let Form::Segment { headers, size, offset } = record.form {
+            let (headers, payload) = record.bytes.split_at(headers.into());
+            let segment = Segment { headers, payload, size: size.get(), offset };
+            let _ = reassembler.push((), segment, &mut each);
         }
     }
-    rejoiner.flush(&mut each);
+    reassembler.flush(&mut each);
     assert!(payload <= input.len(), "nothing is made up");
     assert!(failed || again == input);
 });

@@ -26,9 +26,9 @@ fuzz_target!(|input: &[u8]| {
         rest = next;
         let number = u16::from_be_bytes([*high, *low]);
         counts.sent += u64::from(*high);
-        counts.in_trains += u64::from(*low);
+        counts.in_batches += u64::from(*low);
         counts.opened += u64::from(number);
-        link.note_counts(counts);
+        link.set_counts(counts);
         match what % 8 {
             0 => link.confirm(now),
             1 => {
@@ -80,7 +80,7 @@ fuzz_target!(|input: &[u8]| {
                 LinkEvent::Healthy(_) => unreachable!("never said"),
             }
         }
-        assert!(link.uses_trains() == link.train_loss().is_none());
+        assert!(link.uses_gso() == link.gso_loss().is_none());
         assert!(events <= 3 && established <= 1 && failed <= 1);
         assert!((SMALLEST_MTU..=UNKNOWN_MTU).contains(&link.path_mtu().mtu()));
         assert!(failed == 0 || link.poll_timeout().is_none());

@@ -1,7 +1,7 @@
 //! What the targets for super-frames have in common.
 
 use weave_core::switch::Frame;
-use weave_port::offload::{Coalescer, Joins, Segments};
+use weave_port::offload::{Coalescer, Segments, SuperFrameKinds};
 
 /// The frames that a frame stands for; none if it is not what it is said to be.
 pub fn cut(frame: Frame<'_>) -> Vec<Vec<u8>> {
@@ -17,7 +17,7 @@ pub fn cut(frame: Frame<'_>) -> Vec<Vec<u8>> {
 /// Joins frames and cuts the result.
 pub fn join(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
-    let mut coalescer = Coalescer::new(Joins { tcp: true, udp: true });
+    let mut coalescer = Coalescer::new(SuperFrameKinds { tcp: true, udp: true });
     let mut each = |(), frame: Frame<'_>| all.extend(cut(frame));
     for frame in frames {
         coalescer.push((), Frame::plain(frame), &mut each);

@@ -13,7 +13,7 @@ use clap::{ArgAction, Args};
 use weave_core::mesh::{DEFAULT_CONNECTION_LIMIT, DEFAULT_PORT, PeerName};
 use weave_core::wire::MacAddress;
 use weave_sleeve::cipher::native::Suite;
-use weave_sleeve::native::Abilities;
+use weave_sleeve::native::Capabilities;
 
 use super::bridge_name;
 use super::failure::Failure;
@@ -309,9 +309,9 @@ impl Router {
             capture_file: self.capture_file,
             capture_buffer: usize::from(self.bufsz) << 20,
             abilities: match self.sleeve_format {
-                SleeveFormat::Legacy => Abilities::Legacy,
-                SleeveFormat::Native if self.sleeve_ciphers.is_empty() => Abilities::default(),
-                SleeveFormat::Native => Abilities::Native { ciphers: self.sleeve_ciphers },
+                SleeveFormat::Legacy => Capabilities::Legacy,
+                SleeveFormat::Native if self.sleeve_ciphers.is_empty() => Capabilities::default(),
+                SleeveFormat::Native => Capabilities::Native { ciphers: self.sleeve_ciphers },
             },
             http_address: match self.http_addr {
                 Some(OptionalAddress(address)) => address,

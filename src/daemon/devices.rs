@@ -19,7 +19,7 @@ use weave_host::{
     remove_capture_pair, remove_datapath,
 };
 use weave_sleeve::port::{Capture, PcapWriter, Port, PortCounters, RecordedPort};
-use weave_sleeve::{Clock, DataThread, Lost, ReceiverCounters, Sleeve};
+use weave_sleeve::{Clock, DataThread, DataThreadError, ReceiverCounters, Sleeve};
 
 use super::datapath::{self, Layout};
 use super::fastdp::Fastdp;
@@ -31,9 +31,9 @@ use super::settings::{Capture as How, Settings};
 pub(super) struct Devices {
     // Threads end before the devices go that they use.
     threads: Vec<DataThread>,
-    losses: mpsc::Receiver<Lost>,
+    losses: mpsc::Receiver<DataThreadError>,
     /// Also keeps the channel open while no thread runs.
-    tell: mpsc::Sender<Lost>,
+    tell: mpsc::Sender<DataThreadError>,
     switch: Arc<Switch>,
     sleeve: Sleeve,
     clock: Clock,
@@ -246,11 +246,11 @@ impl Devices {
             }
         };
         match (lost, &mut self.plugged) {
-            (Some(Lost::Port(error)), Some(plugged)) => {
+            (Some(DataThreadError::Port(error)), Some(plugged)) => {
                 plugged.lost = Some(error.to_string());
                 Ok(())
             }
-            (Some(Lost::Port(error) | Lost::Thread(error)), _) => {
+            (Some(DataThreadError::Port(error) | DataThreadError::Thread(error)), _) => {
                 Err(error).context("the UDP socket failed")
             }
             // There is a sender as long as there is a receiver.
@@ -362,7 +362,7 @@ impl Devices {
             let (capture, injector) = sides(thread)?;
             let tell = self.tell.clone();
             let start = || {
-                DataThread::serving(
+                DataThread::spawn(
                     Worker::new(Arc::clone(&self.switch))?,
                     capture,
                     receiver,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use weave_core::mesh::{Password, PeerName, Subnet};
 use weave_host::Backend;
-use weave_sleeve::native::Abilities;
+use weave_sleeve::native::Capabilities;
 
 use crate::http::Address;
 use crate::ipam;
@@ -39,7 +39,7 @@ pub(crate) struct Settings {
     /// Of the packet socket, in bytes.
     pub(crate) capture_buffer: usize,
     /// What the sleeve may do with routers like this one.
-    pub(crate) abilities: Abilities,
+    pub(crate) abilities: Capabilities,
     /// The allocator of addresses, if there is to be one.
     pub(crate) ipam: Option<ipam::Settings>,
     /// Where the process tree of the host is mounted.

@@ -163,7 +163,7 @@ mod tests {
     use weave_core::router::Router;
     use weave_core::switch::{NullOverlay, Overlay, Switch, Waker};
     use weave_core::time::Instant;
-    use weave_sleeve::native::Abilities;
+    use weave_sleeve::native::Capabilities;
     use weave_sleeve::port::PortCounters;
     use weave_sleeve::{Clock, ReceiverCounters, Sleeve};
 
@@ -198,7 +198,7 @@ mod tests {
     fn every_counter_of_a_link_is_described() {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let clock = Clock::new(|| Instant::ORIGIN);
-        let mut sleeve = Sleeve::bind(address, 1, Abilities::default(), clock).unwrap();
+        let mut sleeve = Sleeve::bind(address, 1, Capabilities::default(), clock).unwrap();
         let request = LinkRequest {
             id: ConnectionId(1),
             own: "7a:9f:eb:b6:0c:6e".parse().unwrap(),

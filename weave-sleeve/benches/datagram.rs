@@ -1,4 +1,4 @@
-//! What a frame costs between the switch and the socket: records in and out of a datagram, in
+//! The cost of a frame between the switch and the socket: records in and out of a datagram, in
 //! clear and sealed, for a datagram full of small frames and for one large frame.
 
 use std::hint::black_box;
@@ -20,7 +20,7 @@ fn cipher(sealed: bool, outbound: bool) -> Cipher {
     }
 }
 
-/// Fills a datagram with frames of this length, as many as fit.
+/// Fills a datagram with as many copies of a frame as fit.
 fn encode(cipher: &Cipher, frame: &[u8], buffer: &mut [u8]) -> usize {
     let own = PeerName::from_bytes([1; 6]);
     let record = Record { source: own, destination: PeerName::from_bytes([2; 6]), frame };
@@ -44,7 +44,8 @@ fn datagrams(criterion: &mut Criterion) {
             group.bench_function(format!("encode/{length}"), |bencher| {
                 bencher.iter(|| encode(&sealer, black_box(&frame), &mut buffer));
             });
-            // The window wants each number once: a fresh datagram and a fresh window each time.
+            // The window accepts each number once, so each iteration has a fresh datagram and
+            // window.
             let opener = cipher(sealed, false);
             encode(&sealer, &frame, &mut buffer);
             group.bench_function(format!("decode/{length}"), |bencher| {

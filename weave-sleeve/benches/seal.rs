@@ -1,4 +1,4 @@
-//! What the seal between our own routers costs, next to the one of Weave Net 2.x.
+//! The cost of the encryption between routers of this kind, next to that of Weave Net 2.x.
 //!
 //! How the library was chosen: AMD EPYC with VAES, one core; nanoseconds for a datagram with 12
 //! bytes of additional data in place; the best of 25 rounds that went through all of them in turn.
@@ -16,7 +16,7 @@
 //!   ChaCha20-    ring       165     184      725     683      3193    3162
 //!     Poly1305   aws-lc-rs  174     182      734     679      3206    3147
 //!                crypto    2290    2661     2574    2597      7026    7033
-//!   secretbox    our own    380     395      830     960      2925    2970
+//!   secretbox    weave      380     395      830     960      2925    2970
 //! ```
 //!
 //! At the size of datagrams on an underlay of 1500 bytes `ring` 0.17.14 is ahead of `aws-lc-rs`
@@ -24,8 +24,8 @@
 //! sixth of the time.
 //!
 //! What is added around the library, on the same machine: a datagram of 1400 bytes sealed alone
-//! takes 270 ns, in a train of 40 253 ns, and 239 ns to open. A new epoch takes 1.1 us. In the form
-//! of Weave Net 2.x it takes 830 ns alone and 590 ns in a train of 40, to open 960 and 590 ns, with
+//! takes 270 ns, in a batch of 40 253 ns, and 239 ns to open. A new epoch takes 1.1 us. In the form
+//! of Weave Net 2.x it takes 830 ns alone and 590 ns in a batch of 40, to open 960 and 590 ns, with
 //! AVX-512 and its IFMA.
 
 use std::hint::black_box;
@@ -40,8 +40,8 @@ use weave_sleeve::replay::Windows;
 
 const KEY: SessionKey = SessionKey([7; 32]);
 const NOW: Instant = Instant::ORIGIN;
-/// Datagrams in a train.
-const TRAIN: usize = 40;
+/// Datagrams in a batch.
+const BATCH: usize = 40;
 
 fn own() -> PeerName {
     PeerName::from_bytes([2; 6])
@@ -59,7 +59,7 @@ fn native(criterion: &mut Criterion) {
             group.bench_function(format!("seal/{text}"), |bencher| {
                 bencher.iter(|| sealer.seal(NOW, own(), black_box(&mut datagram)));
             });
-            // Each datagram opens once: a fresh one each time.
+            // Each datagram opens once, so each iteration has a fresh one.
             group.bench_function(format!("open/{text}"), |bencher| {
                 let fresh = || {
                     let mut datagram = vec![0; length];
@@ -74,12 +74,12 @@ fn native(criterion: &mut Criterion) {
                     BatchSize::SmallInput,
                 );
             });
-            let mut arena = vec![0; TRAIN * length];
+            let mut arena = vec![0; BATCH * length];
             let ranges: Vec<Range<usize>> =
-                (0..TRAIN).map(|n| n * length..(n + 1) * length).collect();
-            group.throughput(Throughput::Bytes((TRAIN * text) as u64));
-            group.bench_function(format!("train of {TRAIN}/{text}"), |bencher| {
-                bencher.iter(|| sealer.seal_train(NOW, own(), black_box(&mut arena), &ranges));
+                (0..BATCH).map(|n| n * length..(n + 1) * length).collect();
+            group.throughput(Throughput::Bytes((BATCH * text) as u64));
+            group.bench_function(format!("batch of {BATCH}/{text}"), |bencher| {
+                bencher.iter(|| sealer.seal_batch(NOW, own(), black_box(&mut arena), &ranges));
             });
         }
         group.finish();
@@ -115,27 +115,27 @@ fn legacy(criterion: &mut Criterion) {
                 BatchSize::SmallInput,
             );
         });
-        let mut arena = vec![0; TRAIN * length];
-        let ranges: Vec<Range<usize>> = (0..TRAIN).map(|n| n * length..(n + 1) * length).collect();
-        let seal_train = |arena: &mut [u8]| {
+        let mut arena = vec![0; BATCH * length];
+        let ranges: Vec<Range<usize>> = (0..BATCH).map(|n| n * length..(n + 1) * length).collect();
+        let seal_batch = |arena: &mut [u8]| {
             sealer
-                .seal_train(own(), Channel::DontFragment, arena, &ranges)
+                .seal_batch(own(), Channel::DontFragment, arena, &ranges)
                 .expect("numbers are left");
         };
-        group.throughput(Throughput::Bytes((TRAIN * text) as u64));
-        group.bench_function(format!("train of {TRAIN}/{text}"), |bencher| {
-            bencher.iter(|| seal_train(black_box(&mut arena)));
+        group.throughput(Throughput::Bytes((BATCH * text) as u64));
+        group.bench_function(format!("batch of {BATCH}/{text}"), |bencher| {
+            bencher.iter(|| seal_batch(black_box(&mut arena)));
         });
-        group.bench_function(format!("open train of {TRAIN}/{text}"), |bencher| {
+        group.bench_function(format!("open batch of {BATCH}/{text}"), |bencher| {
             let fresh = || {
-                let mut arena = vec![0; TRAIN * length];
-                seal_train(&mut arena);
+                let mut arena = vec![0; BATCH * length];
+                seal_batch(&mut arena);
                 arena
             };
             bencher.iter_batched_ref(
                 fresh,
                 |arena| {
-                    opener.open_train(&mut windows, arena, length, |opened| {
+                    opener.open_batch(&mut windows, arena, length, |opened| {
                         opened.expect("just made");
                     });
                 },

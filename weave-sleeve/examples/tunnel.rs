@@ -1,17 +1,17 @@
-//! Joins a device on this host to one on another by a single sleeve link: no mesh, no gossip, and
-//! a plain TCP stream for the few control messages.
+//! Joins a device on this host to one on another by a single sleeve link, without mesh or gossip: a
+//! plain TCP stream carries the few control messages.
 //!
 //! ```text
 //! host 1:  tunnel tap0 192.168.50.1:6783 listen [PASSPHRASE]
 //! host 2:  tunnel tap0 192.168.50.2:6783 192.168.50.1:6783 [PASSPHRASE]
 //! ```
 //!
-//! The device is a TAP device, which is made if it does not exist, or, written `packet:NAME`, any
-//! Ethernet device, for example one end of a veth pair. It wants to be up, and in a bridge or
+//! The device is a TAP device, which is created if it does not exist, or, written `packet:NAME`,
+//! any Ethernet device, for example one end of a veth pair. It has to be up, and in a bridge or
 //! with an address of its own.
 //!
-//! What the passphrase becomes here is no key derivation to copy: a router takes the session key
-//! from its handshake.
+//! Do not copy the way a key is made of the passphrase: a router takes the session key from its
+//! handshake.
 #![allow(clippy::print_stderr, reason = "a program speaks to its user")]
 
 use std::io::{self, Read, Write};
@@ -25,11 +25,11 @@ use weave_core::mesh::{ConnectionId, ConnectionUid, LinkRequest, PeerName, Sessi
 use weave_core::switch::{
     ForwardingTable, LinkEvent, NeighbourLinks, Overlay, Switch, Topology, Waker, Worker,
 };
-use weave_sleeve::native::Abilities;
+use weave_sleeve::native::Capabilities;
 use weave_sleeve::port::{PacketPort, Port, TapPort};
 use weave_sleeve::{Clock, DataThread, Sleeve};
 
-/// The two ends, and the way from one to the other.
+/// The addresses of both ends, and the stream between them.
 struct Ends {
     own: PeerName,
     other: PeerName,
@@ -49,13 +49,13 @@ impl Topology for Ends {
     }
 }
 
-/// What the main thread waits for.
+/// The events that the main thread waits for.
 enum News {
-    /// The link wants to be polled.
+    /// The link has to be polled.
     Link,
-    /// The other end says something.
+    /// A control message of the other end.
     Message(u8, Vec<u8>),
-    /// There is no reason to go on.
+    /// The tunnel ends for this reason.
     End(String),
 }
 
@@ -85,7 +85,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [own, other] = names;
 
     let (sender, news) = channel();
-    let mut sleeve = Sleeve::bind(local, 1, Abilities::default(), clock.clone())?;
+    let mut sleeve = Sleeve::bind(local, 1, Capabilities::default(), clock.clone())?;
     let wake = sender.clone();
     let mut link = sleeve.prepare(
         clock.now(),
@@ -112,7 +112,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         None => Box::new(TapPort::open(device, 1)?),
     };
     let tell = sender.clone();
-    let _thread = DataThread::serving(
+    let _thread = DataThread::spawn(
         Worker::new(switch)?,
         Some(port.capture()?),
         sleeve.receivers().remove(0),
@@ -161,7 +161,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 }
 
-/// Length of the data, number of the message, data.
+/// Reads a message: length of the data, number of the message, data.
 fn read_message(reader: &mut TcpStream) -> io::Result<News> {
     let mut header = [0; 2];
     reader.read_exact(&mut header)?;

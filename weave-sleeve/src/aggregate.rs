@@ -1,14 +1,14 @@
-//! Several frames in one datagram, several datagrams in one system call (spec sleeve.md,
-//! section 5.1).
+//! Several frames in one datagram, several datagrams in one system call (spec sleeve.md, section
+//! 5.1).
 //!
 //! ```text
 //!   arena  | datagram | datagram | datagram being filled ......|        |
 //!          | header, record, record ... | header, record |
 //! ```
 //!
-//! A [`Batch`] holds what one data thread has for one link and channel. Frames are written once,
-//! to where they are sealed and sent from. Nothing waits: whoever appends flushes as soon as it
-//! has no more frames at hand.
+//! A [`Batch`] holds what one data thread has for one link and channel. Frames are written once, to
+//! the place where they are sealed and sent from. Nothing is held back: a thread flushes its
+//! batches as soon as it has no more frames at hand.
 
 use std::ops::Range;
 
@@ -19,23 +19,23 @@ use weave_core::time::Instant;
 use crate::cipher::{Channel, NoncesExhausted};
 use crate::encapsulation::{Draft, Encapsulation};
 
-/// Frames taken before a datagram is closed even though more would fit.
+/// Frames appended before a datagram is closed even though more would fit.
 const FRAMES_PER_ROUND: usize = 100;
 
-/// Datagrams in one batch. As many as one `UDP_SEGMENT` train can have.
+/// Datagrams in one batch: as many as one `UDP_SEGMENT` message can carry.
 pub(crate) const MAX_DATAGRAMS: usize = 64;
 
 /// Room for the largest datagram, or for 44 of 1472 bytes.
 const ARENA: usize = 1 << 16;
 
-/// What an append did.
+/// The outcome of appending a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Appended {
-    /// The frame is in.
-    Taken,
-    /// There is no room before the batch was sent: send it, then append again.
+pub(crate) enum AppendOutcome {
+    /// The frame is in the batch.
+    Appended,
+    /// There is no room until the batch is sent: send it, then append again.
     Full,
-    /// The frame does not fit an empty datagram of this channel.
+    /// The frame does not fit into an empty datagram of this channel.
     TooLong,
 }
 
@@ -68,14 +68,14 @@ impl Batch {
         self.closed.is_empty() && self.open.is_none()
     }
 
-    /// Appends a frame to the datagram being filled, or to a new one. `max_payload` is the
-    /// largest datagram that passes in one piece.
+    /// Appends a frame to the datagram being filled, or to a new one. `max_payload` is the size of
+    /// the largest datagram that needs no fragmentation.
     pub(crate) fn append(
         &mut self,
         encapsulation: &Encapsulation,
         max_payload: usize,
         record: &Draft<impl Fn(&mut [u8])>,
-    ) -> Appended {
+    ) -> AppendOutcome {
         let trailer = encapsulation.trailer_len();
         let record_len = encapsulation.record_len(record);
         let max_payload = max_payload.min(MAX_UDP_PAYLOAD);
@@ -83,7 +83,7 @@ impl Batch {
             if self.round < FRAMES_PER_ROUND && open.len() + record_len + trailer <= max_payload {
                 open.end += emit(encapsulation, record, &mut self.arena[open.end..]);
                 self.round += 1;
-                return Appended::Taken;
+                return AppendOutcome::Appended;
             }
             self.close(trailer);
         }
@@ -94,12 +94,12 @@ impl Batch {
         };
         if length > limit {
             self.round = 0;
-            return Appended::TooLong;
+            return AppendOutcome::TooLong;
         }
-        // Room for all that it can grow to.
+        // Room for the largest size that the datagram can grow to.
         let start = self.closed.last().map_or(0, |last| last.end);
         if start + length.max(max_payload) > ARENA || self.closed.len() == MAX_DATAGRAMS {
-            return Appended::Full;
+            return AppendOutcome::Full;
         }
         if self.round == FRAMES_PER_ROUND {
             self.round = 0;
@@ -108,17 +108,17 @@ impl Batch {
         let end = records + emit(encapsulation, record, &mut self.arena[records..]);
         self.open = Some(start..end);
         self.round += 1;
-        Appended::Taken
+        AppendOutcome::Appended
     }
 
-    /// Ends the datagram being filled.
+    /// Closes the datagram being filled.
     fn close(&mut self, trailer: usize) {
         if let Some(Range { start, end }) = self.open.take() {
             self.closed.push(start..end + trailer);
         }
     }
 
-    /// Ends the datagram being filled, and seals all.
+    /// Closes the datagram being filled, and seals all of them.
     pub(crate) fn seal(
         &mut self,
         now: Instant,
@@ -129,12 +129,12 @@ impl Batch {
         encapsulation.seal(now, own, self.channel, &mut self.arena, &self.closed)
     }
 
-    /// The datagrams, in order, one behind the other in the bytes.
+    /// Returns the datagrams in order, as adjacent ranges of the bytes.
     pub(crate) fn datagrams(&self) -> (&[u8], &[Range<usize>]) {
         (&self.arena, &self.closed)
     }
 
-    /// Forgets all: it was sent, or cannot be.
+    /// Discards all datagrams, which were sent or cannot be.
     pub(crate) fn clear(&mut self) {
         self.closed.clear();
         self.open = None;
@@ -173,7 +173,8 @@ mod tests {
         })
     }
 
-    /// Packs frames of these lengths; returns the datagrams and which frames did not fit.
+    /// Packs frames of these lengths, and returns the datagrams and the number of frames that did
+    /// not fit.
     fn pack(
         encrypted: bool,
         channel: Channel,
@@ -199,11 +200,11 @@ mod tests {
             let record = Draft { source, destination, form, length, write };
             let append = |batch: &mut Batch| batch.append(&legacy, max_payload, &record);
             match append(&mut batch) {
-                Appended::Taken => {}
-                Appended::TooLong => dropped += 1,
-                Appended::Full => {
+                AppendOutcome::Appended => {}
+                AppendOutcome::TooLong => dropped += 1,
+                AppendOutcome::Full => {
                     flush(&mut batch);
-                    assert_eq!(append(&mut batch), Appended::Taken);
+                    assert_eq!(append(&mut batch), AppendOutcome::Appended);
                 }
             }
         }
@@ -212,7 +213,7 @@ mod tests {
         (sent, dropped)
     }
 
-    /// The lengths and the content of the frames in a datagram.
+    /// Returns the frames in a datagram.
     fn frames(encrypted: bool, windows: &mut Windows, datagram: &[u8]) -> Vec<Vec<u8>> {
         let mut datagram = datagram.to_vec();
         match legacy(encrypted, false).open(windows, &mut datagram).unwrap() {

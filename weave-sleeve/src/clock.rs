@@ -5,17 +5,17 @@ use std::sync::Arc;
 
 use weave_core::time::Instant;
 
-/// The clock of the control plane, to be read by any thread.
+/// The clock of the control plane, which any thread can read.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> Instant + Send + Sync>);
 
 impl Clock {
-    /// A clock that asks `now`.
+    /// Creates a clock that calls `now`.
     pub fn new(now: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }
 
-    /// The time.
+    /// Returns the current time.
     pub fn now(&self) -> Instant {
         (self.0)()
     }

@@ -1,31 +1,31 @@
-//! What a link counts. Threads add without waiting for each other.
+//! The counters of a link. Threads add to them without waiting for one another.
 
 use weave_port::Counter;
 
-/// Where each class of lengths begins.
-const TRAIN_CLASSES: [usize; CLASSES] = [1, 2, 8, 16, 32];
+/// The smallest size of each class.
+const SIZE_CLASSES: [usize; CLASSES] = [1, 2, 8, 16, 32];
 const CLASSES: usize = 5;
 
-/// How many trains there were, by their length in datagrams; one that goes alone is a train of one.
+/// Number of GSO batches by their size in datagrams. A datagram sent alone is a batch of one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Lengths([usize; CLASSES]);
+pub(crate) struct BatchSizes([usize; CLASSES]);
 
-impl Lengths {
-    pub(crate) fn add(&mut self, train: usize) {
-        self.0[class(train)] += 1;
+impl BatchSizes {
+    pub(crate) fn add(&mut self, batch: usize) {
+        self.0[class(batch)] += 1;
     }
 }
 
-/// The same, for all threads.
+/// The same, shared by all threads.
 #[derive(Debug, Default)]
-pub(crate) struct Trains([Counter; CLASSES]);
+pub(crate) struct BatchSizeCounters([Counter; CLASSES]);
 
-impl Trains {
-    pub(crate) fn add(&self, train: usize) {
-        self.0[class(train)].add(1);
+impl BatchSizeCounters {
+    pub(crate) fn add(&self, batch: usize) {
+        self.0[class(batch)].add(1);
     }
 
-    pub(crate) fn add_all(&self, lengths: &Lengths) {
+    pub(crate) fn add_all(&self, lengths: &BatchSizes) {
         for (counter, count) in self.0.iter().zip(lengths.0).filter(|(_, count)| *count > 0) {
             counter.add(count);
         }
@@ -36,11 +36,11 @@ impl Trains {
     }
 }
 
-fn class(train: usize) -> usize {
-    TRAIN_CLASSES.iter().rposition(|first| train >= *first).unwrap_or(0)
+fn class(batch: usize) -> usize {
+    SIZE_CLASSES.iter().rposition(|first| batch >= *first).unwrap_or(0)
 }
 
-/// What the threads that send have done. On cache lines of its own, because another thread
+/// Counters of the sending threads. They have cache lines of their own, because another thread
 /// receives.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -48,63 +48,63 @@ pub(crate) struct Sent {
     pub(crate) frames: Counter,
     pub(crate) bytes: Counter,
     pub(crate) datagrams: Counter,
-    /// System calls that sent them.
+    /// System calls for these datagrams.
     pub(crate) calls: Counter,
-    /// Trains that they went in.
-    pub(crate) trains: Trains,
-    /// Datagrams that did not go alone.
-    pub(crate) in_trains: Counter,
-    /// Datagrams of the link itself.
+    /// Batches that carried them.
+    pub(crate) batches: BatchSizeCounters,
+    /// Datagrams that shared a batch with others.
+    pub(crate) in_batches: Counter,
+    /// Datagrams with special frames.
     pub(crate) special: Counter,
-    /// Times that trains were given up since they do not arrive.
-    pub(crate) trains_off: Counter,
-    /// Frames that did not fit an empty datagram, or could not be cut.
+    /// Times that GSO was disabled because batches did not arrive.
+    pub(crate) gso_disabled: Counter,
+    /// Frames that did not fit into an empty datagram and could not be fragmented.
     pub(crate) oversize: Counter,
-    /// Super-frames that are not what they are said to be.
+    /// Super-frames that are not what their header says.
     pub(crate) malformed: Counter,
-    /// Super-frames that were cut into frames.
+    /// Super-frames that were segmented.
     pub(crate) super_frames: Counter,
-    /// Datagrams that the path turned out too small for.
+    /// Datagrams larger than the path turned out to carry.
     pub(crate) too_big: Counter,
-    /// Datagrams that found the queue of the kernel full.
+    /// Datagrams that found the kernel's queue full.
     pub(crate) queue_full: Counter,
-    /// Datagrams that had no route.
+    /// Datagrams without a route.
     pub(crate) unreachable: Counter,
-    /// Frames before the address of the neighbour was known.
+    /// Frames sent before the address of the neighbour was known.
     pub(crate) no_address: Counter,
-    /// Datagrams that could not be sealed any more.
+    /// Datagrams that could no longer be sealed.
     pub(crate) unsealed: Counter,
 }
 
-/// What the thread that receives has done.
+/// Counters of the receiving thread.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Received {
     pub(crate) frames: Counter,
     pub(crate) bytes: Counter,
     pub(crate) datagrams: Counter,
-    /// Datagrams of the link itself.
+    /// Datagrams with special frames.
     pub(crate) special: Counter,
-    /// Messages of the socket that they came in, by how many they held.
-    pub(crate) trains: Trains,
-    /// Super-frames that were joined from pieces.
+    /// Socket messages that carried them, by the number of datagrams.
+    pub(crate) batches: BatchSizeCounters,
+    /// Reassembled super-frames.
     pub(crate) super_frames: Counter,
-    /// Sealed with another key, or changed on the way.
+    /// Datagrams sealed with another key, or changed on the way.
     pub(crate) forged: Counter,
-    /// Those of them that came with others in one train.
-    pub(crate) forged_in_trains: Counter,
-    /// Came before.
+    /// Those of them that shared a batch with others.
+    pub(crate) forged_in_batches: Counter,
+    /// Datagrams that came before.
     pub(crate) replayed: Counter,
-    /// Sealed with a key that is not kept: very late, or made up.
+    /// Datagrams sealed with a key that is not kept: very late, or made up.
     pub(crate) epoch: Counter,
-    /// With something that is not a record.
+    /// Datagrams that contain something other than records.
     pub(crate) malformed: Counter,
-    /// Special frames of or for somebody else.
+    /// Special frames of or for another peer.
     pub(crate) misdirected: Counter,
 }
 
 impl Sent {
-    /// By name; what is behind a dot is a class of the counter before it.
+    /// Returns all counters by name. A dot separates the name from a size class.
     pub(crate) fn list(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let names = [
             "tx_trains.1",
@@ -118,9 +118,9 @@ impl Sent {
             ("tx_bytes", self.bytes.get()),
             ("tx_datagrams", self.datagrams.get()),
             ("tx_calls", self.calls.get()),
-            ("tx_datagrams_in_trains", self.in_trains.get()),
+            ("tx_datagrams_in_trains", self.in_batches.get()),
             ("tx_datagrams_special", self.special.get()),
-            ("tx_trains_off", self.trains_off.get()),
+            ("tx_trains_off", self.gso_disabled.get()),
             ("tx_super_frames", self.super_frames.get()),
             ("tx_dropped_oversize", self.oversize.get()),
             ("tx_dropped_malformed", self.malformed.get()),
@@ -131,12 +131,12 @@ impl Sent {
             ("tx_dropped_unsealed", self.unsealed.get()),
         ]
         .into_iter()
-        .chain(self.trains.list(names))
+        .chain(self.batches.list(names))
     }
 }
 
 impl Received {
-    /// As [`Sent::list`].
+    /// Returns all counters by name; see [`Sent::list`].
     pub(crate) fn list(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let names = [
             "rx_trains.1",
@@ -151,7 +151,7 @@ impl Received {
             ("rx_datagrams", self.datagrams.get()),
             ("rx_datagrams_special", self.special.get()),
             ("rx_super_frames", self.super_frames.get()),
-            ("rx_forged_in_trains", self.forged_in_trains.get()),
+            ("rx_forged_in_trains", self.forged_in_batches.get()),
             ("rx_dropped_forged", self.forged.get()),
             ("rx_dropped_replayed", self.replayed.get()),
             ("rx_dropped_epoch", self.epoch.get()),
@@ -159,7 +159,7 @@ impl Received {
             ("rx_dropped_misdirected", self.misdirected.get()),
         ]
         .into_iter()
-        .chain(self.trains.list(names))
+        .chain(self.batches.list(names))
     }
 }
 
@@ -168,15 +168,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trains_are_classed_by_their_length() {
-        let mut lengths = Lengths::default();
-        for train in [1, 2, 7, 8, 15, 16, 31, 32, 64, 128] {
-            lengths.add(train);
+    fn batches_are_counted_by_size_class() {
+        let mut lengths = BatchSizes::default();
+        for batch in [1, 2, 7, 8, 15, 16, 31, 32, 64, 128] {
+            lengths.add(batch);
         }
-        let trains = Trains::default();
-        trains.add_all(&lengths);
-        trains.add(1);
-        let counts = trains.list(["1", "2-7", "8-15", "16-31", "32-64"]).map(|(_, count)| count);
+        let batches = BatchSizeCounters::default();
+        batches.add_all(&lengths);
+        batches.add(1);
+        let counts = batches.list(["1", "2-7", "8-15", "16-31", "32-64"]).map(|(_, count)| count);
         assert_eq!(counts.collect::<Vec<_>>(), [2, 2, 2, 2, 3]);
     }
 }

@@ -1,4 +1,4 @@
-//! What is in a UDP datagram (spec sleeve.md, section 2).
+//! The contents of a UDP datagram (spec sleeve.md, section 2).
 //!
 //! ```text
 //!   plain     | 6 sender | records ...
@@ -7,21 +7,21 @@
 //!   record    | 6 source | 6 destination | 2 length n | n frame |
 //! ```
 //!
-//! `sender` is the router that sent the datagram; `source` and `destination` are the peers
-//! between which the frame travels. Integers are big-endian. The sealing is in [`crate::cipher`].
+//! `sender` is the router that sent the datagram; `source` and `destination` are the peers between
+//! which the frame travels. Integers are big-endian. The encryption is in [`crate::cipher`].
 
 use weave_core::mesh::PeerName;
 
 /// Length of a peer name.
 pub const NAME_LEN: usize = 6;
 
-/// Length of what precedes each frame.
+/// Length of the header that precedes each frame.
 pub const RECORD_HEADER: usize = 14;
 
-/// The name of the router that sent this datagram.
+/// Returns the name of the router that sent this datagram.
 ///
 /// # Errors
-/// When the datagram is too short for one.
+/// The datagram is too short to contain a name.
 pub fn sender(datagram: &[u8]) -> Result<PeerName, RecordError> {
     match datagram.first_chunk::<NAME_LEN>() {
         Some(name) => Ok(PeerName::from_bytes(*name)),
@@ -32,22 +32,22 @@ pub fn sender(datagram: &[u8]) -> Result<PeerName, RecordError> {
 /// A frame and the peers it travels between.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Record<'a> {
-    /// Where the frame was captured.
+    /// The peer that captured the frame.
     pub source: PeerName,
-    /// Where it goes.
+    /// The peer that the frame is for.
     pub destination: PeerName,
     /// An Ethernet frame without FCS, of any length.
     pub frame: &'a [u8],
 }
 
 impl Record<'_> {
-    /// Length on the wire.
+    /// Returns the length on the wire.
     pub const fn buffer_len(&self) -> usize {
         RECORD_HEADER + self.frame.len()
     }
 
-    /// Writes the record to the start of `buffer`; returns its length, or none if it does not fit
-    /// or the frame is longer than 65535 bytes.
+    /// Writes the record to the start of `buffer` and returns its length, or `None` if it does not
+    /// fit or the frame is longer than 65535 bytes.
     pub fn emit(&self, buffer: &mut [u8]) -> Option<usize> {
         let Self { source, destination, frame } = *self;
         let length = u16::try_from(frame.len()).ok()?;
@@ -58,7 +58,7 @@ impl Record<'_> {
     }
 }
 
-/// Writes what precedes a frame of this length.
+/// Writes the header that precedes a frame of this length.
 pub(crate) fn put_header(
     header: &mut [u8; RECORD_HEADER],
     source: PeerName,
@@ -70,37 +70,37 @@ pub(crate) fn put_header(
     header[12..].copy_from_slice(&length.to_be_bytes());
 }
 
-/// Why the rest of a datagram is not a record. The offsets count from the first record.
+/// The reason why the rest of a datagram is not a record. Offsets count from the first record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordError {
-    /// Not even a name.
+    /// The datagram is shorter than a name.
     #[error("{length} bytes are too short for the name of the sender")]
     NoSender {
         /// Length of the datagram.
         length: usize,
     },
-    /// A record says that it is longer than what is left.
+    /// A record claims to be longer than what is left.
     #[error("too short: expected a frame of {expected} bytes at offset {offset}, got {available}")]
     FrameTooShort {
-        /// Where the frame starts.
+        /// Offset of the frame.
         offset: usize,
-        /// Its length, as it says.
+        /// Its claimed length.
         expected: usize,
-        /// What there is.
+        /// Length of what is left.
         available: usize,
     },
     /// What is left is shorter than the header of a record.
     #[error("{length} bytes of trailing garbage at offset {offset}")]
     TrailingGarbage {
-        /// Where it starts.
+        /// Offset of the garbage.
         offset: usize,
-        /// How much it is.
+        /// Length of the garbage.
         length: usize,
     },
 }
 
-/// The records of a datagram, in order; after an error there are none.
+/// The records of a datagram, in order. An error ends the iteration.
 #[derive(Clone, Debug)]
 pub struct Records<'a> {
     rest: &'a [u8],
@@ -108,8 +108,8 @@ pub struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    /// The records in these bytes: what follows the header of a plain datagram, or what was
-    /// sealed in a sealed one.
+    /// Reads the records in these bytes: what follows the header of a plain datagram, or the
+    /// decrypted part of a sealed one.
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes, offset: 0 }
     }
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_is_not_written() {
+    fn records_that_do_not_fit_are_not_written() {
         let record =
             |frame| Record { source: PeerName::UNKNOWN, destination: PeerName::UNKNOWN, frame };
         let mut buffer = [7; 20];
@@ -188,7 +188,7 @@ mod tests {
                 .collect();
             prop_assert_eq!(decoded.unwrap(), records.clone());
 
-            // Without its last bytes it loses the last record and no other.
+            // Without its last bytes the datagram loses the last record and no other.
             let cut = cut.min(end);
             let whole = Records::new(&buffer[..end - cut]).filter(Result::is_ok).count();
             let expected = if cut == 0 { records.len() } else { records.len() - 1 };

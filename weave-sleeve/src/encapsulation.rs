@@ -1,4 +1,4 @@
-//! How the datagrams of a link are made: in which format, and what protects them.
+//! The format and the protection of the datagrams of a link.
 
 use std::ops::Range;
 
@@ -7,42 +7,42 @@ use weave_core::mesh::PeerName;
 use weave_core::time::Instant;
 
 use crate::cipher::{Channel, Cipher, LegacyBox, NoncesExhausted};
-use crate::native::{self, Abilities, Choice, Form, Seal};
+use crate::native::{self, Capabilities, Form, Negotiated, Protection};
 use crate::replay::Windows;
 use crate::{cipher, datagram};
 
-/// What both sides of a link came to.
+/// The encapsulation that both sides of a link agree on.
 #[derive(Debug)]
 pub(crate) enum Encapsulation {
     /// The format of Weave Net 2.x.
     Legacy(Cipher),
-    /// That between our own routers.
-    Native(Seal),
+    /// The format between routers of this kind.
+    Native(Protection),
 }
 
-/// The records of a datagram.
+/// The records of an opened datagram.
 #[derive(Debug)]
 pub(crate) enum Opened<'d> {
     Legacy(datagram::Records<'d>),
     Native(native::Records<'d>),
 }
 
-/// Why a datagram is not believed.
+/// The reason why a datagram is rejected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Unopened {
-    /// There is no room for what is around the records.
+pub(crate) enum OpenFailure {
+    /// It is shorter than a header and a trailer.
     TooShort,
-    /// Sealed with another key, or changed on the way, or of the other format.
+    /// It was sealed with another key, changed on the way, or is of the other format.
     Forged,
     /// It came before, or is too old to tell.
     Replayed,
     /// There is no key for its epoch: it is very late, or made up.
     Epoch,
-    /// Nothing is opened any more: one of so many that are forged could succeed.
+    /// Nothing is opened any more, because one of so many forgeries could succeed.
     TooManyForged,
 }
 
-impl From<cipher::OpenError> for Unopened {
+impl From<cipher::OpenError> for OpenFailure {
     fn from(error: cipher::OpenError) -> Self {
         match error {
             cipher::OpenError::TooShort { .. } => Self::TooShort,
@@ -52,7 +52,7 @@ impl From<cipher::OpenError> for Unopened {
     }
 }
 
-impl From<cipher::native::OpenError> for Unopened {
+impl From<cipher::native::OpenError> for OpenFailure {
     fn from(error: cipher::native::OpenError) -> Self {
         use cipher::native::OpenError;
         match error {
@@ -65,51 +65,55 @@ impl From<cipher::native::OpenError> for Unopened {
     }
 }
 
-/// A record whose bytes are made where they are sent from.
+/// A record whose bytes are written directly into the datagram.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Draft<W> {
     pub(crate) source: PeerName,
     pub(crate) destination: PeerName,
     /// A legacy record is always a complete frame.
     pub(crate) form: Form,
-    /// How many bytes there will be.
+    /// Number of bytes.
     pub(crate) length: usize,
-    /// Makes them in a place of that length.
+    /// Writes that many bytes.
     pub(crate) write: W,
 }
 
 impl Encapsulation {
-    /// What this side and the neighbour have in common.
-    pub(crate) fn agreed(request: &LinkRequest, abilities: &Abilities, now: Instant) -> Self {
+    /// Negotiates the encapsulation with the neighbour.
+    pub(crate) fn negotiated(
+        request: &LinkRequest,
+        capabilities: &Capabilities,
+        now: Instant,
+    ) -> Self {
         let LinkRequest { remote_features, outbound, session_key, .. } = request;
-        let choice = abilities.agree(remote_features, *outbound, session_key.is_some());
+        let choice = capabilities.negotiate(remote_features, *outbound, session_key.is_some());
         match (session_key, choice) {
-            (None, Choice::Plain) => Self::Native(Seal::Plain),
+            (None, Negotiated::Plain) => Self::Native(Protection::Plain),
             (None, _) => Self::Legacy(Cipher::Plain),
-            (Some(key), Choice::Sealed(suite)) => {
-                Self::Native(Seal::new(key, *outbound, suite, now))
+            (Some(key), Negotiated::Sealed(suite)) => {
+                Self::Native(Protection::new(key, *outbound, suite, now))
             }
             (Some(key), _) => Self::Legacy(Cipher::Legacy(LegacyBox::new(key, *outbound))),
         }
     }
 
-    /// What precedes the first record.
+    /// Returns the length of what precedes the first record.
     pub(crate) const fn header_len(&self) -> usize {
         match self {
             Self::Legacy(cipher) => cipher.header_len(),
-            Self::Native(seal) => seal.header_len(),
+            Self::Native(protection) => protection.header_len(),
         }
     }
 
-    /// What follows the last record.
+    /// Returns the length of what follows the last record.
     pub(crate) const fn trailer_len(&self) -> usize {
         match self {
             Self::Legacy(_) => 0,
-            Self::Native(seal) => seal.trailer_len(),
+            Self::Native(protection) => protection.trailer_len(),
         }
     }
 
-    /// What precedes the bytes of each record.
+    /// Returns the length of what precedes the bytes of each record.
     pub(crate) const fn record_header_len(&self) -> usize {
         match self {
             Self::Legacy(_) => datagram::RECORD_HEADER,
@@ -117,13 +121,13 @@ impl Encapsulation {
         }
     }
 
-    /// Length of a record on the wire.
+    /// Returns the length of a record on the wire.
     pub(crate) const fn record_len<W>(&self, draft: &Draft<W>) -> usize {
         self.record_header_len() + draft.length
     }
 
-    /// Writes a record to the start of `buffer`; returns its length, or none if it does not fit or
-    /// has more than 65535 bytes.
+    /// Writes a record to the start of `buffer` and returns its length, or `None` if it does not
+    /// fit or has more than 65535 bytes.
     pub(crate) fn emit(
         &self,
         draft: &Draft<impl Fn(&mut [u8])>,
@@ -145,8 +149,9 @@ impl Encapsulation {
         Some(self.record_len(draft))
     }
 
-    /// The difference between the MTU of the path and that of the overlay, in a datagram of one
-    /// frame: outer IPv4 and UDP headers, what is around the frame, inner Ethernet header.
+    /// Returns the difference between the MTU of the path and that of the overlay, in a datagram
+    /// with one frame: outer IPv4 and UDP headers, everything around the frame, inner Ethernet
+    /// header.
     pub(crate) const fn overhead(&self) -> usize {
         cipher::OUTER_HEADERS
             + self.header_len()
@@ -155,7 +160,7 @@ impl Encapsulation {
             + weave_core::wire::ethernet::HEADER_LEN
     }
 
-    /// The name of the format, for the status.
+    /// Returns the name of the format, for the status.
     pub(crate) const fn format(&self) -> &'static str {
         match self {
             Self::Legacy(_) => "legacy",
@@ -163,16 +168,16 @@ impl Encapsulation {
         }
     }
 
-    /// The name of the cipher, for the status; none in clear.
+    /// Returns the name of the cipher, for the status, or `None` in clear.
     pub(crate) const fn cipher(&self) -> Option<&'static str> {
         match self {
             Self::Legacy(cipher) => cipher.name(),
-            Self::Native(seal) => seal.name(),
+            Self::Native(protection) => protection.name(),
         }
     }
 
-    /// Makes datagrams of records that are in place, with room for header and trailer around
-    /// them.
+    /// Completes and seals datagrams whose records are in place, with room for header and trailer
+    /// around them.
     pub(crate) fn seal(
         &self,
         now: Instant,
@@ -182,33 +187,33 @@ impl Encapsulation {
         datagrams: &[Range<usize>],
     ) -> Result<(), NoncesExhausted> {
         match self {
-            Self::Legacy(cipher) => cipher.seal_train(own, channel, arena, datagrams),
-            Self::Native(seal) => {
-                seal.seal(now, own, arena, datagrams);
+            Self::Legacy(cipher) => cipher.seal_batch(own, channel, arena, datagrams),
+            Self::Native(protection) => {
+                protection.seal(now, own, arena, datagrams);
                 Ok(())
             }
         }
     }
 
-    /// Opens datagrams where they lie one behind the other, all but the last of them of the length
-    /// `each_len`. Each opens once.
-    pub(crate) fn open_train<'d>(
+    /// Opens adjacent datagrams in place, all but the last of the length `each_len`. Each datagram
+    /// opens once.
+    pub(crate) fn open_batch<'d>(
         &self,
         windows: &mut Windows,
-        train: &'d mut [u8],
+        batch: &'d mut [u8],
         each_len: usize,
-        mut each: impl FnMut(Result<Opened<'d>, Unopened>),
+        mut each: impl FnMut(Result<Opened<'d>, OpenFailure>),
     ) {
         match self {
-            Self::Legacy(cipher) => cipher.open_train(windows, train, each_len, |opened| {
+            Self::Legacy(cipher) => cipher.open_batch(windows, batch, each_len, |opened| {
                 each(match opened {
                     Ok(records) => Ok(Opened::Legacy(datagram::Records::new(records))),
                     Err(error) => Err(error.into()),
                 });
             }),
-            Self::Native(seal) => {
-                for datagram in train.chunks_mut(each_len.max(1)) {
-                    each(match seal.open(datagram) {
+            Self::Native(protection) => {
+                for datagram in batch.chunks_mut(each_len.max(1)) {
+                    each(match protection.open(datagram) {
                         Ok(records) => Ok(Opened::Native(native::Records::new(records))),
                         Err(error) => Err(error.into()),
                     });
@@ -223,9 +228,9 @@ impl Encapsulation {
         &self,
         windows: &mut Windows,
         datagram: &'d mut [u8],
-    ) -> Result<Opened<'d>, Unopened> {
-        let (length, mut result) = (datagram.len(), Err(Unopened::TooShort));
-        self.open_train(windows, datagram, length, |opened| result = opened);
+    ) -> Result<Opened<'d>, OpenFailure> {
+        let (length, mut result) = (datagram.len(), Err(OpenFailure::TooShort));
+        self.open_batch(windows, datagram, length, |opened| result = opened);
         result
     }
 }

@@ -1,7 +1,7 @@
 //! The sleeve as a transport of the router.
 
 #[cfg(test)]
-mod damage;
+mod damaged_batches;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,68 +12,69 @@ use weave_core::mesh::LinkRequest;
 use weave_core::switch::{Forwarder, Link, LinkEvent, LinkStatus, Overlay, PrepareError, Waker};
 use weave_core::time::Instant;
 
-use crate::carrier::Carrier;
 use crate::clock::Clock;
-use crate::native::Abilities;
+use crate::forwarder::SleeveForwarder;
+use crate::native::Capabilities;
 use crate::receiver::{Receiver, ReceiverCounters};
 use crate::registry::Registry;
 use crate::udp::UdpSockets;
 
-/// The UDP encapsulation: one for each router. Clones are the same one.
+/// The UDP encapsulation of a router. Clones share its state.
 #[derive(Clone, Debug)]
 pub struct Sleeve {
     sockets: Arc<UdpSockets>,
     registry: Arc<Registry>,
-    strangers: Arc<ReceiverCounters>,
+    shared_counters: Arc<ReceiverCounters>,
     clock: Clock,
-    abilities: Abilities,
+    capabilities: Capabilities,
 }
 
 impl Sleeve {
-    /// Binds the UDP port of the router for as many data threads. What it can do beyond Weave Net
-    /// 2.x is used with neighbours that can do it too.
+    /// Binds the UDP port of the router for as many data threads as given. Capabilities beyond
+    /// Weave Net 2.x are used with neighbours that have them too.
     ///
     /// # Errors
-    /// Somebody else has it, or it is an IPv6 address.
+    /// The address is in use, or is an IPv6 address.
     pub fn bind(
         address: SocketAddr,
         threads: usize,
-        abilities: Abilities,
+        capabilities: Capabilities,
         clock: Clock,
     ) -> io::Result<Self> {
         let sockets = Arc::new(UdpSockets::bind(address, threads)?);
-        let (registry, strangers) = (Arc::default(), Arc::new(ReceiverCounters::of(&sockets)));
-        Ok(Self { sockets, registry, strangers, clock, abilities })
+        let (registry, shared_counters) =
+            (Arc::default(), Arc::new(ReceiverCounters::of(&sockets)));
+        Ok(Self { sockets, registry, shared_counters, clock, capabilities })
     }
 
-    /// What the UDP port is bound to.
+    /// Returns the address that the UDP port is bound to.
     pub fn local_address(&self) -> SocketAddr {
         self.sockets.address()
     }
 
-    /// How many data threads it receives for.
+    /// Returns the number of data threads that it receives for.
     pub fn threads(&self) -> usize {
         self.sockets.threads()
     }
 
-    /// Take in the datagrams of all links: one receiver for each data thread. There should be no
-    /// others at the same time.
+    /// Creates the receivers of the datagrams of all links, one for each data thread. No others
+    /// should exist at the same time.
     pub fn receivers(&self) -> Vec<Receiver> {
         let receiver = |thread| {
             Receiver::new(
                 self.sockets.clone(),
                 thread,
                 self.registry.clone(),
-                self.strangers.clone(),
+                self.shared_counters.clone(),
                 self.clock.clone(),
             )
         };
         (0..self.sockets.threads()).map(receiver).collect()
     }
 
-    /// What is counted for all links together.
+    /// Returns the counters of all links together.
     pub fn counters(&self) -> Arc<ReceiverCounters> {
-        self.strangers.clone()
+        self.shared_counters.clone()
     }
 }
 
@@ -83,7 +84,7 @@ impl Overlay for Sleeve {
     }
 
     fn features(&self) -> BTreeMap<String, String> {
-        self.abilities.features()
+        self.capabilities.features()
     }
 
     fn prepare(
@@ -93,77 +94,77 @@ impl Overlay for Sleeve {
         waker: Waker,
     ) -> Result<Box<dyn Link>, PrepareError> {
         if request.remote_address.is_ipv6() {
-            return Err(PrepareError("the sleeve runs over IPv4 only".to_owned()));
+            return Err(PrepareError("sleeve supports IPv4 only".to_owned()));
         }
         let (sockets, clock) = (self.sockets.clone(), self.clock.clone());
-        let carrier = Carrier::new(request, waker, &self.abilities, sockets, clock);
-        Ok(Box::new(SleeveLink { carrier: Arc::new(carrier), registry: self.registry.clone() }))
+        let forwarder = SleeveForwarder::new(request, waker, &self.capabilities, sockets, clock);
+        Ok(Box::new(SleeveLink { forwarder: Arc::new(forwarder), registry: self.registry.clone() }))
     }
 }
 
 /// The control half of a link.
 #[derive(Debug)]
 struct SleeveLink {
-    carrier: Arc<Carrier>,
+    forwarder: Arc<SleeveForwarder>,
     registry: Arc<Registry>,
 }
 
 impl Link for SleeveLink {
     fn confirm(&mut self, now: Instant) {
-        self.registry.insert(self.carrier.clone());
-        self.carrier.control(now, |machine| machine.confirm(now));
+        self.registry.insert(self.forwarder.clone());
+        self.forwarder.control(now, |machine| machine.confirm(now));
     }
 
     fn handle_control(&mut self, now: Instant, message: u8, data: &[u8]) {
-        self.carrier.control(now, |machine| machine.handle_control(now, message, data));
+        self.forwarder.control(now, |machine| machine.handle_control(now, message, data));
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        self.carrier.control(now, |machine| machine.handle_timeout(now));
+        self.forwarder.control(now, |machine| machine.handle_timeout(now));
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.carrier.poll_timeout()
+        self.forwarder.poll_timeout()
     }
 
     fn poll_event(&mut self) -> Option<LinkEvent> {
-        let event = self.carrier.poll_event();
+        let event = self.forwarder.poll_event();
         if let Some(LinkEvent::Failed(_)) = event {
-            self.registry.remove(&self.carrier);
-            self.carrier.close();
+            self.registry.remove(&self.forwarder);
+            self.forwarder.close();
         }
         event
     }
 
     fn forwarder(&self) -> Arc<dyn Forwarder> {
-        self.carrier.clone()
+        self.forwarder.clone()
     }
 
     fn status(&self) -> LinkStatus {
-        let carrier = &self.carrier;
+        let forwarder = &self.forwarder;
         let mut attributes = Vec::new();
-        let encapsulation = &carrier.encapsulation;
+        let encapsulation = &forwarder.encapsulation;
         attributes.push(("format", encapsulation.format().to_owned()));
         attributes.extend(encapsulation.cipher().map(|cipher| ("cipher", cipher.to_owned())));
         attributes.push((
             "fragmentation",
-            if carrier.stack_fragments() { "outer" } else { "inner" }.to_owned(),
+            if forwarder.stack_fragments() { "outer" } else { "inner" }.to_owned(),
         ));
-        attributes.push(("offload", carrier.offload()));
+        attributes.push(("offload", forwarder.offload()));
         LinkStatus {
-            mtu: carrier.verified_mtu(),
+            mtu: forwarder.verified_mtu(),
             encrypted: encapsulation.cipher().is_some(),
             attributes,
             problem: None,
-            counters: carrier.sent.list().chain(carrier.received.list()).collect(),
+            counters: forwarder.sent.list().chain(forwarder.received.list()).collect(),
         }
     }
 }
 
 impl Drop for SleeveLink {
     fn drop(&mut self) {
-        self.registry.remove(&self.carrier);
-        self.carrier.close();
+        self.registry.remove(&self.forwarder);
+        self.forwarder.close();
     }
 }
 
@@ -177,7 +178,7 @@ mod tests {
 
     fn sleeve() -> Sleeve {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        Sleeve::bind(any, 1, Abilities::default(), Clock::new(|| Instant::ORIGIN)).unwrap()
+        Sleeve::bind(any, 1, Capabilities::default(), Clock::new(|| Instant::ORIGIN)).unwrap()
     }
 
     fn request(sleeve: &Sleeve, remote_address: SocketAddr) -> LinkRequest {
@@ -243,13 +244,13 @@ mod tests {
     }
 
     #[test]
-    fn other_families_are_left_to_other_transports() {
+    fn ipv6_is_left_to_other_transports() {
         let mut sleeve = sleeve();
         let request = request(&sleeve, "[::1]:6783".parse().unwrap());
         assert!(sleeve.prepare(Instant::ORIGIN, &request, Waker::new(|| {})).is_err());
         let any = "[::1]:0".parse().unwrap();
         assert!(
-            Sleeve::bind(any, 1, Abilities::default(), Clock::new(|| Instant::ORIGIN)).is_err()
+            Sleeve::bind(any, 1, Capabilities::default(), Clock::new(|| Instant::ORIGIN)).is_err()
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Datagrams come in (spec sleeve.md, section 3).
+//! Receives datagrams (spec sleeve.md, section 3).
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,41 +7,41 @@ use std::sync::{Arc, PoisonError, Weak};
 
 use weave_core::mesh::PeerName;
 use weave_core::switch::{Arrival, Frame};
+use weave_port::offload::{Reassembler, Segment, checksum_request};
+use weave_port::{Counter, More};
 
-use crate::carrier::Carrier;
 use crate::clock::Clock;
 use crate::datagram::{self, Record};
-use crate::encapsulation::{Opened, Unopened};
+use crate::encapsulation::{OpenFailure, Opened};
+use crate::forwarder::SleeveForwarder;
 use crate::link::is_special;
 use crate::native::{self, Form};
 use crate::registry::{Links, Registry};
-use crate::sys::udp::Arrived;
+use crate::sys::udp::ReceivedBatch;
 use crate::udp::UdpSockets;
-use weave_port::offload::{Piece, Rejoiner, checksum_request};
-use weave_port::{Counter, More};
 
-/// Datagrams, or trains of them, before a look at anything else.
+/// Datagrams, or coalesced batches of them, per turn.
 const BATCH: usize = 32;
 
-/// Most of them in one system call while trains are long: a train is read again when its turn
-/// comes, and should not have left the cache by then.
+/// Coalesced batches per system call while they are large: a batch is read again when its turn
+/// comes, and should still be in the cache by then.
 const LONG_AT_ONCE: usize = 2;
 
-/// A train is long from so many bytes on.
+/// Size in bytes from which a batch is large.
 const LONG: usize = 16 << 10;
 
-/// Room for the largest datagram or train. Not a multiple of a page, so that the beginnings of the slots
-/// do not all want the same place in the cache.
+/// Room for the largest datagram or batch. It is not a multiple of the page size, so that the
+/// beginnings of the slots do not compete for the same cache sets.
 const SLOT: usize = (1 << 16) + 640;
 
-/// What the socket of all links counts: its system calls, and datagrams that belong to no link.
+/// The counters of the socket of all links: system calls, and datagrams that belong to no link.
 #[derive(Debug, Default)]
 pub struct ReceiverCounters {
     calls: Counter,
     short: Counter,
     unknown_sender: Counter,
     errors: Counter,
-    /// The kernel counts what it drops there.
+    /// The kernel counts the datagrams that it drops there.
     sockets: Weak<UdpSockets>,
 }
 
@@ -50,34 +50,34 @@ impl ReceiverCounters {
         Self { sockets: Arc::downgrade(sockets), ..Self::default() }
     }
 
-    /// By name; the names never change.
+    /// Returns all counters by name. The names never change.
     pub fn list(&self) -> [(&'static str, u64); 5] {
         let dropped = self.sockets.upgrade().map_or(0, |sockets| sockets.dropped());
         [
             ("rx_dropped_short", self.short.get()),
             ("rx_dropped_unknown_sender", self.unknown_sender.get()),
             ("rx_errors", self.errors.get()),
-            // Those that brought at least one datagram.
+            // Only calls that returned at least one datagram.
             ("rx_calls", self.calls.get()),
             ("rx_dropped_by_kernel", dropped),
         ]
     }
 }
 
-/// Takes in the datagrams of all links.
+/// Receives the datagrams of all links, for one data thread.
 #[derive(Debug)]
 pub struct Receiver {
     sockets: Arc<UdpSockets>,
-    /// Which of the sockets is its own.
+    /// The index of its socket.
     thread: usize,
     registry: Arc<Registry>,
-    strangers: Arc<ReceiverCounters>,
+    shared_counters: Arc<ReceiverCounters>,
     clock: Clock,
     buffer: Box<[u8]>,
-    received: Box<[Arrived; BATCH]>,
-    /// How many are asked for by the next call.
+    received: Box<[ReceivedBatch; BATCH]>,
+    /// Messages that the next call asks for.
     at_once: usize,
-    rejoiner: Rejoiner<Arrival>,
+    reassembler: Reassembler<Arrival>,
 }
 
 impl Receiver {
@@ -85,30 +85,40 @@ impl Receiver {
         sockets: Arc<UdpSockets>,
         thread: usize,
         registry: Arc<Registry>,
-        strangers: Arc<ReceiverCounters>,
+        shared_counters: Arc<ReceiverCounters>,
         clock: Clock,
     ) -> Self {
         let buffer = vec![0; SLOT * BATCH].into();
-        let received = Box::new([Arrived::default(); BATCH]);
-        let rejoiner = Rejoiner::new();
+        let received = Box::new([ReceivedBatch::default(); BATCH]);
+        let reassembler = Reassembler::new();
         let at_once = BATCH;
-        Self { sockets, thread, registry, strangers, clock, buffer, received, at_once, rejoiner }
+        Self {
+            sockets,
+            thread,
+            registry,
+            shared_counters,
+            clock,
+            buffer,
+            received,
+            at_once,
+            reassembler,
+        }
     }
 
-    /// Readable when [`Self::receive`] has something to do.
+    /// Returns a descriptor that is readable when [`Self::receive`] has something to do.
     pub fn readiness(&self) -> BorrowedFd<'_> {
         self.sockets.readiness(self.thread)
     }
 
-    /// Hands over the frames of the datagrams at hand, up to a batch. Never waits. Special frames
-    /// are dealt with here.
+    /// Passes the frames of the datagrams at hand to `each`, up to a batch, without waiting.
+    /// Special frames are handled here.
     pub fn receive(&mut self, mut each: impl FnMut(Arrival, Frame<'_>)) -> More {
         let links = self.registry.links();
         let mut each = |arrival: Arrival, frame: Frame<'_>| {
             if frame.segmentation.is_some()
-                && let Some(carrier) = links.of(arrival.neighbour)
+                && let Some(forwarder) = links.of(arrival.neighbour)
             {
-                carrier.received.super_frames.add(1);
+                forwarder.received.super_frames.add(1);
             }
             each(arrival, frame);
         };
@@ -124,146 +134,153 @@ impl Receiver {
                 break More::Likely;
             }
         };
-        self.rejoiner.flush(&mut each);
+        self.reassembler.flush(&mut each);
         more
     }
 
-    /// The same by one system call; returns how many datagrams and trains came, at most `asked`.
+    /// Does the same by one system call, and returns the number of messages received, which is at
+    /// most `asked`.
     fn take(
         &mut self,
         asked: usize,
         links: &Links,
         each: &mut impl FnMut(Arrival, Frame<'_>),
     ) -> usize {
-        let Self { sockets, thread, strangers, clock, buffer, received, rejoiner, .. } = self;
+        let Self { sockets, thread, shared_counters, clock, buffer, received, reassembler, .. } =
+            self;
         let (buffer, received) = (&mut buffer[..asked * SLOT], &mut received[..asked]);
         let count = match sockets.receive(*thread, buffer, received) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return 0,
             Err(error) => {
-                // A socket reports what went wrong with an earlier datagram; nothing of it
-                // concerns the next ones.
+                // A socket reports errors of earlier datagrams, which do not concern the next ones.
                 tracing::debug!(%error, "receiving from the UDP socket");
-                strangers.errors.add(1);
+                shared_counters.errors.add(1);
                 return 0;
             }
         };
-        strangers.calls.add(1);
+        shared_counters.calls.add(1);
         for (slot, arrived) in buffer.chunks_exact_mut(SLOT).zip(&received[..count]) {
-            let Arrived { length, segment, from: Some(from) } = *arrived else { continue };
+            let ReceivedBatch { length, segment, from: Some(from) } = *arrived else { continue };
             if length == 0 {
-                strangers.short.add(1);
+                shared_counters.short.add(1);
             }
             let segment = segment.max(1);
             let count = length.div_ceil(segment);
-            let mut train = slot.get_mut(..length).unwrap_or_default();
+            let mut batch = slot.get_mut(..length).unwrap_or_default();
             let mut known = false;
-            while !train.is_empty() {
-                // As a rule all of it: a neighbour has an address of its own.
-                let sender = sender(train.get(..segment).unwrap_or(train));
-                let of_it = train.chunks(segment).take_while(|it| self::sender(it) == sender);
+            while !batch.is_empty() {
+                // As a rule the whole batch: neighbours have different addresses.
+                let sender = sender(batch.get(..segment).unwrap_or(batch));
+                let of_it = batch.chunks(segment).take_while(|it| self::sender(it) == sender);
                 let of_it = of_it.map(<[u8]>::len).sum();
-                let (datagrams, others) = std::mem::take(&mut train).split_at_mut(of_it);
-                train = others;
+                let (datagrams, others) = std::mem::take(&mut batch).split_at_mut(of_it);
+                batch = others;
                 let number = datagrams.len().div_ceil(segment);
                 let Some(sender) = sender else {
-                    strangers.short.add(number);
+                    shared_counters.short.add(number);
                     continue;
                 };
-                let Some(carrier) = links.of(sender) else {
-                    strangers.unknown_sender.add(number);
+                let Some(forwarder) = links.of(sender) else {
+                    shared_counters.unknown_sender.add(number);
                     continue;
                 };
                 if !std::mem::replace(&mut known, true) {
-                    carrier.received.trains.add(count);
+                    forwarder.received.batches.add(count);
                 }
                 let alone = count == 1;
-                let mut taker = Taker { carrier, clock, from, alone, taken: Taken::default() };
-                let mut windows = carrier.windows.lock().unwrap_or_else(PoisonError::into_inner);
-                carrier.encapsulation.open_train(&mut windows, datagrams, segment, |opened| {
-                    taker.take_apart(opened, rejoiner, each);
+                let mut reader = RecordReader {
+                    forwarder,
+                    clock,
+                    from,
+                    alone,
+                    pending: PendingCounts::default(),
+                };
+                let mut windows = forwarder.windows.lock().unwrap_or_else(PoisonError::into_inner);
+                forwarder.encapsulation.open_batch(&mut windows, datagrams, segment, |opened| {
+                    reader.read(opened, reassembler, each);
                 });
-                taker.count();
+                reader.count();
             }
         }
         if received[..count].iter().any(|arrived| arrived.length >= LONG) {
             self.at_once = LONG_AT_ONCE;
         } else if count == asked {
-            // Short ones, and more of them.
+            // Messages are small and numerous.
             self.at_once = BATCH;
         }
         count
     }
 }
 
-/// The sender of a datagram of either format, if it is long enough to have one.
+/// Returns the sender of a datagram of either format, if it is long enough to have one.
 fn sender(datagram: &[u8]) -> Option<PeerName> {
     native::sender(datagram).or_else(|| datagram::sender(datagram).ok())
 }
 
-/// Takes the datagrams of one link apart.
-struct Taker<'c> {
-    carrier: &'c Carrier,
+/// Reads the records in the datagrams of one link.
+struct RecordReader<'c> {
+    forwarder: &'c SleeveForwarder,
     clock: &'c Clock,
     from: SocketAddr,
-    /// Whether a datagram came without others.
+    /// Whether the datagram came without others.
     alone: bool,
-    taken: Taken,
+    pending: PendingCounts,
 }
 
-/// What was taken and is not counted yet: once for a train, since threads share the counters.
+/// Counts not yet added to the counters: that is done once per batch, since threads share them.
 #[derive(Default)]
-struct Taken {
+struct PendingCounts {
     datagrams: usize,
     frames: usize,
     bytes: usize,
 }
 
-impl Taker<'_> {
-    /// Hands over the frames of a datagram.
-    fn take_apart(
+impl RecordReader<'_> {
+    /// Passes on the frames of a datagram.
+    fn read(
         &mut self,
-        opened: Result<Opened<'_>, Unopened>,
-        rejoiner: &mut Rejoiner<Arrival>,
+        opened: Result<Opened<'_>, OpenFailure>,
+        reassembler: &mut Reassembler<Arrival>,
         each: &mut impl FnMut(Arrival, Frame<'_>),
     ) {
-        let Self { carrier, clock, alone, .. } = *self;
-        let counters = &carrier.received;
+        let Self { forwarder, clock, alone, .. } = *self;
+        let counters = &forwarder.received;
         let opened = match opened {
             Ok(opened) => opened,
-            Err(Unopened::Forged) => {
-                counters.forged_in_trains.add(usize::from(!alone));
+            Err(OpenFailure::Forged) => {
+                counters.forged_in_batches.add(usize::from(!alone));
                 return counters.forged.add(1);
             }
-            Err(Unopened::Replayed) => return counters.replayed.add(1),
-            Err(Unopened::Epoch) => return counters.epoch.add(1),
-            Err(Unopened::TooShort) => return counters.malformed.add(1),
-            Err(Unopened::TooManyForged) => {
+            Err(OpenFailure::Replayed) => return counters.replayed.add(1),
+            Err(OpenFailure::Epoch) => return counters.epoch.add(1),
+            Err(OpenFailure::TooShort) => return counters.malformed.add(1),
+            Err(OpenFailure::TooManyForged) => {
                 counters.forged.add(1);
                 let now = clock.now();
-                return carrier.control_and_wake(now, |machine| machine.handle_too_many_forged());
+                return forwarder.control_and_wake(now, |machine| machine.handle_too_many_forged());
             }
         };
         let whole = match opened {
             Opened::Legacy(records) => self.legacy(records, each),
-            Opened::Native(records) => self.native(records, rejoiner, each),
+            Opened::Native(records) => self.native(records, reassembler, each),
         };
         if whole.is_none() {
             counters.malformed.add(1);
         }
-        self.taken.datagrams += 1;
+        self.pending.datagrams += 1;
     }
 
-    /// Counts what was taken so far.
+    /// Adds the pending counts to the counters.
     fn count(&mut self) {
-        let Taken { datagrams, frames, bytes } = std::mem::take(&mut self.taken);
-        let counters = &self.carrier.received;
+        let PendingCounts { datagrams, frames, bytes } = std::mem::take(&mut self.pending);
+        let counters = &self.forwarder.received;
         counters.datagrams.add(datagrams);
         counters.frames.add(frames);
         counters.bytes.add(bytes);
     }
 
-    /// None if what is left is not a record.
+    /// Reads legacy records. Returns `None` if what is left is not a record.
     fn legacy(
         &mut self,
         records: datagram::Records<'_>,
@@ -280,21 +297,21 @@ impl Taker<'_> {
         Some(())
     }
 
-    /// As [`Self::legacy`].
+    /// Reads native records. Returns `None` if what is left is not a record.
     fn native(
         &mut self,
         records: native::Records<'_>,
-        rejoiner: &mut Rejoiner<Arrival>,
+        reassembler: &mut Reassembler<Arrival>,
         each: &mut impl FnMut(Arrival, Frame<'_>),
     ) -> Option<()> {
         for record in records {
             let native::Record { source, destination, form, bytes } = record.ok()?;
             match form {
-                Form::Piece { headers, size, offset } => {
-                    let (headers, segment) = bytes.split_at_checked(headers.into())?;
-                    let piece = Piece { headers, segment, size: size.get(), offset };
+                Form::Segment { headers, size, offset } => {
+                    let (headers, payload) = bytes.split_at_checked(headers.into())?;
+                    let segment = Segment { headers, payload, size: size.get(), offset };
                     let arrival = self.arrival(source, destination, bytes.len());
-                    rejoiner.push(arrival, piece, each).ok()?;
+                    reassembler.push(arrival, segment, each).ok()?;
                 }
                 Form::Complete if is_special(bytes) => self.special(source, destination, bytes),
                 Form::Complete | Form::Unfinished => {
@@ -302,8 +319,8 @@ impl Taker<'_> {
                         Form::Unfinished => Some(checksum_request(bytes)?),
                         _ => None,
                     };
-                    // It must not overtake what came before it.
-                    rejoiner.flush(each);
+                    // The frame must not overtake the segments before it.
+                    reassembler.flush(each);
                     let arrival = self.arrival(source, destination, bytes.len());
                     each(arrival, Frame { checksum, ..Frame::plain(bytes) });
                 }
@@ -313,22 +330,22 @@ impl Taker<'_> {
     }
 
     fn arrival(&mut self, source: PeerName, destination: PeerName, length: usize) -> Arrival {
-        self.taken.frames += 1;
-        self.taken.bytes += length;
-        Arrival { neighbour: self.carrier.remote, source, destination }
+        self.pending.frames += 1;
+        self.pending.bytes += length;
+        Arrival { neighbour: self.forwarder.remote, source, destination }
     }
 
     fn special(&mut self, source: PeerName, destination: PeerName, frame: &[u8]) {
-        let Self { carrier, clock, from, .. } = *self;
-        if source == carrier.remote && destination == carrier.own {
-            // A neighbour that asks for the counts wants all that came before.
+        let Self { forwarder, clock, from, .. } = *self;
+        if source == forwarder.remote && destination == forwarder.own {
+            // The reply to a counts request includes all datagrams before it.
             self.count();
             let now = clock.now();
-            carrier.control_and_wake(now, |machine| machine.handle_special(now, from, frame));
-            // Behind that, since all of the datagram is counted behind it.
-            carrier.received.special.add(1);
+            forwarder.control_and_wake(now, |machine| machine.handle_special(now, from, frame));
+            // This comes last, because the whole datagram is counted after it.
+            forwarder.received.special.add(1);
         } else {
-            carrier.received.misdirected.add(1);
+            forwarder.received.misdirected.add(1);
         }
     }
 }
@@ -341,14 +358,14 @@ mod tests {
 
     use super::*;
     use crate::frames::super_frame_of;
-    use crate::native::Abilities;
+    use crate::native::Capabilities;
 
     const WORKER: WorkerId = WorkerId::new(0).expect("zero is below the limit");
 
-    /// Two ends of a link in the native format, in clear.
+    /// Two ends of a plain link in the native format.
     struct Setup {
-        from: Carrier,
-        to: Arc<Carrier>,
+        from: SleeveForwarder,
+        to: Arc<SleeveForwarder>,
         receiver: Receiver,
     }
 
@@ -357,7 +374,7 @@ mod tests {
         let sockets = [(); 2].map(|()| Arc::new(UdpSockets::bind(any, 1).unwrap()));
         let names = [0xa1, 0xa2].map(|name| PeerName::from_u64(name).unwrap());
         let clock = Clock::new(|| Instant::ORIGIN);
-        let abilities = Abilities::default();
+        let capabilities = Capabilities::default();
         let [from, to] = [0, 1].map(|index| {
             let request = LinkRequest {
                 id: ConnectionId(1),
@@ -369,16 +386,16 @@ mod tests {
                 remote_address: sockets[1 - index].address(),
                 session_key: None,
                 overlays: None,
-                remote_features: abilities.features(),
+                remote_features: capabilities.features(),
             };
             let (sockets, waker) = (sockets[index].clone(), Waker::new(|| {}));
-            Carrier::new(&request, waker, &abilities, sockets, clock.clone())
+            SleeveForwarder::new(&request, waker, &capabilities, sockets, clock.clone())
         });
         let (to, registry) = (Arc::new(to), Arc::<Registry>::default());
         registry.insert(to.clone());
         let [_, sockets] = sockets;
         let receiver = Receiver::new(sockets, 0, registry, Arc::default(), clock);
-        // Datagrams as an Ethernet path takes them.
+        // Datagrams have the size that an Ethernet path carries.
         from.control(Instant::ORIGIN, |machine| machine.handle_too_big(Instant::ORIGIN, 1500));
         Setup { from, to, receiver }
     }
@@ -391,17 +408,18 @@ mod tests {
         }
 
         fn calls(&self) -> u64 {
-            self.receiver.strangers.calls.get()
+            self.receiver.shared_counters.calls.get()
         }
     }
 
     #[test]
-    fn super_frames_are_whole_whatever_calls_their_trains_came_in() {
+    fn super_frames_are_reassembled_across_calls() {
         let mut setup = setup();
         let whole = super_frame_of(1, 2, &[7; 64_000], 1360);
         let small = super_frame_of(1, 2, &[7; 100], 1360);
         for round in 0..3 {
-            // Two trains each, and one that lets the others come in different calls.
+            // Each super-frame takes two batches, and the small one makes them arrive in different
+            // calls.
             setup.send(small.frame());
             (0..5).for_each(|_| setup.send(whole.frame()));
             setup.from.flush(WORKER);

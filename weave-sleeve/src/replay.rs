@@ -1,8 +1,8 @@
-//! Each datagram counts once (spec sleeve.md, section 4).
+//! Replay protection: each datagram counts once (spec sleeve.md, section 4).
 //!
-//! The sequence numbers of a channel are cut into windows of 2^20. The window of the highest
-//! number seen and the one before it are remembered bit by bit; older numbers are refused.
-//! Only datagrams whose seal was found good come here, so that nobody else moves the window.
+//! The sequence numbers of a channel are divided into windows of 2^20. The window of the highest
+//! number seen and the one before it are remembered bit by bit; older numbers are rejected. Only
+//! authentic datagrams get here, so that an attacker cannot move the window.
 
 /// Numbers per window.
 const WINDOW: u64 = 1 << 20;
@@ -11,14 +11,14 @@ const WORDS: usize = (WINDOW / 64) as usize;
 
 type Bits = Box<[u64; WORDS]>;
 
-/// The replay state of both channels of a link, for the thread that receives.
+/// The replay state of both channels of a link, used by the receiving thread.
 #[derive(Debug, Default)]
 pub struct Windows {
     pub(crate) unfragmented: Window,
     pub(crate) fragmentable: Window,
 }
 
-/// The replay state of one channel: 128 KiB once it is used, and as much again once it moved.
+/// The replay state of one channel: 128 KiB once it is used, and as much again once it has moved.
 #[derive(Debug, Default)]
 pub struct Window {
     current: u64,
@@ -27,7 +27,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// Whether this number comes for the first time, as far as it is known.
+    /// Returns whether this number comes for the first time, as far as is known.
     pub fn admit(&mut self, sequence: u64) -> bool {
         let window = sequence / WINDOW;
         let bits = if window == self.current {
@@ -57,7 +57,7 @@ impl Window {
 }
 
 fn empty() -> Bits {
-    // Straight from the zeroed heap, without 128 KiB on the stack.
+    // Allocated zeroed on the heap, without 128 KiB on the stack.
     vec![0; WORDS].into_boxed_slice().try_into().expect("made with this length")
 }
 

@@ -1,5 +1,4 @@
-//! After warm-up a frame costs no allocation: neither on the thread that captures it nor on the
-//! one that receives it.
+//! After warm-up a frame costs no allocation, neither on the capturing nor on the receiving thread.
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
 mod common;
@@ -11,7 +10,7 @@ use std::sync::atomic::Ordering;
 use common::{PATIENCE, Pair, frame, ipv4, key, super_frame};
 use counting::ALLOCATIONS;
 
-/// Sends bursts there and back, and counts what all threads allocate meanwhile.
+/// Sends bursts in both directions and returns the number of allocations of all threads.
 fn allocations_of(rounds: u32, pair: &Pair) -> u64 {
     let [a, b] = &pair.routers;
     let frames = [
@@ -31,7 +30,7 @@ fn allocations_of(rounds: u32, pair: &Pair) -> u64 {
         for _ in &frames {
             assert!(b.host.receive(PATIENCE, &mut buffer));
         }
-        assert!(a.host.send_marked(whole.frame()));
+        assert!(a.host.send_frame(whole.frame()));
         let mut payload = 0;
         while payload < 40_000 {
             assert!(b.host.receive(PATIENCE, &mut buffer));

@@ -9,12 +9,12 @@ mod common;
 
 use common::{Line, PATIENCE, frame, key, super_frame};
 use weave_core::mesh::SessionKey;
-use weave_sleeve::native::Abilities;
+use weave_sleeve::native::Capabilities;
 use weave_sleeve::port::virtio;
 
-/// A line whose ends know each other's stations 1 and 3.
-fn line(abilities: [Abilities; 3], key: Option<&SessionKey>) -> Line {
-    let line = Line::established(abilities, key);
+/// Builds a line whose ends know each other's stations 1 and 3.
+fn line(capabilities: [Capabilities; 3], key: Option<&SessionKey>) -> Line {
+    let line = Line::established(capabilities, key);
     let [a, b, c] = &line.routers;
     a.host.send(&frame(1, 3, b"who"));
     assert_eq!(b.receive().unwrap(), frame(1, 3, b"who"), "flooded to all");
@@ -24,7 +24,7 @@ fn line(abilities: [Abilities; 3], key: Option<&SessionKey>) -> Line {
     line
 }
 
-/// Payload without a period.
+/// Returns a payload without a period.
 fn payload(number: u32) -> Vec<u8> {
     (0..7500_u32).flat_map(|word| (word * 7919 + number).to_be_bytes()).collect()
 }
@@ -33,14 +33,14 @@ fn payload(number: u32) -> Vec<u8> {
 fn a_relay_decides_once_for_each_super_frame() {
     const COUNT: u32 = 20;
     for key in [None, Some(key())] {
-        let line = line([(); 3].map(|()| Abilities::default()), key.as_ref());
+        let line = line([(); 3].map(|()| Capabilities::default()), key.as_ref());
         let [a, b, c] = &line.routers;
         let before = b.switch.report();
         let mut received = Vec::new();
         for number in 0..COUNT {
             let whole = super_frame(1, 3, &payload(number));
-            assert!(a.host.send_marked(whole.frame()));
-            assert!(c.host.receive_marked(PATIENCE, &mut received));
+            assert!(a.host.send_frame(whole.frame()));
+            assert!(c.host.receive_with_header(PATIENCE, &mut received));
             let frame = virtio::frame(&received).unwrap();
             assert!(frame.bytes == whole.bytes);
             assert_eq!(frame.checksum, Some(whole.checksum));
@@ -55,7 +55,8 @@ fn a_relay_decides_once_for_each_super_frame() {
     }
 }
 
-/// The bytes of a TCP payload, in the order of their sequence numbers, out of frames of any length.
+/// Returns the bytes of a TCP payload in the order of their sequence numbers, from frames of any
+/// length.
 fn reassembled(frames: &[Vec<u8>]) -> Vec<u8> {
     let sequence = |frame: &[u8]| u32::from_be_bytes(*frame[38..].first_chunk().unwrap());
     let mut parts: Vec<_> = frames.iter().map(|frame| (sequence(frame), &frame[54..])).collect();
@@ -67,19 +68,19 @@ fn reassembled(frames: &[Vec<u8>]) -> Vec<u8> {
 
 #[test]
 fn a_relay_translates_between_the_formats() {
-    let (native, legacy) = (Abilities::default(), Abilities::Legacy);
+    let (native, legacy) = (Capabilities::default(), Capabilities::Legacy);
     for key in [None, Some(key())] {
-        for abilities in [
+        for capabilities in [
             [native.clone(), native.clone(), legacy.clone()],
             [legacy.clone(), native.clone(), native.clone()],
             [native.clone(), legacy.clone(), native.clone()],
         ] {
-            let line = line(abilities, key.as_ref());
+            let line = line(capabilities, key.as_ref());
             let [a, _, c] = &line.routers;
             for (from, to, stations) in [(a, c, (1, 3)), (c, a, (3, 1))] {
                 let payload = payload(stations.0.into());
                 let whole = super_frame(stations.0, stations.1, &payload);
-                assert!(from.host.send_marked(whole.frame()));
+                assert!(from.host.send_frame(whole.frame()));
                 let mut frames = Vec::<Vec<u8>>::new();
                 while frames.iter().map(|frame| frame.len() - 54).sum::<usize>() < payload.len() {
                     frames.push(to.receive().unwrap());

@@ -1,4 +1,4 @@
-//! Sealing and opening between our own routers allocates nothing, but for the key of a new epoch.
+//! Sealing and opening native datagrams allocates nothing except the key of a new epoch.
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
 #[path = "common/counting.rs"]
@@ -20,17 +20,17 @@ fn allocations(work: impl FnOnce()) -> u64 {
 }
 
 #[test]
-fn datagrams_are_sealed_and_opened_where_they_lie() {
+fn datagrams_are_sealed_and_opened_in_place() {
     let (own, key) = (PeerName::from_bytes([2; 6]), SessionKey([7; 32]));
     let mut arena = vec![0; 40 * LEN];
     let ranges: Vec<Range<usize>> = (0..40).map(|n| n * LEN..(n + 1) * LEN).collect();
     for suite in Suite::preferred() {
         let sealer = Sealer::new(&key, true, suite, Instant::ORIGIN);
         let mut opener = Opener::new(&key, false, suite);
-        let mut trains = |count, now| {
+        let mut batches = |count, now| {
             allocations(|| {
                 for _ in 0..count {
-                    sealer.seal_train(now, own, &mut arena, &ranges);
+                    sealer.seal_batch(now, own, &mut arena, &ranges);
                     for datagram in arena.chunks_mut(LEN) {
                         opener.open(datagram).unwrap();
                     }
@@ -39,12 +39,12 @@ fn datagrams_are_sealed_and_opened_where_they_lie() {
                 }
             })
         };
-        // What a thread keeps for itself is made at its first use.
-        trains(1, Instant::ORIGIN);
-        assert_eq!(trains(100, Instant::ORIGIN), 0, "{suite:?}");
+        // Thread-local state is created at its first use.
+        batches(1, Instant::ORIGIN);
+        assert_eq!(batches(100, Instant::ORIGIN), 0, "{suite:?}");
         for epoch in 1..40 {
             let now = Instant::ORIGIN + EPOCH_AGE * epoch;
-            assert!(trains(3, now) <= 1, "{suite:?}: the key of epoch {epoch}");
+            assert!(batches(3, now) <= 1, "{suite:?}: the key of epoch {epoch}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Frames between two routers over loopback, and what attackers on the way can do.
+//! Frames between two routers over loopback, and the attacks of nodes on the path.
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
 mod common;
@@ -9,10 +9,10 @@ use common::{PATIENCE, Pair, Router, UID, eventually, frame, ipv4, key, peer, su
 use weave_core::mesh::PeerName;
 use weave_core::switch::Frame;
 use weave_sleeve::cipher::native::Suite;
-use weave_sleeve::native::Abilities;
+use weave_sleeve::native::Capabilities;
 use weave_sleeve::port::{Faults, FaultyPort, virtio};
 
-/// A plain datagram with one record.
+/// Builds a plain datagram with one record.
 fn datagram(sender: PeerName, source: PeerName, destination: PeerName, frame: &[u8]) -> Vec<u8> {
     let mut datagram = [sender.to_bytes(), source.to_bytes(), destination.to_bytes()].concat();
     datagram.extend(u16::try_from(frame.len()).unwrap().to_be_bytes());
@@ -26,8 +26,8 @@ fn heartbeat(uid: u64) -> Vec<u8> {
     frame
 }
 
-/// A socket of somebody who is none of the routers.
-fn stranger() -> UdpSocket {
+/// Opens a socket that belongs to neither router.
+fn unknown_sender() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
@@ -36,7 +36,7 @@ fn stranger() -> UdpSocket {
 fn frames_cross(pair: &Pair, sealed: bool) {
     let [a, b] = &pair.routers;
 
-    // Nobody is known yet: flooded, then learnt.
+    // No station is known yet: the frame is flooded, and its source learned.
     a.host.send(&frame(1, 2, b"hello"));
     assert_eq!(b.receive().unwrap(), frame(1, 2, b"hello"));
     b.host.send(&frame(2, 1, b"hello yourself"));
@@ -45,7 +45,7 @@ fn frames_cross(pair: &Pair, sealed: bool) {
         ipv4(1, 2, true, b"unfragmented"),
         ipv4(1, 2, true, &[7; 1400]),
         ipv4(1, 2, false, &[8; 1400]),
-        // Loopback carries this in one piece, or the kernel cuts it.
+        // Loopback carries this without fragmentation, or the kernel fragments it.
         ipv4(1, 2, false, &[9; 60_000]),
         frame(1, 0xff, &[3; 46]),
     ] {
@@ -72,7 +72,7 @@ fn frames_cross_sealed() {
     frames_cross(&Pair::native(Some(&key())), true);
 }
 
-/// What is said of the format and the cipher of a link.
+/// Returns the format and the cipher in the status of a link.
 fn attributes(pair: &Pair, index: usize) -> Vec<String> {
     let wanted = |(name, _): &(&str, String)| ["format", "cipher"].contains(name);
     pair.wires[0].links[index]
@@ -85,20 +85,20 @@ fn attributes(pair: &Pair, index: usize) -> Vec<String> {
 }
 
 #[test]
-fn each_pair_uses_the_best_that_both_know() {
-    let aes = Abilities::Native { ciphers: vec![Suite::Aes128Gcm] };
-    let chacha = Abilities::Native { ciphers: vec![Suite::ChaCha20Poly1305] };
-    let both = Abilities::Native { ciphers: vec![Suite::ChaCha20Poly1305, Suite::Aes128Gcm] };
+fn each_pair_uses_the_best_common_format() {
+    let aes = Capabilities::Native { ciphers: vec![Suite::Aes128Gcm] };
+    let chacha = Capabilities::Native { ciphers: vec![Suite::ChaCha20Poly1305] };
+    let both = Capabilities::Native { ciphers: vec![Suite::ChaCha20Poly1305, Suite::Aes128Gcm] };
     let legacy = &["legacy", "xsalsa20poly1305"][..];
-    for (abilities, expected) in [
-        ([Abilities::Legacy, both.clone()], legacy),
-        ([both.clone(), Abilities::Legacy], legacy),
+    for (capabilities, expected) in [
+        ([Capabilities::Legacy, both.clone()], legacy),
+        ([both.clone(), Capabilities::Legacy], legacy),
         ([aes.clone(), chacha.clone()], legacy),
         ([aes.clone(), both.clone()], &["native", "aes128gcm"]),
         ([both, aes], &["native", "aes128gcm"]),
         ([chacha.clone(), chacha], &["native", "chacha20poly1305"]),
     ] {
-        let mut pair = Pair::with(abilities, Some(&key()), None);
+        let mut pair = Pair::with(capabilities, Some(&key()), None);
         pair.start();
         assert_eq!(attributes(&pair, 0), expected);
         assert_eq!(attributes(&pair, 1), expected);
@@ -114,21 +114,21 @@ fn super_frames_cross_as_one() {
         a.host.send(&frame(1, 2, b""));
         b.host.send(&frame(2, 1, b""));
         assert!(b.receive().is_some() && a.receive().is_some());
-        // Loopback carries a train of this in one piece.
+        // Loopback carries it as a single GSO batch.
         let whole = super_frame(1, 2, &[7; 30_000]);
-        assert!(a.host.send_marked(whole.frame()));
+        assert!(a.host.send_frame(whole.frame()));
         let mut received = Vec::new();
-        assert!(b.host.receive_marked(PATIENCE, &mut received));
+        assert!(b.host.receive_with_header(PATIENCE, &mut received));
         let frame = virtio::frame(&received).unwrap();
         assert!(frame.bytes == whole.bytes);
         assert_eq!(frame.checksum, Some(whole.checksum));
         assert_eq!(frame.segmentation, Some(whole.segmentation));
         assert_eq!(a.counter(&*pair.wires[0].links[0], "tx_super_frames"), 1);
         assert_eq!(b.counter(&*pair.wires[0].links[1], "rx_super_frames"), 1);
-        // And one frame whose checksum is not finished.
+        // A frame with an unfinished checksum.
         let lone = super_frame(2, 1, &[7; 300]);
-        assert!(b.host.send_marked(Frame { segmentation: None, ..lone.frame() }));
-        assert!(a.host.receive_marked(PATIENCE, &mut received));
+        assert!(b.host.send_frame(Frame { segmentation: None, ..lone.frame() }));
+        assert!(a.host.receive_with_header(PATIENCE, &mut received));
         let frame = virtio::frame(&received).unwrap();
         assert!(frame.bytes == lone.bytes);
         assert_eq!((frame.checksum, frame.segmentation), (Some(lone.checksum), None));
@@ -171,7 +171,7 @@ fn a_port_with_faults_does_no_harm() {
 }
 
 #[test]
-fn an_unplugged_device_ends_the_thread_and_is_told() {
+fn a_removed_device_ends_the_thread_with_an_error() {
     let pair = Pair::established(None);
     pair.routers[0].host.unplug();
     let told = pair.routers[0].gone.recv_timeout(PATIENCE).unwrap();
@@ -180,13 +180,13 @@ fn an_unplugged_device_ends_the_thread_and_is_told() {
 }
 
 #[test]
-fn without_a_confirmed_link_nothing_is_taken_in() {
-    let mut router = Router::new(0xa1, Abilities::Legacy, std::time::Instant::now());
+fn without_a_confirmed_link_nothing_is_received() {
+    let mut router = Router::new(0xa1, Capabilities::Legacy, std::time::Instant::now());
     router.start(|port| port);
-    let stranger = stranger();
+    let unknown_sender = unknown_sender();
     let address = router.sleeve.local_address();
     for bytes in [&[][..], &[1; 5], &[2; 6], &[3; 1000]] {
-        stranger.send_to(bytes, address).unwrap();
+        unknown_sender.send_to(bytes, address).unwrap();
     }
     let expected = [("rx_dropped_short", 2), ("rx_dropped_unknown_sender", 2)];
     assert!(eventually(|| router.sleeve.counters().list()[..2] == expected));
@@ -194,11 +194,11 @@ fn without_a_confirmed_link_nothing_is_taken_in() {
 }
 
 #[test]
-fn nonsense_from_a_known_name_is_counted_and_closes_nothing() {
+fn malformed_datagrams_of_a_neighbour_are_counted_and_close_nothing() {
     let mut pair = Pair::established(None);
     let (from, to) = (pair.routers[0].name, pair.routers[1].name);
     let address = pair.routers[1].sleeve.local_address();
-    let stranger = stranger();
+    let unknown_sender = unknown_sender();
     let good = datagram(from, from, to, &frame(1, 2, b"first"));
     let cases: [(&str, Vec<u8>); 4] = [
         ("rx_dropped_malformed", [&good[..], &[0; 13]].concat()),
@@ -208,29 +208,29 @@ fn nonsense_from_a_known_name_is_counted_and_closes_nothing() {
     ];
     for (counter, bytes) in cases {
         let before = pair.routers[1].counter(&*pair.wires[0].links[1], counter);
-        stranger.send_to(&bytes, address).unwrap();
+        unknown_sender.send_to(&bytes, address).unwrap();
         let counted =
             |pair: &Pair| pair.routers[1].counter(&*pair.wires[0].links[1], counter) == before + 1;
         assert!(pair.run_until(counted), "{counter}");
     }
-    // What came before the error was delivered.
+    // The record before the error was delivered.
     assert_eq!(pair.routers[1].receive().unwrap(), frame(1, 2, b"first"));
     assert_eq!(pair.wires[0].failed, [None, None]);
 }
 
 #[test]
-fn sealed_links_believe_nobody_without_the_key() {
+fn sealed_links_reject_senders_without_the_key() {
     let pair = Pair::established(Some(&key()));
     let [a, b] = &pair.routers;
-    let stranger = stranger();
+    let unknown_sender = unknown_sender();
     for length in [6, 13, 14, 29, 30, 31, 62, 1400, 60_000] {
         let mut bytes = a.name.to_bytes().to_vec();
         bytes.resize(length, 0xa5);
-        stranger.send_to(&bytes, b.sleeve.local_address()).unwrap();
+        unknown_sender.send_to(&bytes, b.sleeve.local_address()).unwrap();
     }
     // In clear, as if there were no key.
     let clear = datagram(a.name, a.name, b.name, &frame(1, 2, b"clear"));
-    stranger.send_to(&clear, b.sleeve.local_address()).unwrap();
+    unknown_sender.send_to(&clear, b.sleeve.local_address()).unwrap();
     assert!(eventually(|| {
         b.counter(&*pair.wires[0].links[1], "rx_dropped_malformed") == 2
             && b.counter(&*pair.wires[0].links[1], "rx_dropped_forged") == 8
@@ -241,16 +241,16 @@ fn sealed_links_believe_nobody_without_the_key() {
 }
 
 #[test]
-fn each_way_not_to_be_believed_is_counted_apart() {
+fn each_reason_for_rejection_has_a_counter() {
     let pair = Pair::native(Some(&key()));
     let [a, b] = &pair.routers;
-    let stranger = stranger();
-    // Of the present epoch, and of one without a key.
+    let unknown_sender = unknown_sender();
+    // Of the current epoch, and of one without a key.
     for (epoch, count) in [(0, 2), (0x40, 3)] {
         let header = [&[3, epoch][..], &a.name.to_bytes(), &[0xff; 4]].concat();
         let bytes = [&header[..], &[0xa5; 40]].concat();
         for _ in 0..count {
-            stranger.send_to(&bytes, b.sleeve.local_address()).unwrap();
+            unknown_sender.send_to(&bytes, b.sleeve.local_address()).unwrap();
         }
     }
     let count = |name| b.counter(&*pair.wires[0].links[1], name);
@@ -259,12 +259,12 @@ fn each_way_not_to_be_believed_is_counted_apart() {
 }
 
 #[test]
-fn the_address_moves_with_a_heartbeat_of_this_connection_alone() {
+fn only_a_heartbeat_of_this_connection_changes_the_address() {
     let pair = Pair::established(None);
     let (a, b) = (pair.routers[0].name, pair.routers[1].name);
     let address = pair.routers[1].sleeve.local_address();
-    let moved = stranger();
-    // An ordinary frame and a wrong uid change nothing.
+    let moved = unknown_sender();
+    // An ordinary frame and a wrong UID change nothing.
     moved.send_to(&datagram(a, a, b, &frame(1, 2, b"x")), address).unwrap();
     assert!(pair.routers[1].receive().is_some());
     moved.send_to(&datagram(a, a, b, &heartbeat(UID.0 + 1)), address).unwrap();
@@ -283,14 +283,14 @@ fn the_address_moves_with_a_heartbeat_of_this_connection_alone() {
     assert_eq!(from, address);
 }
 
-/// Somebody between two sealed routers.
+/// A node on the path between two encrypted routers.
 struct Middle {
     socket: UdpSocket,
     ends: [SocketAddr; 2],
 }
 
 impl Middle {
-    /// Takes the next datagram; where it is bound for, and its bytes.
+    /// Receives the next datagram and returns its destination and its bytes.
     fn take(&self) -> (SocketAddr, Vec<u8>) {
         let mut buffer = vec![0; 65_536];
         let (length, from) = self.socket.recv_from(&mut buffer).unwrap();
@@ -301,19 +301,19 @@ impl Middle {
 }
 
 #[test]
-fn what_is_repeated_or_changed_on_the_way_counts_once() {
-    counts_once(Abilities::Legacy);
+fn replayed_and_changed_datagrams_are_rejected() {
+    counts_once(Capabilities::Legacy);
 }
 
 #[test]
-fn what_is_repeated_or_changed_on_the_way_counts_once_in_the_native_format() {
-    counts_once(Abilities::default());
+fn replayed_and_changed_datagrams_are_rejected_in_the_native_format() {
+    counts_once(Capabilities::default());
 }
 
-fn counts_once(abilities: Abilities) {
-    let socket = stranger();
+fn counts_once(capabilities: Capabilities) {
+    let socket = unknown_sender();
     let via = Some(socket.local_addr().unwrap());
-    let mut pair = Pair::with([abilities.clone(), abilities], Some(&key()), via);
+    let mut pair = Pair::with([capabilities.clone(), capabilities], Some(&key()), via);
     let ends = [0, 1].map(|index: usize| pair.routers[index].sleeve.local_address());
     let middle = Middle { socket, ends };
     let stop = std::sync::atomic::AtomicBool::new(false);
@@ -323,7 +323,7 @@ fn counts_once(abilities: Abilities) {
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                 let (to, bytes) = middle.take();
                 let send = |bytes: &[u8]| middle.socket.send_to(bytes, to).map(drop).unwrap_or(());
-                // Changed, cut off, whole, again, back to its sender, and an older one.
+                // Changed, truncated, intact, repeated, reflected to its sender, and an older one.
                 let mut changed = bytes.clone();
                 let place = old.len() * 7 % changed.len();
                 changed[place] ^= 1 << (old.len() % 8);
@@ -361,7 +361,7 @@ fn counts_once(abilities: Abilities) {
             assert!(router.counter(&**link, "rx_dropped_forged") > 150);
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        // Something to take, so that it looks.
+        // A datagram wakes the thread, so that it sees the flag.
         middle.socket.send_to(&[0; 10], middle.socket.local_addr().unwrap()).unwrap();
     });
     assert_eq!(pair.wires[0].failed, [None, None]);

@@ -1,4 +1,4 @@
-//! The datagrams of the reference: made, taken apart, refused, and captured from real routers.
+//! The datagrams of the original: built, parsed, rejected, and captured from real routers.
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ fn number(value: &Value) -> usize {
     usize::try_from(value.as_u64().unwrap()).unwrap()
 }
 
-/// Source, destination and frame of each entry.
+/// Returns source, destination and frame of each entry.
 fn frames(list: &Value) -> Vec<(PeerName, PeerName, Vec<u8>)> {
     let frame = |entry: &Value| match entry.get("frame_is_zeros") {
         Some(_) => vec![0; number(&entry["length"])],
@@ -47,7 +47,7 @@ fn key(value: &Value) -> SessionKey {
     SessionKey(bytes(value).try_into().unwrap())
 }
 
-/// What came before the error, and the error.
+/// The records before an error, and the error.
 #[derive(PartialEq, Debug)]
 struct Split {
     good: Vec<(PeerName, PeerName, Vec<u8>)>,
@@ -68,7 +68,7 @@ fn split(records: &[u8]) -> Split {
     Split { good, error }
 }
 
-/// A datagram with these frames, its header still empty.
+/// Builds a datagram with these frames and an empty header.
 fn unsealed(cipher: &Cipher, frames: &[(PeerName, PeerName, Vec<u8>)]) -> Vec<u8> {
     let mut datagram = vec![0; cipher.header_len()];
     for (source, destination, frame) in frames {
@@ -113,7 +113,7 @@ fn packets() {
         let sequence: u64 =
             case.get("seq").map_or(0, |sequence| sequence.as_str().unwrap().parse().unwrap());
 
-        // Numbers up to here can be reached by sealing; the others are only opened.
+        // Sealing can reach small numbers; larger ones are only opened.
         let mut datagram = if sequence < 3 {
             let mut datagram = unsealed(&sealer, &frames);
             for _ in 0..=sequence {
@@ -186,7 +186,7 @@ fn overhead() {
     }
 }
 
-/// The UDP payloads of a capture, by ports 6783; fragments are put together again.
+/// Returns the UDP payloads from port 6783 in a capture, with fragments reassembled.
 fn payloads(pcap: &[u8]) -> Vec<Vec<u8>> {
     let little = |at: usize| u32::from_le_bytes(pcap[at..at + 4].try_into().unwrap()) as usize;
     let link_header = match little(20) {

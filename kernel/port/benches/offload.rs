@@ -1,5 +1,4 @@
-//! A super-frame of 64 KiB cut into frames, and the frames joined again, against copying as many
-//! bytes.
+//! Compares cutting a super-frame of 64 KiB and coalescing its segments with copying as many bytes.
 
 use std::hint::black_box;
 use std::net::Ipv4Addr;
@@ -7,9 +6,9 @@ use std::net::Ipv4Addr;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use weave_core::switch::{ChecksumRequest, Frame, Segmentation, SegmentationKind};
 use weave_core::wire::Checksum;
-use weave_port::offload::{Coalescer, Joins, Segments};
+use weave_port::offload::{Coalescer, Segments, SuperFrameKinds};
 
-/// Ethernet, IPv4, TCP with time stamps.
+/// Ethernet, IPv4, and TCP with time stamps.
 const HEADERS: usize = 14 + 20 + 32;
 const PAYLOAD: usize = 65_535 - 20 - 32;
 
@@ -34,7 +33,7 @@ fn offload(criterion: &mut Criterion) {
         checksum: Some(ChecksumRequest { start: 34, offset: 16 }),
         segmentation: Some(Segmentation { kind: SegmentationKind::Tcp4, size: 1348 }),
     };
-    let cut = |place: &mut [u8]| {
+    let segment = |place: &mut [u8]| {
         let segments = Segments::new(frame).expect("a super-frame");
         let mut rest = place;
         for index in 0..segments.count() {
@@ -46,16 +45,16 @@ fn offload(criterion: &mut Criterion) {
     let segments = Segments::new(frame).expect("a super-frame");
     let lengths: Vec<_> = (0..segments.count()).map(|index| segments.frame_len(index)).collect();
     let mut place = vec![0; lengths.iter().sum()];
-    let mut coalescer = Coalescer::new(Joins { tcp: true, udp: true });
+    let mut coalescer = Coalescer::new(SuperFrameKinds { tcp: true, udp: true });
 
     let mut group = criterion.benchmark_group("offload");
     group.throughput(Throughput::Bytes(bytes.len() as u64));
     group.bench_function("copy", |bencher| {
         bencher.iter(|| place[..bytes.len()].copy_from_slice(black_box(&bytes)));
     });
-    group.bench_function("cut", |bencher| bencher.iter(|| cut(black_box(&mut place))));
-    cut(&mut place);
-    group.bench_function("join", |bencher| {
+    group.bench_function("segment", |bencher| bencher.iter(|| segment(black_box(&mut place))));
+    segment(&mut place);
+    group.bench_function("coalesce", |bencher| {
         bencher.iter(|| {
             let mut count = 0;
             let mut each = |(), frame: Frame<'_>| count += black_box(frame).bytes.len();

@@ -1,4 +1,4 @@
-//! What a port counts.
+//! The counters of a port.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +7,7 @@ use weave_core::switch::Frame;
 
 use crate::sys;
 
-/// A number that only rises. Threads add to it without waiting for each other.
+/// A number that only rises and that threads add to without waiting for one another.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -23,7 +23,7 @@ impl Counter {
     }
 }
 
-/// What a port has done. Counted without locks, by any thread.
+/// The counters of one port. Any thread adds to them, without locks.
 #[derive(Debug, Default)]
 pub struct PortCounters {
     pub(crate) captured: Counter,
@@ -36,7 +36,7 @@ pub struct PortCounters {
     pub(crate) malformed: Counter,
     pub(crate) capture_errors: Counter,
     pub(crate) inject_errors: Counter,
-    /// A device that counts by itself what found its queue full.
+    /// The device that counts for itself the frames that found its queue full.
     device: OnceLock<String>,
 }
 
@@ -53,7 +53,7 @@ impl PortCounters {
         self.injected_super.add(usize::from(frame.segmentation.is_some()));
     }
 
-    /// From now on those of this device count, too. It always has the same name.
+    /// Includes the overruns that this device counts from now on. A port always has one device.
     pub(crate) fn count_overruns_of(&self, device: &str) {
         self.device.get_or_init(|| device.to_owned());
     }
@@ -63,20 +63,21 @@ impl PortCounters {
         device.and_then(|name| sys::tap::overruns(name).ok().flatten()).unwrap_or(0)
     }
 
-    /// By name; the names never change.
+    /// Returns all counters by name. The names never change.
     pub fn list(&self) -> [(&'static str, u64); 10] {
         [
             ("captured", self.captured.get()),
-            // By the frame: above the MTU as long as the offloads work.
+            // One super-frame counts once, so the average is above the MTU as long as offloads
+            // work.
             ("captured_bytes", self.captured_bytes.get()),
-            // Of these, one for many of the network.
+            // The part of `captured` that stands for several frames each.
             ("captured_super_frames", self.captured_super.get()),
             ("injected", self.injected.get()),
             ("injected_bytes", self.injected_bytes.get()),
             ("injected_super_frames", self.injected_super.get()),
             // The buffer of the socket, or the queue of the device, was full.
             ("dropped_overrun", self.overruns.get() + self.device_overruns()),
-            // Cut off, or the virtio-net header makes no sense.
+            // Truncated frames, and frames with a nonsensical virtio-net header.
             ("dropped_malformed", self.malformed.get()),
             ("capture_errors", self.capture_errors.get()),
             ("inject_errors", self.inject_errors.get()),

@@ -8,24 +8,24 @@ use weave_core::switch::{ChecksumRequest, Frame, Inject, Segmentation};
 
 use crate::{Capture, More, Offloads, Port, PortCounters};
 
-/// How often something goes wrong, in frames of a thousand, and the seed of when.
+/// The rate of each fault, in frames per thousand, and the seed that decides when they happen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Faults {
-    /// The frame is lost.
+    /// Rate at which frames are lost.
     pub drop: u32,
-    /// It comes twice.
+    /// Rate at which frames arrive twice.
     pub duplicate: u32,
-    /// It comes after the next one.
+    /// Rate at which frames arrive after their successor.
     pub reorder: u32,
-    /// One byte of it is changed.
+    /// Rate at which one byte of a frame is changed.
     pub corrupt: u32,
-    /// Its end is missing.
+    /// Rate at which frames lose their end.
     pub truncate: u32,
-    /// The same seed makes the same faults for the same frames.
+    /// The same seed causes the same faults for the same frames.
     pub seed: u64,
 }
 
-/// A port with faults in both directions.
+/// A port that injects faults in both directions.
 #[derive(Debug)]
 pub struct FaultyPort<P> {
     inner: P,
@@ -33,7 +33,7 @@ pub struct FaultyPort<P> {
 }
 
 impl<P: Port> FaultyPort<P> {
-    /// Puts faults around a port.
+    /// Wraps a port.
     pub const fn new(inner: P, faults: Faults) -> Self {
         Self { inner, faults }
     }
@@ -46,13 +46,13 @@ impl<P: Port> Port for FaultyPort<P> {
 
     fn capture(&mut self) -> io::Result<Box<dyn Capture>> {
         let inner = self.inner.capture()?;
-        Ok(Box::new(FaultyCapture { inner, spoiler: Spoiler::new(self.faults) }))
+        Ok(Box::new(FaultyCapture { inner, injector: FaultInjector::new(self.faults) }))
     }
 
     fn injector(&self) -> io::Result<Box<dyn Inject + Send>> {
         let inner = self.inner.injector()?;
         let faults = Faults { seed: !self.faults.seed, ..self.faults };
-        Ok(Box::new(FaultyInjector { inner, spoiler: Spoiler::new(faults) }))
+        Ok(Box::new(FaultyInjector { inner, injector: FaultInjector::new(faults) }))
     }
 
     fn offloads(&self) -> Offloads {
@@ -66,7 +66,7 @@ impl<P: Port> Port for FaultyPort<P> {
 
 struct FaultyCapture {
     inner: Box<dyn Capture>,
-    spoiler: Spoiler,
+    injector: FaultInjector,
 }
 
 impl Capture for FaultyCapture {
@@ -75,20 +75,20 @@ impl Capture for FaultyCapture {
     }
 
     fn capture(&mut self, each: &mut dyn FnMut(Frame<'_>)) -> io::Result<More> {
-        let spoiler = &mut self.spoiler;
-        self.inner.capture(&mut |frame| spoiler.pass(frame, each))
+        let injector = &mut self.injector;
+        self.inner.capture(&mut |frame| injector.pass(frame, each))
     }
 }
 
 struct FaultyInjector {
     inner: Box<dyn Inject + Send>,
-    spoiler: Spoiler,
+    injector: FaultInjector,
 }
 
 impl Inject for FaultyInjector {
     fn inject(&mut self, frame: Frame<'_>) {
         let inner = &mut self.inner;
-        self.spoiler.pass(frame, &mut |frame| inner.inject(frame));
+        self.injector.pass(frame, &mut |frame| inner.inject(frame));
     }
 
     fn flush(&mut self) {
@@ -96,27 +96,27 @@ impl Inject for FaultyInjector {
     }
 }
 
-/// Decides what happens to each frame.
-struct Spoiler {
+/// Decides what happens to each frame of one direction.
+struct FaultInjector {
     faults: Faults,
     state: u64,
-    held: Option<Held>,
+    held: Option<HeldFrame>,
 }
 
-/// A copy of a frame.
-struct Held {
+/// A copy of a frame that is held back.
+struct HeldFrame {
     bytes: Vec<u8>,
     checksum: Option<ChecksumRequest>,
     segmentation: Option<Segmentation>,
 }
 
-impl Held {
+impl HeldFrame {
     fn frame(&self) -> Frame<'_> {
         Frame { bytes: &self.bytes, checksum: self.checksum, segmentation: self.segmentation }
     }
 }
 
-impl Spoiler {
+impl FaultInjector {
     const fn new(faults: Faults) -> Self {
         Self { faults, state: faults.seed, held: None }
     }
@@ -127,7 +127,7 @@ impl Spoiler {
             return;
         }
         let Frame { bytes, checksum, segmentation } = frame;
-        let mut frame = Held { bytes: bytes.to_vec(), checksum, segmentation };
+        let mut frame = HeldFrame { bytes: bytes.to_vec(), checksum, segmentation };
         if self.happens(corrupt)
             && let Some(byte) = {
                 let place = self.below(bytes.len());
@@ -172,12 +172,12 @@ mod tests {
     use super::*;
 
     fn passed(faults: Faults, count: u32) -> Vec<Vec<u8>> {
-        let mut spoiler = Spoiler::new(faults);
+        let mut injector = FaultInjector::new(faults);
         let mut passed = Vec::new();
         for number in 0..count {
             let bytes = number.to_be_bytes();
             let frame = Frame::plain(&bytes);
-            spoiler.pass(frame, &mut |frame| passed.push(frame.bytes.to_vec()));
+            injector.pass(frame, &mut |frame| passed.push(frame.bytes.to_vec()));
         }
         passed
     }
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_happen_as_often_as_said_and_by_the_seed() {
+    fn faults_follow_rate_and_seed() {
         let faults = Faults { drop: 100, duplicate: 50, seed: 7, ..Faults::default() };
         let once = passed(faults, 10_000);
         assert!((9200..9700).contains(&once.len()), "{}", once.len());
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_done() {
+    fn frames_are_damaged() {
         let faults = Faults { corrupt: 1000, truncate: 500, ..Faults::default() };
         let damaged = passed(faults, 100);
         assert!(damaged.iter().any(|frame| frame.len() < 4));

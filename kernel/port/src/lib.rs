@@ -18,7 +18,6 @@
 //! # Example
 //!
 //! ```
-//! use weave_core::switch::Inject as _;
 //! use weave_port::{MemoryPort, More, Port as _};
 //!
 //! let (mut port, bridge) = MemoryPort::new()?;
@@ -48,11 +47,11 @@ pub mod sys;
 
 mod counters;
 mod fault;
-mod joiner;
 mod memory;
 mod packet;
 mod pcap;
 mod port;
+mod super_frame_writer;
 mod tap;
 
 pub use counters::{Counter, PortCounters};

@@ -12,13 +12,13 @@ use crate::sys::event::Event;
 use crate::virtio;
 use crate::{Capture, More, Offloads, Port, PortCounters};
 
-/// Frames per [`Capture::capture`].
+/// Frames that one call of [`Capture::capture`] hands over at most.
 const BATCH: usize = 32;
 
-/// Frames waiting in one direction; further ones are dropped, as a device would.
+/// Frames that wait in one direction at most. Further ones are dropped, as a device would.
 const QUEUE: usize = 1024;
 
-/// A port that hands frames to, and takes them from, a [`MemoryHost`].
+/// A port that exchanges frames with a [`MemoryHost`].
 #[derive(Debug)]
 pub struct MemoryPort(Arc<Shared>);
 
@@ -26,7 +26,7 @@ pub struct MemoryPort(Arc<Shared>);
 #[derive(Debug)]
 pub struct MemoryHost(Arc<Shared>);
 
-/// The longest frame with its header.
+/// Length of the longest frame, with its virtio-net header.
 const LONGEST: usize = virtio::HEADER_LEN + (1 << 16) + 64;
 
 #[derive(Debug)]
@@ -39,7 +39,7 @@ struct Shared {
     counters: Arc<PortCounters>,
 }
 
-/// Frames behind their virtio-net headers, and the memory of those that were taken, to be used again.
+/// Frames behind their virtio-net headers, and used buffers that await the next frames.
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Vec<u8>>,
@@ -51,7 +51,7 @@ impl Queue {
         if self.waiting.len() == QUEUE {
             return false;
         }
-        // Room for super-frames from the start, so that places do not grow one by one.
+        // Buffers have room for super-frames from the start, so that they need not grow one by one.
         let mut place = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(LONGEST));
         place.clear();
         place.extend_from_slice(&virtio::encode(frame));
@@ -66,7 +66,7 @@ fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
 }
 
 impl MemoryPort {
-    /// A port and its host.
+    /// Creates a port and its host.
     ///
     /// # Errors
     /// The process has too many open files.
@@ -84,30 +84,32 @@ impl MemoryPort {
 }
 
 impl MemoryHost {
-    /// Sends an ordinary frame to the port; says whether there was room.
+    /// Sends an ordinary frame to the port and returns whether its queue had room.
     pub fn send(&self, frame: &[u8]) -> bool {
-        self.send_marked(Frame::plain(frame))
+        self.send_frame(Frame::plain(frame))
     }
 
-    /// The same with what is left to do, such as a super-frame.
-    pub fn send_marked(&self, frame: Frame<'_>) -> bool {
+    /// Sends a frame that may be unfinished, such as a super-frame, and returns whether the queue
+    /// had room.
+    pub fn send_frame(&self, frame: Frame<'_>) -> bool {
         let sent = lock(&self.0.to_capture).push(&frame);
         self.0.captured.raise();
         sent
     }
 
-    /// Puts the next injected frame into `buffer`, without what is left to do; waits for it as
-    /// long as this. Says whether there was one.
+    /// Waits up to `patience` for the next injected frame, copies its bytes to `buffer` and returns
+    /// whether there was one.
     pub fn receive(&self, patience: Duration, buffer: &mut Vec<u8>) -> bool {
-        let received = self.receive_marked(patience, buffer);
+        let received = self.receive_with_header(patience, buffer);
         if received {
             buffer.drain(..virtio::HEADER_LEN);
         }
         received
     }
 
-    /// The same with the virtio-net header, as a device would have it ([`virtio::frame`]).
-    pub fn receive_marked(&self, patience: Duration, buffer: &mut Vec<u8>) -> bool {
+    /// Does the same, but keeps the virtio-net header in front, as a device would; see
+    /// [`virtio::frame`].
+    pub fn receive_with_header(&self, patience: Duration, buffer: &mut Vec<u8>) -> bool {
         let queue = lock(&self.0.injected);
         let (mut queue, _) = self
             .0
@@ -121,7 +123,7 @@ impl MemoryHost {
         true
     }
 
-    /// Removes the device: capturing from it fails from now on.
+    /// Removes the device: every later capture fails.
     pub fn unplug(&self) {
         self.0.gone.store(true, std::sync::atomic::Ordering::Release);
         self.0.captured.raise();

@@ -1,8 +1,8 @@
 //! A packet socket on one end of a veth pair, whose other end is a port of the bridge (spec
 //! router.md, section 4).
 //!
-//! Super-frames and frames with unfinished checksums come if the sender and the other end of the
-//! pair have offloads switched on.
+//! Super-frames and frames with unfinished checksums arrive if the sender and the other end of the
+//! pair have offloads enabled.
 
 use std::io;
 use std::ops::Range;
@@ -11,23 +11,23 @@ use std::sync::Arc;
 
 use weave_core::switch::{Frame, Inject};
 
-use crate::joiner::Joiner;
+use crate::super_frame_writer::SuperFrameWriter;
 use crate::sys;
-use crate::sys::packet::{Captured, Device};
+use crate::sys::packet::{CaptureInfo, Device};
 use crate::virtio::{self, HEADER_LEN};
 use crate::{Capture, More, Offloads, Port, PortCounters};
 
 /// Frames per system call when capturing.
 const BATCH: usize = 32;
 
-/// Room for a super-frame and its header. Not a multiple of a page, so that the beginnings of the
-/// slots do not all want the same place in the cache.
+/// Room for a super-frame and its header. It is not a multiple of the page size, so that the
+/// beginnings of the slots do not compete for the same cache sets.
 const SLOT: usize = (1 << 16) + 640;
 
-/// Room for what is waiting to be injected.
+/// Room for the frames that wait to be injected.
 const INJECT_ARENA: usize = 1 << 18;
 
-/// A packet socket bound to a device.
+/// A packet socket bound to a network device.
 #[derive(Debug)]
 pub struct PacketPort {
     device: Device,
@@ -36,8 +36,8 @@ pub struct PacketPort {
 }
 
 impl PacketPort {
-    /// A port on the device of this name, with as many bytes of buffer in the kernel for what is
-    /// captured and not yet fetched.
+    /// Opens a port on the device of this name. `buffer_size` is the size in bytes of the kernel's
+    /// buffer for frames that are captured but not yet read.
     ///
     /// # Errors
     /// There is no such device.
@@ -45,7 +45,7 @@ impl PacketPort {
         Ok(Self { device: Device::named(name)?, buffer_size, counters: Arc::default() })
     }
 
-    /// Goes on with the counters of a port that was lost.
+    /// Continues with the counters of a port that was lost.
     #[must_use]
     pub fn with_counters(self, counters: Arc<PortCounters>) -> Self {
         Self { counters, ..self }
@@ -61,7 +61,7 @@ impl Port for PacketPort {
             device: self.device,
             counters: self.counters.clone(),
             buffer: vec![0; SLOT * BATCH].into(),
-            captured: Box::new([Captured::default(); BATCH]),
+            captured: Box::new([CaptureInfo::default(); BATCH]),
             batches: 0,
             was_full: false,
         }))
@@ -71,7 +71,7 @@ impl Port for PacketPort {
         let socket = sys::packet::injection_socket(self.device)?;
         sys::set_buffers(socket.as_fd(), 0, self.buffer_size)?;
         Ok(Box::new(PacketInjector {
-            joiner: Joiner::new(self.counters.clone()),
+            super_frames: SuperFrameWriter::new(self.counters.clone()),
             queue: Queue {
                 socket,
                 counters: self.counters.clone(),
@@ -91,8 +91,8 @@ impl Port for PacketPort {
     }
 }
 
-/// Batches between two looks at the drop counter of the kernel. It is looked at, too, whenever a
-/// batch is not full after a full one: when the rush is over.
+/// Batches between two reads of the kernel's drop counter. The counter is also read when a batch is
+/// not full after a full one, at the end of a burst.
 const STATISTICS_INTERVAL: u32 = 1024;
 
 struct PacketCapture {
@@ -100,8 +100,8 @@ struct PacketCapture {
     device: Device,
     counters: Arc<PortCounters>,
     buffer: Box<[u8]>,
-    captured: Box<[Captured; BATCH]>,
-    /// Since the drop counter of the kernel was looked at.
+    captured: Box<[CaptureInfo; BATCH]>,
+    /// Batches since the kernel's drop counter was last read.
     batches: u32,
     was_full: bool,
 }
@@ -118,8 +118,8 @@ impl Capture for PacketCapture {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(More::No),
             Err(error) => {
-                // A frame that cannot be expressed is lost; a device that went down comes up
-                // again. Only when it is gone there is nothing to wait for.
+                // A frame that cannot be expressed is lost, and a device that went down comes up
+                // again. Only a device that no longer exists is worth giving up on.
                 self.counters.capture_errors.add(1);
                 return if self.device.exists() { Ok(More::Likely) } else { Err(error) };
             }
@@ -128,7 +128,7 @@ impl Capture for PacketCapture {
             if captured.outgoing {
                 continue;
             }
-            let Some(frame) = finish(slot, captured) else {
+            let Some(frame) = parse_slot(slot, captured) else {
                 self.counters.malformed.add(1);
                 continue;
             };
@@ -147,31 +147,31 @@ impl Capture for PacketCapture {
     }
 }
 
-/// Makes a frame of what was read into a slot; none if it is malformed.
-fn finish<'s>(slot: &'s mut [u8], captured: &Captured) -> Option<Frame<'s>> {
+/// Parses what was read into a slot. Returns `None` for a malformed frame.
+fn parse_slot<'s>(slot: &'s mut [u8], captured: &CaptureInfo) -> Option<Frame<'s>> {
     let read = slot.get_mut(..captured.length).filter(|_| !captured.truncated)?;
     virtio::frame_with_tag(read, captured.vlan).ok()
 }
 
 struct PacketInjector {
-    joiner: Joiner,
+    super_frames: SuperFrameWriter,
     queue: Queue,
 }
 
 impl Inject for PacketInjector {
     fn inject(&mut self, frame: Frame<'_>) {
-        let Self { joiner, queue } = self;
-        joiner.inject(frame, &mut |frame| queue.push(frame));
+        let Self { super_frames, queue } = self;
+        super_frames.inject(frame, &mut |frame| queue.push(frame));
     }
 
     fn flush(&mut self) {
-        let Self { joiner, queue } = self;
-        joiner.flush(&mut |frame| queue.push(frame));
+        let Self { super_frames, queue } = self;
+        super_frames.flush(&mut |frame| queue.push(frame));
         queue.flush();
     }
 }
 
-/// Ordinary frames wait for each other to be written in one system call.
+/// Ordinary frames that wait to be written by one system call.
 struct Queue {
     socket: OwnedFd,
     counters: Arc<PortCounters>,
@@ -184,7 +184,7 @@ impl Queue {
         let header = virtio::encode(&frame);
         let length = HEADER_LEN + frame.bytes.len();
         if frame.segmentation.is_some() || length > self.arena.len() {
-            // Behind what came before. It is worth a system call of its own.
+            // A super-frame goes after the frames before it, and is worth a system call of its own.
             self.flush();
             sys::write_both(self.socket.as_fd(), &header, frame.bytes)?;
             self.counters.count_injected(&frame);
@@ -232,17 +232,17 @@ mod tests {
     }
 
     #[test]
-    fn super_frames_keep_their_marks() {
+    fn super_frames_keep_their_requests() {
         let header = [1, 1, 0, 0, 0x76, 5, 34, 0, 16, 0];
         let mut read = slot(header, &[0; 60]);
-        let captured = Captured { length: 70, ..Captured::default() };
-        let frame = finish(&mut read, &captured).unwrap();
+        let captured = CaptureInfo { length: 70, ..CaptureInfo::default() };
+        let frame = parse_slot(&mut read, &captured).unwrap();
         let segmentation = Segmentation { kind: SegmentationKind::Tcp4, size: 0x576 };
         assert_eq!(frame.segmentation, Some(segmentation));
     }
 
     #[test]
-    fn what_cannot_be_used_is_noticed() {
+    fn malformed_captures_are_noticed() {
         for (header, length, truncated) in [
             ([0; 10], 9, false),
             ([0; 10], 21, false),
@@ -251,8 +251,8 @@ mod tests {
             ([1, 0, 0, 0, 0, 0, 60, 60, 0, 0], 70, false),
         ] {
             let mut read = slot(header, &[0; 60]);
-            let captured = Captured { length, truncated, ..Captured::default() };
-            assert!(finish(&mut read, &captured).is_none(), "{header:?} {length}");
+            let captured = CaptureInfo { length, truncated, ..CaptureInfo::default() };
+            assert!(parse_slot(&mut read, &captured).is_none(), "{header:?} {length}");
         }
     }
 }

@@ -1,12 +1,12 @@
-//! A port that writes what passes to a pcap file.
+//! A port that records its frames in a pcap file.
 //!
 //! ```text
 //!   file    | 4 magic a1b23c4d | 2+2 version 2.4 | 4+4 zero | 4 snap length | 4 link type 1 |
 //!   packet  | 4 seconds | 4 nanoseconds | 4 captured length | 4 length | frame ... |
 //! ```
 //!
-//! Format: draft-ietf-opsawg-pcap, section 4. Integers are big-endian here; readers tell by the
-//! magic.
+//! The format is that of draft-ietf-opsawg-pcap, section 4. Integers are big-endian here; the magic
+//! number tells readers so.
 
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
@@ -22,19 +22,18 @@ const VERSION: [u16; 2] = [2, 4];
 const SNAP_LENGTH: u32 = 262_144;
 const LINK_TYPE_ETHERNET: u32 = 1;
 
-/// Writes frames to a pcap file. After an error it writes nothing more. Clones write to the same
-/// file.
+/// A writer of pcap files. Clones write to the same file, and nothing is written after an error.
 #[derive(Clone)]
 pub struct PcapWriter {
-    /// None after an error.
+    /// `None` after an error.
     output: Arc<Mutex<Option<Box<dyn Write + Send>>>>,
 }
 
 impl PcapWriter {
-    /// Writes the header of the file.
+    /// Creates a writer and writes the header of the file.
     ///
     /// # Errors
-    /// Those of the output.
+    /// The output refuses the header.
     pub fn new(mut output: Box<dyn Write + Send>) -> io::Result<Self> {
         let mut header = Vec::with_capacity(24);
         header.extend(MAGIC_NANOSECONDS.to_be_bytes());
@@ -51,7 +50,7 @@ impl PcapWriter {
         let mut place_of_output = self.lock();
         let Some(output) = &mut *place_of_output else { return };
         let length = u32::try_from(frame.len()).unwrap_or(u32::MAX).min(SNAP_LENGTH);
-        // Thirty-two bits of seconds last until 2106.
+        // 32 bits of seconds last until 2106.
         let seconds = u32::try_from(at.as_secs()).unwrap_or(u32::MAX);
         let mut record = [0; 16];
         for (place, field) in record.as_chunks_mut::<4>().0.iter_mut().zip([
@@ -71,13 +70,13 @@ impl PcapWriter {
         }
     }
 
-    /// Now.
+    /// Writes a frame with the current time.
     fn record(&self, frame: &Frame<'_>) {
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.write(at, frame.bytes);
     }
 
-    /// An error comes again with the next frame.
+    /// Flushes the output. An error occurs again, and is handled, with the next frame.
     fn flush(&self) {
         if let Some(output) = &mut *self.lock() {
             let _ = output.flush();
@@ -89,14 +88,14 @@ impl PcapWriter {
     }
 }
 
-/// A port whose frames, in both directions, are written to a file.
+/// A port whose frames are recorded in both directions.
 pub struct RecordedPort<P> {
     inner: P,
     writer: PcapWriter,
 }
 
 impl<P: Port> RecordedPort<P> {
-    /// Records a port.
+    /// Wraps a port.
     pub const fn new(inner: P, writer: PcapWriter) -> Self {
         Self { inner, writer }
     }
@@ -189,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_as_the_format_says() {
+    fn the_file_follows_the_format() {
         let output = Output::default();
         let writer = PcapWriter::new(Box::new(output.clone())).unwrap();
         writer.write(Duration::new(0x0102, 3), &[9; 14]);

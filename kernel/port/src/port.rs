@@ -1,4 +1,4 @@
-//! What every device on the local bridge can do.
+//! The traits that every device on the local bridge implements.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -11,28 +11,28 @@ use crate::sys::tap::Offloads;
 
 /// A device on the local bridge.
 pub trait Port: Send {
-    /// How many threads can take frames from the bridge, each from a queue of its own.
+    /// Returns how many threads can capture frames, each from a queue of its own.
     fn queues(&self) -> usize {
         1
     }
 
-    /// The half that takes frames from the bridge, for one thread: the next queue.
+    /// Opens the next queue, for one thread that captures frames from the bridge.
     ///
     /// # Errors
-    /// All queues were taken, the device is gone, or this process may not use it.
+    /// All queues are taken, the device is gone, or this process may not use it.
     fn capture(&mut self) -> io::Result<Box<dyn Capture>>;
 
-    /// A half that gives frames to the bridge. Each thread has its own, made after its queue was
-    /// taken: what goes out in answer to what goes in here then comes from that queue.
+    /// Opens an injector, for one thread that sends frames to the bridge. A thread opens it after
+    /// its queue: replies to what it injects then arrive in that queue.
     ///
     /// # Errors
     /// The device is gone, or this process may not use it.
     fn injector(&self) -> io::Result<Box<dyn Inject + Send>>;
 
-    /// What the device leaves to this side, for the status.
+    /// Returns the work that the device leaves to this side, for the status.
     fn offloads(&self) -> Offloads;
 
-    /// What was counted so far.
+    /// Returns the counters of the port.
     fn counters(&self) -> Arc<PortCounters>;
 }
 
@@ -58,23 +58,23 @@ impl<P: Port + ?Sized> Port for Box<P> {
     }
 }
 
-/// Takes frames from the bridge.
+/// The half of a port that captures frames from the bridge.
 pub trait Capture: Send {
-    /// Readable when [`Self::capture`] has something to do.
+    /// Returns a descriptor that is readable when [`Self::capture`] has something to do.
     fn readiness(&self) -> BorrowedFd<'_>;
 
-    /// Hands over the frames at hand, up to a batch. Never waits.
+    /// Passes the frames at hand to `each`, up to a batch, without waiting.
     ///
     /// # Errors
-    /// The device is gone for good. Everything else is counted.
+    /// The device is gone for good. All other errors are counted.
     fn capture(&mut self, each: &mut dyn FnMut(Frame<'_>)) -> io::Result<More>;
 }
 
-/// Whether it is worth to ask again without waiting.
+/// Whether another attempt without waiting is worthwhile.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum More {
     /// The batch was full.
     Likely,
-    /// That was all.
+    /// The queue is empty.
     No,
 }

@@ -1,9 +1,9 @@
 //! A TAP device: a port of the bridge whose other side is this process.
 //!
-//! The device lives as long as the port, unless somebody made it persistent before (`ip tuntap
-//! add`): then it, and its place in the bridge, outlive a restart of the router. It is
-//! asked for all offloads that the kernel has, so that super-frames come here uncut; frames that
-//! go to the bridge are joined to such.
+//! The device lives as long as the port, unless it was made persistent before (`ip tuntap add`):
+//! then the device and its place in the bridge outlive a restart of the router. All offloads that
+//! the kernel has are requested, so that super-frames arrive uncut, and frames for the bridge are
+//! coalesced to super-frames.
 //!
 //! A read takes one frame, unlike a packet socket, which takes a batch.
 
@@ -14,37 +14,37 @@ use std::sync::Arc;
 
 use weave_core::switch::{Frame, Inject};
 
-use crate::joiner::Joiner;
+use crate::super_frame_writer::SuperFrameWriter;
 use crate::sys;
 use crate::sys::tap::Queues;
 use crate::virtio::{self, HEADER_LEN};
 use crate::{Capture, More, Offloads, Port, PortCounters};
 
-/// Frames per [`Capture::capture`].
+/// Frames that one call of [`Capture::capture`] hands over at most.
 const BATCH: usize = 64;
 
-/// The largest super-frame with its header.
+/// Room for the largest super-frame with its header.
 const BUFFER: usize = HEADER_LEN + (1 << 16) + 64;
 
-/// A TAP device.
+/// A port that is a TAP device.
 #[derive(Debug)]
 pub struct TapPort {
     queues: Vec<Arc<File>>,
-    /// Queues that a thread captures from.
-    taken: usize,
+    /// Number of queues that already have a thread.
+    captures: usize,
     offloads: Offloads,
     name: String,
     counters: Arc<PortCounters>,
 }
 
 impl TapPort {
-    /// Opens the device of this name, and makes it if there is none, with as many queues, or with
-    /// one if it was made with one before. It has to be set up and put into the bridge by the
-    /// caller.
+    /// Opens the device of this name, which is created if it does not exist, with that many queues,
+    /// or with one if it was created with one. The caller brings the device up and attaches it to
+    /// the bridge.
     ///
     /// # Errors
-    /// There is no TUN driver, the name is taken by another kind of device, or this process may
-    /// not make one.
+    /// There is no TUN driver, the name belongs to another kind of device, or this process may not
+    /// create one.
     pub fn open(name: &str, queues: usize) -> io::Result<Self> {
         let files = match open_queues(name, queues) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
@@ -52,17 +52,17 @@ impl TapPort {
             }
             opened => opened?,
         };
-        // A device has one set of offloads, whatever queue they are asked for at.
+        // A device has one set of offloads, on whichever queue they are requested.
         let first = files.first().ok_or(io::ErrorKind::InvalidInput)?;
-        let offloads = ask_for_offloads(first)?;
+        let offloads = negotiate_offloads(first)?;
         let queues = files.into_iter().map(Arc::new).collect();
         let port =
-            Self { queues, taken: 0, offloads, name: name.to_owned(), counters: Arc::default() };
+            Self { queues, captures: 0, offloads, name: name.to_owned(), counters: Arc::default() };
         port.counters.count_overruns_of(name);
         Ok(port)
     }
 
-    /// Goes on with the counters of a port that was lost.
+    /// Continues with the counters of a port that was lost.
     #[must_use]
     pub fn with_counters(self, counters: Arc<PortCounters>) -> Self {
         counters.count_overruns_of(&self.name);
@@ -77,18 +77,18 @@ impl Port for TapPort {
 
     fn capture(&mut self) -> io::Result<Box<dyn Capture>> {
         let all_taken = || io::Error::other("every queue of the device has its thread");
-        let device = self.queues.get(self.taken).ok_or_else(all_taken)?.clone();
-        self.taken += 1;
+        let device = self.queues.get(self.captures).ok_or_else(all_taken)?.clone();
+        self.captures += 1;
         let counters = self.counters.clone();
         Ok(Box::new(TapCapture { device, counters, buffer: vec![0; BUFFER].into() }))
     }
 
     fn injector(&self) -> io::Result<Box<dyn Inject + Send>> {
-        let queue = self.queues.get(self.taken.saturating_sub(1));
+        let queue = self.queues.get(self.captures.saturating_sub(1));
         let device = queue.ok_or(io::ErrorKind::NotFound)?.clone();
         let counters = self.counters.clone();
-        let joiner = Joiner::new(counters.clone());
-        Ok(Box::new(TapInjector { device: Tap { device, counters }, joiner }))
+        let super_frames = SuperFrameWriter::new(counters.clone());
+        Ok(Box::new(TapInjector { device: TapWriter { device, counters }, super_frames }))
     }
 
     fn offloads(&self) -> Offloads {
@@ -100,14 +100,14 @@ impl Port for TapPort {
     }
 }
 
-/// The queues of a device that has several, or of a new one.
+/// Opens the queues of a multi-queue device, existing or new.
 fn open_queues(name: &str, count: usize) -> io::Result<Vec<File>> {
     (0..count.max(1)).map(|_| sys::tap::open(name, Queues::Several)).collect()
 }
 
-/// Asks for less and less until the kernel agrees; it knows some offloads only from a version on
-/// (those of UDP since 6.2).
-fn ask_for_offloads(device: &File) -> io::Result<Offloads> {
+/// Requests fewer and fewer offloads until the kernel agrees: older ones lack some (those of UDP
+/// came with 6.2).
+fn negotiate_offloads(device: &File) -> io::Result<Offloads> {
     let all = Offloads { checksum: true, tcp: true, udp: true };
     let less = [all, Offloads { udp: false, ..all }];
     for offloads in less {
@@ -151,28 +151,28 @@ impl Capture for TapCapture {
 }
 
 struct TapInjector {
-    device: Tap,
-    joiner: Joiner,
+    device: TapWriter,
+    super_frames: SuperFrameWriter,
 }
 
 impl Inject for TapInjector {
     fn inject(&mut self, frame: Frame<'_>) {
-        let Self { device, joiner } = self;
-        joiner.inject(frame, &mut |frame| device.write(frame));
+        let Self { device, super_frames } = self;
+        super_frames.inject(frame, &mut |frame| device.write(frame));
     }
 
     fn flush(&mut self) {
-        let Self { device, joiner } = self;
-        joiner.flush(&mut |frame| device.write(frame));
+        let Self { device, super_frames } = self;
+        super_frames.flush(&mut |frame| device.write(frame));
     }
 }
 
-struct Tap {
+struct TapWriter {
     device: Arc<File>,
     counters: Arc<PortCounters>,
 }
 
-impl Tap {
+impl TapWriter {
     fn write(&self, frame: Frame<'_>) -> io::Result<()> {
         sys::write_both(self.device.as_fd(), &virtio::encode(&frame), frame.bytes)?;
         self.counters.count_injected(&frame);

@@ -1,4 +1,4 @@
-//! The ports on real devices, in network namespaces that each test makes for itself. Needs root.
+//! Ports on real devices, in a network namespace per test. These tests need root.
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
 use std::io;
@@ -32,7 +32,7 @@ fn ip(line: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Until the kernel took note that a device is up, it drops what is sent there.
+/// Waits until the kernel has noticed that a device is up: before, it drops frames.
 fn wait_until_up(name: &str) {
     let deadline = Instant::now() + PATIENCE;
     while !ip(&format!("link show {name}")).contains("state UP") {
@@ -40,7 +40,7 @@ fn wait_until_up(name: &str) {
     }
 }
 
-/// Two ends of a veth pair that carry nothing but what the tests send.
+/// Creates a veth pair that carries only what the tests send.
 fn veth_pair() {
     ip("link add near type veth peer name far");
     for end in ["near", "far"] {
@@ -56,7 +56,8 @@ fn packet_port(name: &str) -> PacketPort {
     PacketPort::open(name, 1 << 20).unwrap()
 }
 
-/// The next frame for which `wanted` holds, finished; an error of the port ends the waiting.
+/// Returns the next frame for which `wanted` holds, with a complete checksum, or the error of the
+/// port.
 fn next(
     capture: &mut dyn Capture,
     patience: Duration,
@@ -101,7 +102,7 @@ fn packet_sockets_carry_frames_as_they_are() {
         let (mut near_capture, mut far_capture) = (near.capture().unwrap(), far.capture().unwrap());
         let shortest = frame([0x88, 0xb5], &[]);
         let longest = frame([0x88, 0xb5], &[7; 1500]);
-        // One with a tag of its own and a tag inside (IEEE 802.1ad), one with an ordinary tag.
+        // One frame with an outer and an inner tag (IEEE 802.1ad), one with an ordinary tag.
         let tagged = frame([0x81, 0], &[&[0x20, 5, 0x88, 0xb5], &[1; 60][..]].concat());
         let twice = frame([0x88, 0xa8], &[&[0, 9, 0x81, 0, 0, 5, 8, 0], &[2; 60][..]].concat());
         for bytes in [&shortest, &longest, &tagged, &twice] {
@@ -142,7 +143,7 @@ fn packet_sockets_take_batches_in_order() {
 }
 
 #[test]
-fn packet_sockets_count_what_found_no_room() {
+fn packet_sockets_count_overruns() {
     isolated(|| {
         veth_pair();
         let near = packet_port("near");
@@ -157,14 +158,14 @@ fn packet_sockets_count_what_found_no_room() {
         let count = |name| far.counters().list().iter().find(|c| c.0 == name).unwrap().1;
         let sent = near.counters().list().iter().find(|c| c.0 == "injected").unwrap().1;
         while capture.capture(&mut |_| {}).unwrap() == More::Likely {}
-        // More than one batch: the counter is looked at when the rush is over.
+        // There is more than one batch: the counter is read at the end of the burst.
         assert!(count("captured") > 32 && count("dropped_overrun") > 0);
         assert_eq!(count("captured") + count("dropped_overrun"), sent);
     });
 }
 
 #[test]
-fn packet_sockets_finish_what_the_kernel_left_to_a_device() {
+fn packet_sockets_hand_over_unfinished_checksums() {
     isolated(|| {
         veth_pair();
         ip("addr add 10.1.0.1/24 dev near");
@@ -185,7 +186,7 @@ fn packet_sockets_finish_what_the_kernel_left_to_a_device() {
 }
 
 #[test]
-fn packet_sockets_survive_a_device_that_goes_down_and_tell_of_one_that_is_gone() {
+fn packet_sockets_survive_a_device_going_down_and_report_its_removal() {
     isolated(|| {
         veth_pair();
         let (near, mut far) = (packet_port("near"), packet_port("far"));
@@ -204,14 +205,14 @@ fn packet_sockets_survive_a_device_that_goes_down_and_tell_of_one_that_is_gone()
 
         ip("link del far");
         assert!(next(&mut *capture, PATIENCE, |_| true).is_err());
-        // Nowhere to go; counted and no more.
+        // There is no device: the failure is counted.
         inject(&mut *injector, &frame([0x88, 0xb5], &[3; 60]));
         assert!(near.counters().list().iter().any(|c| c.0 == "inject_errors" && c.1 > 0));
         assert!(PacketPort::open("far", 0).is_err());
     });
 }
 
-/// A TAP device with the address 10.1.0.1 and a neighbour at 10.1.0.2.
+/// Creates a TAP device with the address 10.1.0.1 and a neighbour at 10.1.0.2.
 fn tap_port(queues: usize) -> TapPort {
     let port = TapPort::open("tap7", queues).unwrap();
     std::fs::write("/proc/sys/net/ipv6/conf/tap7/disable_ipv6", "1").unwrap();
@@ -244,14 +245,14 @@ fn tap_devices_carry_frames_both_ways() {
 }
 
 #[test]
-fn tap_devices_count_what_found_no_room() {
+fn tap_devices_count_overruns() {
     isolated(|| {
         let mut port = tap_port(1);
         let mut capture = port.capture().unwrap();
         ip("link set tap7 txqueuelen 10");
         let socket = UdpSocket::bind("10.1.0.1:1000").unwrap();
         for _ in 0..100 {
-            // The kernel may tell of what it drops.
+            // The kernel may report a drop as an error.
             let _ = socket.send_to(b"there", "10.1.0.2:2000");
         }
         while capture.capture(&mut |_| {}).unwrap() == More::Likely {}
@@ -261,7 +262,7 @@ fn tap_devices_count_what_found_no_room() {
     });
 }
 
-/// Swaps addresses and ports of a UDP packet; sums do not depend on the order of what is summed.
+/// Swaps addresses and ports of a UDP packet: a sum does not depend on the order of its terms.
 fn turn_round(frame: &mut [u8]) {
     let (there, back) = ((0..6, 26..30, 34..36), (6..12, 30..34, 36..38));
     for (a, b) in [(there.0, back.0), (there.1, back.1), (there.2, back.2)] {
@@ -272,7 +273,7 @@ fn turn_round(frame: &mut [u8]) {
 }
 
 #[test]
-fn a_flow_stays_with_the_queue_that_its_other_direction_went_into() {
+fn a_flow_stays_with_the_queue_of_its_other_direction() {
     isolated(|| {
         let mut port = tap_port(3);
         assert_eq!(port.queues(), 3);
@@ -299,7 +300,7 @@ fn a_flow_stays_with_the_queue_that_its_other_direction_went_into() {
 }
 
 #[test]
-fn a_device_that_was_made_with_one_queue_keeps_it() {
+fn a_device_created_with_one_queue_keeps_it() {
     isolated(|| {
         ip("tuntap add dev tap7 mode tap");
         assert_eq!(tap_port(3).queues(), 1);
@@ -307,7 +308,7 @@ fn a_device_that_was_made_with_one_queue_keeps_it() {
 }
 
 #[test]
-fn a_tap_device_that_is_gone_is_told() {
+fn removal_of_a_tap_device_is_reported() {
     isolated(|| {
         let mut port = tap_port(1);
         let mut capture = port.capture().unwrap();

@@ -1,4 +1,4 @@
-//! What the least forwarder reaches between two containers, and the router in its place.
+//! The throughput of the minimal forwarder between two containers, and of the router in its place.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -14,24 +14,24 @@ use super::forwarder::{Waiting, forward};
 
 const ROUNDS: usize = 3;
 const ADDRESS: &str = "10.32.0.2";
-/// Most that a frame of the containers may have: what the router finds on a path of 1500 bytes.
+/// The largest frame of the containers: what the router finds on a path of 1500 bytes.
 const MTU: u32 = 1404;
-/// Until a mesh is made and its path measured.
+/// Time for a mesh to form and to measure its path.
 const SOON: Duration = Duration::from_secs(45);
 
-/// What is measured of one way between the containers.
+/// The results for one way between the containers.
 #[derive(Clone, Copy)]
 struct Figures {
-    /// Milliseconds, of 300 idle round trips 5 ms apart.
+    /// Milliseconds, from 300 idle round trips 5 ms apart.
     ping: f64,
     p99: f64,
-    /// Of one TCP stream of 2 s.
+    /// Throughput of one TCP stream of 2 s.
     gigabits: f64,
-    /// Seconds of a processor that the forwarders of both hosts spent for a GB of it.
+    /// CPU seconds that the forwarders of both hosts spent per GB of it.
     cost: f64,
 }
 
-/// Prints a row for each way to wait, for VXLAN, and for the router, if there is one; the rounds
+/// Prints a row for each way to wait, for VXLAN, and for the router, if there is one. The rounds
 /// are interleaved.
 pub fn print(router: Option<&Path>) {
     let looking = Duration::from_micros(100);
@@ -74,7 +74,7 @@ fn median(all: &[Figures], of: impl Fn(&Figures) -> f64) -> f64 {
     all[all.len() / 2]
 }
 
-/// Between two hosts that forward as little as can be.
+/// Measures between two hosts with the minimal forwarder.
 fn least(waiting: Waiting) -> Figures {
     let lab = Lab::new(std::env::current_exe().expect("this program")).expect("root");
     let hosts: [Host; 2] = lab.hosts().expect("two hosts");
@@ -93,8 +93,8 @@ fn least(waiting: Waiting) -> Figures {
     let figures = measure(&from, &to, waiting == Waiting::OnOneCore, own_seconds);
     stop.store(true, Ordering::Relaxed);
     for (thread, host) in threads.into_iter().zip(&hosts) {
-        // Who waits in a read of the device is woken by its end; who does not may have ended already, and the
-        // device with it.
+        // A forwarder blocked in a read is woken by the end of the device; any other may have ended
+        // already, and the device with it.
         let _ = host.namespace.ip("link del tap7");
         thread.join().expect("a forwarder that has ended");
     }
@@ -102,7 +102,7 @@ fn least(waiting: Waiting) -> Figures {
     figures
 }
 
-/// Between two hosts that leave it to the kernel.
+/// Measures between two hosts with VXLAN in the kernel.
 fn vxlan() -> Figures {
     let lab = Lab::new(std::env::current_exe().expect("this program")).expect("root");
     let hosts: [Host; 2] = lab.hosts().expect("two hosts");
@@ -118,7 +118,7 @@ fn vxlan() -> Figures {
     figures
 }
 
-/// A bridge with this port, which is there soon.
+/// Creates a bridge with this port, which appears soon.
 fn bridge(inside: &Namespace, port: &str) {
     inside.ip("link add name bridge type bridge").expect("a bridge");
     inside.ip("link set dev bridge up").expect("a bridge");
@@ -133,7 +133,7 @@ fn containers([h1, h2]: &[Host; 2]) -> [Container; 2] {
     ]
 }
 
-/// Between two hosts that run the router.
+/// Measures between two hosts that run the router.
 fn routed(binary: &Path, options: RouterOptions) -> Figures {
     let lab = Lab::new(binary).expect("root");
     let [h1, h2]: [Host; 2] = lab.hosts().expect("two hosts");
@@ -155,7 +155,7 @@ fn routed(binary: &Path, options: RouterOptions) -> Figures {
     figures
 }
 
-/// `spent` tells the seconds of a processor that forwarding took so far.
+/// Measures throughput and latency; `spent` returns the CPU seconds spent on forwarding so far.
 fn measure(
     from: &Container,
     to: &Container,
@@ -188,7 +188,7 @@ fn listens(inside: &Namespace) -> bool {
     inside.exec("ss -Hltn sport = 5201").is_ok_and(|printed| printed.contains(":5201"))
 }
 
-/// Of this process, in which forwarders are all that works.
+/// Returns the CPU seconds of this process, in which only forwarders work.
 fn own_seconds() -> f64 {
     let usage = getrusage(UsageWho::RUSAGE_SELF).expect("the own process");
     let seconds = [usage.user_time(), usage.system_time()];

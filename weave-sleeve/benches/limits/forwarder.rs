@@ -1,7 +1,7 @@
-//! The least that can carry frames between two bridges through user space: it reads a super-frame
-//! from a TAP, hands it to UDP as a train, and writes what comes from there to the TAP. It knows no
-//! stations, loses its place when a datagram is lost, and touches no byte of what it carries, but to
-//! seal and open it, if it is told to.
+//! The minimal forwarder that can carry frames between two bridges through user space: it reads a
+//! super-frame from a TAP device, sends it as one GSO batch, and writes what arrives to the TAP
+//! device. It knows no stations, loses its place when a datagram is lost, and touches no byte of
+//! the frames except to seal and open them, if told to.
 
 use std::io::IoSlice;
 use std::net::{SocketAddrV4, UdpSocket};
@@ -17,35 +17,35 @@ use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, recv, sendmsg, sets
 use nix::unistd::{read, write};
 use weave_sleeve::port::{Port, TapPort};
 
-use super::sealed::{SealedWay, TEXTS};
-use super::{SEGMENT, TRAIN, stay_on};
+use super::sealed::{SealedDirection, TEXTS};
+use super::{GSO_BATCH, SEGMENT, stay_on};
 
 /// How a forwarder waits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Waiting {
-    /// A thread for each direction, in a call that blocks.
+    /// A thread for each direction, in a blocking call.
     InTheCalls,
     /// One thread, in poll.
     InPoll,
-    /// The same, and each segment is sealed.
+    /// One thread, in poll, with each segment sealed.
     InPollSealed,
     /// One thread, in poll, on the first core.
     OnOneCore,
-    /// One thread, that looks again and again for so long before it waits in poll.
+    /// One thread that polls busily for so long before it waits.
     Looking(Duration),
 }
 
 /// Frames of one direction before a look at the other.
 const BATCH: usize = 32;
 
-/// Longest time without a look at whether to end.
+/// Longest time without a check of the stop flag.
 const TURN: u16 = 100;
 
-/// What precedes the virtio-net header: a mark, and the length of header and frame.
+/// Length of what precedes the virtio-net header: a mark, and the length of header and frame.
 const PREFIX: usize = 8;
 const MARK: [u8; 4] = *b"\xffwvl";
 
-/// Forwards from the device to the other side and back until `stop` is raised.
+/// Forwards between the device and the other side until `stop` is raised.
 pub fn forward(waiting: Waiting, device: &str, address: &str, to: &str, stop: &Arc<AtomicBool>) {
     let mut port = TapPort::open(device, 1).expect("a TAP device");
     let capture = port.capture().expect("the first queue");
@@ -98,43 +98,43 @@ fn wait(waiting: Waiting, fds: [BorrowedFd<'_>; 2]) {
     let _ = poll(&mut fds, TURN);
 }
 
-/// A super-frame on its way.
+/// A super-frame under way.
 struct Buffer {
     bytes: Box<[u8]>,
-    /// How much of it came so far.
+    /// Bytes received so far.
     length: usize,
-    sealed: Option<SealedWay>,
+    sealed: Option<SealedDirection>,
 }
 
 impl Buffer {
     fn new(sealed: bool) -> Self {
-        let sealed = sealed.then(SealedWay::new);
+        let sealed = sealed.then(SealedDirection::new);
         Self { bytes: vec![0; 3 << 16].into(), length: 0, sealed }
     }
 
-    /// Takes one frame from the device, if there is one.
+    /// Forwards one frame from the device, if there is one.
     fn outwards(&mut self, tap: BorrowedFd<'_>, socket: &UdpSocket, to: &SockaddrIn) -> bool {
         let Ok(length) = read(tap, &mut self.bytes[PREFIX..]) else { return false };
         self.bytes[..4].copy_from_slice(&MARK);
         let announced = u32::try_from(length).expect("a frame of 64 KiB");
         self.bytes[4..PREFIX].copy_from_slice(&announced.to_ne_bytes());
         if let Some(sealed) = &mut self.sealed {
-            for train in self.bytes[..PREFIX + length].chunks_mut(TEXTS) {
-                sealed.send(socket, to, train);
+            for batch in self.bytes[..PREFIX + length].chunks_mut(TEXTS) {
+                sealed.send(socket, to, batch);
             }
             return true;
         }
-        for train in self.bytes[..PREFIX + length].chunks(TRAIN) {
+        for batch in self.bytes[..PREFIX + length].chunks(GSO_BATCH) {
             let segments = [ControlMessage::UdpGsoSegments(&SEGMENT)];
-            let segments = if train.len() > SEGMENT.into() { &segments[..] } else { &[] };
-            let bytes = [IoSlice::new(train)];
+            let segments = if batch.len() > SEGMENT.into() { &segments[..] } else { &[] };
+            let bytes = [IoSlice::new(batch)];
             // What does not fit into the socket is lost.
             let _ = sendmsg(socket.as_raw_fd(), &bytes, segments, MsgFlags::empty(), Some(to));
         }
         true
     }
 
-    /// Takes one train from the other side, if there is one.
+    /// Forwards one batch from the other side, if there is one.
     fn inwards(&mut self, tap: BorrowedFd<'_>, socket: &UdpSocket) -> bool {
         let place = &mut self.bytes[self.length..];
         let place = &mut place[..1 << 16];
@@ -153,7 +153,7 @@ impl Buffer {
         let whole = if marked { PREFIX + announced as usize } else { 0 };
         if self.length >= whole {
             if self.length == whole {
-                // A device that is gone takes nothing.
+                // The device may be gone.
                 let _ = write(tap, &self.bytes[PREFIX..whole]);
             }
             self.length = 0;

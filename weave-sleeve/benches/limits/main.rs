@@ -1,8 +1,8 @@
-//! What a path through user space costs at least: the four system calls that a super-frame needs
-//! on its way, with one thread on the core of whoever made the bytes and on another one; then the
-//! least forwarder that does nothing else, between two containers, next to the router that
+//! The minimal cost of a path through user space: the four system calls that a super-frame needs on
+//! its way, with a thread on the core that made the bytes and on another one; then the minimal
+//! forwarder, which does nothing else, between two containers, next to the router that
 //! `WEAVE_ROUTER` names. Needs root; works in network namespaces of its own. docs/lab/limits.md
-//! tells what it says.
+//! explains the output.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints what it found")]
 
 mod floor;
@@ -25,12 +25,12 @@ use nix::unistd::{Pid, geteuid};
 use weave_core::switch::{ChecksumRequest, Frame, Inject, Segmentation};
 use weave_sleeve::port::{Capture, Port, TapPort};
 
-/// A datagram of an Ethernet path, and as many as fit in a train.
+/// The datagram of an Ethernet path, and as many as fit in a GSO batch.
 const SEGMENT: u16 = 1472;
-const TRAIN: usize = 44 * SEGMENT as usize;
+const GSO_BATCH: usize = 44 * SEGMENT as usize;
 
-/// Trains that are made before they are taken: what a stream has under way, and more than a
-/// second-level cache holds of both copies.
+/// Batches made before they are read: what a stream has under way, and more than a second-level
+/// cache holds of both copies.
 const BURST: usize = 16;
 
 const BURSTS: usize = 200;
@@ -39,7 +39,7 @@ const ROUNDS: usize = 5;
 const HERE: &str = "10.1.0.1:2000";
 const BEHIND_THE_TAP: &str = "10.1.0.2:2000";
 
-/// Seconds of a core for a GB.
+/// Core seconds per GB.
 #[derive(Clone, Copy, Default)]
 struct Cost {
     making: f64,
@@ -50,12 +50,12 @@ fn main() {
     if !geteuid().is_root() {
         return eprintln!("not measured: limits needs root");
     }
-    // The namespace is that of the thread.
+    // A network namespace belongs to a thread.
     thread::spawn(calls).join().expect("all calls");
     floor::print(std::env::var_os("WEAVE_ROUTER").map(PathBuf::from).as_deref());
 }
 
-/// Measures the four calls, each alone.
+/// Measures each of the four calls alone.
 fn calls() {
     unshare(CloneFlags::CLONE_NEWNET).expect("root");
     ip("link set lo up");
@@ -102,7 +102,7 @@ fn rounds(mut one: impl FnMut() -> Cost) -> Vec<Cost> {
     (0..ROUNDS).map(|_| one()).collect()
 }
 
-/// Median, best and worst.
+/// Returns median, best and worst.
 fn figure(costs: &[Cost], of: impl Fn(&Cost) -> f64) -> [f64; 3] {
     let mut all: Vec<_> = costs.iter().map(of).collect();
     all.sort_by(f64::total_cmp);
@@ -114,14 +114,14 @@ fn row(name: &str, [same, other]: &[[f64; 3]; 2]) {
     println!("| {name} | {} | {} |", cell(same), cell(other));
 }
 
-/// Lets one thread make a burst, then another one take it, and so on; the cost of both.
+/// Lets one thread make a burst, then another one read it, and so on, and returns the cost of both.
 fn in_turn(
     (making, taking): (usize, usize),
     make: impl FnMut() + Send,
     take: impl FnMut() + Send,
 ) -> Cost {
     let barrier = Barrier::new(2);
-    let bytes = (TRAIN * BURST * BURSTS) as f64;
+    let bytes = (GSO_BATCH * BURST * BURSTS) as f64;
     let turns = |core: usize, mine: bool, mut work: Box<dyn FnMut() + Send + '_>| {
         stay_on(core);
         let mut spent = Duration::ZERO;
@@ -139,13 +139,13 @@ fn in_turn(
     };
     thread::scope(|scope| {
         let turns = &turns;
-        let maker = scope.spawn(move || turns(making, true, Box::new(make)));
-        let taker = scope.spawn(move || turns(taking, false, Box::new(take)));
-        Cost { making: maker.join().expect("made"), taking: taker.join().expect("taken") }
+        let producer = scope.spawn(move || turns(making, true, Box::new(make)));
+        let consumer = scope.spawn(move || turns(taking, false, Box::new(take)));
+        Cost { making: producer.join().expect("made"), taking: consumer.join().expect("taken") }
     })
 }
 
-/// Keeps this thread on one core.
+/// Pins this thread to one core.
 fn stay_on(core: usize) {
     let mut cores = CpuSet::new();
     cores.set(core).expect("a machine with two cores");
@@ -153,8 +153,8 @@ fn stay_on(core: usize) {
 }
 
 fn copy(cores: (usize, usize)) -> Cost {
-    let from: Vec<_> = (0..BURST).map(|_| std::sync::Mutex::new(vec![0_u8; TRAIN])).collect();
-    let mut to = vec![0_u8; TRAIN];
+    let from: Vec<_> = (0..BURST).map(|_| std::sync::Mutex::new(vec![0_u8; GSO_BATCH])).collect();
+    let mut to = vec![0_u8; GSO_BATCH];
     let mut value = 0;
     in_turn(
         cores,
@@ -173,24 +173,24 @@ fn copy(cores: (usize, usize)) -> Cost {
 
 fn udp(cores: (usize, usize)) -> Cost {
     let (from, to) = (socket("127.0.0.1:0"), socket("127.0.0.1:2000"));
-    let (train, mut buffer) = (vec![1; TRAIN], vec![0; 1 << 16]);
+    let (batch, mut buffer) = (vec![1; GSO_BATCH], vec![0; 1 << 16]);
     in_turn(
         cores,
-        || (0..BURST).for_each(|_| send(&from, "127.0.0.1:2000", &train)),
-        || (0..BURST).for_each(|_| assert_eq!(receive(&to, &mut buffer), TRAIN)),
+        || (0..BURST).for_each(|_| send(&from, "127.0.0.1:2000", &batch)),
+        || (0..BURST).for_each(|_| assert_eq!(receive(&to, &mut buffer), GSO_BATCH)),
     )
 }
 
 fn tap_read(cores: (usize, usize), capture: &mut dyn Capture) -> Cost {
     let from = socket(HERE);
-    let train = vec![1; TRAIN];
+    let batch = vec![1; GSO_BATCH];
     drain(capture);
     in_turn(
         cores,
-        || (0..BURST).for_each(|_| send(&from, BEHIND_THE_TAP, &train)),
+        || (0..BURST).for_each(|_| send(&from, BEHIND_THE_TAP, &batch)),
         || {
             let mut bytes = 0;
-            while bytes < TRAIN * BURST {
+            while bytes < GSO_BATCH * BURST {
                 let taken = drain(capture);
                 assert!(taken > 0, "the device keeps what was sent");
                 bytes += taken;
@@ -199,7 +199,7 @@ fn tap_read(cores: (usize, usize), capture: &mut dyn Capture) -> Cost {
     )
 }
 
-/// A super-frame as a device has it.
+/// A super-frame from a device.
 struct Captured {
     bytes: Vec<u8>,
     checksum: Option<ChecksumRequest>,
@@ -219,16 +219,16 @@ fn tap_write(cores: (usize, usize), frame: &Captured, injector: &mut (dyn Inject
                 injector.flush();
             }
         },
-        || (0..BURST).for_each(|_| assert_eq!(receive(&to, &mut buffer), TRAIN)),
+        || (0..BURST).for_each(|_| assert_eq!(receive(&to, &mut buffer), GSO_BATCH)),
     )
 }
 
-/// A super-frame as if whoever is behind the TAP had sent it: sums do not depend on the order of
-/// what is summed.
+/// Returns a super-frame as if it came from behind the TAP device: sums do not depend on the order
+/// of their terms.
 fn turned_frame(capture: &mut dyn Capture) -> Captured {
     let from = socket(HERE);
     drain(capture);
-    send(&from, BEHIND_THE_TAP, &vec![1; TRAIN]);
+    send(&from, BEHIND_THE_TAP, &vec![1; GSO_BATCH]);
     let mut found = None;
     let each = &mut |frame: Frame<'_>| {
         let Frame { bytes, checksum, segmentation } = frame;
@@ -245,7 +245,7 @@ fn turned_frame(capture: &mut dyn Capture) -> Captured {
     found
 }
 
-/// Takes what is there; returns how many bytes of trains that was.
+/// Reads everything, and returns the number of bytes in super-frames.
 fn drain(capture: &mut dyn Capture) -> usize {
     let mut bytes = 0;
     let headers = 14 + 20 + 8;
@@ -268,16 +268,16 @@ fn socket(address: &str) -> UdpSocket {
     socket
 }
 
-fn send(from: &UdpSocket, to: &str, train: &[u8]) {
+fn send(from: &UdpSocket, to: &str, batch: &[u8]) {
     let to: SocketAddrV4 = to.parse().expect("an address");
     let segments = [ControlMessage::UdpGsoSegments(&SEGMENT)];
-    let (bytes, to) = ([IoSlice::new(train)], SockaddrIn::from(to));
+    let (bytes, to) = ([IoSlice::new(batch)], SockaddrIn::from(to));
     let sent = sendmsg(from.as_raw_fd(), &bytes, &segments, MsgFlags::empty(), Some(&to));
-    assert_eq!(sent, Ok(TRAIN));
+    assert_eq!(sent, Ok(GSO_BATCH));
 }
 
 fn receive(to: &UdpSocket, buffer: &mut [u8]) -> usize {
-    to.recv(buffer).expect("a train that was sent")
+    to.recv(buffer).expect("a batch that was sent")
 }
 
 fn ip(line: &str) {

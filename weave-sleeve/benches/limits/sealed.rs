@@ -1,6 +1,5 @@
-//! The seal of the least forwarder: what the cipher must cost, and nothing else. A text is sealed where
-//! it was captured and opened where it arrives; tags lie apart, and the system call puts them behind
-//! the texts and takes them off again.
+//! The encryption of the minimal forwarder: the cost of the cipher and nothing else. Texts are
+//! sealed and opened in place; tags lie apart, and the system call gathers and scatters them.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::net::UdpSocket;
@@ -10,33 +9,33 @@ use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg};
 use nix::sys::uio::readv;
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
-use super::{SEGMENT, TRAIN};
+use super::{GSO_BATCH, SEGMENT};
 
 const TAG: usize = 16;
-/// What a datagram holds beside its tag, and what a train of as many holds.
+/// Length of a text without its tag, and of all texts in a batch.
 const TEXT: usize = SEGMENT as usize - TAG;
-pub const TEXTS: usize = TRAIN / SEGMENT as usize * TEXT;
-/// Datagrams in a train, and one: a receive buffer is a little longer.
+pub const TEXTS: usize = GSO_BATCH / SEGMENT as usize * TEXT;
+/// Tags of a batch, and one more: a receive buffer is a little longer.
 const TAGS: usize = TEXTS / TEXT + 1;
 
-/// One direction. Nothing here is secret, so all datagrams have one nonce, which costs what any
-/// other does and needs no order.
-pub struct SealedWay {
+/// One direction. Nothing here is secret, so all datagrams share one nonce, which costs the same
+/// and needs no order.
+pub struct SealedDirection {
     key: LessSafeKey,
     tags: [[u8; TAG]; TAGS],
 }
 
-impl SealedWay {
+impl SealedDirection {
     pub fn new() -> Self {
         let key = UnboundKey::new(&AES_128_GCM, &[7; 16]).expect("16 bytes");
         Self { key: LessSafeKey::new(key), tags: [[0; TAG]; TAGS] }
     }
 
-    /// Seals a train of texts and sends it; what does not fit into the socket is lost.
-    pub fn send(&mut self, socket: &UdpSocket, to: &SockaddrIn, train: &mut [u8]) {
-        let alone = train.len() <= TEXT;
+    /// Seals a batch of texts and sends it. What does not fit into the socket is lost.
+    pub fn send(&mut self, socket: &UdpSocket, to: &SockaddrIn, batch: &mut [u8]) {
+        let alone = batch.len() <= TEXT;
         let mut pieces = Vec::with_capacity(2 * TAGS);
-        for (text, place) in train.chunks_mut(TEXT).zip(&mut self.tags) {
+        for (text, place) in batch.chunks_mut(TEXT).zip(&mut self.tags) {
             let tag = self.key.seal_in_place_separate_tag(nonce(), Aad::empty(), text);
             place.copy_from_slice(tag.expect("a short text").as_ref());
             pieces.extend([IoSlice::new(text), IoSlice::new(place)]);
@@ -46,7 +45,7 @@ impl SealedWay {
         let _ = sendmsg(socket.as_raw_fd(), &pieces, segments, MsgFlags::empty(), Some(to));
     }
 
-    /// Takes a train, if there is one, and opens it; returns the length of all texts together.
+    /// Receives and opens a batch, if there is one, and returns the length of all texts.
     pub fn receive(&mut self, socket: &UdpSocket, place: &mut [u8]) -> Option<usize> {
         let mut pieces = Vec::with_capacity(2 * TAGS);
         for (text, tag) in place.chunks_mut(TEXT).zip(&mut self.tags) {
@@ -58,7 +57,7 @@ impl SealedWay {
             self.open(text, *tag);
         }
         let Some(last) = rest.checked_sub(TAG) else { return Some(whole * TEXT) };
-        // The tag of a short one begins where its text ends, and may reach over into its own place.
+        // The tag of a short text begins where the text ends, and may reach into the next place.
         let (text, behind) = place[whole * TEXT..].split_at_mut(last);
         let here = (TEXT - last).min(TAG);
         let mut tag = [0; TAG];

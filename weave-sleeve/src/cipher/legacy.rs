@@ -1,4 +1,4 @@
-//! The seal of Weave Net 2.x (spec sleeve.md, section 2).
+//! The encryption of Weave Net 2.x (spec sleeve.md, section 2).
 //!
 //! ```text
 //!   word (8)    bit 63: "don't fragment"; bits 62-0: sequence number
@@ -8,9 +8,9 @@
 //!   nonce (24)  | 80 if the sender dialled, else 00 | 15 zeros | word |
 //! ```
 //!
-//! Both directions and both channels share the key and differ in the nonce; sequence numbers
-//! start at zero with each connection, which has a new key. Bit 0x40 of the first byte belongs to
-//! the mesh connection.
+//! Both directions and both channels share the key and differ in the nonce. Sequence numbers start
+//! at zero with each connection, which has a new key. Bit 0x40 of the first byte belongs to the
+//! mesh connection.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -37,15 +37,15 @@ pub struct LegacyBox {
 }
 
 impl LegacyBox {
-    /// What precedes the records: name, word, tag.
+    /// Length of the header that precedes the records: name, word, tag.
     pub const HEADER_LEN: usize = NAME_LEN + WORD_LEN + TAG_LEN;
 
-    /// A fresh session; `outbound` if this side dialled.
+    /// Starts a session; `outbound` is true on the side that dialled.
     pub fn new(key: &SessionKey, outbound: bool) -> Self {
         Self::starting_at(key, outbound, 0)
     }
 
-    /// The same, at a later point of the session.
+    /// Starts at a later sequence number.
     fn starting_at(key: &SessionKey, outbound: bool, sequence: u64) -> Self {
         Self {
             sealing: PrefixKey::new(&key.0, &nonce_prefix(outbound)),
@@ -55,7 +55,7 @@ impl LegacyBox {
         }
     }
 
-    /// Seals what follows the name in datagrams, as many as `count`.
+    /// Seals what follows the name in `count` datagrams.
     pub(super) fn seal<'d>(
         &self,
         channel: Channel,
@@ -66,8 +66,8 @@ impl LegacyBox {
             Channel::DontFragment => (&self.next_unfragmented, DONT_FRAGMENT),
             Channel::Fragmentable => (&self.next_fragmentable, 0),
         };
-        // Never beyond 63 bits, and so never the same number twice. No other memory depends on
-        // the order in which threads take theirs.
+        // Numbers stay within 63 bits, and so are never used twice. No other memory depends on the
+        // order in which threads take theirs.
         let first = counter
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
                 n.checked_add(count as u64).filter(|end| *end <= DONT_FRAGMENT)
@@ -82,22 +82,22 @@ impl LegacyBox {
         Ok(())
     }
 
-    /// Opens datagrams of which all but the last have the length `each_len`, and tells of the
-    /// records of each. Those that are too short come last.
+    /// Opens datagrams of which all but the last have the length `each_len`, and passes the records
+    /// of each to `each`. Those that are too short come last.
     pub(super) fn open<'d>(
         &self,
         windows: &mut Windows,
-        train: &'d mut [u8],
+        batch: &'d mut [u8],
         each_len: usize,
         mut each: impl FnMut(Result<&'d [u8], OpenError>),
     ) {
-        let last = train.len() % each_len;
+        let last = batch.len() % each_len;
         let short = match each_len {
-            ..Self::HEADER_LEN => train.len(),
+            ..Self::HEADER_LEN => batch.len(),
             _ if last < Self::HEADER_LEN => last,
             _ => 0,
         };
-        let (whole, short) = train.split_at_mut(train.len() - short);
+        let (whole, short) = batch.split_at_mut(batch.len() - short);
         let messages = whole.chunks_mut(each_len).map(|datagram| {
             let (word, tag, text) = split(datagram).expect("long enough for the header");
             Message { nonce: *word, tag, text }
@@ -124,14 +124,14 @@ impl LegacyBox {
     }
 }
 
-/// Word, tag and records of a datagram.
+/// Splits a datagram into word, tag and records.
 fn split(datagram: &mut [u8]) -> Option<(&mut [u8; WORD_LEN], &mut [u8; TAG_LEN], &mut [u8])> {
     let (word, rest) = datagram.get_mut(NAME_LEN..)?.split_first_chunk_mut()?;
     let (tag, records) = rest.split_first_chunk_mut()?;
     Some((word, tag, records))
 }
 
-/// What all nonces of a direction begin with.
+/// Returns the beginning of all nonces of a direction.
 fn nonce_prefix(sender_dialled: bool) -> [u8; PREFIX_LEN] {
     let mut prefix = [0; PREFIX_LEN];
     prefix[0] = if sender_dialled { 0x80 } else { 0 };
@@ -146,7 +146,7 @@ mod tests {
     use crate::cipher::Cipher;
 
     #[test]
-    fn the_last_number_is_used_once() {
+    fn the_last_sequence_number_is_used_once() {
         let key = SessionKey([7; 32]);
         let sealer = Cipher::Legacy(LegacyBox::starting_at(&key, true, (1 << 63) - 1));
         let opener = Cipher::Legacy(LegacyBox::new(&key, false));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_back_is_not_believed() {
+    fn reflected_datagrams_are_rejected() {
         let side = Cipher::Legacy(LegacyBox::new(&SessionKey([7; 32]), true));
         let mut datagram = [0; LegacyBox::HEADER_LEN + 20];
         side.seal(PeerName::from_bytes([1; 6]), Channel::DontFragment, &mut datagram).unwrap();
@@ -170,9 +170,9 @@ mod tests {
     }
 
     #[test]
-    fn a_train_is_its_datagrams_one_by_one() {
+    fn a_batch_is_sealed_as_its_datagrams_would_be() {
         let (key, own) = (SessionKey([7; 32]), PeerName::from_bytes([1; 6]));
-        // A gap in front of each, as it may be in a buffer.
+        // A gap precedes each datagram, as it may in a buffer.
         let lengths = [[LegacyBox::HEADER_LEN + 400; 20].as_slice(), &[30, 31, 1472, 30]].concat();
         let mut end = 0;
         let ranges: Vec<_> = lengths
@@ -185,17 +185,17 @@ mod tests {
         let plain: Vec<u8> = (0..=255).cycle().take(end).collect();
         let cipher = || Cipher::Legacy(LegacyBox::new(&key, true));
 
-        let mut train = plain.clone();
-        cipher().seal_train(own, Channel::DontFragment, &mut train, &ranges).unwrap();
+        let mut batch = plain.clone();
+        cipher().seal_batch(own, Channel::DontFragment, &mut batch, &ranges).unwrap();
         let (mut alone, cipher) = (plain, cipher());
         for range in ranges {
             cipher.seal(own, Channel::DontFragment, &mut alone[range]).unwrap();
         }
-        assert!(train == alone);
+        assert!(batch == alone);
     }
 
     #[test]
-    fn each_datagram_of_a_train_is_told_of() {
+    fn each_datagram_of_a_batch_is_reported() {
         let key = SessionKey([7; 32]);
         let sealer = Cipher::Legacy(LegacyBox::new(&key, true));
         let own = PeerName::from_bytes([1; 6]);
@@ -207,26 +207,26 @@ mod tests {
             (NAME_AND_WORD - 1, Err(OpenError::TooShort { length: NAME_AND_WORD - 1 })),
         ] {
             let opener = Cipher::Legacy(LegacyBox::new(&key, false));
-            let mut train = vec![0; 20 * LEN + tail];
-            for datagram in train.chunks_mut(LEN).filter(|it| it.len() >= LegacyBox::HEADER_LEN) {
+            let mut batch = vec![0; 20 * LEN + tail];
+            for datagram in batch.chunks_mut(LEN).filter(|it| it.len() >= LegacyBox::HEADER_LEN) {
                 sealer.seal(own, Channel::DontFragment, datagram).unwrap();
             }
-            train.copy_within(..LEN, 17 * LEN);
-            train[5 * LEN + NAME_LEN] ^= 1;
-            let mut told = Vec::new();
-            opener.open_train(&mut Windows::default(), &mut train, LEN, |opened| {
-                told.push(opened.map(<[u8]>::len));
+            batch.copy_within(..LEN, 17 * LEN);
+            batch[5 * LEN + NAME_LEN] ^= 1;
+            let mut reported = Vec::new();
+            opener.open_batch(&mut Windows::default(), &mut batch, LEN, |opened| {
+                reported.push(opened.map(<[u8]>::len));
             });
             let mut expected = vec![Ok(50); 20];
             expected[5] = Err(OpenError::Forged);
             expected[17] = Err(OpenError::Replayed);
             expected.push(last);
-            assert_eq!(told, expected);
+            assert_eq!(reported, expected);
         }
-        // All of it is too short; and there is nothing.
+        // All datagrams are too short, or there are none.
         for (length, datagrams) in [(60, 6), (0, 0)] {
             let mut count = 0;
-            sealer.open_train(&mut Windows::default(), &mut vec![0; length], 10, |opened| {
+            sealer.open_batch(&mut Windows::default(), &mut vec![0; length], 10, |opened| {
                 assert_eq!(opened, Err(OpenError::TooShort { length: 10 }));
                 count += 1;
             });

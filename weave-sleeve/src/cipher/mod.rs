@@ -1,4 +1,4 @@
-//! How a datagram is protected.
+//! The protection of datagrams.
 
 pub mod native;
 
@@ -12,7 +12,7 @@ use weave_core::mesh::PeerName;
 use crate::datagram::NAME_LEN;
 use crate::replay::Windows;
 
-/// IPv4 and UDP headers of a datagram.
+/// Length of the IPv4 and UDP headers of a datagram.
 pub(crate) const OUTER_HEADERS: usize = 28;
 
 /// The two ways a datagram can travel. Each has its own sequence numbers.
@@ -20,21 +20,21 @@ pub(crate) const OUTER_HEADERS: usize = 28;
 pub enum Channel {
     /// With "don't fragment" set: no larger than the path MTU.
     DontFragment,
-    /// In fragments if need be.
+    /// In IP fragments if need be.
     Fragmentable,
 }
 
-/// What protects the datagrams of a link.
+/// The protection of a link's datagrams in the format of Weave Net 2.x.
 #[derive(Debug)]
 pub enum Cipher {
-    /// Nothing.
+    /// None.
     Plain,
-    /// XSalsa20-Poly1305, as in Weave Net 2.x.
+    /// XSalsa20-Poly1305.
     Legacy(LegacyBox),
 }
 
 impl Cipher {
-    /// What precedes the first record.
+    /// Returns the length of what precedes the first record.
     pub const fn header_len(&self) -> usize {
         match self {
             Self::Plain => NAME_LEN,
@@ -42,13 +42,14 @@ impl Cipher {
         }
     }
 
-    /// The difference between the MTU of the path and that of the overlay, in a datagram of one
-    /// frame: outer IPv4 and UDP headers, packet header, record header, inner Ethernet header.
+    /// Returns the difference between the MTU of the path and that of the overlay, in a datagram
+    /// with one frame: outer IPv4 and UDP headers, packet header, record header, inner Ethernet
+    /// header.
     pub const fn overhead(&self) -> usize {
         OUTER_HEADERS + self.header_len() + crate::datagram::RECORD_HEADER + 14
     }
 
-    /// The name for the status; none without protection.
+    /// Returns the name for the status, or `None` without protection.
     pub const fn name(&self) -> Option<&'static str> {
         match self {
             Self::Plain => None,
@@ -59,7 +60,7 @@ impl Cipher {
     /// Writes the header of a datagram whose records are in place behind it, and seals them.
     ///
     /// # Errors
-    /// When the link has used up all its nonces.
+    /// The link has used up all its nonces.
     ///
     /// # Panics
     /// If the datagram is shorter than [`Self::header_len`].
@@ -70,17 +71,17 @@ impl Cipher {
         datagram: &mut [u8],
     ) -> Result<(), NoncesExhausted> {
         let all = 0..datagram.len();
-        self.seal_train(own, channel, datagram, std::slice::from_ref(&all))
+        self.seal_batch(own, channel, datagram, std::slice::from_ref(&all))
     }
 
-    /// The same for datagrams that lie in order in one buffer, and cheaper.
+    /// Does the same for datagrams that lie in order in one buffer, which is cheaper.
     ///
     /// # Errors
-    /// When there are not as many nonces left. None of the datagrams may be sent then.
+    /// There are not enough nonces left. None of the datagrams may be sent then.
     ///
     /// # Panics
     /// If a datagram is shorter than [`Self::header_len`], not within the buffer or not in order.
-    pub fn seal_train(
+    pub fn seal_batch(
         &self,
         own: PeerName,
         channel: Channel,
@@ -98,10 +99,10 @@ impl Cipher {
         }
     }
 
-    /// Opens a datagram where it lies and returns its records, once for each datagram.
+    /// Opens a datagram in place and returns its records. A datagram opens only once.
     ///
     /// # Errors
-    /// When it is not a datagram of this link, or comes a second time.
+    /// It is not a datagram of this link, or it came before.
     pub fn open<'d>(
         &self,
         windows: &mut Windows,
@@ -109,34 +110,34 @@ impl Cipher {
     ) -> Result<&'d [u8], OpenError> {
         let length = datagram.len();
         let mut result = Err(OpenError::TooShort { length });
-        self.open_train(windows, datagram, length, |opened| result = opened);
+        self.open_batch(windows, datagram, length, |opened| result = opened);
         result
     }
 
-    /// The same for datagrams that lie one behind the other, all but the last of which have the
-    /// length `each_len`. `each` gets the records of each, as a rule in order: what is too short to
-    /// be one comes last.
-    pub fn open_train<'d>(
+    /// Does the same for adjacent datagrams, all but the last of the length `each_len`. `each` gets
+    /// the records of each datagram, in order except that those too short to be datagrams come
+    /// last.
+    pub fn open_batch<'d>(
         &self,
         windows: &mut Windows,
-        train: &'d mut [u8],
+        batch: &'d mut [u8],
         each_len: usize,
         mut each: impl FnMut(Result<&'d [u8], OpenError>),
     ) {
         let each_len = each_len.max(1);
         match self {
             Self::Plain => {
-                for datagram in train.chunks(each_len) {
+                for datagram in batch.chunks(each_len) {
                     let length = datagram.len();
                     each(datagram.get(NAME_LEN..).ok_or(OpenError::TooShort { length }));
                 }
             }
-            Self::Legacy(legacy) => legacy.open(windows, train, each_len, each),
+            Self::Legacy(legacy) => legacy.open(windows, batch, each_len, each),
         }
     }
 }
 
-/// The datagrams of a buffer, which are in order.
+/// Splits a buffer into its datagrams, which are in order.
 fn split_off<'d>(
     mut arena: &'d mut [u8],
     datagrams: &[Range<usize>],
@@ -155,20 +156,20 @@ fn split_off<'d>(
 #[error("all sequence numbers of this connection are used up")]
 pub struct NoncesExhausted;
 
-/// Why a datagram is not believed.
+/// The reason why a datagram is rejected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// There is no room for a name and a sequence number.
+    /// It is shorter than a name and a sequence number.
     #[error("{length} bytes are too short for a datagram")]
     TooShort {
         /// Length of the datagram.
         length: usize,
     },
-    /// Sealed with another key, or changed on the way.
-    #[error("the seal of the datagram is broken")]
+    /// It was sealed with another key, or changed on the way.
+    #[error("the datagram is forged or damaged")]
     Forged,
     /// It came before, or is too old to tell.
-    #[error("the datagram came before")]
+    #[error("the datagram is replayed or too old")]
     Replayed,
 }

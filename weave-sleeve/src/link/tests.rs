@@ -16,7 +16,7 @@ fn machine(remote: Option<SocketAddr>) -> LinkMachine {
     LinkMachine::new(UID, remote, PathMtu::new(62, DEFAULT_FLOOR))
 }
 
-fn sent(machine: &mut LinkMachine) -> Vec<Special> {
+fn sent(machine: &mut LinkMachine) -> Vec<SpecialFrame> {
     std::iter::from_fn(|| machine.poll_transmit()).collect()
 }
 
@@ -26,7 +26,7 @@ fn events(machine: &mut LinkMachine) -> Vec<LinkEvent> {
 
 fn heartbeat(uid: ConnectionUid) -> Vec<u8> {
     let mut frame = Vec::new();
-    Special::Heartbeat(uid).emit(&mut frame);
+    SpecialFrame::Heartbeat(uid).emit(&mut frame);
     frame
 }
 
@@ -34,12 +34,12 @@ fn control(message: u8, data: &[u8]) -> LinkEvent {
     LinkEvent::Control { message, data: data.to_vec() }
 }
 
-/// Two links in virtual time over a path that loses nothing but what is too big for it.
+/// Two links in virtual time, over a path that loses only what is too big for it.
 struct Pair {
     sides: [LinkMachine; 2],
     now: Instant,
     path_mtu: usize,
-    /// Packets above this vanish without a word.
+    /// Packets above this size are silently dropped.
     hole: usize,
     established: [bool; 2],
 }
@@ -109,21 +109,24 @@ fn two_sides_establish_and_stay() {
 }
 
 #[test]
-fn heartbeats_slow_down_once_heard() {
+fn heartbeats_slow_down_once_acknowledged() {
     let mut link = machine(Some(address(2)));
     assert_eq!(link.poll_timeout(), None);
     link.confirm(at(0));
-    assert_eq!(sent(&mut link), [Special::Heartbeat(UID)]);
+    assert_eq!(sent(&mut link), [SpecialFrame::Heartbeat(UID)]);
     let mut now = 0;
     for pause in [20, 40, 80, 160, 320, 500, 500] {
         now += pause;
         assert_eq!(link.poll_timeout(), Some(at(now)));
         link.handle_timeout(at(now));
-        assert_eq!(sent(&mut link), [Special::Heartbeat(UID)]);
+        assert_eq!(sent(&mut link), [SpecialFrame::Heartbeat(UID)]);
     }
     link.handle_control(at(2000), 1, &[]);
     assert_eq!(events(&mut link), [LinkEvent::Established]);
-    assert_eq!(sent(&mut link), [Special::FragmentationTest, Special::Mtu(Probe::Discovery)]);
+    assert_eq!(
+        sent(&mut link),
+        [SpecialFrame::FragmentationTest, SpecialFrame::MtuTest(Probe::Discovery)]
+    );
     assert_eq!(link.poll_timeout(), Some(at(12_000)));
 
     link.handle_control(at(2100), 1, &[]);
@@ -150,7 +153,7 @@ fn silence_for_a_minute_fails_the_link() {
 }
 
 #[test]
-fn only_a_heartbeat_of_this_connection_moves_the_address() {
+fn only_a_heartbeat_of_this_connection_sets_the_address() {
     let mut link = machine(None);
     link.handle_special(at(0), address(7), &heartbeat(UID));
     assert_eq!(link.remote(), None, "not before it is confirmed");
@@ -162,7 +165,7 @@ fn only_a_heartbeat_of_this_connection_moves_the_address() {
     }
     link.handle_special(at(2), address(7), &heartbeat(UID));
     assert_eq!(link.remote(), Some(address(7)));
-    assert_eq!(sent(&mut link), [Special::Heartbeat(UID)]);
+    assert_eq!(sent(&mut link), [SpecialFrame::Heartbeat(UID)]);
     link.handle_special(at(3), address(8), &heartbeat(UID));
     assert_eq!(link.remote(), Some(address(8)));
     link.handle_special(at(4), address(9), &[0; 1000]);
@@ -191,14 +194,14 @@ fn tests_are_answered_by_their_length() {
 }
 
 #[test]
-fn fragmentation_is_tested_again_and_again() {
+fn fragmentation_is_tested_periodically() {
     let mut pair = Pair::new(1500);
     pair.run(at(299_999));
     assert!(pair.sides[0].stack_fragments());
     pair.sides[0].handle_special(at(299_999), address(2), &heartbeat(UID));
     pair.sides[0].handle_timeout(at(300_000));
     assert!(!pair.sides[0].stack_fragments(), "until the neighbour answers");
-    assert!(sent(&mut pair.sides[0]).contains(&Special::FragmentationTest));
+    assert!(sent(&mut pair.sides[0]).contains(&SpecialFrame::FragmentationTest));
     pair.sides[0].handle_control(at(300_001), 2, &[]);
     assert!(pair.sides[0].stack_fragments());
 }
@@ -211,7 +214,7 @@ fn fragments_are_tested_when_the_path_shrinks() {
     assert!(side.stack_fragments());
     side.handle_too_big(at(1000), 1300);
     assert!(!side.stack_fragments(), "those that the kernel made for 1500 bytes may vanish");
-    assert!(sent(side).contains(&Special::FragmentationTest));
+    assert!(sent(side).contains(&SpecialFrame::FragmentationTest));
     side.handle_control(at(1001), 2, &[]);
     side.handle_too_big(at(1002), 1300);
     side.handle_too_big(at(1003), 1400);
@@ -222,7 +225,7 @@ fn fragments_are_tested_when_the_path_shrinks() {
 fn a_black_hole_takes_fragments_only_until_it_is_found() {
     let mut pair = Pair::new(1500);
     pair.run(at(1000));
-    // Fragments of the kernel among them.
+    // That includes the fragments that the kernel makes.
     pair.hole = 1300;
     pair.run(at(120_000));
     for side in &pair.sides {
@@ -264,38 +267,39 @@ fn malformed_messages_are_ignored() {
 }
 
 #[test]
-fn a_neighbour_of_our_own_answers_what_it_has_counted() {
+fn counts_requests_are_answered() {
     let question = |uid, number| {
         let mut frame = Vec::new();
-        Special::Question(uid, number).emit(&mut frame);
+        SpecialFrame::CountsRequest(uid, number).emit(&mut frame);
         assert!(is_special(&frame) && frame.len() == 30);
         frame
     };
     let mut link = machine(Some(address(2))).with_counts();
     link.confirm(at(0));
     let (opened, unopened) = (0x0102, 0x0304);
-    link.note_counts(Counts { opened, unopened, ..Counts::default() });
+    link.set_counts(Counts { opened, unopened, ..Counts::default() });
     link.handle_special(at(1), address(2), &question(ConnectionUid(1), 5));
     assert!(events(&mut link).is_empty(), "of another connection");
     link.handle_special(at(1), address(2), &question(UID, 5));
     let answer = [5_u64, opened, unopened].map(u64::to_be_bytes);
     assert_eq!(events(&mut link), [control(4, answer.as_flattened())]);
 
-    // Weave Net takes it for an MTU test, as it always did, and never asks.
+    // Weave Net takes a counts request for an MTU test and never sends one.
     let mut link = machine(Some(address(2)));
     link.confirm(at(0));
     link.handle_special(at(1), address(2), &question(UID, 5));
     assert_eq!(events(&mut link), [control(3, &[0, 16])]);
     link.handle_control(at(2), 4, answer.as_flattened());
-    assert_eq!(link.poll_train_change(), None);
+    assert_eq!(link.poll_gso_change(), None);
 }
 
 #[test]
-fn questions_begin_when_the_neighbour_receives() {
+fn counts_requests_begin_when_the_neighbour_receives() {
     let mut link = machine(Some(address(2))).with_counts();
     link.confirm(at(0));
     let asks = |link: &mut LinkMachine| {
-        let questions = sent(link).into_iter().filter(|it| matches!(it, Special::Question(..)));
+        let questions =
+            sent(link).into_iter().filter(|it| matches!(it, SpecialFrame::CountsRequest(..)));
         questions.collect::<Vec<_>>()
     };
     link.handle_timeout(at(0));
@@ -303,9 +307,9 @@ fn questions_begin_when_the_neighbour_receives() {
     link.handle_control(at(5), message::ESTABLISHED, &[]);
     assert_eq!(link.poll_timeout(), Some(at(5)));
     link.handle_timeout(at(5));
-    assert_eq!(asks(&mut link), [Special::Question(UID, 1)]);
+    assert_eq!(asks(&mut link), [SpecialFrame::CountsRequest(UID, 1)]);
     for short in 0..24 {
-        link.handle_control(at(6), message::COUNTED, &[0; 24][..short]);
+        link.handle_control(at(6), message::COUNTS_REPLY, &[0; 24][..short]);
     }
     link.handle_too_many_forged();
     assert_eq!(link.poll_timeout(), None);

@@ -1,47 +1,48 @@
-//! The format between our own routers (docs/protocol.md, "Native datagrams").
+//! The format between routers of this kind (docs/protocol.md, "Native datagrams").
 //!
 //! ```text
 //!   plain     | 01 | 00    | 6 sender | records ...
-//!   sealed    | 03 | epoch | 6 sender | 4 counter | records ..., encrypted | 16 tag |   see cipher::native
+//!   sealed    | 03 | epoch | 6 sender | 4 counter | records ..., encrypted | 16 tag |
 //! ```
 //!
-//! Both sides announce that they know it in the handshake; Weave Net ignores what it does not
-//! know, and is talked to in the [legacy format](crate::datagram). No peer name has a multicast
-//! bit in its first octet, so that the first octet tells the formats apart.
+//! Both sides announce the format in the handshake. Weave Net ignores features that it does not
+//! know, and is sent the [legacy format](crate::datagram). No peer name has the multicast bit in
+//! its first octet, so that the first octet distinguishes the formats. The encryption is in
+//! [`crate::cipher::native`].
 //!
-//! What it is for: a super-frame crosses as one thing. Each datagram carries the headers of the
-//! whole and one segment of its payload, untouched, so that neither side computes a checksum or a
-//! header per segment, and a lost datagram costs one segment and not 64 KiB. Who receives joins
-//! again what comes in a row ([`Rejoiner`](weave_port::offload::Rejoiner)).
+//! Its purpose is to carry a super-frame as one thing. Each datagram carries the headers of the
+//! whole and one segment of its payload, untouched. So neither side computes a checksum or a header
+//! per segment, and a lost datagram costs one segment instead of 64 KiB. The receiver
+//! [reassembles](weave_port::offload::Reassembler) consecutive segments.
 //!
-//! The datagram vouches for the inner checksum: by its seal, or in clear by the checksum of UDP.
+//! The datagram vouches for the inner checksum: by its tag, or in clear by the checksum of UDP.
 
-mod features;
-mod pieces;
+mod capabilities;
+mod protection;
 mod record;
-mod seal;
+mod segments;
 
-pub use features::Abilities;
-pub(crate) use features::Choice;
-pub(crate) use pieces::pieces;
+pub use capabilities::Capabilities;
+pub(crate) use capabilities::Negotiated;
+pub(crate) use protection::Protection;
 pub use record::{Form, Record, RecordError, Records};
 pub(crate) use record::{HEADER_LEN as RECORD_HEADER, put_header};
-pub(crate) use seal::Seal;
+pub(crate) use segments::segments;
 
 use weave_core::mesh::PeerName;
 
 use crate::cipher::native::SEALED;
 
-/// First octet of a datagram in clear. The lowest bit is the multicast bit of a MAC address.
+/// First octet of a datagram in clear. Its lowest bit is the multicast bit of a MAC address.
 pub(crate) const PLAIN: u8 = 0x01;
 
-/// Length of what precedes the records of a datagram in clear.
+/// Length of the header of a datagram in clear.
 pub(crate) const PLAIN_HEADER: usize = 8;
 
-/// Where the name of the sender is.
+/// Position of the name of the sender.
 const NAME: std::ops::Range<usize> = 2..8;
 
-/// The sender of a datagram that begins as one of this format; none of others.
+/// Returns the sender of a datagram in this format, and `None` for others.
 pub(crate) fn sender(datagram: &[u8]) -> Option<PeerName> {
     let known = matches!(datagram.first()?, &PLAIN | &SEALED);
     let name = datagram.get(NAME).filter(|_| known)?;

@@ -1,4 +1,4 @@
-//! What is in a native datagram: frames, and pieces of super-frames.
+//! The contents of a native datagram: frames, and segments of super-frames.
 //!
 //! ```text
 //!   0      1        7             13         15          16     18       20
@@ -7,64 +7,64 @@
 //!   kind 0  a frame                                       h, size, offset are 0
 //!   kind 1  a frame whose transport checksum holds        the same
 //!           only the sum of the pseudo-header
-//!   kind 2  a piece: the first h bytes are the headers of a super-frame, as they were captured
-//!           (lengths of the whole, unfinished checksum), the others the segment of its payload
+//!   kind 2  a segment: the first h bytes are the headers of a super-frame, as they were captured
+//!           (lengths of the whole, unfinished checksum), the others the part of its payload
 //!           that starts at `offset`; every segment but the last has `size` bytes
 //! ```
 //!
-//! Integers are big-endian. There is one form of header, so that a frame of the path's MTU fits in
-//! either kind.
+//! Integers are big-endian. All kinds have the same header, so that a frame of the path's MTU fits
+//! in either.
 
 use std::num::NonZeroU16;
 
 use weave_core::mesh::PeerName;
 
-/// Length of what precedes each frame.
+/// Length of the header that precedes each frame.
 pub(crate) const HEADER_LEN: usize = 20;
 
 const COMPLETE: u8 = 0;
 const UNFINISHED: u8 = 1;
-const PIECE: u8 = 2;
+const SEGMENT: u8 = 2;
 
-/// What the bytes of a record are.
+/// The kind of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Form {
     /// A frame.
     Complete,
-    /// A frame of TCP or UDP whose checksum is still the sum of the pseudo-header.
+    /// A TCP or UDP frame whose checksum is still the sum of the pseudo-header.
     Unfinished,
     /// Headers and one segment of a super-frame.
-    Piece {
+    Segment {
         /// Length of the headers.
         headers: u8,
         /// Payload bytes of each segment but the last.
         size: NonZeroU16,
-        /// Where the segment starts in the payload of the whole.
+        /// Offset of the segment in the payload of the whole.
         offset: u16,
     },
 }
 
-/// A frame or a piece of one, and the peers it travels between.
+/// A frame or a segment, and the peers it travels between.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Record<'a> {
-    /// Where the frame was captured.
+    /// The peer that captured the frame.
     pub source: PeerName,
-    /// Where it goes.
+    /// The peer that the frame is for.
     pub destination: PeerName,
-    /// What the bytes are.
+    /// The kind of the record.
     pub form: Form,
-    /// The frame, or headers and segment; not fewer than the headers.
+    /// The frame, or headers and segment. They are not shorter than the headers.
     pub bytes: &'a [u8],
 }
 
 impl Record<'_> {
-    /// Length on the wire.
+    /// Returns the length on the wire.
     pub const fn buffer_len(&self) -> usize {
         HEADER_LEN + self.bytes.len()
     }
 
-    /// Writes the record to the start of `buffer`; returns its length, or none if it does not fit
-    /// or is longer than 65535 bytes.
+    /// Writes the record to the start of `buffer` and returns its length, or `None` if it does not
+    /// fit or is longer than 65535 bytes.
     pub fn emit(&self, buffer: &mut [u8]) -> Option<usize> {
         let Self { source, destination, form, bytes } = *self;
         let length = u16::try_from(bytes.len()).ok()?;
@@ -75,7 +75,7 @@ impl Record<'_> {
     }
 }
 
-/// Writes what precedes so many bytes.
+/// Writes the header that precedes so many bytes.
 pub(crate) fn put_header(
     header: &mut [u8; HEADER_LEN],
     source: PeerName,
@@ -86,7 +86,7 @@ pub(crate) fn put_header(
     let (kind, headers, size, offset) = match form {
         Form::Complete => (COMPLETE, 0, 0, 0),
         Form::Unfinished => (UNFINISHED, 0, 0, 0),
-        Form::Piece { headers, size, offset } => (PIECE, headers, size.get(), offset),
+        Form::Segment { headers, size, offset } => (SEGMENT, headers, size.get(), offset),
     };
     header[0] = kind;
     header[1..7].copy_from_slice(&source.to_bytes());
@@ -97,59 +97,59 @@ pub(crate) fn put_header(
     header[18..].copy_from_slice(&offset.to_be_bytes());
 }
 
-/// Why the rest of a datagram is not a record. The offsets count from the first record.
+/// The reason why the rest of a datagram is not a record. Offsets count from the first record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordError {
     /// What is left is shorter than the header of a record.
     #[error("{length} bytes at offset {offset} are too short for a record")]
     HeaderTooShort {
-        /// Where they start.
+        /// Offset of what is left.
         offset: usize,
-        /// How many there are.
+        /// Length of what is left.
         length: usize,
     },
-    /// No such kind is known.
+    /// The kind is unknown.
     #[error("a record of kind {kind:#04x} at offset {offset}")]
     Kind {
-        /// Where it starts.
+        /// Offset of the record.
         offset: usize,
-        /// As the record says.
+        /// Its claimed kind.
         kind: u8,
     },
-    /// A frame that says of itself what only pieces do.
-    #[error("a record of kind {kind:#04x} at offset {offset} with the fields of a piece")]
+    /// A frame has header fields that only segments have.
+    #[error("a record of kind {kind:#04x} at offset {offset} with the fields of a segment")]
     Unused {
-        /// Where it starts.
+        /// Offset of the record.
         offset: usize,
-        /// As the record says.
+        /// Its claimed kind.
         kind: u8,
     },
-    /// A record says that it is longer than what is left.
+    /// A record claims to be longer than what is left.
     #[error("too short: expected {expected} bytes at offset {offset}, got {available}")]
     TooShort {
-        /// Where its bytes start.
+        /// Offset of its bytes.
         offset: usize,
-        /// How many there should be, as it says.
+        /// Its claimed length.
         expected: usize,
-        /// What there is.
+        /// Length of what is left.
         available: usize,
     },
-    /// A piece without a size, without a payload, or whose offset no segment has.
-    #[error("no piece: {length} bytes with {headers} of headers, segments of {size} at {offset}")]
-    Piece {
-        /// Length of the piece.
+    /// A segment has no size or payload, or an offset that is not a multiple of the size.
+    #[error("no segment: {length} bytes with {headers} of headers, segments of {size} at {offset}")]
+    Segment {
+        /// Length of headers and segment.
         length: usize,
         /// Length of the headers.
         headers: u8,
-        /// Payload bytes of a segment.
+        /// Payload bytes of each segment but the last.
         size: u16,
-        /// Where the segment starts.
+        /// Offset of the segment.
         offset: u16,
     },
 }
 
-/// The records of a datagram, in order; after an error there are none.
+/// The records of a datagram, in order. An error ends the iteration.
 #[derive(Clone, Debug)]
 pub struct Records<'a> {
     rest: &'a [u8],
@@ -157,7 +157,7 @@ pub struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    /// The records in these bytes, which are a datagram without header and seal.
+    /// Reads the records in these bytes, which are a datagram without header and trailer.
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes, offset: 0 }
     }
@@ -177,7 +177,7 @@ impl<'a> Records<'a> {
             }
             COMPLETE => Form::Complete,
             UNFINISHED => Form::Unfinished,
-            PIECE => piece(expected, headers, size, start)?,
+            SEGMENT => segment(expected, headers, size, start)?,
             kind => return Err(RecordError::Kind { offset, kind }),
         };
         let Some((bytes, rest)) = rest.split_at_checked(expected) else {
@@ -195,13 +195,13 @@ impl<'a> Records<'a> {
     }
 }
 
-fn piece(length: usize, headers: u8, size: u16, offset: u16) -> Result<Form, RecordError> {
+fn segment(length: usize, headers: u8, size: u16, offset: u16) -> Result<Form, RecordError> {
     let payload = length.saturating_sub(headers.into());
     match NonZeroU16::new(size) {
         Some(step) if (1..=size.into()).contains(&payload) && offset % step == 0 => {
-            Ok(Form::Piece { headers, size: step, offset })
+            Ok(Form::Segment { headers, size: step, offset })
         }
-        _ => Err(RecordError::Piece { length, headers, size, offset }),
+        _ => Err(RecordError::Segment { length, headers, size, offset }),
     }
 }
 
@@ -237,7 +237,7 @@ mod tests {
         prop_oneof![
             Just(Form::Complete),
             Just(Form::Unfinished),
-            (1_u16..1500, 0_u16..40).prop_map(|(size, index)| Form::Piece {
+            (1_u16..1500, 0_u16..40).prop_map(|(size, index)| Form::Segment {
                 headers: 54,
                 size: NonZeroU16::new(size).unwrap(),
                 offset: size * index,
@@ -247,7 +247,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_emitted_is_read(
+        fn emitted_records_are_read_back(
             source: [u8; 6],
             destination: [u8; 6],
             forms in prop::collection::vec((form(), 1_usize..1500), 0..6),
@@ -259,7 +259,7 @@ mod tests {
                 .iter()
                 .map(|&(form, length)| {
                     let length = match form {
-                        Form::Piece { headers, size, .. } => {
+                        Form::Segment { headers, size, .. } => {
                             usize::from(headers) + length.min(size.get().into())
                         }
                         _ => length,
@@ -273,7 +273,7 @@ mod tests {
         }
 
         #[test]
-        fn anything_ends(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn any_input_ends(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let count = Records::new(&bytes).count();
             prop_assert!(count <= bytes.len() / HEADER_LEN + 1);
         }
@@ -311,11 +311,11 @@ mod tests {
         // No size; no payload; too much of it; between two segments.
         for (headers, size, offset) in [(2, 0, 0), (5, 3, 0), (6, 3, 0), (1, 3, 0), (2, 3, 4)] {
             let damaged = second(&|bytes| {
-                bytes[0] = PIECE;
+                bytes[0] = SEGMENT;
                 bytes[15..20].copy_from_slice(&[headers, 0, size, 0, offset]);
             });
             let (size, offset) = (u16::from(size), u16::from(offset));
-            assert_eq!(damaged, RecordError::Piece { length: 5, headers, size, offset });
+            assert_eq!(damaged, RecordError::Segment { length: 5, headers, size, offset });
         }
     }
 }

@@ -1,4 +1,4 @@
-//! System calls, and all the unsafe code of this crate.
+//! System calls, and all unsafe code of this crate.
 
 #![allow(
     clippy::cast_possible_truncation,

@@ -1,5 +1,5 @@
-//! UDP datagrams by the batch (udp(7), ip(7), recvmmsg(2), sendmmsg(2)), and by the train: several
-//! of equal size that pass the stack as one.
+//! Batches of UDP messages (udp(7), ip(7), recvmmsg(2), sendmmsg(2)). Each message is a GSO batch:
+//! several datagrams of equal size that pass the network stack as one.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -8,12 +8,11 @@ use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use libc::c_int;
-
 use weave_port::sys::batch::{self, Control, MAX_BATCH};
 use weave_port::sys::{check, int_option, set_option, size};
 
-/// Room for the control messages that are sent: the source address, and the size of the datagrams
-/// of a train.
+/// Room for the control messages of an outgoing message: the source address and the size of the
+/// datagrams.
 const SEND_CONTROL_LEN: usize = {
     // SAFETY: computes a length from a length.
     unsafe {
@@ -21,49 +20,49 @@ const SEND_CONTROL_LEN: usize = {
     }
 };
 
-/// Room for the one that is received: the size of the datagrams of a train.
+/// Room for the control message of an incoming message: the size of the datagrams.
 const RECEIVE_CONTROL_LEN: usize = {
     // SAFETY: computes a length from a length.
     unsafe { libc::CMSG_SPACE(size::<c_int>()) as usize }
 };
 
-/// Datagrams to send that lie behind one another.
+/// Adjacent datagrams to be sent as one message.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Train {
-    /// All of them.
+pub(crate) struct GsoBatch {
+    /// The bytes of all of them.
     pub(crate) bytes: Range<usize>,
-    /// How many there are. All have the same length, but the last may be shorter.
+    /// Their number. All have the same length, but the last may be shorter.
     pub(crate) count: usize,
-    /// How long the first is.
+    /// Length of the first.
     pub(crate) segment: u16,
 }
 
-/// Datagrams that came in as one message.
+/// Datagrams that were received as one message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Arrived {
-    /// Length of all.
+pub(crate) struct ReceivedBatch {
+    /// Length of all together.
     pub(crate) length: usize,
     /// Length of each but the last.
     pub(crate) segment: usize,
-    /// The sender; none if it is of another family.
+    /// The sender, or `None` if it is of another address family.
     pub(crate) from: Option<SocketAddr>,
 }
 
-/// Whether the kernel sets "don't fragment".
+/// Sets whether the kernel sends with "don't fragment".
 pub(crate) fn set_dont_fragment(fd: BorrowedFd<'_>, dont_fragment: bool) -> io::Result<()> {
     let mode = if dont_fragment { libc::IP_PMTUDISC_DO } else { libc::IP_PMTUDISC_DONT };
     set_option(fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, &mode)
 }
 
-/// Most sockets that receive: as many values as the last octet of a name has.
-pub(crate) const MAX_SHARES: usize = 256;
+/// Most receiving sockets: the number of values of the last octet of a name.
+pub(crate) const MAX_RECEIVERS: usize = 256;
 
-/// Shares out what comes in among the sockets that were bound first to the address of the group,
-/// by the last octet of the name of the sender, wherever the format has it: in the legacy format a
-/// datagram begins with the name, in the native one with an octet that has the lowest bit set and
-/// one more. What is too short for a name goes to the first socket.
-pub(crate) fn share_by_sender(fd: BorrowedFd<'_>, count: usize) -> io::Result<()> {
-    let count = u32::try_from(count.clamp(1, MAX_SHARES)).expect("at most 256");
+/// Distributes incoming messages among the sockets that joined the group first, by the last octet
+/// of the sender's name. In the legacy format a datagram begins with the name; in the native one,
+/// with an octet whose lowest bit is set and one more. A datagram too short for a name goes to the
+/// first socket.
+pub(crate) fn steer_by_sender(fd: BorrowedFd<'_>, count: usize) -> io::Result<()> {
+    let count = u32::try_from(count.clamp(1, MAX_RECEIVERS)).expect("at most 256");
     let load = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
     // A classic BPF program that returns the index of a socket in the group.
     let mut program = [
@@ -81,14 +80,14 @@ pub(crate) fn share_by_sender(fd: BorrowedFd<'_>, count: usize) -> io::Result<()
     set_option(fd, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, &program)
 }
 
-/// What the kernel thinks the MTU of the path of a connected socket is.
+/// Returns the kernel's estimate of the path MTU of a connected socket.
 pub(crate) fn path_mtu(fd: BorrowedFd<'_>) -> io::Result<usize> {
     let mtu = int_option(fd, libc::IPPROTO_IP, libc::IP_MTU)?;
     usize::try_from(mtu).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
 }
 
-/// What found the buffer of the socket full, or had a wrong UDP checksum, a train of `UDP_GRO` as one
-/// (Linux 4.12; of 2^32, then from zero again).
+/// Returns how many messages found the buffer of the socket full or had a wrong UDP checksum,
+/// modulo 2^32 (since Linux 4.12).
 pub(crate) fn dropped(fd: BorrowedFd<'_>) -> io::Result<u32> {
     /// `SK_MEMINFO_DROPS` and `SK_MEMINFO_VARS` of linux/sock_diag.h.
     const DROPS: usize = 8;
@@ -108,18 +107,18 @@ pub(crate) fn dropped(fd: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(values[DROPS])
 }
 
-/// Has datagrams that came in a row from one sender received as one message (`UDP_GRO`).
-pub(crate) fn receive_trains(fd: BorrowedFd<'_>) -> io::Result<()> {
+/// Makes consecutive datagrams of one sender arrive as one message (`UDP_GRO`).
+pub(crate) fn enable_gro(fd: BorrowedFd<'_>) -> io::Result<()> {
     let on: c_int = 1;
     set_option(fd, libc::SOL_UDP, libc::UDP_GRO, &on)
 }
 
-/// Receives as many messages as there are and fit: the buffer is cut into equal slots, one for
-/// each entry of `received`. Never waits.
+/// Receives the messages at hand without waiting. The buffer is divided into equal slots, one for
+/// each entry of `received`.
 pub(crate) fn receive(
     fd: BorrowedFd<'_>,
     buffer: &mut [u8],
-    received: &mut [Arrived],
+    received: &mut [ReceivedBatch],
 ) -> io::Result<usize> {
     batch::receive::<libc::sockaddr_in, RECEIVE_CONTROL_LEN>(
         fd,
@@ -134,12 +133,12 @@ pub(crate) fn receive(
             });
             let segment = segment_size(header).filter(|size| (1..length).contains(size));
             received[index] =
-                Arrived { length, segment: segment.unwrap_or(length), from: from.flatten() };
+                ReceivedBatch { length, segment: segment.unwrap_or(length), from: from.flatten() };
         },
     )
 }
 
-/// What a received header says about the datagrams of a train.
+/// Returns the size of the datagrams in a received message.
 fn segment_size(header: &libc::msghdr) -> Option<usize> {
     // SAFETY: the kernel has set the control buffer of the header and its length, so that the
     // first message in it, if there is one, lies within.
@@ -155,14 +154,14 @@ fn segment_size(header: &libc::msghdr) -> Option<usize> {
     usize::try_from(size).ok()
 }
 
-/// Sends trains to one address, from a local address if one is given. Returns how many went
-/// out; the error is that of the first. Never waits.
+/// Sends batches to one address, from a local address if one is given, without waiting, and returns
+/// how many were sent. An error is that of the first.
 pub(crate) fn send(
     fd: BorrowedFd<'_>,
     from: Option<Ipv4Addr>,
     to: SocketAddrV4,
     bytes: &[u8],
-    trains: &[Train],
+    batches: &[GsoBatch],
 ) -> io::Result<usize> {
     let mut name = libc::sockaddr_in {
         sin_family: libc::AF_INET as libc::sa_family_t,
@@ -171,7 +170,7 @@ pub(crate) fn send(
         sin_zero: [0; 8],
     };
     let mut controls = [const { MaybeUninit::<Control<SEND_CONTROL_LEN>>::uninit() }; MAX_BATCH];
-    let messages = trains.iter().map(|train| &bytes[train.bytes.clone()]);
+    let messages = batches.iter().map(|batch| &bytes[batch.bytes.clone()]);
     let complete = |index: usize, header: &mut libc::msghdr| {
         header.msg_name = (&raw mut name).cast();
         header.msg_namelen = size::<libc::sockaddr_in>();
@@ -185,10 +184,10 @@ pub(crate) fn send(
             };
             length += put_control(&mut control.0, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
         }
-        let train = &trains[index];
-        if train.count > 1 {
+        let batch = &batches[index];
+        if batch.count > 1 {
             let place = &mut control.0[length..];
-            length += put_control(place, libc::SOL_UDP, libc::UDP_SEGMENT, train.segment);
+            length += put_control(place, libc::SOL_UDP, libc::UDP_SEGMENT, batch.segment);
         }
         if length > 0 {
             header.msg_control = control.0.as_mut_ptr().cast();
@@ -200,7 +199,7 @@ pub(crate) fn send(
     unsafe { batch::send(fd, messages, complete) }
 }
 
-/// Writes a control message to the start of `place` and returns where the next one goes.
+/// Writes a control message to the start of `place` and returns the offset of the next one.
 fn put_control<T: Copy>(place: &mut [u8], level: c_int, kind: c_int, data: T) -> usize {
     // SAFETY: compute lengths from a length.
     let (length, space) =

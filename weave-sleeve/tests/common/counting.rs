@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 struct Counting;
 
-/// What all threads allocated so far.
+/// Number of allocations of all threads so far.
 pub static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
-    /// What this thread allocated so far.
+    /// Number of allocations of this thread so far.
     static OWN: Cell<u64> = const { Cell::new(0) };
 }
 
-/// What the calling thread allocated so far.
+/// Returns the number of allocations of the calling thread so far.
 pub fn own_allocations() -> u64 {
     OWN.get()
 }

@@ -1,18 +1,18 @@
-//! Frames for tests, of the crate's own modules too.
+//! Frames for tests, including unit tests.
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
 use weave_core::switch::{ChecksumRequest, Frame, Segmentation, SegmentationKind};
 use weave_core::wire::Checksum;
 
-/// An Ethernet frame of a type that nobody looks into.
+/// Builds an Ethernet frame of a type that no part of the router parses.
 pub fn frame(source: u8, destination: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, destination, 2, 0, 0, 0, 0, source, 0x88, 0xb5];
     frame.extend(payload);
     frame
 }
 
-/// An IPv4 packet in an Ethernet frame.
+/// Builds an IPv4 packet in an Ethernet frame.
 pub fn ipv4(source: u8, destination: u8, dont_fragment: bool, payload: &[u8]) -> Vec<u8> {
     let mut frame = frame(source, destination, &[]);
     frame[12..14].copy_from_slice(&[8, 0]);
@@ -25,29 +25,29 @@ pub fn ipv4(source: u8, destination: u8, dont_fragment: bool, payload: &[u8]) ->
 }
 
 /// A TCP super-frame.
-pub struct Super {
+pub struct SuperFrame {
     pub bytes: Vec<u8>,
     pub checksum: ChecksumRequest,
     pub segmentation: Segmentation,
 }
 
-impl Super {
+impl SuperFrame {
     pub fn frame(&self) -> Frame<'_> {
         let Self { bytes, checksum, segmentation } = self;
         Frame { bytes, checksum: Some(*checksum), segmentation: Some(*segmentation) }
     }
 }
 
-/// A TCP super-frame from one station to another, to be cut at 1324 bytes.
-pub fn super_frame(source: u8, destination: u8, payload: &[u8]) -> Super {
+/// Builds a TCP super-frame from one station to another, with segments of 1324 bytes.
+pub fn super_frame(source: u8, destination: u8, payload: &[u8]) -> SuperFrame {
     super_frame_of(source, destination, payload, 1324)
 }
 
-/// The same with segments of `size` bytes of payload.
-pub fn super_frame_of(source: u8, destination: u8, payload: &[u8], size: u16) -> Super {
+/// Builds a TCP super-frame with segments of `size` bytes of payload.
+pub fn super_frame_of(source: u8, destination: u8, payload: &[u8], size: u16) -> SuperFrame {
     let length = u16::try_from(20 + payload.len()).unwrap();
     let mut tcp = vec![0, 80, 0x14, 0x51, 0, 0, 3, 232, 1, 2, 3, 4, 0x50, 0x10, 0x20, 0];
-    // The sum of the pseudo-header, as `ipv4` has the addresses.
+    // The sum of the pseudo-header, with the addresses of `ipv4`.
     let addresses = [10, 32, 0, source, 10, 32, 0, destination];
     let pseudo_header = [&addresses[..], &[0, 6], &length.to_be_bytes()].concat();
     tcp.extend((!Checksum::of(&pseudo_header)).to_be_bytes());
@@ -59,5 +59,5 @@ pub fn super_frame_of(source: u8, destination: u8, payload: &[u8], size: u16) ->
     let checksum = Checksum::of(&bytes[14..34]).to_be_bytes();
     bytes[24..26].copy_from_slice(&checksum);
     let segmentation = Segmentation { kind: SegmentationKind::Tcp4, size };
-    Super { bytes, checksum: ChecksumRequest { start: 34, offset: 16 }, segmentation }
+    SuperFrame { bytes, checksum: ChecksumRequest { start: 34, offset: 16 }, segmentation }
 }

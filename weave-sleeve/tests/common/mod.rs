@@ -1,5 +1,5 @@
-//! Routers in one process: memory ports in place of bridges, real UDP over loopback, and the
-//! test in place of the mesh connection.
+//! Routers in one process: memory ports in place of bridges, real UDP over loopback, and the test
+//! in place of the mesh connection.
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
@@ -16,13 +16,13 @@ use weave_core::mesh::{ConnectionId, ConnectionUid, LinkRequest, PeerName, Sessi
 use weave_core::switch::{
     ForwardingTable, Link, LinkEvent, NeighbourLinks, Overlay, Switch, Topology, Waker, Worker,
 };
-use weave_sleeve::native::Abilities;
+use weave_sleeve::native::Capabilities;
 use weave_sleeve::port::{MemoryHost, MemoryPort, Port};
 use weave_sleeve::{Clock, DataThread, Sleeve};
 
 pub const UID: ConnectionUid = ConnectionUid(0x9d3f_7fd4_70d6_6909);
 
-/// How long to wait for something that should happen at once.
+/// Time to wait for something that should happen at once.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub fn peer(number: u64) -> PeerName {
@@ -33,7 +33,7 @@ pub fn key() -> SessionKey {
     SessionKey([0x5a; 32])
 }
 
-/// Whether something that data threads do comes true.
+/// Waits until something that data threads do comes true, and returns whether it did.
 pub fn eventually(done: impl Fn() -> bool) -> bool {
     let deadline = Instant::now() + PATIENCE;
     while !done() {
@@ -45,7 +45,7 @@ pub fn eventually(done: impl Fn() -> bool) -> bool {
     true
 }
 
-/// One router without its control plane.
+/// A router without its control plane.
 pub struct Router {
     pub name: PeerName,
     pub switch: Arc<Switch>,
@@ -57,7 +57,7 @@ pub struct Router {
     threads: Vec<DataThread>,
 }
 
-/// A mesh without circles: where to go for each of the other routers.
+/// A mesh without cycles: the next hop to each of the other routers.
 struct Mesh {
     own: PeerName,
     next_hops: Vec<(PeerName, PeerName)>,
@@ -80,19 +80,19 @@ impl Topology for Mesh {
 }
 
 impl Router {
-    pub fn new(number: u64, abilities: Abilities, origin: Instant) -> Self {
+    pub fn new(number: u64, capabilities: Capabilities, origin: Instant) -> Self {
         let clock = Clock::new(move || weave_core::time::Instant::since_origin(origin.elapsed()));
         let name = peer(number);
         let switch = Arc::new(Switch::new(name, number));
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let sleeve = Sleeve::bind(address, 2, abilities, clock.clone()).unwrap();
+        let sleeve = Sleeve::bind(address, 2, capabilities, clock.clone()).unwrap();
         let (port, host) = MemoryPort::new().unwrap();
         let (_, gone) = channel();
         let port = Some(port);
         Self { name, switch, host, sleeve, gone, clock, port, threads: Vec::new() }
     }
 
-    /// Starts the data threads, with something around the port.
+    /// Starts the data threads, with a wrapper around the port.
     pub fn start<P: Port>(&mut self, around: impl FnOnce(MemoryPort) -> P) {
         let mut port = around(self.port.take().unwrap());
         let (sender, gone) = channel();
@@ -104,7 +104,7 @@ impl Router {
             .into_iter()
             .map(|receiver| {
                 let sender = sender.clone();
-                DataThread::serving(
+                DataThread::spawn(
                     Worker::new(self.switch.clone()).unwrap(),
                     capture.take(),
                     receiver,
@@ -117,12 +117,12 @@ impl Router {
             .collect();
     }
 
-    /// Passes frames to the links of these neighbours.
+    /// Forwards frames to the links of these neighbours.
     pub fn publish(&self, links: &[(PeerName, &dyn Link)]) {
         self.publish_with(links, &[]);
     }
 
-    /// The same in a mesh where others are reached through neighbours.
+    /// Does the same in a mesh where other peers are reached through neighbours.
     fn publish_with(&self, links: &[(PeerName, &dyn Link)], beyond: &[(PeerName, PeerName)]) {
         let neighbours = links.iter().map(|(name, _)| (*name, *name));
         let next_hops = neighbours.chain(beyond.iter().copied()).collect();
@@ -138,13 +138,13 @@ impl Router {
         self.clock.now()
     }
 
-    /// The next frame that was injected.
+    /// Returns the next injected frame.
     pub fn receive(&self) -> Option<Vec<u8>> {
         let mut buffer = Vec::new();
         self.host.receive(PATIENCE, &mut buffer).then_some(buffer)
     }
 
-    /// Whether nothing is injected for a moment.
+    /// Returns whether nothing is injected for a moment.
     pub fn is_quiet(&self) -> bool {
         !self.host.receive(Duration::from_millis(50), &mut Vec::new())
     }
@@ -155,19 +155,19 @@ impl Router {
     }
 }
 
-/// Both halves of the link between two routers, and the mesh connection between them. The first one
-/// dialled.
+/// Both halves of the link between two routers, and the mesh connection between them. The first
+/// router dialled.
 pub struct Wire {
     pub links: [Box<dyn Link>; 2],
     pub established: [bool; 2],
     pub failed: [Option<String>; 2],
-    /// Messages of these numbers are lost.
+    /// Control messages of these numbers are lost.
     pub lost_messages: Vec<u8>,
 }
 
 impl Wire {
-    /// A link that is not confirmed yet; `via` is what the first router takes for the address of
-    /// the second, if not its own. News are told to `wake`.
+    /// Creates an unconfirmed link. `via` replaces the address of the second router for the first
+    /// one, and `wake` is notified of news.
     pub fn new(
         mut routers: [&mut Router; 2],
         key: Option<&SessionKey>,
@@ -200,11 +200,11 @@ impl Wire {
     }
 
     pub fn confirm(&mut self, now: weave_core::time::Instant) {
-        // The accepting side first: a heartbeat that comes before is dropped.
+        // The accepting side comes first: it would drop an earlier heartbeat.
         self.links.iter_mut().rev().for_each(|link| link.confirm(now));
     }
 
-    /// Whether the link is up, and its tests are over.
+    /// Returns whether the link is up, and its tests are over.
     pub fn is_settled(&self) -> bool {
         self.established == [true; 2]
             && (self.lost_messages.contains(&2)
@@ -258,29 +258,29 @@ pub struct Net<const ROUTERS: usize, const WIRES: usize> {
 /// Two neighbours.
 pub type Pair = Net<2, 1>;
 
-/// The one in the middle relays.
+/// Three routers, of which the middle one relays.
 pub type Line = Net<3, 2>;
 
-fn routers<const N: usize>(abilities: [Abilities; N]) -> [Router; N] {
+fn routers<const N: usize>(capabilities: [Capabilities; N]) -> [Router; N] {
     let origin = Instant::now();
     let mut numbers = 0xa1..;
-    abilities.map(|it| Router::new(numbers.next().unwrap_or_default(), it, origin))
+    capabilities.map(|it| Router::new(numbers.next().unwrap_or_default(), it, origin))
 }
 
 impl Pair {
-    /// Two routers with a link each, in the legacy format; `via` is what the first takes for the
-    /// address of the second, if not its own.
+    /// Creates two routers with a link in the legacy format. `via` replaces the address of the
+    /// second router for the first one.
     pub fn new(key: Option<&SessionKey>, via: Option<SocketAddr>) -> Self {
-        Self::with([Abilities::Legacy, Abilities::Legacy], key, via)
+        Self::with([Capabilities::Legacy, Capabilities::Legacy], key, via)
     }
 
-    /// The same of routers that can do more.
+    /// Does the same for routers with these capabilities.
     pub fn with(
-        abilities: [Abilities; 2],
+        capabilities: [Capabilities; 2],
         key: Option<&SessionKey>,
         via: Option<SocketAddr>,
     ) -> Self {
-        let mut routers = routers(abilities);
+        let mut routers = routers(capabilities);
         let (wake, woken) = channel();
         let wire = Wire::new(routers.each_mut(), key, via, &wake);
         for index in [0, 1] {
@@ -289,25 +289,25 @@ impl Pair {
         Self { routers, wires: [wire], woken }
     }
 
-    /// Two routers whose link is up, in the legacy format.
+    /// Creates two routers whose link is up, in the legacy format.
     pub fn established(key: Option<&SessionKey>) -> Self {
         let mut pair = Self::new(key, None);
         pair.start();
         pair
     }
 
-    /// The same in the native format.
+    /// Creates two routers whose link is up, in the native format.
     pub fn native(key: Option<&SessionKey>) -> Self {
-        let mut pair = Self::with([Abilities::default(), Abilities::default()], key, None);
+        let mut pair = Self::with([Capabilities::default(), Capabilities::default()], key, None);
         pair.start();
         pair
     }
 }
 
 impl Line {
-    /// Three routers whose links are up.
-    pub fn established(abilities: [Abilities; 3], key: Option<&SessionKey>) -> Self {
-        let mut routers = routers(abilities);
+    /// Creates three routers whose links are up.
+    pub fn established(capabilities: [Capabilities; 3], key: Option<&SessionKey>) -> Self {
+        let mut routers = routers(capabilities);
         let (wake, woken) = channel();
         let [a, b, c] = &mut routers;
         let wires = [Wire::new([a, b], key, None, &wake), Wire::new([b, c], key, None, &wake)];
@@ -323,7 +323,7 @@ impl Line {
 }
 
 impl<const ROUTERS: usize, const WIRES: usize> Net<ROUTERS, WIRES> {
-    /// Starts everything, and waits for the links.
+    /// Starts all data threads, and waits for the links.
     pub fn start(&mut self) {
         self.routers.iter_mut().for_each(|router| router.start(|port| port));
         self.confirm();
@@ -336,7 +336,8 @@ impl<const ROUTERS: usize, const WIRES: usize> Net<ROUTERS, WIRES> {
         assert!(self.run_until(|net| net.wires.iter().all(Wire::is_settled)), "a link is not up");
     }
 
-    /// Carries messages and runs timers until something is so; `false` if it never is.
+    /// Carries messages and runs timers until a condition holds, and returns `false` if it never
+    /// does.
     pub fn run_until(&mut self, done: impl Fn(&Self) -> bool) -> bool {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -347,7 +348,7 @@ impl<const ROUTERS: usize, const WIRES: usize> Net<ROUTERS, WIRES> {
             }
             let next = self.wires.iter().filter_map(Wire::poll_timeout).min();
             let wait = next.map_or(PATIENCE, |at| at.saturating_since(now));
-            // Either something happened, or the time has come.
+            // Either something happened, or a timer is due.
             let _ = self.woken.recv_timeout(wait.min(Duration::from_millis(20)));
             let now = self.routers[0].now();
             self.wires.iter_mut().for_each(|wire| wire.handle_timeout(now));

@@ -1,21 +1,21 @@
-//! Joins the frames of a flow into super-frames: what the kernel calls generic receive offload.
+//! Coalesces the frames of a flow to super-frames: what the kernel calls generic receive offload.
 //!
-//! Frames come from one batch of datagrams, so the next of a flow is at hand or it is not: nothing
-//! is ever held for the time after. A frame joins the one before it if the kernel would cut the
-//! result back into the very same frames:
+//! All frames come from one batch of datagrams, so that nothing is ever held back for a later one.
+//! A frame is appended to its predecessor if the kernel would cut the result back into the same
+//! frames:
 //!
-//! * an unfragmented TCP or UDP packet over IPv4 without options or IPv6 without extensions,
+//! * it is an unfragmented TCP or UDP packet over IPv4 without options or IPv6 without extensions,
 //!   with nothing behind it;
-//! * all headers equal but for lengths, checksums, the sequence number, which is the next, and
-//!   the IPv4 id, which is the next too or does not matter because of "don't fragment" (RFC 6864,
-//!   section 4.1);
-//! * TCP with ACK alone, or with PSH or FIN as well, which make it the last one;
-//! * not empty, and no longer than the first; a shorter one is the last one;
-//! * with right checksums. One that is wrong has to stay wrong, for the receiver to notice, but
+//! * all headers are equal except lengths, checksums, the sequence number, which is the next one,
+//!   and the IPv4 id, which is the next one too or is irrelevant because of "don't fragment" (RFC
+//!   6864, section 4.1);
+//! * a TCP segment has the ACK flag alone, or PSH or FIN as well, which make it the last one;
+//! * it is not empty, and no longer than the first frame; a shorter one is the last one;
+//! * its checksums are right. A wrong checksum has to stay wrong, for the receiver to notice, but
 //!   the super-frame gets new ones.
 //!
-//! Everything else passes as it is. It never overtakes a frame of its flow; what is not even seen
-//! to belong to a flow overtakes nothing.
+//! All other frames pass unchanged. They never overtake a frame of their flow, and a frame without
+//! a recognisable flow overtakes nothing.
 
 use std::ops::Range;
 
@@ -24,10 +24,10 @@ use weave_core::wire::Checksum;
 
 use super::layout::{Layout, Network, Transport, field, flag, put_u16, u16_at, u32_at};
 
-/// Flows that are followed at once. Further ones push out the oldest.
+/// Flows that are coalesced at once. Another one evicts the oldest.
 const FLOWS: usize = 8;
 
-/// The longest IP packet, with the header of a frame with two tags.
+/// Length of the longest IP packet, with the header of a frame with two tags.
 const CAPACITY: usize = u16::MAX as usize + 22;
 
 /// Most datagrams that the kernel puts into one super-frame (`UDP_MAX_SEGMENTS` before 6.9).
@@ -36,22 +36,22 @@ const MAX_DATAGRAMS: usize = 64;
 /// Length of the ports, with which both transport headers begin.
 const PORTS: usize = 4;
 
-/// Which kinds of super-frame the port takes.
+/// The kinds of super-frame that a device accepts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Joins {
+pub struct SuperFrameKinds {
     /// TCP over IPv4 and IPv6.
     pub tcp: bool,
     /// UDP datagrams.
     pub udp: bool,
 }
 
-/// Joins frames. `K` is what a frame must have in common with another besides its headers, such
-/// as where it came from.
+/// Coalesces frames. `K` is what frames must have in common besides their headers, such as their
+/// origin.
 #[derive(Debug)]
 pub struct Coalescer<K> {
-    joins: Joins,
+    kinds: SuperFrameKinds,
     slots: [Slot<K>; FLOWS],
-    /// Runs begun so far, to know the oldest.
+    /// Number of runs begun so far, which tells their age.
     begun: u64,
 }
 
@@ -62,37 +62,37 @@ struct Slot<K> {
     run: Option<Run<K>>,
 }
 
-/// Frames of one flow that are joined already.
+/// Frames of one flow that are coalesced already.
 #[derive(Clone, Copy, Debug)]
 struct Run<K> {
     key: K,
     layout: Layout,
     begun: u64,
-    /// That of the first, if it is unfinished.
+    /// The request of the first frame, if its checksum is unfinished.
     checksum: Option<ChecksumRequest>,
     /// Length in the buffer.
     len: usize,
-    /// Payload of the first, and of all but the last.
+    /// Payload of the first frame, and of all others but the last.
     size: usize,
     count: usize,
 }
 
 impl<K: Copy + PartialEq> Coalescer<K> {
-    /// Makes super-frames of these kinds.
-    pub fn new(joins: Joins) -> Self {
+    /// Creates a coalescer for these kinds of super-frame.
+    pub fn new(kinds: SuperFrameKinds) -> Self {
         let slot = |_| Slot { buffer: vec![0; CAPACITY].into(), run: None };
-        Self { joins, slots: std::array::from_fn(slot), begun: 0 }
+        Self { kinds, slots: std::array::from_fn(slot), begun: 0 }
     }
 
-    /// Makes no more super-frames of this kind. Those that are begun are still handed over.
-    pub fn do_without(&mut self, kind: SegmentationKind) {
+    /// Builds no more super-frames of this kind. Runs that are begun are still handed over.
+    pub fn disable(&mut self, kind: SegmentationKind) {
         match kind {
-            SegmentationKind::Tcp4 | SegmentationKind::Tcp6 => self.joins.tcp = false,
-            SegmentationKind::Udp => self.joins.udp = false,
+            SegmentationKind::Tcp4 | SegmentationKind::Tcp6 => self.kinds.tcp = false,
+            SegmentationKind::Udp => self.kinds.udp = false,
         }
     }
 
-    /// Takes a frame that is no super-frame, and hands over what cannot wait for more.
+    /// Accepts an ordinary frame, and hands over what cannot wait for more.
     pub fn push(&mut self, key: K, frame: Frame<'_>, each: &mut impl FnMut(K, Frame<'_>)) {
         let Some(layout) = Layout::of(frame.bytes).filter(|layout| joinable(layout, &frame)) else {
             self.flush(each);
@@ -102,9 +102,9 @@ impl<K: Copy + PartialEq> Coalescer<K> {
             self.slots.iter_mut().find(|slot| slot.has_flow(key, frame.bytes, &layout))
         {
             match slot.append(&frame, &layout) {
-                Appended::Joined => return,
-                Appended::JoinedAsLast => return slot.flush(each),
-                Appended::Refused => slot.flush(each),
+                AppendOutcome::Joined => return,
+                AppendOutcome::JoinedAsLast => return slot.flush(each),
+                AppendOutcome::Refused => slot.flush(each),
             }
         }
         if self.may_be_first(frame.bytes, &layout) {
@@ -127,25 +127,25 @@ impl<K: Copy + PartialEq> Coalescer<K> {
         }
     }
 
-    /// Hands over all that is left. To be called before waiting for more frames.
+    /// Hands over all remaining frames. It is called before waiting for more.
     pub fn flush(&mut self, each: &mut impl FnMut(K, Frame<'_>)) {
         while let Some(index) = self.oldest() {
             self.slots[index].flush(each);
         }
     }
 
-    /// Whether others may be joined to this frame.
+    /// Returns whether other frames may be appended to this one.
     fn may_be_first(&self, frame: &[u8], layout: &Layout) -> bool {
         let wanted = match layout.transport_kind {
             Transport::Tcp => {
-                self.joins.tcp && frame[layout.transport + field::TCP_FLAGS] == flag::ACK
+                self.kinds.tcp && frame[layout.transport + field::TCP_FLAGS] == flag::ACK
             }
-            Transport::Udp => self.joins.udp,
+            Transport::Udp => self.kinds.udp,
         };
         wanted && frame.len() > layout.payload && frame.len() <= CAPACITY
     }
 
-    /// A slot without a run. If there is none, the oldest run has to go.
+    /// Returns a slot without a run. If there is none, the oldest run is handed over.
     fn room(&mut self, each: &mut impl FnMut(K, Frame<'_>)) -> &mut Slot<K> {
         let free = self.slots.iter().position(|slot| slot.run.is_none());
         let index = free.or_else(|| self.oldest()).expect("each slot is free or has a run");
@@ -160,9 +160,9 @@ impl<K: Copy + PartialEq> Coalescer<K> {
     }
 }
 
-/// Whether a frame was joined to the run of its flow.
+/// Whether a frame was appended to the run of its flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Appended {
+enum AppendOutcome {
     Joined,
     JoinedAsLast,
     Refused,
@@ -174,7 +174,7 @@ impl<K: Copy + PartialEq> Slot<K> {
         self.run = Some(run);
     }
 
-    /// Whether the frame has the key, the addresses and the ports of the run.
+    /// Returns whether the frame has the key, the addresses and the ports of the run.
     fn has_flow(&self, key: K, frame: &[u8], layout: &Layout) -> bool {
         let Some(run) = &self.run else { return false };
         let same = (run.layout.network_kind, run.layout.transport_kind)
@@ -189,16 +189,16 @@ impl<K: Copy + PartialEq> Slot<K> {
             && self.buffer[run.layout.transport..][..PORTS] == frame[layout.transport..][..PORTS]
     }
 
-    fn append(&mut self, frame: &Frame<'_>, layout: &Layout) -> Appended {
-        let Some(run) = &mut self.run else { return Appended::Refused };
+    fn append(&mut self, frame: &Frame<'_>, layout: &Layout) -> AppendOutcome {
+        let Some(run) = &mut self.run else { return AppendOutcome::Refused };
         let Frame { bytes: frame, checksum, .. } = *frame;
         let joined = &mut self.buffer[..];
-        // An unfinished checksum is vouched for by who hands the frame over.
+        // The sender vouches for an unfinished checksum.
         let follows = run.is_followed_by(&joined[..run.len], frame, layout)
             && (run.count > 1 || run.checksum.is_some() || is_intact(&joined[..run.len], layout))
             && (checksum.is_some() || is_intact(frame, layout));
         if !follows {
-            return Appended::Refused;
+            return AppendOutcome::Refused;
         }
         let payload = &frame[layout.payload..];
         joined[run.len..run.len + payload.len()].copy_from_slice(payload);
@@ -213,7 +213,7 @@ impl<K: Copy + PartialEq> Slot<K> {
             }
             Transport::Udp => last |= run.count == MAX_DATAGRAMS,
         }
-        if last { Appended::JoinedAsLast } else { Appended::Joined }
+        if last { AppendOutcome::JoinedAsLast } else { AppendOutcome::Joined }
     }
 
     /// Hands over the run, if there is one.
@@ -237,10 +237,10 @@ impl<K: Copy + PartialEq> Slot<K> {
 }
 
 impl<K> Run<K> {
-    /// Whether a frame of the same flow has the headers and a length that cutting would give it.
-    /// `joined` is what there is.
+    /// Returns whether cutting the run would give a frame these headers and this length. `joined`
+    /// holds the run so far.
     fn is_followed_by(&self, joined: &[u8], frame: &[u8], layout: &Layout) -> bool {
-        // Different options or tags, whatever they are, have different places.
+        // A difference in options or tags is a difference in layout.
         if self.layout != *layout {
             return false;
         }
@@ -280,8 +280,8 @@ impl<K> Run<K> {
     }
 }
 
-/// Whether the headers are where they can be compared, and the checksum is complete or missing
-/// where the protocol has it.
+/// Returns whether the headers are where they can be compared, and the checksum is complete or
+/// requested at its usual place.
 fn joinable(layout: &Layout, frame: &Frame<'_>) -> bool {
     layout.is_bare()
         && frame.segmentation.is_none()
@@ -290,8 +290,8 @@ fn joinable(layout: &Layout, frame: &Frame<'_>) -> bool {
         })
 }
 
-/// Whether the checksums are what this side would have computed. That leaves out the other form
-/// of zero, which is right as well, and UDP without a checksum.
+/// Returns whether the checksums are those that this side would have computed. That excludes the
+/// other representation of zero, which is right as well, and UDP without a checksum.
 fn is_intact(frame: &[u8], layout: &Layout) -> bool {
     let Layout { network, transport, .. } = *layout;
     let network_intact = match layout.network_kind {

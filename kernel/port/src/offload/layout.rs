@@ -13,7 +13,7 @@ use weave_core::switch::SegmentationKind;
 use weave_core::wire::ipv6::HEADER_LEN as IPV6_HEADER_LEN;
 use weave_core::wire::{self, Checksum, EtherType, Ethernet, Ipv4, Ipv6, ipv4};
 
-/// The network header; both kinds have a length field and only one a checksum.
+/// The network header. Both kinds have a length field and only one has a checksum.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Network {
     V4,
@@ -27,8 +27,8 @@ pub(super) enum Transport {
     Udp,
 }
 
-/// A frame that is exactly an unfragmented TCP or UDP packet: every length field agrees with
-/// its length, so that nothing is behind the payload.
+/// The layout of a frame that is exactly an unfragmented TCP or UDP packet: all length fields agree
+/// with its length, so that nothing follows the payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Layout {
     pub(super) network_kind: Network,
@@ -39,7 +39,7 @@ pub(super) struct Layout {
     pub(super) payload: usize,
 }
 
-/// Fields, counted from the start of their header.
+/// Offsets of fields from the start of their header.
 pub(super) mod field {
     pub(crate) const IPV4_LENGTH: usize = 2;
     pub(crate) const IPV4_ID: usize = 4;
@@ -66,15 +66,15 @@ const TCP_HEADER_LEN: usize = 20;
 const UDP_HEADER_LEN: usize = 8;
 
 impl Layout {
-    /// Finds the headers. None if the frame is anything else, or padded.
+    /// Locates the headers. Returns `None` for any other frame, and for one with padding.
     pub(super) fn of(frame: &[u8]) -> Option<Self> {
         Self::announced(frame)
             .filter(|(_, length)| *length == frame.len())
             .map(|(layout, _)| layout)
     }
 
-    /// Finds the headers of a frame that may be cut off behind them, and the length that they
-    /// announce for the frame.
+    /// Locates the headers of a frame that may be truncated behind them, and returns the length of
+    /// the frame that they announce as well.
     pub(super) fn announced(frame: &[u8]) -> Option<(Self, usize)> {
         let wire::Network { ethertype, offset: network, payload: packet } =
             Ethernet::new(frame).ok()?.network();
@@ -101,8 +101,8 @@ impl Layout {
         (payload <= frame.len() && payload <= length).then_some((layout, length))
     }
 
-    /// Whether nothing is between the fixed network header and the transport header. Fragments
-    /// and routed packets of IPv6 are not bare.
+    /// Returns whether the fixed network header is directly followed by the transport header, which
+    /// is not so in IPv6 fragments and routed packets.
     pub(super) const fn is_bare(&self) -> bool {
         let header = match self.network_kind {
             Network::V4 => ipv4::MIN_HEADER_LEN,
@@ -111,7 +111,7 @@ impl Layout {
         self.transport - self.network == header
     }
 
-    /// What a device would call the segmentation of such a packet.
+    /// Returns the segmentation that a device would announce for such a packet.
     pub(super) const fn segmentation_kind(&self) -> SegmentationKind {
         match (self.transport_kind, self.network_kind) {
             (Transport::Tcp, Network::V4) => SegmentationKind::Tcp4,
@@ -120,7 +120,7 @@ impl Layout {
         }
     }
 
-    /// Where the transport checksum is, counted from the start of the transport header.
+    /// Returns the offset of the transport checksum from the start of the transport header.
     pub(super) const fn checksum_offset(&self) -> usize {
         match self.transport_kind {
             Transport::Tcp => field::TCP_CHECKSUM,
@@ -128,7 +128,7 @@ impl Layout {
         }
     }
 
-    /// The sum of the pseudo-header of a frame with this layout, which is bare.
+    /// Returns the sum of the pseudo-header of a frame with this layout, which is bare.
     pub(super) fn pseudo_header(&self, frame: &[u8]) -> Checksum {
         let packet = &frame[self.network..];
         let protocol = match self.transport_kind {
@@ -146,12 +146,12 @@ impl Layout {
         checksum
     }
 
-    /// Makes the headers of a super-frame those of a part of it: the segments from `index` on,
-    /// whose payload begins `start` bytes behind that of the whole. Lengths and checksums are
-    /// left as they are.
+    /// Changes the headers of a super-frame to those of a part of it: the segments from `index` on,
+    /// whose payload begins `start` bytes into that of the whole. Lengths and checksums are left
+    /// unchanged.
     ///
     /// # Panics
-    /// If these are not the headers that were found.
+    /// If these are not the headers that were located.
     pub(super) fn narrow(&self, headers: &mut [u8], index: usize, start: usize, last: bool) {
         let Self { network, transport, .. } = *self;
         if self.network_kind == Network::V4 {
@@ -174,7 +174,7 @@ impl Layout {
         }
     }
 
-    /// Writes the lengths that go with the length of the frame and the checksum of the network
+    /// Writes the length fields for the length of the frame, and the checksum of the network
     /// header.
     pub(super) fn put_lengths(&self, frame: &mut [u8]) {
         let header = self.transport - self.network;
@@ -199,7 +199,7 @@ impl Layout {
     }
 }
 
-/// The kind, the protocol above, where that starts, and the announced length of the packet.
+/// Returns the kind, the upper protocol and its offset, and the announced length of the packet.
 fn ipv4_header(packet: &[u8]) -> Option<(Network, u8, usize, usize)> {
     let view = Ipv4::new(packet).ok()?;
     let length = usize::from(u16_at(packet, field::IPV4_LENGTH)?);
@@ -207,29 +207,29 @@ fn ipv4_header(packet: &[u8]) -> Option<(Network, u8, usize, usize)> {
     whole.then_some((Network::V4, view.protocol(), view.header().len(), length))
 }
 
-/// As [`ipv4_header`].
+/// Returns the same as [`ipv4_header`].
 fn ipv6_header(packet: &[u8]) -> Option<(Network, u8, usize, usize)> {
     let upper = Ipv6::new(packet).ok()?.upper_layer()?;
     let length = IPV6_HEADER_LEN + usize::from(u16_at(packet, field::IPV6_LENGTH)?);
     (upper.fragment_offset == 0).then_some((Network::V6, upper.protocol, upper.offset, length))
 }
 
-/// The big-endian number at this place.
+/// Returns the big-endian number at this offset.
 pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
 }
 
-/// The big-endian number at this place.
+/// Returns the big-endian number at this offset.
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
 }
 
-/// Writes into a header that was found before.
+/// Writes a number into a header that was located before.
 pub(super) fn put_u16(bytes: &mut [u8], at: usize, value: u16) {
     bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
 }
 
-/// Writes into a header that was found before.
+/// Writes a number into a header that was located before.
 pub(super) fn put_u32(bytes: &mut [u8], at: usize, value: u32) {
     bytes[at..at + 4].copy_from_slice(&value.to_be_bytes());
 }

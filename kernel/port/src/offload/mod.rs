@@ -1,5 +1,5 @@
-//! Super-frames: cut into ordinary frames for who wants those, and made of ordinary frames for
-//! who can take more at once.
+//! Super-frames: cut into ordinary frames for receivers that want those, and built from ordinary
+//! frames for receivers that accept more at once.
 //!
 //! ```text
 //!   super-frame   | headers | payload of many segments ........................ |
@@ -7,17 +7,21 @@
 //!   frames        | headers | payload |  | headers | payload |  | headers | payl |
 //! ```
 //!
-//! A super-frame is what the kernel hands over and takes instead of a train of frames (virtio
-//! 1.2, section 5.1.6): it passes the bridge, the stack and the system call once. All here are
-//! functions on slices.
+//! The kernel exchanges a super-frame instead of a run of frames (virtio 1.2, section 5.1.6): it
+//! crosses the bridge, the network stack and the system call once. Everything here is a function on
+//! slices.
+//!
+//! * [`Segments`] cuts, as a network card does on the way out.
+//! * [`Coalescer`] builds super-frames from ordinary frames.
+//! * [`Reassembler`] builds them from segments that carry the headers of the whole.
 
 mod coalesce;
 mod layout;
-mod rejoin;
+mod reassemble;
 #[cfg(test)]
 pub(crate) mod sample;
 mod segment;
 
-pub use coalesce::{Coalescer, Joins};
-pub use rejoin::{NotAPiece, Piece, Rejoiner, checksum_request};
+pub use coalesce::{Coalescer, SuperFrameKinds};
+pub use reassemble::{NotASegment, Reassembler, Segment, checksum_request};
 pub use segment::{Parts, SegmentError, Segments};

@@ -1,26 +1,28 @@
-//! Super-frames for tests, and a slow way to look at frames that shares nothing with the fast.
+//! Super-frames for tests, and a slow parser that shares nothing with the fast one.
 
 use proptest::prelude::*;
 use weave_core::switch::{ChecksumRequest, Frame, Segmentation, SegmentationKind};
 
-/// A super-frame and its marks.
+use super::Segments;
+
+/// A super-frame with its requests.
 #[derive(Clone, Debug)]
-pub(crate) struct Super {
+pub(crate) struct SuperFrame {
     pub(crate) bytes: Vec<u8>,
     pub(crate) checksum: ChecksumRequest,
     pub(crate) segmentation: Segmentation,
 }
 
-impl Super {
+impl SuperFrame {
     pub(crate) fn frame(&self) -> Frame<'_> {
         let Self { bytes, checksum, segmentation } = self;
         Frame { bytes, checksum: Some(*checksum), segmentation: Some(*segmentation) }
     }
 }
 
-/// What a super-frame is made of.
+/// The properties of a super-frame.
 #[derive(Clone, Debug)]
-pub(crate) struct Recipe {
+pub(crate) struct SuperFrameSpec {
     pub(crate) v6: bool,
     pub(crate) udp: bool,
     pub(crate) tags: usize,
@@ -28,15 +30,15 @@ pub(crate) struct Recipe {
     pub(crate) id: u16,
     pub(crate) sequence: u32,
     pub(crate) flags: u8,
-    /// In words of four bytes.
+    /// Length in words of four bytes.
     pub(crate) options: usize,
     pub(crate) port: u16,
     pub(crate) payload: Vec<u8>,
     pub(crate) size: u16,
 }
 
-/// Super-frames as kernels make them, with flags that leave them to be joined again.
-pub(crate) fn recipe() -> impl Strategy<Value = Recipe> {
+/// Generates super-frames as kernels do, with flags that allow coalescing.
+pub(crate) fn spec() -> impl Strategy<Value = SuperFrameSpec> {
     let payload = prop_oneof![
         8 => 0_usize..6000,
         1 => 60_000_usize..65_400,
@@ -51,7 +53,7 @@ pub(crate) fn recipe() -> impl Strategy<Value = Recipe> {
             let length = if udp { length.min(64 * usize::from(size)) } else { length };
             let payload = bytes(seed, length.min(longest));
             let sequence = if udp { 0 } else { sequence };
-            Recipe {
+            SuperFrameSpec {
                 v6,
                 udp,
                 tags,
@@ -68,26 +70,12 @@ pub(crate) fn recipe() -> impl Strategy<Value = Recipe> {
     )
 }
 
-/// A TCP super-frame.
-pub(crate) fn super_frame(payload: usize, size: u16) -> Super {
-    let payload = bytes(1, payload);
-    Recipe {
-        v6: false,
-        udp: false,
-        tags: 0,
-        dont_fragment: true,
-        id: 7,
-        sequence: 1000,
-        flags: 0x10,
-        options: 3,
-        port: 80,
-        payload,
-        size,
-    }
-    .cook()
+/// Builds a TCP super-frame.
+pub(crate) fn super_frame(payload: usize, size: u16) -> SuperFrame {
+    SuperFrameSpec::tcp(bytes(1, payload), size).build()
 }
 
-/// Bytes that look random; zeros for seed 0, so that checksums of zero occur.
+/// Returns bytes that look random, or zeros for seed 0, so that checksums of zero occur.
 fn bytes(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed;
     let next = || {
@@ -97,8 +85,25 @@ fn bytes(seed: u64, length: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(length).collect()
 }
 
-impl Recipe {
-    pub(crate) fn cook(&self) -> Super {
+impl SuperFrameSpec {
+    /// A TCP super-frame over IPv4, as of a stream in full flow.
+    pub(crate) const fn tcp(payload: Vec<u8>, size: u16) -> Self {
+        Self {
+            v6: false,
+            udp: false,
+            tags: 0,
+            dont_fragment: true,
+            id: 7,
+            sequence: 1000,
+            flags: 0x10,
+            options: 3,
+            port: 80,
+            payload,
+            size,
+        }
+    }
+
+    pub(crate) fn build(&self) -> SuperFrame {
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
         for tag in 0..self.tags {
             frame.extend([if tag == 0 && self.tags == 2 { 0x88 } else { 0x81 }]);
@@ -150,7 +155,7 @@ impl Recipe {
             (false, true) => SegmentationKind::Tcp6,
             (false, false) => SegmentationKind::Tcp4,
         };
-        Super {
+        SuperFrame {
             bytes: frame,
             checksum: ChecksumRequest { start, offset: u16::try_from(offset).unwrap() },
             segmentation: Segmentation { kind, size: self.size },
@@ -158,7 +163,18 @@ impl Recipe {
     }
 }
 
-/// The internet checksum as RFC 1071 defines it, without the complement.
+/// Writes all frames that segments stand for.
+pub(crate) fn write_all(segments: &Segments<'_>) -> Vec<Vec<u8>> {
+    (0..segments.count())
+        .map(|index| {
+            let mut slot = vec![0xee; segments.frame_len(index)];
+            segments.write(index, &mut slot);
+            slot
+        })
+        .collect()
+}
+
+/// Returns the internet checksum as RFC 1071 defines it, without the complement.
 pub(crate) fn slow_sum(bytes: &[u8]) -> u16 {
     let mut sum = 0_u32;
     for pair in bytes.chunks(2) {
@@ -168,20 +184,20 @@ pub(crate) fn slow_sum(bytes: &[u8]) -> u16 {
     u16::try_from(sum).unwrap()
 }
 
-/// A frame taken apart in the slow way.
+/// The parts of a frame, found by the slow parser.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Dissected {
-    /// All in front of the IP header.
+    /// Everything before the IP header.
     pub(crate) link: Vec<u8>,
     pub(crate) id: Option<u16>,
     pub(crate) sequence: Option<u32>,
     pub(crate) flags: Option<u8>,
-    /// The rest of the headers without lengths and checksums.
+    /// The remaining headers without lengths and checksums.
     pub(crate) rest: Vec<u8>,
     pub(crate) payload: Vec<u8>,
 }
 
-/// Takes a frame apart that has to be valid: lengths that agree and right checksums.
+/// Parses a frame that has to be valid: lengths that agree and right checksums.
 pub(crate) fn dissect(frame: &[u8]) -> Dissected {
     let mut network = 14;
     while matches!(frame[network - 2..network], [0x81, 0] | [0x88, 0xa8]) {

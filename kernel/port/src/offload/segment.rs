@@ -1,6 +1,6 @@
 //! Cuts a super-frame into frames, as a network card would (virtio 1.2, section 5.1.6.2).
 //!
-//! Each segment gets a copy of the headers and its part of the payload. What differs:
+//! Each segment gets a copy of the headers and its part of the payload, with these differences:
 //!
 //! | field | in segment i of n |
 //! |---|---|
@@ -11,59 +11,59 @@
 //! | TCP CWR | only in the first |
 //! | checksums | its own |
 //!
-//! Segments are written one by one to where the caller wants them, which is in the datagram they
-//! are sent in. Ordinary frames are a train of one.
+//! Segments are written one by one to where the caller wants them, which is inside the datagram
+//! that carries them. An ordinary frame is a single segment.
 
 use weave_core::switch::{ChecksumRequest, Frame, Segmentation, SegmentationKind};
 use weave_core::wire::complete_checksum;
 
 use super::layout::{Layout, Transport, put_u16, u16_at};
 
-/// More segments than the smallest sensible ones make of the largest packet. A frame comes from
-/// a container, which must not make us write a hundred times what it wrote.
+/// More segments than the smallest sensible size makes of the largest packet. Frames come from
+/// containers, which must not make the router write a hundred times what they wrote.
 const MAX_SEGMENTS: usize = 2048;
 
 /// A super-frame that no honest sender makes. It is dropped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SegmentError {
-    /// The checksum would lie outside of the frame.
+    /// The checksum would lie outside the frame.
     #[error("checksum at {start}+{offset} in a frame of {length} bytes")]
     ChecksumOutside {
         /// First byte that is summed.
         start: u16,
-        /// Place of the checksum behind it.
+        /// Offset of the checksum from there.
         offset: u16,
         /// Length of the frame.
         length: usize,
     },
-    /// The frame is not what its mark says: the protocol is another one, a length field does not
-    /// agree with the length, or the checksum is not asked for where the protocol has it.
+    /// The frame is not what its header says: the protocol is another one, a length field disagrees
+    /// with the length, or the checksum is not requested at its usual place.
     #[error("a frame of {length} bytes is not the {kind:?} super-frame it is said to be")]
     NotAsMarked {
-        /// What the mark says.
+        /// Announced kind.
         kind: SegmentationKind,
         /// Length of the frame.
         length: usize,
     },
-    /// Segments of this size would be too many.
+    /// There would be too many segments of this size.
     #[error("a payload of {payload} bytes in segments of {size}")]
     TooMany {
         /// Length of the payload.
         payload: usize,
-        /// Bytes a segment.
+        /// Payload bytes per segment.
         size: u16,
     },
 }
 
-/// The frames that a captured frame stands for.
+/// The ordinary frames that a captured frame stands for.
 #[derive(Clone, Copy, Debug)]
 pub struct Segments<'f> {
     frame: &'f [u8],
     work: Work,
 }
 
-/// A super-frame, headers and payload apart.
+/// The headers and the payload of a super-frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Parts<'f> {
     /// The headers of the whole: its lengths, and an unfinished checksum.
@@ -78,28 +78,30 @@ pub struct Parts<'f> {
 enum Work {
     Copy,
     Complete(ChecksumRequest),
-    Cut(Cut),
+    Segment(Segmenter),
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Cut {
+struct Segmenter {
     layout: Layout,
-    /// Payload bytes of all but the last.
+    /// Payload bytes of all segments but the last.
     size: usize,
     count: usize,
-    /// The unfinished checksum without the length of the transport packet in it.
+    /// The unfinished checksum without the length of the transport packet.
     pseudo_header: u16,
 }
 
 impl<'f> Segments<'f> {
-    /// Looks at the headers. Of a frame without marks nothing is looked at.
+    /// Parses the headers. An ordinary frame with a complete checksum is not parsed.
     ///
     /// # Errors
-    /// When the frame is not what its marks say. No bytes of it can be relied on then.
+    /// The frame is not what its header says, and none of its bytes can be relied on.
     pub fn new(frame: Frame<'f>) -> Result<Self, SegmentError> {
         let bytes = frame.bytes;
         let work = match (frame.segmentation, frame.checksum) {
-            (Some(segmentation), request) => Work::Cut(Cut::new(bytes, segmentation, request)?),
+            (Some(segmentation), request) => {
+                Work::Segment(Segmenter::new(bytes, segmentation, request)?)
+            }
             (None, None) => Work::Copy,
             (None, Some(request)) => {
                 let ChecksumRequest { start, offset } = request;
@@ -114,33 +116,34 @@ impl<'f> Segments<'f> {
     }
 
     /// Makes the segments of a TCP super-frame smaller if they would be longer frames than this:
-    /// where TCP is cut does not matter to anybody. All others stay as they are.
+    /// TCP may be segmented anywhere. All other frames stay as they are.
     #[must_use]
     pub fn limited_to(mut self, frame_len: usize) -> Self {
-        if let Work::Cut(cut) = &mut self.work
-            && cut.layout.transport_kind == Transport::Tcp
-            && let Some(room @ 1..) = frame_len.checked_sub(cut.layout.payload)
-            && room < cut.size
+        if let Work::Segment(segmenter) = &mut self.work
+            && segmenter.layout.transport_kind == Transport::Tcp
+            && let Some(room @ 1..) = frame_len.checked_sub(segmenter.layout.payload)
+            && room < segmenter.size
         {
-            // One without a payload is a frame all the same.
-            let count = cut.payload_len(self.frame).div_ceil(room).max(1);
+            // A segment without a payload is a frame all the same.
+            let count = segmenter.payload_len(self.frame).div_ceil(room).max(1);
             if count <= MAX_SEGMENTS {
-                (cut.size, cut.count) = (room, count);
+                (segmenter.size, segmenter.count) = (room, count);
             }
         }
         self
     }
 
-    /// The parts of a super-frame, for who need not write whole frames. None of an ordinary one.
+    /// Returns headers and payload of a super-frame, for callers that need no whole frames, and
+    /// `None` for an ordinary frame.
     pub fn parts(&self) -> Option<Parts<'f>> {
-        let Work::Cut(cut) = self.work else { return None };
-        let (headers, payload) = self.frame.split_at(cut.layout.payload);
-        Some(Parts { headers, payload, size: u16::try_from(cut.size).ok()? })
+        let Work::Segment(segmenter) = self.work else { return None };
+        let (headers, payload) = self.frame.split_at(segmenter.layout.payload);
+        Some(Parts { headers, payload, size: u16::try_from(segmenter.size).ok()? })
     }
 
-    /// Whether the only thing left to do is a checksum in the place where the protocol has it,
-    /// so that who gets the frame can tell where it is.
-    pub fn only_lacks_its_checksum(&self) -> bool {
+    /// Returns whether only the checksum is missing, at its usual place, so that a receiver can
+    /// tell where it goes.
+    pub fn lacks_only_checksum(&self) -> bool {
         let Work::Complete(ChecksumRequest { start, offset }) = self.work else { return false };
         Layout::of(self.frame).is_some_and(|layout| {
             layout.transport == usize::from(start)
@@ -148,37 +151,38 @@ impl<'f> Segments<'f> {
         })
     }
 
-    /// How many frames there are.
+    /// Returns the number of frames.
     pub const fn count(&self) -> usize {
         match self.work {
             Work::Copy | Work::Complete(_) => 1,
-            Work::Cut(cut) => cut.count,
+            Work::Segment(segmenter) => segmenter.count,
         }
     }
 
-    /// Length of the longest frame, which is the first.
+    /// Returns the length of the longest frame, which is the first.
     pub fn longest(&self) -> usize {
         self.frame_len(0)
     }
 
-    /// Length of a frame.
+    /// Returns the length of a frame.
     ///
     /// # Panics
     /// If there is no frame of this index.
     pub fn frame_len(&self, index: usize) -> usize {
         match self.work {
             Work::Copy | Work::Complete(_) => self.frame.len(),
-            Work::Cut(cut) => {
-                let (start, end) = cut.part(self.frame, index);
-                cut.layout.payload + end - start
+            Work::Segment(segmenter) => {
+                let (start, end) = segmenter.part(self.frame, index);
+                segmenter.layout.payload + end - start
             }
         }
     }
 
-    /// Writes a frame.
+    /// Writes a frame to `slot`.
     ///
     /// # Panics
-    /// If there is no frame of this index or `slot` is not as long as [`Self::frame_len`] says.
+    /// If there is no frame of this index or `slot` does not have the length of
+    /// [`Self::frame_len`].
     pub fn write(&self, index: usize, slot: &mut [u8]) {
         match self.work {
             Work::Copy => slot.copy_from_slice(self.frame),
@@ -186,12 +190,12 @@ impl<'f> Segments<'f> {
                 slot.copy_from_slice(self.frame);
                 complete_checksum(slot, start.into(), offset.into()).expect("checked in new");
             }
-            Work::Cut(cut) => cut.write(self.frame, index, slot),
+            Work::Segment(segmenter) => segmenter.write(self.frame, index, slot),
         }
     }
 }
 
-impl Cut {
+impl Segmenter {
     fn new(
         frame: &[u8],
         Segmentation { kind, size }: Segmentation,
@@ -209,15 +213,15 @@ impl Cut {
         let payload = frame.len() - layout.payload;
         let count = match usize::from(size) {
             0 => usize::MAX,
-            // At least one: a segment may also be nothing but an acknowledgement.
+            // At least one: a segment may also be a pure acknowledgement.
             size => payload.div_ceil(size).max(1),
         };
         if count > MAX_SEGMENTS {
             return Err(SegmentError::TooMany { payload, size });
         }
-        // The field holds the sum of the pseudo-header, of which only the length changes. This
-        // is what the kernel does, and it keeps what the sender knows and we do not, such as
-        // the final destination of a routed packet.
+        // The field holds the sum of the pseudo-header, of which only the length changes. The
+        // kernel does the same. It preserves what only the sender knows, such as the final
+        // destination of a routed packet.
         let unfinished = u16_at(frame, layout.transport + layout.checksum_offset()).ok_or(error)?;
         let length = u16::try_from(frame.len() - layout.transport).map_err(|_| error)?;
         let pseudo_header = add(unfinished, !length);
@@ -228,7 +232,7 @@ impl Cut {
         frame.len() - self.layout.payload
     }
 
-    /// The part of the payload that belongs to a segment.
+    /// Returns start and end of the payload of a segment.
     fn part(&self, frame: &[u8], index: usize) -> (usize, usize) {
         assert!(index < self.count, "segment {index} of {}", self.count);
         let start = index * self.size;
@@ -251,7 +255,7 @@ impl Cut {
     }
 }
 
-/// The ones' complement sum.
+/// Returns the ones' complement sum.
 pub(super) const fn add(a: u16, b: u16) -> u16 {
     let (sum, carry) = a.overflowing_add(b);
     sum + carry as u16

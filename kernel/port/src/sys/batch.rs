@@ -1,4 +1,4 @@
-//! Messages by the batch (recvmmsg(2), sendmmsg(2)), for sockets of any family.
+//! Batches of messages (recvmmsg(2), sendmmsg(2)), for sockets of any family.
 //!
 //! ```text
 //!   header ──▶ vector ──▶ the bytes of one message
@@ -15,26 +15,29 @@ use libc::c_uint;
 
 use super::{check, size};
 
-/// Most messages in one call.
+/// Largest number of messages per call.
 pub const MAX_BATCH: usize = 64;
 
-/// Room for control messages. They are aligned like their header.
+/// Room for control messages, aligned like their header.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
 pub struct Control<const LEN: usize>(pub [u8; LEN]);
 
-/// A message that came in.
+/// A received message.
 pub struct Received<'a, N> {
-    /// How many of its bytes are in its slot.
+    /// Number of its bytes in its slot.
     pub length: usize,
-    /// As the kernel left it: flags, control messages, length of the name.
+    /// The header as the kernel left it: flags, control messages, length of the name.
     pub header: &'a libc::msghdr,
-    /// The sender, as far as the header says.
+    /// The sender, as far as the header says that it is initialised.
     pub name: &'a MaybeUninit<N>,
 }
 
-/// Receives as many messages as there are, up to `count`, into equal slots of the buffer, and hands
-/// them over with their numbers. `N` is what the family has for addresses. Never waits.
+/// Receives the messages at hand without waiting, up to `count`, into equal slots of the buffer,
+/// and passes each with its index to `each`. `N` is the address type of the family.
+///
+/// # Errors
+/// No message could be received, as a rule because none is there.
 pub fn receive<N, const CONTROL: usize>(
     fd: BorrowedFd<'_>,
     buffer: &mut [u8],
@@ -89,12 +92,15 @@ pub fn receive<N, const CONTROL: usize>(
     Ok(taken)
 }
 
-/// Sends messages, up to a batch. `complete` gets the number and the header of each, to add a name
-/// and control messages. Returns how many went out; the error is that of the first. Never waits.
+/// Sends messages without waiting, up to a batch, and returns how many were sent. `complete` gets
+/// the index and the header of each, to add a name and control messages.
+///
+/// # Errors
+/// The first message could not be sent.
 ///
 /// # Safety
-/// What `complete` lets a header point to has the length that the header says, and stays where it
-/// is until this returns.
+/// Whatever `complete` makes a header point to has the length that the header says, and stays valid
+/// until this function returns.
 pub unsafe fn send<'b>(
     fd: BorrowedFd<'_>,
     messages: impl Iterator<Item = &'b [u8]>,

@@ -1,4 +1,4 @@
-//! Waiting for descriptors, and waking the one who waits.
+//! Waiting for descriptors, and waking a waiting thread.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -18,16 +18,16 @@ impl Event {
     pub fn new() -> io::Result<Self> {
         // SAFETY: no pointers are passed.
         let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
-        // SAFETY: the kernel just made this descriptor, and nobody else knows it.
+        // SAFETY: the kernel just made this descriptor, and no other code owns it.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }.into()))
     }
 
-    /// Raises the flag. It is up already if the counter behind it is full.
+    /// Raises the flag. A full counter means that it is raised already.
     pub fn raise(&self) {
         let _ = (&self.0).write(&1_u64.to_ne_bytes());
     }
 
-    /// Lowers the flag. It is down already if there is nothing to read.
+    /// Lowers the flag. An empty counter means that it is lowered already.
     pub fn lower(&self) {
         let _ = (&self.0).read(&mut [0; 8]);
     }
@@ -39,7 +39,10 @@ impl AsFd for Event {
     }
 }
 
-/// Waits until one of them has something to read or an error to tell; says which.
+/// Waits until a descriptor is readable or has an error, and returns which ones are.
+///
+/// # Errors
+/// The system call failed for another reason than a signal.
 pub fn wait<const N: usize>(fds: [BorrowedFd<'_>; N]) -> io::Result<[bool; N]> {
     let mut polled =
         fds.map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });

@@ -1,9 +1,8 @@
-//! System calls, and all the unsafe code of this crate. What is public here serves the sockets of
-//! transports too.
+//! System calls, and all unsafe code of this crate. The public part also serves the sockets of
+//! transports.
 //!
-//! The functions here are thin: they turn slices and types of the standard library into what the
-//! kernel takes, and its answers into `io::Result`. What to do about an error is decided by their
-//! callers.
+//! The functions are thin: they convert between types of the standard library and those of the
+//! kernel. Their callers decide what to do about an error.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -21,20 +20,20 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use libc::{c_int, c_void, socklen_t};
 
-/// Turns -1 into the error it stands for.
+/// Turns a result of -1 into the error it stands for.
 ///
 /// # Errors
-/// When the call failed.
+/// The call failed.
 pub fn check(result: c_int) -> io::Result<c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// The same for calls that return a length.
+/// Does the same as [`check`] for calls that return a length.
 fn check_len(result: isize) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
-/// The size of a type, as the kernel takes it.
+/// Returns the size of a type as the kernel takes it.
 pub const fn size<T>() -> socklen_t {
     size_of::<T>() as socklen_t
 }
@@ -62,7 +61,7 @@ pub fn set_option<T: Copy>(
     Ok(())
 }
 
-/// Returns the value of an option that is a number.
+/// Returns the value of a numeric option.
 ///
 /// # Errors
 /// The kernel does not know the option.
@@ -82,8 +81,11 @@ pub fn int_option(fd: BorrowedFd<'_>, level: c_int, name: c_int) -> io::Result<c
     Ok(value)
 }
 
-/// Makes the kernel's buffers of a socket as large as asked for: beyond the limit of the system
-/// if this process may, else up to it.
+/// Sets the sizes of a socket's kernel buffers: beyond the system limit if this process may, else
+/// up to it.
+///
+/// # Errors
+/// The kernel refuses both.
 pub fn set_buffers(fd: BorrowedFd<'_>, receive: usize, send: usize) -> io::Result<()> {
     let bytes = |size: usize| c_int::try_from(size).unwrap_or(c_int::MAX);
     for (force, polite, size) in [
@@ -96,7 +98,7 @@ pub fn set_buffers(fd: BorrowedFd<'_>, receive: usize, send: usize) -> io::Resul
     Ok(())
 }
 
-/// Writes a header and a frame as one.
+/// Writes a header and a frame as one message.
 pub(crate) fn write_both(fd: BorrowedFd<'_>, header: &[u8], frame: &[u8]) -> io::Result<usize> {
     let vectors = [header, frame]
         .map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() });

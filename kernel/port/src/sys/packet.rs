@@ -17,12 +17,12 @@ const CONTROL_LEN: usize = {
     unsafe { libc::CMSG_SPACE(size::<libc::tpacket_auxdata>()) as usize }
 };
 
-/// The number of a network device.
+/// The index of a network device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Device(c_int);
 
 impl Device {
-    /// The device that has this name now.
+    /// Looks up the device that has this name now.
     pub(crate) fn named(name: &str) -> io::Result<Self> {
         let name = CString::new(name)?;
         // SAFETY: the name ends with a zero byte.
@@ -33,7 +33,7 @@ impl Device {
         c_int::try_from(index).map(Self).map_err(|_| io::ErrorKind::InvalidData.into())
     }
 
-    /// Whether it still exists, under whichever name.
+    /// Returns whether the device still exists, under any name.
     pub(crate) fn exists(self) -> bool {
         let mut name = [0; libc::IF_NAMESIZE];
         let Ok(index) = c_uint::try_from(self.0) else { return false };
@@ -42,13 +42,13 @@ impl Device {
     }
 }
 
-/// A socket for capturing everything that comes in over this device, with virtio-net headers.
+/// Opens a socket that captures all frames arriving over a device, with virtio-net headers.
 pub(crate) fn capture_socket(device: Device) -> io::Result<OwnedFd> {
     let socket = socket()?;
     let fd = socket.as_fd();
     set_option(fd, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1)?;
     set_option(fd, libc::SOL_PACKET, libc::PACKET_AUXDATA, &1)?;
-    // Linux 4.20; before, what goes out is sorted out after it was copied here.
+    // Since Linux 4.20. On older kernels outgoing frames are copied here and discarded then.
     let _ = set_option(fd, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1);
     let membership = libc::packet_mreq {
         mr_ifindex: device.0,
@@ -61,7 +61,7 @@ pub(crate) fn capture_socket(device: Device) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// A socket for sending over this device, with virtio-net headers. It receives nothing.
+/// Opens a socket that sends over a device, with virtio-net headers, and receives nothing.
 pub(crate) fn injection_socket(device: Device) -> io::Result<OwnedFd> {
     let socket = socket()?;
     set_option(socket.as_fd(), libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1)?;
@@ -71,23 +71,23 @@ pub(crate) fn injection_socket(device: Device) -> io::Result<OwnedFd> {
 
 /// What is known of a captured frame besides its bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Captured {
+pub(crate) struct CaptureInfo {
     /// Length of the virtio-net header and the frame.
     pub(crate) length: usize,
-    /// It did not fit its slot.
+    /// Whether it did not fit its slot.
     pub(crate) truncated: bool,
-    /// This host sent it.
+    /// Whether this host sent it.
     pub(crate) outgoing: bool,
-    /// The kernel took it out.
+    /// The tag that the kernel removed.
     pub(crate) vlan: Option<Tag>,
 }
 
-/// Takes as many frames as there are and fit: the buffer is cut into equal slots, one for each
-/// entry of `captured`. Never waits.
+/// Receives the frames at hand without waiting. The buffer is divided into equal slots, one for
+/// each entry of `captured`.
 pub(crate) fn receive(
     fd: BorrowedFd<'_>,
     buffer: &mut [u8],
-    captured: &mut [Captured],
+    captured: &mut [CaptureInfo],
 ) -> io::Result<usize> {
     batch::receive::<libc::sockaddr_ll, CONTROL_LEN>(
         fd,
@@ -101,20 +101,20 @@ pub(crate) fn receive(
             let kind = || unsafe { (&raw const (*name.as_ptr()).sll_pkttype).read() };
             let outgoing = named && kind() == libc::PACKET_OUTGOING;
             let truncated = header.msg_flags & libc::MSG_TRUNC != 0;
-            captured[index] = Captured { length, truncated, outgoing, vlan: vlan(header) };
+            captured[index] = CaptureInfo { length, truncated, outgoing, vlan: vlan(header) };
         },
     )
 }
 
-/// Sends frames, each with its virtio-net header. Returns how many went out; the error is that
-/// of the first. Never waits.
+/// Sends frames, each behind its virtio-net header, without waiting, and returns how many were
+/// sent. An error is that of the first.
 pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8], frames: &[Range<usize>]) -> io::Result<usize> {
     let messages = frames.iter().map(|frame| &bytes[frame.clone()]);
     // SAFETY: nothing is added to the headers.
     unsafe { batch::send(fd, messages, |_, _| {}) }
 }
 
-/// Frames that found the buffer of the socket full since the last call.
+/// Returns how many frames found the socket buffer full since the last call.
 pub(crate) fn take_overruns(fd: BorrowedFd<'_>) -> io::Result<u64> {
     let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
     let mut length = size::<libc::tpacket_stats>();
@@ -135,7 +135,7 @@ fn socket() -> io::Result<OwnedFd> {
     let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: no pointers are passed.
     let fd = check(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
-    // SAFETY: the kernel just made this descriptor, and nobody else knows it.
+    // SAFETY: the kernel just made this descriptor, and no other code owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -151,7 +151,7 @@ fn bind(fd: BorrowedFd<'_>, device: Device, protocol: u16) -> io::Result<()> {
     Ok(())
 }
 
-/// The VLAN tag in the auxiliary data of a received message.
+/// Returns the VLAN tag in the auxiliary data of a received message.
 fn vlan(message: &libc::msghdr) -> Option<Tag> {
     // SAFETY: the message was filled by the kernel, and its control buffer is alive.
     let mut control = unsafe { libc::CMSG_FIRSTHDR(message).as_ref() };

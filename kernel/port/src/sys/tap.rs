@@ -10,15 +10,15 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use super::check;
 
-/// What a device hands over undone. What it cannot is done by the kernel before, which costs
-/// only speed.
+/// The work that a device leaves to this side. The kernel does beforehand what is not listed, which
+/// only costs speed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Offloads {
-    /// Transport checksums.
+    /// Transport checksums are unfinished.
     pub checksum: bool,
-    /// The segmentation of TCP.
+    /// TCP segments arrive as super-frames.
     pub tcp: bool,
-    /// That of UDP.
+    /// UDP datagrams arrive as super-frames.
     pub udp: bool,
 }
 
@@ -31,15 +31,15 @@ impl fmt::Display for Offloads {
     }
 }
 
-/// How many times a device can be opened; settled when it is made.
+/// How many times a device can be opened, which is fixed when it is created.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Queues {
     One,
     Several,
 }
 
-/// Opens a queue of the TAP device of this name, and makes the device if there is none. Frames are
-/// preceded by a virtio-net header of ten bytes.
+/// Opens a queue of the TAP device of this name, which is created if it does not exist. Each frame
+/// is preceded by a virtio-net header of ten bytes.
 pub(crate) fn open(name: &str, queues: Queues) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
@@ -48,10 +48,10 @@ pub(crate) fn open(name: &str, queues: Queues) -> io::Result<File> {
         .open("/dev/net/tun")?;
     // SAFETY: zero is a value of each of its fields.
     let mut request: libc::ifreq = unsafe { zeroed() };
-    // One byte stays zero: the end of the name.
+    // The last byte stays zero and ends the name.
     let room = request.ifr_name.len() - 1;
     if name.is_empty() || name.len() > room || name.bytes().any(|b| b == 0 || b == b'%') {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a name for a device"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a valid device name"));
     }
     for (place, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *place = byte as c_char;
@@ -67,10 +67,10 @@ pub(crate) fn open(name: &str, queues: Queues) -> io::Result<File> {
     Ok(file)
 }
 
-/// Frames that found the queue of the device full, if there is such a device in the network
-/// namespace of this thread.
+/// Returns how many frames found the queue of the device full, if the network namespace of this
+/// thread has such a device.
 pub(crate) fn overruns(name: &str) -> io::Result<Option<u64>> {
-    /// Behind the name: eight numbers of what was received, then bytes, packets and errors sent.
+    /// The name is followed by eight receive counters, then by bytes, packets and errors sent.
     const DROPPED: usize = 8 + 3;
     let devices = std::fs::read_to_string("/proc/thread-self/net/dev")?;
     let mut lines = devices.lines().filter_map(|line| line.trim_start().split_once(':'));
@@ -79,7 +79,7 @@ pub(crate) fn overruns(name: &str) -> io::Result<Option<u64>> {
     Ok(dropped.and_then(|number| number.parse().ok()))
 }
 
-/// Says what the kernel may leave to this side.
+/// Tells the kernel which work it may leave to this side.
 pub(crate) fn set_offloads(fd: BorrowedFd<'_>, offloads: Offloads) -> io::Result<()> {
     let Offloads { checksum, tcp, udp } = offloads;
     let flags = [

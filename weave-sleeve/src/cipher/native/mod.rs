@@ -1,5 +1,5 @@
-//! The seal between two of our own routers: an AEAD that the hardware is good at, with keys that
-//! change without a message (docs/protocol.md, "Sealed native datagrams").
+//! The encryption between routers of this kind: an AEAD that the hardware accelerates, with keys
+//! that change without a message (docs/protocol.md, "Sealed native datagrams").
 //!
 //! ```text
 //!   0      1       2              8             12                        tag
@@ -14,12 +14,13 @@
 //! ```
 //!
 //! The first octet has the multicast bit, which no peer name has: no datagram of Weave Net 2.x
-//! begins so. A key serves one direction of one connection for one epoch: a [`Sealer`] goes to the
-//! next epoch after [`EPOCH_DATAGRAMS`] numbers or [`EPOCH_AGE`], and an [`Opener`] follows when a
-//! datagram of the new epoch opens. The octet on the wire is the number of the epoch modulo 256.
+//! begins this way. A key serves one direction of one connection for one epoch: a [`Sealer`] goes
+//! to the next epoch after [`EPOCH_DATAGRAMS`] numbers or [`EPOCH_AGE`], and an [`Opener`] follows
+//! when a datagram of the new epoch opens. The octet on the wire is the number of the epoch modulo
+//! 256.
 //!
-//! As in RFC 9001, section 5.3, the IV makes nonces differ between connections too, so that work
-//! spent on guessing many 128-bit keys at once does not add up.
+//! As in RFC 9001, section 5.3, the IV makes nonces differ between connections too, so that an
+//! attacker cannot guess many 128-bit keys at once.
 
 mod opener;
 mod schedule;
@@ -36,19 +37,19 @@ pub use opener::{OpenError, Opener};
 pub use sealer::Sealer;
 pub use suite::Suite;
 
-/// The first octet of a sealed datagram between our own routers.
+/// The first octet of a sealed native datagram.
 pub const SEALED: u8 = 0x03;
 
-/// What precedes the ciphertext.
+/// Length of what precedes the ciphertext.
 pub const HEADER_LEN: usize = 12;
 
-/// What follows the ciphertext.
+/// Length of what follows the ciphertext.
 pub const TAG_LEN: usize = 16;
 
-/// Datagrams sealed under one key at most: the confidentiality limit of AES-GCM for packets of up
-/// to 64 KiB (RFC 9001, section 6.6 and appendix B.1). ChaCha20-Poly1305 could do more and keeps
-/// the same rule.
+/// Most datagrams sealed under one key: the confidentiality limit of AES-GCM for packets of up to
+/// 64 KiB (RFC 9001, section 6.6 and appendix B.1). ChaCha20-Poly1305 allows more and follows the
+/// same rule.
 pub const EPOCH_DATAGRAMS: u32 = 1 << 23;
 
-/// How long a key is used before the next one follows; as WireGuard's "rekey after time".
+/// Lifetime of a key, as WireGuard's "rekey after time".
 pub const EPOCH_AGE: Duration = Duration::from_secs(120);

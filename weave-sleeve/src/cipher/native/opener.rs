@@ -1,4 +1,4 @@
-//! Opening: which epoch a datagram is of, and whether it came before.
+//! Opens datagrams: finds the epoch of each, and rejects replays.
 //!
 //! ```text
 //!   epochs   | previous | current | ahead ........................ |
@@ -6,8 +6,8 @@
 //!   window        1          1                -
 //! ```
 //!
-//! The sender goes from one epoch to the next on its own. A datagram of an epoch ahead that opens
-//! makes this one the current one, with any epochs between them lost on the way. Whatever does not
+//! The sender changes epochs on its own. A datagram of an epoch ahead that opens makes this epoch
+//! the current one, even if all datagrams of epochs in between were lost. A datagram that does not
 //! open changes nothing, and costs one attempt and no key.
 
 use weave_core::mesh::SessionKey;
@@ -16,59 +16,59 @@ use super::schedule::{EpochKey, Ratchet};
 use super::window::Window;
 use super::{HEADER_LEN, Suite, TAG_LEN};
 
-/// Epochs that a datagram can be of. Fourteen of them can pass unseen: at two million datagrams a
-/// second that is a minute, after which a silent link is given up anyway.
+/// Epochs that a datagram can belong to. Fourteen of them can pass unseen: at two million datagrams
+/// a second that takes a minute, after which a silent link is given up anyway.
 const EPOCHS: u64 = 16;
 
-/// Opens what the other side of a connection sent, each datagram once. For the thread that
-/// receives.
+/// Opens what the other side of a connection sent, each datagram once. It serves one receiving
+/// thread.
 #[derive(Debug)]
 pub struct Opener {
-    /// Of the highest epoch that a datagram was seen of.
+    /// The highest epoch of any opened datagram.
     current: u64,
     this: Window,
     previous: Window,
-    /// Of the previous epoch on; an epoch is at its number modulo [`EPOCHS`].
+    /// Keys from the previous epoch on. The key of an epoch is at its number modulo [`EPOCHS`].
     keys: Box<[EpochKey]>,
-    /// At the epoch behind the last of these.
+    /// The epoch that follows the last of these keys.
     ratchet: Ratchet,
     forged: u64,
-    /// Of forged datagrams.
+    /// Most forged datagrams.
     limit: u64,
 }
 
-/// Why a datagram is not believed.
+/// The reason why a datagram is rejected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// There is no room for header and tag.
+    /// It is shorter than header and tag.
     #[error("{length} bytes are too short for a sealed datagram")]
     TooShort {
         /// Length of the datagram.
         length: usize,
     },
-    /// Sealed with another key, or changed on the way.
-    #[error("the seal of the datagram is broken")]
+    /// It was sealed with another key, or changed on the way.
+    #[error("the datagram is forged or damaged")]
     Forged,
     /// It came before, or is too old to tell.
-    #[error("the datagram came before")]
+    #[error("the datagram is replayed or too old")]
     Replayed,
     /// No key is kept for its epoch: it is very late, or made up.
     #[error("the datagram is of epoch {epoch}, where {current} is the current one (modulo 256)")]
     Epoch {
-        /// As the datagram says.
+        /// Its claimed epoch.
         epoch: u8,
-        /// The one that datagrams are expected of.
+        /// The current epoch.
         current: u8,
     },
-    /// So many datagrams were forged that one of the next could succeed: nothing is opened any
-    /// more, and the connection has to be made anew.
+    /// After so many forgeries one of the next could succeed: nothing is opened any more, and the
+    /// connection has to be replaced.
     #[error("too many forged datagrams for one connection")]
     TooManyForged,
 }
 
 impl Opener {
-    /// A fresh session; `outbound` if this side dialled.
+    /// Starts a session; `outbound` is true on the side that dialled.
     pub fn new(key: &SessionKey, outbound: bool, suite: Suite) -> Self {
         let mut ratchet = Ratchet::new(key, !outbound, suite);
         Self {
@@ -82,16 +82,16 @@ impl Opener {
         }
     }
 
-    /// The same, to be given up after so many forged datagrams.
+    /// Changes the number of forged datagrams after which it gives up.
     #[cfg(test)]
     pub(super) fn with_limit(self, limit: u64) -> Self {
         Self { limit, ..self }
     }
 
-    /// Opens a datagram where it lies and returns what was sealed, once for each datagram.
+    /// Opens a datagram in place and returns the plaintext. A datagram opens only once.
     ///
     /// # Errors
-    /// When it is not a datagram of this connection, or comes a second time.
+    /// It is not a datagram of this connection, or it came before.
     pub fn open<'d>(&mut self, datagram: &'d mut [u8]) -> Result<&'d [u8], OpenError> {
         let length = datagram.len();
         if length < HEADER_LEN + TAG_LEN {
@@ -106,7 +106,7 @@ impl Opener {
         let [_, epoch, _, _, _, _, _, _, c0, c1, c2, c3] = *header;
         let counter = u32::from_be_bytes([c0, c1, c2, c3]);
         let number = self.number(epoch)?;
-        // Before the work of opening it, which a recorded datagram need not cost.
+        // This comes before decryption, so that a replayed datagram does not cost that work.
         if self.window(number).is_some_and(|window| window.knows(counter)) {
             return Err(OpenError::Replayed);
         }
@@ -123,7 +123,7 @@ impl Opener {
         Ok(&sealed[..sealed.len() - TAG_LEN])
     }
 
-    /// The epoch that this octet stands for.
+    /// Returns the epoch that this octet stands for.
     fn number(&self, octet: u8) -> Result<u64, OpenError> {
         let [_, _, _, _, _, _, _, current] = self.current.to_be_bytes();
         let distance = octet.wrapping_sub(current).cast_signed();
@@ -134,12 +134,12 @@ impl Opener {
             .ok_or(OpenError::Epoch { epoch: octet, current })
     }
 
-    /// The first epoch that there is a key for.
+    /// Returns the first epoch with a key.
     const fn oldest(&self) -> u64 {
         self.current.saturating_sub(1)
     }
 
-    /// What came of this epoch. None of those ahead: of these nothing came.
+    /// Returns the window of this epoch, or `None` for one ahead, of which nothing has come.
     fn window(&mut self, number: u64) -> Option<&mut Window> {
         if number == self.current {
             Some(&mut self.this)

@@ -1,4 +1,4 @@
-//! From the session key of a connection to the keys of its epochs (RFC 5869).
+//! Derives the keys of all epochs from the session key of a connection (RFC 5869).
 //!
 //! ```text
 //!   secret 0   = Expand(Extract(no salt, session key), "weave native 1 SUITE from SIDE", 32)
@@ -7,7 +7,7 @@
 //!   secret n+1 = Expand(secret n, "weave native 1 next", 32)
 //! ```
 //!
-//! SUITE is the name in the handshake, SIDE is `dialler` or `acceptor`: who seals.
+//! SUITE is the name in the handshake. SIDE is the side that seals: `dialler` or `acceptor`.
 
 use std::fmt;
 use std::hint::black_box;
@@ -20,18 +20,18 @@ use zeroize::{Zeroize, Zeroizing};
 use super::{Suite, TAG_LEN};
 
 const SECRET_LEN: usize = 32;
-/// Of the longest key.
+/// Length of the longest key.
 const MAX_KEY_LEN: usize = 32;
 
-/// Makes the keys of one direction of a connection, one epoch after the other. What it has made
-/// cannot be made again.
+/// Derives the keys of one direction of a connection, epoch by epoch. Earlier keys cannot be
+/// derived again.
 pub(super) struct Ratchet {
     suite: Suite,
     secret: Zeroizing<[u8; SECRET_LEN]>,
 }
 
 impl Ratchet {
-    /// At the first epoch; `dialler` if the side that dialled is the one that seals.
+    /// Starts at the first epoch; `dialler` is true if the side that dialled is the one that seals.
     pub(super) fn new(key: &SessionKey, dialler: bool, suite: Suite) -> Self {
         let root = Salt::new(HKDF_SHA256, &[]).extract(&key.0);
         let side = if dialler { "dialler" } else { "acceptor" };
@@ -40,7 +40,7 @@ impl Ratchet {
         Self { suite, secret }
     }
 
-    /// The key of the next epoch.
+    /// Returns the key of the next epoch.
     pub(super) fn advance(&mut self) -> EpochKey {
         let prk = Prk::new_less_safe(HKDF_SHA256, &*self.secret);
         let mut key = Zeroizing::new([0; MAX_KEY_LEN]);
@@ -48,7 +48,7 @@ impl Ratchet {
         let mut iv = [0; NONCE_LEN];
         expand(&prk, &["weave native 1 key"], key);
         expand(&prk, &["weave native 1 iv"], &mut iv);
-        // Over the old one, which is gone with this.
+        // This overwrites, and so destroys, the old secret.
         expand(&prk, &["weave native 1 next"], &mut *self.secret);
         EpochKey::new(self.suite, key, iv)
     }
@@ -85,8 +85,7 @@ impl EpochKey {
         Self { key: LessSafeKey::new(key), iv }
     }
 
-    /// Encrypts where it lies; what is returned goes behind it. The caller sees to it that a
-    /// counter comes once.
+    /// Encrypts in place and returns the tag. The caller must use a counter only once.
     pub(super) fn seal(&self, counter: u32, header: &[u8], text: &mut [u8]) -> [u8; TAG_LEN] {
         let tag = self
             .key
@@ -95,8 +94,8 @@ impl EpochKey {
         tag.as_ref().try_into().expect("all suites have tags of 16 bytes")
     }
 
-    /// Checks the tag behind the ciphertext and decrypts it where it lies. After an error what is
-    /// there is meaningless.
+    /// Checks the tag behind the ciphertext and decrypts in place. After an error the contents are
+    /// meaningless.
     pub(super) fn open(
         &self,
         counter: u32,
@@ -116,16 +115,16 @@ impl EpochKey {
     }
 }
 
-/// The tag is not the one of this text under this key.
+/// The tag does not match the text and the key.
 pub(super) struct Forged;
 
 impl Drop for EpochKey {
-    /// The library does not wipe its keys: another one is written over them, where they lie.
+    /// Overwrites the key in place, since the library does not wipe its keys.
     fn drop(&mut self) {
         let algorithm = self.key.algorithm();
         let zeros = &[0; MAX_KEY_LEN][..algorithm.key_len()];
         self.key = LessSafeKey::new(UnboundKey::new(algorithm, zeros).expect("of that length"));
-        // Somebody might look: the compiler must not leave it out.
+        // This keeps the compiler from removing the write.
         black_box(&self.key);
         self.iv.zeroize();
     }

@@ -1,4 +1,4 @@
-//! Sealing, by several threads at once.
+//! Seals datagrams, in several threads at once.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,49 +11,49 @@ use weave_core::time::Instant;
 use super::schedule::{EpochKey, Ratchet};
 use super::{EPOCH_AGE, EPOCH_DATAGRAMS, HEADER_LEN, SEALED, Suite, TAG_LEN};
 
-/// Numbers left when the next key is due. While one thread makes it, the others go on with these
-/// and wait for nothing.
+/// Numbers left when the next key is due. While one thread derives it, the others continue with
+/// these without waiting.
 const RESERVE: u32 = 1 << 16;
 
 /// Datagrams that take their numbers together.
-const TRAIN: usize = 64;
+const BATCH: usize = 64;
 
 /// Seals what one side of a connection sends.
 ///
-/// Threads share one counter for each key; a thread takes the numbers of a train at once.
+/// Threads share one counter for each key; a thread takes the numbers of a whole batch at once.
 #[derive(Debug)]
 pub struct Sealer {
     suite: Suite,
-    /// Numbers of an epoch. [`EPOCH_DATAGRAMS`], but for tests.
+    /// Numbers per epoch: [`EPOCH_DATAGRAMS`], except in tests.
     limit: u64,
     current: ArcSwap<Epoch>,
-    /// For whoever goes to the next epoch.
+    /// Used by the thread that starts the next epoch.
     ratchet: Mutex<Ratchet>,
 }
 
-/// What is sealed with one key.
+/// One key and the numbers used with it.
 #[derive(Debug)]
 struct Epoch {
     number: u64,
     since: Instant,
     key: EpochKey,
-    taken: Counter,
+    next: Counter,
 }
 
-/// Numbers handed out; beyond the limit they are not used. On a cache line of its own: all
-/// threads write to it and read what lies beside it. It has 64 bits so that it cannot wrap while
-/// threads find it used up.
+/// Numbers handed out. Those beyond the limit are not used. The counter has a cache line of its
+/// own, because all threads write to it and read what lies beside it. It has 64 bits so that it
+/// cannot wrap while threads find it used up.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct Counter(AtomicU64);
 
 impl Sealer {
-    /// A fresh session; `outbound` if this side dialled.
+    /// Starts a session; `outbound` is true on the side that dialled.
     pub fn new(key: &SessionKey, outbound: bool, suite: Suite, now: Instant) -> Self {
         Self::with_limit(key, outbound, suite, now, EPOCH_DATAGRAMS)
     }
 
-    /// The same with other epochs, of more numbers than [`TRAIN`].
+    /// Does the same with epochs of `limit` numbers, which are more than [`BATCH`].
     pub(super) fn with_limit(
         key: &SessionKey,
         outbound: bool,
@@ -71,12 +71,12 @@ impl Sealer {
         }
     }
 
-    /// What it seals with.
+    /// Returns the cipher suite.
     pub const fn suite(&self) -> Suite {
         self.suite
     }
 
-    /// Seals a datagram where it lies: room for the header, plaintext, room for the tag.
+    /// Seals a datagram in place: room for the header, plaintext, room for the tag.
     ///
     /// # Panics
     /// If the datagram is shorter than header and tag.
@@ -85,18 +85,18 @@ impl Sealer {
         epoch.seal(own, counter, datagram);
     }
 
-    /// Seals several datagrams that lie in one buffer, each as for [`Self::seal`], and cheaper.
+    /// Seals several datagrams in one buffer, each as for [`Self::seal`], which is cheaper.
     ///
     /// # Panics
     /// If a datagram is shorter than header and tag, or not within the buffer.
-    pub fn seal_train(
+    pub fn seal_batch(
         &self,
         now: Instant,
         own: PeerName,
         arena: &mut [u8],
         datagrams: &[Range<usize>],
     ) {
-        for datagrams in datagrams.chunks(TRAIN) {
+        for datagrams in datagrams.chunks(BATCH) {
             let (epoch, first) = self.take(now, datagrams.len() as u64);
             for (counter, datagram) in (first..).zip(datagrams) {
                 epoch.seal(own, counter, &mut arena[datagram.clone()]);
@@ -104,17 +104,17 @@ impl Sealer {
         }
     }
 
-    /// That many numbers of one epoch, for the caller alone, from the returned one on.
+    /// Takes `count` consecutive numbers of one epoch for the caller alone, and returns the first.
     fn take(&self, now: Instant, count: u64) -> (Guard<Arc<Epoch>>, u32) {
         loop {
             let epoch = self.current.load();
             // No other memory depends on the order in which threads take theirs.
-            let first = epoch.taken.0.fetch_add(count, Ordering::Relaxed);
+            let first = epoch.next.0.fetch_add(count, Ordering::Relaxed);
             let end = first + count;
             let spent = end > self.limit;
             let due = end > self.limit - (self.limit / 2).min(RESERVE.into())
                 || now.saturating_since(epoch.since) >= EPOCH_AGE;
-            // The numbers taken of an epoch that is left are lost, which hurts nobody.
+            // The remaining numbers of the old epoch are unused, which is harmless.
             if due && self.leave(epoch.number, now, spent) {
                 continue;
             }
@@ -123,8 +123,8 @@ impl Sealer {
         }
     }
 
-    /// Goes to the epoch after this one, unless another thread did or, if there is no need to
-    /// `wait`, is about to. Whether this epoch is no longer the current one.
+    /// Starts the epoch after this one, unless another thread has, or, if there is no need to
+    /// `wait`, is about to. Returns whether this epoch is no longer the current one.
     fn leave(&self, number: u64, now: Instant, wait: bool) -> bool {
         let mut ratchet = match self.ratchet.try_lock() {
             Ok(ratchet) => ratchet,
@@ -143,7 +143,7 @@ impl Sealer {
 
 impl Epoch {
     fn new(number: u64, since: Instant, ratchet: &mut Ratchet) -> Self {
-        Self { number, since, key: ratchet.advance(), taken: Counter::default() }
+        Self { number, since, key: ratchet.advance(), next: Counter::default() }
     }
 
     fn seal(&self, own: PeerName, counter: u32, datagram: &mut [u8]) {

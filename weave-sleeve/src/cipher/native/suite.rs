@@ -1,14 +1,14 @@
-//! Which AEAD seals, and how two routers agree on it.
+//! The cipher suites, and how two routers agree on one.
 
 use ring::aead::{AES_128_GCM, Algorithm, CHACHA20_POLY1305};
 
-/// Names that are looked at in the list of a peer; there are two that mean something.
+/// Names that are read from the announcement of a peer. Two have a meaning.
 const MAX_NAMES: usize = 16;
 
-/// An AEAD that datagrams between our own routers are sealed with.
+/// An AEAD that protects native datagrams.
 ///
-/// AES has keys of 128 bits: the key exchange (X25519) is no stronger, and 256 bits cost 10 %
-/// at 1400 bytes (`benches/seal.rs`).
+/// AES has keys of 128 bits: the key exchange (X25519) is no stronger, and 256 bits cost 10 % at
+/// 1400 bytes (`benches/seal.rs`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Suite {
     /// AES-128-GCM.
@@ -18,17 +18,17 @@ pub enum Suite {
 }
 
 impl Suite {
-    /// The suites of this router, the one that is fastest on this processor first.
+    /// Returns the suites of this router, the fastest on this processor first.
     ///
-    /// The processor is asked what it can do instead of being measured: a measurement at start
-    /// depends on what else runs then, and the gap is wide. With instructions for AES and for
-    /// carry-less multiplication AES-GCM is ahead (2.9 times at 1400 bytes); without them it has
-    /// to do without tables too, lest its timing tell the key, and falls behind.
+    /// The order depends on the features of the processor and not on a measurement: a measurement
+    /// at start depends on the other load, and the gap is wide. With instructions for AES and for
+    /// carry-less multiplication AES-GCM is ahead (2.9 times at 1400 bytes). Without them it must
+    /// not use tables either, lest its timing reveal the key, and falls behind.
     pub fn preferred() -> [Self; 2] {
         Self::for_hardware(has_aes())
     }
 
-    /// As [`Self::preferred`], for a processor with instructions for AES or without.
+    /// Returns the same for a processor with or without instructions for AES.
     pub const fn for_hardware(aes: bool) -> [Self; 2] {
         if aes {
             [Self::Aes128Gcm, Self::ChaCha20Poly1305]
@@ -37,7 +37,7 @@ impl Suite {
         }
     }
 
-    /// The name in the handshake and in the status.
+    /// Returns the name in the handshake and in the status.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Aes128Gcm => "aes128gcm",
@@ -45,15 +45,15 @@ impl Suite {
         }
     }
 
-    /// What a router announces: names in order of preference, between blanks.
+    /// Returns the announcement of a router: names in order of preference, separated by spaces.
     pub fn announcement(suites: &[Self]) -> String {
         suites.iter().map(|suite| suite.name()).collect::<Vec<_>>().join(" ")
     }
 
-    /// The suite of a connection: the first in the announcement of the side that dialled which is
-    /// also in that of the side that accepted. Both sides come to the same. Names that mean
-    /// nothing here are passed over; none in common, and there is no such seal.
-    pub fn agree(dialler: &str, acceptor: &str) -> Option<Self> {
+    /// Returns the suite of a connection: the first in the announcement of the side that dialled
+    /// that the other side announced too. Both sides reach the same result. Unknown names are
+    /// ignored, and `None` means that the sides have no suite in common.
+    pub fn negotiate(dialler: &str, acceptor: &str) -> Option<Self> {
         known(dialler).find(|suite| known(acceptor).any(|other| other == *suite))
     }
 
@@ -64,15 +64,15 @@ impl Suite {
         }
     }
 
-    /// Datagrams that may fail to open in a connection before forging one becomes likely enough
-    /// to end it, for datagrams of up to 64 KiB.
+    /// Returns how many datagrams may fail to open in a connection before a successful forgery
+    /// becomes likely enough to end it, for datagrams of up to 64 KiB.
     pub(super) const fn integrity_limit(self) -> u64 {
         match self {
             // RFC 9001, section 6.6 and appendix B.1.
             Self::Aes128Gcm => 1 << 52,
-            // The chance is at most v * 8 * L / 2^106 for v attempts with L blocks of 16 bytes
-            // (draft-irtf-cfrg-aead-limits, section 5.2); here L is 2^12 and the chance 2^-57. The
-            // 2^36 of RFC 9001 are for 16 KiB.
+            // The probability is at most v * 8 * L / 2^106 for v attempts with L blocks of 16 bytes
+            // (draft-irtf-cfrg-aead-limits, section 5.2); here L is 2^12 and the probability 2^-57.
+            // The 2^36 of RFC 9001 are for 16 KiB.
             Self::ChaCha20Poly1305 => 1 << 34,
         }
     }
@@ -85,7 +85,7 @@ fn known(announcement: &str) -> impl Iterator<Item = Suite> {
     announcement.split_ascii_whitespace().take(MAX_NAMES).filter_map(suite)
 }
 
-/// Whether the processor has instructions for both halves of AES-GCM.
+/// Returns whether the processor has instructions for both halves of AES-GCM.
 fn has_aes() -> bool {
     #[cfg(target_arch = "x86_64")]
     let has = std::arch::is_x86_feature_detected!("aes")
@@ -116,17 +116,17 @@ mod tests {
             ("aes128gcm", "", None),
             ("", "", None),
         ] {
-            assert_eq!(Suite::agree(dialler, acceptor), agreed, "{dialler:?} {acceptor:?}");
+            assert_eq!(Suite::negotiate(dialler, acceptor), agreed, "{dialler:?} {acceptor:?}");
         }
     }
 
     #[test]
     fn a_long_list_is_not_read_to_its_end() {
         let at = |place: usize| "x ".repeat(place) + "aes128gcm";
-        assert_eq!(Suite::agree(&at(15), "aes128gcm"), Some(Suite::Aes128Gcm));
-        assert_eq!(Suite::agree(&at(16), "aes128gcm"), None);
-        assert_eq!(Suite::agree("aes128gcm", &at(15)), Some(Suite::Aes128Gcm));
-        assert_eq!(Suite::agree("aes128gcm", &at(16)), None);
+        assert_eq!(Suite::negotiate(&at(15), "aes128gcm"), Some(Suite::Aes128Gcm));
+        assert_eq!(Suite::negotiate(&at(16), "aes128gcm"), None);
+        assert_eq!(Suite::negotiate("aes128gcm", &at(15)), Some(Suite::Aes128Gcm));
+        assert_eq!(Suite::negotiate("aes128gcm", &at(16)), None);
     }
 
     #[test]
@@ -141,13 +141,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_agreed_was_announced_by_both(
+        fn the_negotiated_suite_was_announced_by_both(
             dialler in "((aes128gcm|chacha20poly1305|[a-z]{1,3})[ \t]){0,5}",
             acceptor in "((aes128gcm|chacha20poly1305|[a-z]{1,3})[ \t]){0,5}",
         ) {
             let has = |list: &str, suite: Suite| list.split_whitespace().any(|n| n == suite.name());
             let both = |suite: &Suite| has(&dialler, *suite) && has(&acceptor, *suite);
-            match Suite::agree(&dialler, &acceptor) {
+            match Suite::negotiate(&dialler, &acceptor) {
                 Some(suite) => prop_assert!(both(&suite)),
                 None => prop_assert!(!Suite::preferred().iter().any(both)),
             }

@@ -21,12 +21,12 @@ fn key() -> SessionKey {
     SessionKey(std::array::from_fn(|n| n.try_into().unwrap()))
 }
 
-/// What the side that dialled seals with, and what the other one opens with.
+/// Returns a sealer of the side that dialled and an opener of the other side.
 fn pair(suite: Suite) -> (Sealer, Opener) {
     (Sealer::new(&key(), true, suite, START), Opener::new(&key(), false, suite))
 }
 
-/// The time at which a sealer that seals once an epoch is in this one.
+/// Returns a time at which a sealer that seals once per epoch is in this epoch.
 fn in_epoch(number: u32) -> Instant {
     START + EPOCH_AGE * number
 }
@@ -159,13 +159,13 @@ fn the_suites_are_those_of_their_specifications() {
     }
 }
 
-/// A number that was taken twice.
+/// Returns a number that was taken twice.
 fn repeated(taken: &[(u8, u32)]) -> Option<(u8, u32)> {
     let mut seen = BTreeSet::new();
     taken.iter().copied().find(|number| !seen.insert(*number))
 }
 
-/// What threads take that all run this, at the same time.
+/// Returns what threads take that all run this function at the same time.
 fn taken_by_threads(threads: u32, take: impl Fn(u32) -> Vec<(u8, u32)> + Sync) -> Vec<(u8, u32)> {
     let take = &take;
     std::thread::scope(|scope| {
@@ -180,18 +180,19 @@ fn threads_never_share_a_number_of_an_epoch() {
     for suite in SUITES {
         let sealer = Sealer::with_limit(&key(), true, suite, START, LIMIT);
         let start = Barrier::new(4);
-        // Two that seal one by one, two that seal trains; some change epochs by the clock too.
+        // Two threads seal single datagrams and two seal batches; one changes epochs by the clock
+        // too.
         let taken = taken_by_threads(4, |thread| {
             start.wait();
             let mut taken = Vec::new();
             for round in 0..400 {
                 let now = in_epoch(if thread == 3 { round / 100 } else { 0 });
-                let trains = if thread < 2 { 1 } else { 7 };
-                let (mut arena, ranges) = arena(&vec![&b"text"[..]; trains]);
+                let batches = if thread < 2 { 1 } else { 7 };
+                let (mut arena, ranges) = arena(&vec![&b"text"[..]; batches]);
                 if thread < 2 {
                     sealer.seal(now, own(), &mut arena);
                 } else {
-                    sealer.seal_train(now, own(), &mut arena, &ranges);
+                    sealer.seal_batch(now, own(), &mut arena, &ranges);
                 }
                 taken.extend(ranges.into_iter().map(|range| number(&arena[range])));
             }
@@ -205,8 +206,8 @@ fn threads_never_share_a_number_of_an_epoch() {
     }
 }
 
-/// The check above is worth something: it finds a counter that is read and then written, and one
-/// that starts again under the same key.
+/// The check above is sound: it finds a counter that is read and then written, and one that starts
+/// again under the same key.
 #[test]
 fn a_broken_counter_is_found() {
     let (counter, both) = (AtomicU32::new(0), Barrier::new(2));
@@ -222,7 +223,7 @@ fn a_broken_counter_is_found() {
     assert_eq!(repeated(&[again(), again()]), Some((0, 0)));
 }
 
-/// Datagrams of these texts one behind the other, with room for headers and tags.
+/// Lays out datagrams with these texts in one buffer, with room for headers and tags.
 fn arena(texts: &[&[u8]]) -> (Vec<u8>, Vec<Range<usize>>) {
     let (mut arena, mut ranges) = (Vec::new(), Vec::new());
     for text in texts {
@@ -234,13 +235,13 @@ fn arena(texts: &[&[u8]]) -> (Vec<u8>, Vec<Range<usize>>) {
 }
 
 #[test]
-fn a_train_is_sealed_as_its_datagrams_are() {
+fn a_batch_is_sealed_as_its_datagrams_are() {
     for suite in SUITES {
         let texts: Vec<Vec<u8>> = (0..150_u8).map(|n| vec![n; n.into()]).collect();
         let slices: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
         let (mut buffer, ranges) = arena(&slices);
-        let ((one, _), (train, mut opener)) = (pair(suite), pair(suite));
-        train.seal_train(START, own(), &mut buffer, &ranges);
+        let ((one, _), (batch, mut opener)) = (pair(suite), pair(suite));
+        batch.seal_batch(START, own(), &mut buffer, &ranges);
         for (text, range) in texts.iter().zip(ranges) {
             assert_eq!(buffer[range.clone()], seal(&one, START, text));
             assert_eq!(open(&mut opener, &buffer[range]).as_ref(), Ok(text));
@@ -274,7 +275,7 @@ fn the_next_epoch_begins_after_two_minutes() {
 }
 
 #[test]
-fn whatever_is_changed_breaks_the_seal() {
+fn any_change_is_detected() {
     for suite in SUITES {
         let (sealer, mut opener) = pair(suite);
         let datagram = seal(&sealer, START, b"a frame");
@@ -295,7 +296,7 @@ fn whatever_is_changed_breaks_the_seal() {
 }
 
 #[test]
-fn what_has_no_room_for_header_and_tag_is_too_short() {
+fn datagrams_shorter_than_header_and_tag_are_too_short() {
     let (sealer, mut opener) = pair(Suite::Aes128Gcm);
     let datagram = seal(&sealer, START, b"");
     for length in 0..datagram.len() {
@@ -350,7 +351,7 @@ fn a_datagram_counts_once_also_across_a_change_of_epoch() {
 }
 
 #[test]
-fn what_is_older_than_the_window_is_refused() {
+fn counters_older_than_the_window_are_rejected() {
     let (sealer, mut opener) = pair(Suite::Aes128Gcm);
     let first = seal(&sealer, START, b"");
     for _ in 0..1024 * 64 {
@@ -380,7 +381,7 @@ fn epochs_can_be_lost_on_the_way() {
 }
 
 #[test]
-fn forged_datagrams_move_nothing() {
+fn forged_datagrams_change_nothing() {
     let (sealer, mut opener) = pair(Suite::Aes128Gcm);
     let genuine = seal(&sealer, START, b"text");
     for epoch in 0..=255 {
@@ -412,10 +413,10 @@ fn too_many_forged_datagrams_end_the_session() {
     forged[11] ^= 1;
     assert_eq!(open(&mut opener, &forged), Err(OpenError::Forged));
     assert_eq!(open(&mut opener, &forged), Err(OpenError::Forged));
-    // Neither success nor another key starts the count again: the limit is the connection's.
+    // Neither success nor another key resets the count: the limit is that of the connection.
     assert_eq!(open(&mut opener, &genuine[0]), Ok(vec![]));
     assert_eq!(open(&mut opener, &genuine[1]), Ok(vec![]));
-    // What costs no attempt does not count.
+    // Datagrams rejected without decryption do not count.
     assert_eq!(open(&mut opener, &genuine[1]), Err(OpenError::Replayed));
     assert_eq!(open(&mut opener, &forged), Err(OpenError::Forged));
     assert_eq!(open(&mut opener, &genuine[2]), Err(OpenError::TooManyForged));
@@ -423,7 +424,7 @@ fn too_many_forged_datagrams_end_the_session() {
 }
 
 #[test]
-fn keys_are_not_shown() {
+fn debug_output_contains_no_keys() {
     let (sealer, opener) = pair(Suite::Aes128Gcm);
     let shown = format!("{sealer:?} {opener:?}");
     assert!(shown.contains("EpochKey(..)") && shown.contains("Ratchet(aes128gcm, ..)"), "{shown}");
@@ -431,12 +432,12 @@ fn keys_are_not_shown() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Seals so many, then lets so many epochs pass, all but the last of them in silence: an
-    /// epoch is left when something is sealed.
+    /// Seals so many datagrams, then lets so many epochs pass, all but the last without a datagram:
+    /// an epoch ends when something is sealed.
     Seal(usize, u32),
-    /// Hands over what was sealed so many before the latest.
+    /// Delivers the datagram sealed so many before the latest.
     Deliver(usize),
-    /// The same with a bit changed.
+    /// Delivers it with one bit changed.
     Change(usize, usize),
 }
 
@@ -451,7 +452,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 proptest! {
     #[test]
-    fn opens_what_the_rules_say(steps in steps()) {
+    fn opens_exactly_what_the_rules_allow(steps in steps()) {
         let (sealer, mut opener) = pair(Suite::Aes128Gcm);
         let (mut sent, mut epoch): (Vec<(u32, Vec<u8>)>, _) = (Vec::new(), 0);
         let (mut current, mut came) = (0, BTreeSet::new());
@@ -471,7 +472,7 @@ proptest! {
                     let Some(index) = sent.len().checked_sub(1 + back) else { continue };
                     let (epoch, datagram) = &sent[index];
                     let distance = i64::from(*epoch) - i64::from(current);
-                    // Farther away the octet stands for another epoch.
+                    // Beyond this distance the octet stands for another epoch.
                     if distance.abs() >= 128 {
                         continue;
                     }

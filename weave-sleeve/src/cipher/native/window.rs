@@ -1,10 +1,10 @@
-//! Which counters of an epoch came (RFC 6479): a ring of blocks of 64 bits, of which the one
-//! ahead is emptied when a counter goes there.
+//! The counters seen of an epoch (RFC 6479): a ring of blocks of 64 bits, of which the block ahead
+//! is cleared when a counter reaches it.
 
 /// Memory of one epoch: 8 KiB, or 65 ms at a million datagrams a second.
 const BLOCKS: u32 = 1024;
 
-/// What came of one epoch.
+/// The counters seen of one epoch.
 #[derive(Debug)]
 pub(super) struct Window {
     /// The block of the highest counter.
@@ -19,7 +19,7 @@ impl Default for Window {
 }
 
 impl Window {
-    /// Whether this counter came before, or is too old to tell.
+    /// Returns whether this counter came before, or is too old to tell.
     pub(super) fn knows(&self, counter: u32) -> bool {
         let block = counter / 64;
         if block > self.top {
@@ -31,7 +31,7 @@ impl Window {
         }
     }
 
-    /// Notes that it came. Not for one that is [known](Self::knows).
+    /// Marks a counter as seen. It must not be [known](Self::knows) already.
     pub(super) fn mark(&mut self, counter: u32) {
         let block = counter / 64;
         if block > self.top {
@@ -44,7 +44,7 @@ impl Window {
         self.blocks[place(block)] |= bit(counter);
     }
 
-    /// Forgets all.
+    /// Forgets all counters.
     pub(super) fn clear(&mut self) {
         self.top = 0;
         self.blocks.fill(0);
@@ -67,7 +67,7 @@ mod tests {
 
     use super::*;
 
-    /// All that came, and what is too old by the rule.
+    /// All counters seen; the rule decides what is too old.
     #[derive(Default)]
     struct Model(BTreeSet<u32>);
 
@@ -107,7 +107,7 @@ mod tests {
             let (mut window, mut model) = (Window::default(), Model::default());
             let mut base = start;
             for (step, back, offset) in moves {
-                // On by a block, by some, or past all that is remembered; then back from there.
+                // Forward by a block, by some, or past the whole window; then back from there.
                 base += [0, 64, 700, 64 * BLOCKS][step as usize];
                 let counter = base.saturating_sub(back * 64) + offset;
                 prop_assert_eq!(admit(&mut window, counter), model.admit(counter), "{}", counter);

@@ -2,11 +2,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::offload::Segments;
-use crate::offload::sample::{Recipe, dissect, recipe};
+use crate::offload::sample::{SuperFrameSpec, dissect, spec, write_all};
 
-const ALL: Joins = Joins { tcp: true, udp: true };
+const ALL: SuperFrameKinds = SuperFrameKinds { tcp: true, udp: true };
 
-/// What a coalescer hands over.
+/// A frame handed over by a coalescer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Out {
     key: u8,
@@ -21,10 +21,13 @@ impl Out {
     }
 }
 
-fn coalesce<'f>(joins: Joins, frames: impl IntoIterator<Item = (u8, &'f [u8])>) -> Vec<Out> {
+fn coalesce<'f>(
+    kinds: SuperFrameKinds,
+    frames: impl IntoIterator<Item = (u8, &'f [u8])>,
+) -> Vec<Out> {
     let mut out = Vec::new();
     let mut each = |key, frame: Frame<'_>| out.push(Out::of(key, frame));
-    let mut coalescer = Coalescer::new(joins);
+    let mut coalescer = Coalescer::new(kinds);
     for (key, frame) in frames {
         coalescer.push(key, Frame::plain(frame), &mut each);
     }
@@ -33,53 +36,46 @@ fn coalesce<'f>(joins: Joins, frames: impl IntoIterator<Item = (u8, &'f [u8])>) 
 }
 
 fn segment(frame: Frame<'_>) -> Vec<Vec<u8>> {
-    let segments = Segments::new(frame).unwrap();
-    (0..segments.count())
-        .map(|index| {
-            let mut slot = vec![0; segments.frame_len(index)];
-            segments.write(index, &mut slot);
-            slot
-        })
-        .collect()
+    write_all(&Segments::new(frame).unwrap())
 }
 
-fn frames(recipe: &Recipe) -> Vec<Vec<u8>> {
-    segment(recipe.cook().frame())
+fn frames(spec: &SuperFrameSpec) -> Vec<Vec<u8>> {
+    segment(spec.build().frame())
 }
 
 proptest! {
     #[test]
-    fn joining_undoes_cutting(recipe in recipe()) {
-        let cooked = recipe.cook();
-        let frames = segment(cooked.frame());
+    fn coalescing_undoes_segmentation(spec in spec()) {
+        let built = spec.build();
+        let frames = segment(built.frame());
         let out = coalesce(ALL, frames.iter().map(|frame| (0, &frame[..])));
         if let [only] = &frames[..] {
             prop_assert_eq!(out, [Out::of(0, Frame::plain(only))]);
         } else {
-            prop_assert_eq!(out, [Out::of(0, cooked.frame())]);
+            prop_assert_eq!(out, [Out::of(0, built.frame())]);
         }
     }
 
 }
 
 proptest! {
-    // Each case makes and takes apart up to a megabyte.
+    // Each case builds and parses up to a megabyte.
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Many flows at once, some frames lost, doubled, swapped or damaged: what comes out is cut
-    /// into the very frames that went in, those of one flow in the same order.
+    /// Many flows at once, with frames lost, duplicated, swapped or damaged: the output is cut into
+    /// the frames that went in, those of a flow in the same order.
     #[test]
-    fn cutting_undoes_joining(
-        recipes in prop::collection::vec(recipe(), 1..12),
+    fn segmentation_undoes_coalescing(
+        recipes in prop::collection::vec(spec(), 1..12),
         damage in prop::collection::vec((any::<prop::sample::Index>(), 0_u8..5, 0_usize..80), 0..12),
         order in prop::collection::vec(any::<prop::sample::Index>(), 0..200),
-        joins in (any::<bool>(), any::<bool>()),
+        kinds in (any::<bool>(), any::<bool>()),
     ) {
-        // Equal flows now and then.
+        // Some of the flows are equal.
         let mut input = interleave(
-            (0..).zip(recipes).map(|(flow, recipe)| {
-                let recipe = Recipe { port: flow % 10, ..recipe };
-                frames(&recipe).into_iter().map(|frame| (0, frame)).collect()
+            (0..).zip(recipes).map(|(flow, spec)| {
+                let spec = SuperFrameSpec { port: flow % 10, ..spec };
+                frames(&spec).into_iter().map(|frame| (0, frame)).collect()
             }).collect(),
             &order,
         );
@@ -96,15 +92,15 @@ proptest! {
                 return Ok(());
             }
         }
-        let joins = Joins { tcp: joins.0, udp: joins.1 };
-        let out = coalesce(joins, input.iter().map(|(key, frame)| (*key, &frame[..])));
+        let kinds = SuperFrameKinds { tcp: kinds.0, udp: kinds.1 };
+        let out = coalesce(kinds, input.iter().map(|(key, frame)| (*key, &frame[..])));
         let mut result = Vec::new();
         for Out { key, bytes, checksum, segmentation } in &out {
             let frame = Frame { bytes, checksum: *checksum, segmentation: *segmentation };
             let cut = segment(frame);
             if let Some(Segmentation { kind, .. }) = segmentation {
                 let udp = *kind == SegmentationKind::Udp;
-                prop_assert!(if udp { joins.udp } else { joins.tcp }, "{:?}", kind);
+                prop_assert!(if udp { kinds.udp } else { kinds.tcp }, "{:?}", kind);
                 cut.iter().for_each(|frame| { dissect(frame); });
             }
             result.extend(cut.into_iter().map(|frame| (*key, frame)));
@@ -123,7 +119,7 @@ proptest! {
     }
 }
 
-/// Takes the next of one or another list, as `order` says.
+/// Interleaves lists in the given order.
 fn interleave<T>(lists: Vec<Vec<T>>, order: &[prop::sample::Index]) -> Vec<T> {
     let mut lists: Vec<_> = lists.into_iter().map(|list| list.into_iter().peekable()).collect();
     let mut order = order.iter();
@@ -138,8 +134,8 @@ fn interleave<T>(lists: Vec<Vec<T>>, order: &[prop::sample::Index]) -> Vec<T> {
     }
 }
 
-/// Addresses and ports where they are in an undamaged frame; of others, anything that is the
-/// same for the same frame.
+/// Returns addresses and ports where they are in an undamaged frame, and for other frames anything
+/// that is the same for the same frame.
 fn flow(frame: &[u8]) -> Vec<u8> {
     let tags = (0..2).take_while(|tag| matches!(frame[12 + 4 * tag], 0x81 | 0x88)).count();
     let network = &frame[14 + 4 * tags..];
@@ -150,8 +146,8 @@ fn flow(frame: &[u8]) -> Vec<u8> {
     }
 }
 
-/// The frame as it is to somebody who ignores the id of packets that cannot be fragmented, and
-/// with it the checksum of their header.
+/// Returns the frame as seen by a receiver that ignores the id of packets that cannot be
+/// fragmented, and with it the checksum of their header.
 fn without_id(frame: &[u8]) -> Vec<u8> {
     let mut frame = frame.to_vec();
     let tags = (0..2).take_while(|tag| matches!(frame[12 + 4 * tag], 0x81 | 0x88)).count();
@@ -163,27 +159,16 @@ fn without_id(frame: &[u8]) -> Vec<u8> {
     frame
 }
 
-fn sample() -> Recipe {
-    Recipe {
-        v6: false,
-        udp: false,
-        tags: 0,
-        dont_fragment: true,
-        id: 7,
-        sequence: u32::MAX - 1500,
-        flags: 0x10,
-        options: 3,
-        port: 80,
-        payload: (0..=255).cycle().take(4000).collect(),
-        size: 1000,
-    }
+fn sample() -> SuperFrameSpec {
+    let payload = (0..=255).cycle().take(4000).collect();
+    SuperFrameSpec { sequence: u32::MAX - 1500, ..SuperFrameSpec::tcp(payload, 1000) }
 }
 
 #[test]
 fn a_wrong_checksum_stays_wrong() {
     for (v6, udp) in [(false, false), (true, false), (false, true), (true, true)] {
         for damaged in 0..4 {
-            let mut frames = frames(&Recipe { v6, udp, ..sample() });
+            let mut frames = frames(&SuperFrameSpec { v6, udp, ..sample() });
             let last = frames[damaged].len() - 1;
             frames[damaged][last] ^= 1;
             let out = coalesce(ALL, frames.iter().map(|frame| (0, &frame[..])));
@@ -195,8 +180,8 @@ fn a_wrong_checksum_stays_wrong() {
 }
 
 #[test]
-fn what_must_not_be_joined_is_not() {
-    let joined = |change: &dyn Fn(&mut Recipe)| {
+fn frames_that_differ_are_not_coalesced() {
+    let joined = |change: &dyn Fn(&mut SuperFrameSpec)| {
         let mut second = sample();
         second.payload.truncate(2000);
         let mut first = frames(&second);
@@ -207,23 +192,23 @@ fn what_must_not_be_joined_is_not() {
         coalesce(ALL, first.iter().map(|frame| (0, &frame[..]))).len() == 1
     };
     assert!(joined(&|_| {}));
-    assert!(joined(&|recipe| recipe.id = 99));
-    assert!(joined(&|recipe| recipe.flags |= 0x09));
+    assert!(joined(&|spec| spec.id = 99));
+    assert!(joined(&|spec| spec.flags |= 0x09));
     for flag in [0x02, 0x04, 0x20, 0x40, 0x80] {
-        assert!(!joined(&|recipe| recipe.flags |= flag), "flag {flag:#x}");
+        assert!(!joined(&|spec| spec.flags |= flag), "flag {flag:#x}");
     }
-    assert!(!joined(&|recipe| recipe.sequence += 1));
-    assert!(!joined(&|recipe| recipe.options = 4));
-    assert!(!joined(&|recipe| recipe.tags = 1));
-    assert!(!joined(&|recipe| recipe.dont_fragment = false));
-    assert!(!joined(&|recipe| recipe.port = 81));
-    assert!(!joined(&|recipe| recipe.payload.clear()));
-    assert!(!joined(&|recipe| recipe.size = 1001));
+    assert!(!joined(&|spec| spec.sequence += 1));
+    assert!(!joined(&|spec| spec.options = 4));
+    assert!(!joined(&|spec| spec.tags = 1));
+    assert!(!joined(&|spec| spec.dont_fragment = false));
+    assert!(!joined(&|spec| spec.port = 81));
+    assert!(!joined(&|spec| spec.payload.clear()));
+    assert!(!joined(&|spec| spec.size = 1001));
 }
 
 #[test]
 fn ids_matter_where_packets_may_be_fragmented() {
-    let mut first = Recipe { dont_fragment: false, ..sample() };
+    let mut first = SuperFrameSpec { dont_fragment: false, ..sample() };
     first.payload.truncate(1000);
     let mut second = first.clone();
     second.sequence = second.sequence.wrapping_add(1000);
@@ -238,13 +223,13 @@ fn ids_matter_where_packets_may_be_fragmented() {
 fn keys_keep_flows_apart() {
     let frames = frames(&sample());
     let both = frames.iter().flat_map(|frame| [(0, &frame[..]), (1, &frame[..])]);
-    let expected = sample().cook();
+    let expected = sample().build();
     let whole = |key| Out::of(key, expected.frame());
     assert_eq!(coalesce(ALL, both), [whole(0), whole(1)]);
 }
 
 #[test]
-fn what_belongs_to_no_flow_overtakes_nothing() {
+fn frames_without_a_flow_overtake_nothing() {
     let mut frames = frames(&sample());
     let arp = [&[0xff; 6][..], &[2; 6], &[8, 6], &[0; 46]].concat();
     frames.insert(2, arp.clone());
@@ -254,9 +239,10 @@ fn what_belongs_to_no_flow_overtakes_nothing() {
 }
 
 #[test]
-fn the_oldest_of_too_many_flows_has_to_go() {
+fn the_oldest_of_too_many_flows_is_evicted() {
     let count = u16::try_from(FLOWS).unwrap() + 3;
-    let flows: Vec<_> = (0..count).map(|port| frames(&Recipe { port, ..sample() })).collect();
+    let flows: Vec<_> =
+        (0..count).map(|port| frames(&SuperFrameSpec { port, ..sample() })).collect();
     let rounds = (0..4).flat_map(|round| flows.iter().map(move |flow| &flow[round]));
     let mut out = Vec::new();
     let mut each = |key, frame: Frame<'_>| out.push(Out::of(key, frame));
@@ -265,19 +251,19 @@ fn the_oldest_of_too_many_flows_has_to_go() {
         coalescer.push(0, Frame::plain(frame), &mut each);
     }
     coalescer.flush(&mut each);
-    // In turns, each is pushed out before its next comes.
+    // Each flow is evicted before its next frame comes.
     assert_eq!(out.len(), usize::from(count) * 4);
     let ports = |out: &Out| u16::from_be_bytes([out.bytes[34], out.bytes[35]]);
     assert!(out.iter().map(ports).eq((0..4).flat_map(|_| 0..count)));
 }
 
 #[test]
-fn a_datagram_train_is_no_longer_than_kernels_take() {
-    let mut recipe = Recipe { udp: true, size: 100, ..sample() };
-    recipe.payload = vec![1; 64 * 100];
-    let mut both = frames(&recipe);
-    recipe.id += 64;
-    both.extend(frames(&recipe));
+fn udp_super_frames_stay_within_the_limit_of_the_kernel() {
+    let mut spec = SuperFrameSpec { udp: true, size: 100, ..sample() };
+    spec.payload = vec![1; 64 * 100];
+    let mut both = frames(&spec);
+    spec.id += 64;
+    both.extend(frames(&spec));
     let out = coalesce(ALL, both.iter().map(|frame| (0, &frame[..])));
     assert_eq!(out.iter().map(|out| out.bytes.len()).collect::<Vec<_>>(), [42 + 6400; 2]);
 }

@@ -1,32 +1,22 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::offload::sample::{Recipe, Super, dissect, recipe};
+use crate::offload::sample::{SuperFrame, SuperFrameSpec, dissect, spec, write_all};
 
-fn write_all(segments: &Segments<'_>) -> Vec<Vec<u8>> {
-    (0..segments.count())
-        .map(|index| {
-            let mut slot = vec![0xee; segments.frame_len(index)];
-            segments.write(index, &mut slot);
-            slot
-        })
-        .collect()
-}
-
-/// Checks the segments of a super-frame against what was put into it.
-fn check(recipe: &Recipe, size: usize, frames: &[Vec<u8>]) {
-    assert_eq!(frames.len(), recipe.payload.len().div_ceil(size).max(1));
+/// Checks the segments of a super-frame against its specification.
+fn check(spec: &SuperFrameSpec, size: usize, frames: &[Vec<u8>]) {
+    assert_eq!(frames.len(), spec.payload.len().div_ceil(size).max(1));
     let mut whole = Vec::new();
     let first = dissect(&frames[0]);
     for (index, frame) in (0..).zip(frames) {
         let segment = dissect(frame);
         let last = usize::from(index) + 1 == frames.len();
         assert_eq!((&segment.link, &segment.rest), (&first.link, &first.rest));
-        assert_eq!(segment.id, (!recipe.v6).then(|| recipe.id.wrapping_add(index)));
-        if !recipe.udp {
+        assert_eq!(segment.id, (!spec.v6).then(|| spec.id.wrapping_add(index)));
+        if !spec.udp {
             let passed = u32::try_from(whole.len()).unwrap();
-            assert_eq!(segment.sequence, Some(recipe.sequence.wrapping_add(passed)));
-            let mut flags = recipe.flags;
+            assert_eq!(segment.sequence, Some(spec.sequence.wrapping_add(passed)));
+            let mut flags = spec.flags;
             flags &= if last { 0xff } else { !0x09 };
             flags &= if index == 0 { 0xff } else { !0x80 };
             assert_eq!(segment.flags, Some(flags));
@@ -34,71 +24,71 @@ fn check(recipe: &Recipe, size: usize, frames: &[Vec<u8>]) {
         assert!(last || segment.payload.len() == size);
         whole.extend(segment.payload);
     }
-    assert_eq!(whole, recipe.payload);
+    assert_eq!(whole, spec.payload);
 }
 
 proptest! {
     #[test]
-    fn every_segment_is_a_valid_frame(mut recipe in recipe(), flags: u8) {
-        recipe.flags = flags;
-        let cooked = recipe.cook();
-        let segments = Segments::new(cooked.frame()).unwrap();
+    fn every_segment_is_a_valid_frame(mut spec in spec(), flags: u8) {
+        spec.flags = flags;
+        let built = spec.build();
+        let segments = Segments::new(built.frame()).unwrap();
         let frames = write_all(&segments);
-        check(&recipe, recipe.size.into(), &frames);
+        check(&spec, spec.size.into(), &frames);
         prop_assert_eq!(segments.longest(), frames.iter().map(Vec::len).max().unwrap());
     }
 
     #[test]
-    fn tcp_is_cut_to_what_fits(mut recipe in recipe(), room in 64_usize..2000) {
-        recipe.udp = false;
-        let cooked = recipe.cook();
-        let headers = cooked.bytes.len() - recipe.payload.len();
-        let segments = Segments::new(cooked.frame()).unwrap().limited_to(headers + room);
-        check(&recipe, room.min(recipe.size.into()), &write_all(&segments));
+    fn tcp_is_segmented_to_what_fits(mut spec in spec(), room in 64_usize..2000) {
+        spec.udp = false;
+        let built = spec.build();
+        let headers = built.bytes.len() - spec.payload.len();
+        let segments = Segments::new(built.frame()).unwrap().limited_to(headers + room);
+        check(&spec, room.min(spec.size.into()), &write_all(&segments));
         prop_assert!(segments.longest() <= headers + room);
     }
 
     #[test]
-    fn udp_is_not(mut recipe in recipe(), room in 0_usize..2000) {
-        recipe.udp = true;
-        let cooked = recipe.cook();
-        let segments = Segments::new(cooked.frame()).unwrap();
+    fn udp_is_not_segmented_to_what_fits(mut spec in spec(), room in 0_usize..2000) {
+        spec.udp = true;
+        let built = spec.build();
+        let segments = Segments::new(built.frame()).unwrap();
         prop_assert_eq!(segments.limited_to(room).count(), segments.count());
     }
 
     #[test]
-    fn unmarked_frames_are_copied(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+    fn complete_frames_are_copied(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
         let segments = Segments::new(Frame::plain(&bytes)).unwrap();
         prop_assert_eq!(write_all(&segments), [bytes]);
     }
 
     #[test]
-    fn a_checksum_is_filled_in(mut recipe in recipe()) {
-        recipe.flags |= 0x89;
-        let Super { bytes, checksum, .. } = recipe.cook();
+    fn a_checksum_is_completed(mut spec in spec()) {
+        spec.flags |= 0x89;
+        let SuperFrame { bytes, checksum, .. } = spec.build();
         let frame = Frame { bytes: &bytes, checksum: Some(checksum), segmentation: None };
         let frames = write_all(&Segments::new(frame).unwrap());
-        check(&recipe, usize::MAX, &frames);
+        check(&spec, usize::MAX, &frames);
     }
 
-    /// Whatever comes in the name of a super-frame: no panic, bounded output.
+    /// A malformed super-frame never causes a panic, and its output is bounded.
     #[test]
-    fn damage_is_refused_or_cut(
-        recipe in recipe(),
+    fn damaged_frames_are_refused_or_segmented(
+        spec in spec(),
         changes in prop::collection::vec((0_usize..80, any::<u8>()), 1..4),
         cut in 0_usize..100,
         start: u16,
         offset in 0_u16..20,
         size: u16,
     ) {
-        let mut cooked = recipe.cook();
+        let mut built = spec.build();
         for (place, value) in changes {
-            if let Some(byte) = cooked.bytes.get_mut(place) {
+            if let Some(byte) = built.bytes.get_mut(place) {
                 *byte = value;
             }
         }
-        cooked.bytes.truncate(cooked.bytes.len().saturating_sub(cut.saturating_sub(50)));
-        let frame = cooked.frame();
+        built.bytes.truncate(built.bytes.len().saturating_sub(cut.saturating_sub(50)));
+        let frame = built.frame();
         let request = ChecksumRequest { start, offset };
         let resized = frame.segmentation.map(|marks| Segmentation { size, ..marks });
         for frame in [
@@ -118,42 +108,18 @@ proptest! {
 }
 
 #[test]
-fn a_mark_without_a_payload_makes_one_frame() {
-    let recipe = Recipe {
-        v6: false,
-        udp: false,
-        tags: 0,
-        dont_fragment: true,
-        id: 0,
-        sequence: 0,
-        flags: 0x10,
-        options: 0,
-        port: 80,
-        payload: Vec::new(),
-        size: 1640,
-    };
-    let cooked = recipe.cook();
-    let limited = Segments::new(cooked.frame()).unwrap().limited_to(cooked.bytes.len() + 64);
+fn a_super_frame_without_a_payload_makes_one_frame() {
+    let spec = SuperFrameSpec { options: 0, ..SuperFrameSpec::tcp(Vec::new(), 1640) };
+    let built = spec.build();
+    let limited = Segments::new(built.frame()).unwrap().limited_to(built.bytes.len() + 64);
     assert_eq!(limited.count(), 1);
-    check(&recipe, 64, &write_all(&limited));
+    check(&spec, 64, &write_all(&limited));
 }
 
 #[test]
-fn marks_that_do_not_fit_are_refused() {
-    let recipe = Recipe {
-        v6: false,
-        udp: false,
-        tags: 0,
-        dont_fragment: true,
-        id: 0,
-        sequence: 0,
-        flags: 0x10,
-        options: 3,
-        port: 80,
-        payload: vec![0; 3000],
-        size: 1000,
-    };
-    let good = recipe.cook();
+fn inconsistent_super_frames_are_refused() {
+    let spec = SuperFrameSpec::tcp(vec![0; 3000], 1000);
+    let good = spec.build();
     assert_eq!(Segments::new(good.frame()).unwrap().count(), 3);
     let frame = good.frame();
     let tcp6 = Segmentation { kind: SegmentationKind::Tcp6, size: 1000 };

@@ -1,4 +1,4 @@
-//! Pieces of super-frames on a path that loses, repeats and reorders datagrams.
+//! Segments of super-frames on a path that loses, repeats and reorders datagrams.
 //!
 //! ```text
 //!   a1 ===== middle ===== a2
@@ -14,23 +14,23 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use common::{PATIENCE, Pair, eventually, frame, super_frame};
 use weave_core::switch::Frame;
 use weave_core::wire::Checksum;
-use weave_sleeve::native::{Abilities, Form, Records};
+use weave_sleeve::native::{Capabilities, Form, Records};
 use weave_sleeve::port::virtio;
 
-/// What precedes the records of a native datagram in clear.
+/// Length of what precedes the records of a native datagram in clear.
 const HEADER: usize = 8;
-/// Ethernet, IPv4, TCP.
+/// Length of the Ethernet, IPv4 and TCP headers.
 const HEADERS: usize = 54;
 const PAYLOAD: usize = 30_000;
 const COUNT: u32 = 60;
 
-/// The payload of the super-frame of this number, without a period.
+/// Returns the payload of the super-frame of this number, without a period.
 fn payload(number: u32) -> Vec<u8> {
     let words = u32::try_from(PAYLOAD / 4).unwrap();
     (0..words).flat_map(|word| (word * 7919 + number).to_be_bytes()).collect()
 }
 
-/// The sequence number in the headers of a TCP packet.
+/// Returns the sequence number in the headers of a TCP packet.
 fn sequence(headers: &[u8]) -> u32 {
     u32::from_be_bytes(*headers[38..].first_chunk().unwrap())
 }
@@ -38,13 +38,13 @@ fn sequence(headers: &[u8]) -> u32 {
 /// The part of a payload that one segment carried: sequence number and length.
 type Segment = (u32, usize);
 
-/// Somebody on the way who sends each record on as a datagram of its own, if at all.
+/// A node on the path that sends each record on as a datagram of its own, if at all.
 struct Middle {
     socket: UdpSocket,
     ends: [SocketAddr; 2],
     faulty: AtomicBool,
     stop: AtomicBool,
-    /// Super-frames seen.
+    /// Number of super-frames seen.
     seen: AtomicU32,
     delivered: Mutex<Vec<Segment>>,
 }
@@ -62,7 +62,7 @@ impl Middle {
             }
             let (header, records) = datagram.split_at(HEADER);
             for record in Records::new(records).map(Result::unwrap) {
-                let Form::Piece { headers, offset, .. } = record.form else { continue };
+                let Form::Segment { headers, offset, .. } = record.form else { continue };
                 let mut bytes = vec![0; HEADER + record.buffer_len()];
                 bytes[..HEADER].copy_from_slice(header);
                 record.emit(&mut bytes[HEADER..]).unwrap();
@@ -89,7 +89,7 @@ impl Middle {
     }
 }
 
-/// The segments of a frame as it would be given to a device, all of them right.
+/// Returns the segments of a frame as a device would get it, after checking them.
 fn checked(received: &[u8]) -> Vec<Segment> {
     let Frame { bytes, segmentation, .. } = virtio::frame(received).unwrap();
     let (headers, content) = bytes.split_at(HEADERS);
@@ -114,11 +114,11 @@ fn checked(received: &[u8]) -> Vec<Segment> {
 }
 
 #[test]
-fn every_piece_that_arrives_is_handed_over_and_nothing_else() {
+fn every_segment_that_arrives_is_delivered_and_nothing_else() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let via = socket.local_addr().unwrap();
-    let mut pair = Pair::with([Abilities::default(), Abilities::default()], None, Some(via));
+    let mut pair = Pair::with([Capabilities::default(), Capabilities::default()], None, Some(via));
     let middle = Middle {
         socket,
         ends: pair.routers.each_ref().map(|router| router.sleeve.local_address()),
@@ -140,13 +140,13 @@ fn every_piece_that_arrives_is_handed_over_and_nothing_else() {
             let mut whole = super_frame(1, 2, &payload(number));
             let start = number * u32::try_from(PAYLOAD).unwrap();
             whole.bytes[38..42].copy_from_slice(&start.to_be_bytes());
-            assert!(a.host.send_marked(whole.frame()));
+            assert!(a.host.send_frame(whole.frame()));
             assert!(eventually(|| middle.seen.load(Ordering::Relaxed) > number));
         }
         let mut delivered = middle.delivered.lock().unwrap().clone();
         let (mut received, mut frames, mut buffer) = (Vec::new(), 0, Vec::new());
         while received.len() < delivered.len() {
-            assert!(b.host.receive_marked(PATIENCE, &mut buffer), "{frames} frames came");
+            assert!(b.host.receive_with_header(PATIENCE, &mut buffer), "{frames} frames came");
             received.extend(checked(&buffer));
             frames += 1;
         }
@@ -156,7 +156,7 @@ fn every_piece_that_arrives_is_handed_over_and_nothing_else() {
         assert_eq!(received, delivered);
         assert!(frames < delivered.len(), "nothing was joined");
         middle.stop.store(true, Ordering::Relaxed);
-        // Something to take, so that it looks.
+        // A datagram wakes the thread, so that it sees the flag.
         middle.socket.send_to(&[0; 10], via).unwrap();
     });
 }

@@ -1,11 +1,11 @@
-//! Sockets that send.
+//! The sockets that datagrams are sent through.
 //!
-//! What waits in the queue of a network device counts for the socket that it was sent through, and
-//! a socket takes nothing more beyond the size of its buffer. Links that shared one would wait for
-//! the slowest device among theirs. So each link has sockets of its own, and those of special
-//! frames are nobody's: a link that is overloaded still says that it is alive.
+//! Datagrams in the queue of a network device count against the buffer of the socket that they were
+//! sent through, and a full socket accepts no more. Links that shared one socket would wait for the
+//! slowest of their devices. So each link has sockets of its own, and special frames have separate
+//! ones: an overloaded link still says that it is alive.
 //!
-//! They never receive: see [`UdpSockets`](crate::udp::UdpSockets).
+//! These sockets never receive: see [`UdpSockets`](crate::udp::UdpSockets).
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,22 +17,22 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::cipher::Channel;
 use crate::sys;
 
-/// What the kernel may hold of one link. It doubles the number for what a packet costs besides its
-/// bytes; what is left are more than two milliseconds at 10 Gbit/s.
+/// Bytes of one link in the kernel. The kernel doubles the number to allow for the overhead of a
+/// packet; what remains is more than two milliseconds at 10 Gbit/s.
 const BUFFER_SIZE: usize = 2 << 20;
 
-/// Links beyond that number share. For each datagram that comes in, the kernel looks at all
+/// Links beyond that number share sockets. For each incoming datagram, the kernel looks at all
 /// sockets of the port.
-const MAX_OUTLETS: usize = 16;
+const MAX_POOLED: usize = 16;
 
-/// Two sockets, since "don't fragment" is an option of a socket.
+/// The two sockets of a link, since "don't fragment" is an option of a socket.
 #[derive(Debug)]
-pub(crate) struct Outlet {
+pub(crate) struct SendSockets {
     unfragmented: Socket,
     fragmentable: Socket,
 }
 
-impl Outlet {
+impl SendSockets {
     /// Joins the group of sockets at this address.
     fn join(address: SocketAddr) -> io::Result<Self> {
         let [unfragmented, fragmentable] = [join(address)?, join(address)?];
@@ -52,36 +52,37 @@ impl Outlet {
     }
 }
 
-/// Gives out outlets.
+/// Hands out send sockets.
 #[derive(Debug)]
-pub(crate) struct Outlets {
+pub(crate) struct SendSocketPool {
     address: SocketAddr,
-    special: Arc<Outlet>,
-    links: Mutex<Vec<Weak<Outlet>>>,
+    special: Arc<SendSockets>,
+    links: Mutex<Vec<Weak<SendSockets>>>,
 }
 
-impl Outlets {
-    /// To join the group at this address, whose receiving sockets are all there.
+impl SendSocketPool {
+    /// Creates a pool for the group at this address, which all receiving sockets have joined
+    /// already.
     pub(crate) fn new(address: SocketAddr) -> io::Result<Self> {
-        let special = Arc::new(Outlet::join(address)?);
+        let special = Arc::new(SendSockets::join(address)?);
         Ok(Self { address, special, links: Mutex::default() })
     }
 
-    /// The one of special frames.
-    pub(crate) fn special(&self) -> &Outlet {
+    /// Returns the sockets of special frames.
+    pub(crate) fn special(&self) -> &SendSockets {
         &self.special
     }
 
-    /// One for a link, shared with as few others as possible.
-    pub(crate) fn of_link(&self) -> Arc<Outlet> {
+    /// Returns sockets for a link, shared with as few others as possible.
+    pub(crate) fn for_link(&self) -> Arc<SendSockets> {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        links.retain(|outlet| outlet.strong_count() > 0);
-        if links.len() < MAX_OUTLETS {
-            match Outlet::join(self.address) {
-                Ok(outlet) => {
-                    let outlet = Arc::new(outlet);
-                    links.push(Arc::downgrade(&outlet));
-                    return outlet;
+        links.retain(|sockets| sockets.strong_count() > 0);
+        if links.len() < MAX_POOLED {
+            match SendSockets::join(self.address) {
+                Ok(sockets) => {
+                    let sockets = Arc::new(sockets);
+                    links.push(Arc::downgrade(&sockets));
+                    return sockets;
                 }
                 Err(error) => tracing::warn!(%error, "a link shares its sockets with others"),
             }
@@ -91,12 +92,12 @@ impl Outlets {
     }
 }
 
-/// A socket that never waits.
+/// Opens a non-blocking socket.
 pub(crate) fn socket() -> io::Result<Socket> {
     Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))
 }
 
-/// One more of the group at this address.
+/// Opens a socket that joins the group at this address.
 pub(crate) fn join(address: SocketAddr) -> io::Result<Socket> {
     let socket = socket()?;
     socket.set_reuse_port(true)?;
@@ -113,16 +114,16 @@ mod tests {
         let first = socket().unwrap();
         first.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         first.set_reuse_port(true).unwrap();
-        let outlets = Outlets::new(first.local_addr().unwrap().as_socket().unwrap()).unwrap();
-        let mut links: Vec<_> = (0..MAX_OUTLETS).map(|_| outlets.of_link()).collect();
+        let pool = SendSocketPool::new(first.local_addr().unwrap().as_socket().unwrap()).unwrap();
+        let mut links: Vec<_> = (0..MAX_POOLED).map(|_| pool.for_link()).collect();
         assert!(links.iter().all(|link| Arc::strong_count(link) == 1));
         let gone = links.pop();
         drop(gone);
-        let alone = outlets.of_link();
+        let alone = pool.for_link();
         assert_eq!(Arc::strong_count(&alone), 1);
         links.push(alone);
-        links.extend((0..MAX_OUTLETS).map(|_| outlets.of_link()));
+        links.extend((0..MAX_POOLED).map(|_| pool.for_link()));
         assert!(links.iter().all(|link| Arc::strong_count(link) == 2));
-        assert_eq!(Arc::strong_count(&outlets.special), 1);
+        assert_eq!(Arc::strong_count(&pool.special), 1);
     }
 }

@@ -1,5 +1,5 @@
-//! What both kinds of device do with frames on their way in: join them, and do without what the
-//! kernel turns out not to take.
+//! Writing to a device: frames are coalesced to super-frames, unless the kernel turns out not to
+//! accept them.
 
 use std::io;
 use std::sync::Arc;
@@ -7,25 +7,25 @@ use std::sync::Arc;
 use weave_core::switch::{Frame, SegmentationKind};
 
 use crate::PortCounters;
-use crate::offload::{Coalescer, Joins, Segments};
+use crate::offload::{Coalescer, Segments, SuperFrameKinds};
 
-/// Joins the frames of a batch to super-frames. One for each thread.
+/// Coalesces the frames of a batch. Each thread has its own.
 #[derive(Debug)]
-pub(crate) struct Joiner {
+pub(crate) struct SuperFrameWriter {
     coalescer: Coalescer<()>,
     counters: Arc<PortCounters>,
-    /// A frame that was cut out of a super-frame again.
+    /// Buffer for a frame cut from a refused super-frame.
     segment: Vec<u8>,
 }
 
-impl Joiner {
+impl SuperFrameWriter {
     pub(crate) fn new(counters: Arc<PortCounters>) -> Self {
-        let coalescer = Coalescer::new(Joins { tcp: true, udp: true });
+        let coalescer = Coalescer::new(SuperFrameKinds { tcp: true, udp: true });
         Self { coalescer, counters, segment: Vec::new() }
     }
 
-    /// Takes a frame; gives to `write` what cannot wait. Who writes counts what is written, and
-    /// this side what is not.
+    /// Accepts a frame and passes to `write` what cannot wait. The callback counts the frames
+    /// written; failures are counted here.
     pub(crate) fn inject(
         &mut self,
         frame: Frame<'_>,
@@ -34,34 +34,34 @@ impl Joiner {
         let Self { coalescer, counters, segment } = self;
         let mut refused = None;
         let mut each = |(), frame: Frame<'_>| {
-            refused = refused.or(write_or_cut(frame, counters, segment, write));
+            refused = refused.or(write_or_segment(frame, counters, segment, write));
         };
         coalescer.push((), frame, &mut each);
-        self.do_without(refused);
+        self.disable(refused);
     }
 
-    /// Gives to `write` all that is left.
+    /// Passes all remaining frames to `write`.
     pub(crate) fn flush(&mut self, write: &mut impl FnMut(Frame<'_>) -> io::Result<()>) {
         let Self { coalescer, counters, segment } = self;
         let mut refused = None;
         coalescer.flush(&mut |(), frame| {
-            refused = refused.or(write_or_cut(frame, counters, segment, write));
+            refused = refused.or(write_or_segment(frame, counters, segment, write));
         });
-        self.do_without(refused);
+        self.disable(refused);
     }
 
-    fn do_without(&mut self, refused: Option<SegmentationKind>) {
+    fn disable(&mut self, refused: Option<SegmentationKind>) {
         if let Some(kind) = refused {
-            tracing::info!(?kind, "the kernel takes no such super-frames: writing frame by frame");
-            self.coalescer.do_without(kind);
+            tracing::info!(?kind, "the kernel refuses such super-frames: writing frame by frame");
+            self.coalescer.disable(kind);
         }
     }
 }
 
-/// Writes a frame. A super-frame that the kernel does not understand is cut, and its kind
-/// returned. (There are kernels that know no super-frames of UDP, and one that refused those
-/// whose last segment was shorter.)
-fn write_or_cut(
+/// Writes a frame. If the kernel refuses a super-frame, its segments are written instead and its
+/// kind is returned. (Some kernels know no UDP super-frames, and one refused those whose last
+/// segment was shorter.)
+fn write_or_segment(
     frame: Frame<'_>,
     counters: &PortCounters,
     segment: &mut Vec<u8>,
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
     use crate::offload::sample::super_frame;
 
-    /// A kernel that takes no super-frames, or all.
+    /// A kernel that accepts all super-frames or none.
     struct Kernel {
         modern: bool,
         written: Vec<(usize, bool)>,
@@ -110,47 +110,47 @@ mod tests {
         }
     }
 
-    fn inject(kernel: &mut Kernel, joiner: &mut Joiner, times: usize) {
+    fn inject(kernel: &mut Kernel, super_frames: &mut SuperFrameWriter, times: usize) {
         let whole = super_frame(3000, 1000);
         let segments = Segments::new(whole.frame()).unwrap();
         for _ in 0..times {
             for index in 0..segments.count() {
                 let mut frame = vec![0; segments.frame_len(index)];
                 segments.write(index, &mut frame);
-                joiner.inject(Frame::plain(&frame), &mut |frame| kernel.write(frame));
+                super_frames.inject(Frame::plain(&frame), &mut |frame| kernel.write(frame));
             }
-            joiner.flush(&mut |frame| kernel.write(frame));
+            super_frames.flush(&mut |frame| kernel.write(frame));
         }
     }
 
     #[test]
     fn a_batch_is_one_super_frame() {
         let mut kernel = Kernel { modern: true, written: Vec::new(), refused: 0 };
-        inject(&mut kernel, &mut Joiner::new(Arc::default()), 2);
+        inject(&mut kernel, &mut SuperFrameWriter::new(Arc::default()), 2);
         let length = super_frame(3000, 1000).bytes.len();
         assert_eq!(kernel.written, [(length, true); 2]);
     }
 
     #[test]
-    fn what_the_kernel_refuses_is_cut_and_not_tried_again() {
+    fn refused_super_frames_are_segmented_and_not_retried() {
         let mut kernel = Kernel { modern: false, written: Vec::new(), refused: 0 };
-        inject(&mut kernel, &mut Joiner::new(Arc::default()), 2);
+        inject(&mut kernel, &mut SuperFrameWriter::new(Arc::default()), 2);
         let length = super_frame(3000, 1000).bytes.len() - 2000;
         assert_eq!(kernel.written, [(length, false); 6]);
         assert_eq!(kernel.refused, 1);
     }
 
     #[test]
-    fn what_has_marks_overtakes_nothing() {
+    fn super_frames_overtake_nothing() {
         let mut kernel = Kernel { modern: true, written: Vec::new(), refused: 0 };
-        let mut joiner = Joiner::new(Arc::default());
+        let mut super_frames = SuperFrameWriter::new(Arc::default());
         let whole = super_frame(3000, 1000);
         let first = super_frame(700, 1000);
         let plain = Segments::new(first.frame()).unwrap();
         let mut frame = vec![0; plain.frame_len(0)];
         plain.write(0, &mut frame);
-        joiner.inject(Frame::plain(&frame), &mut |frame| kernel.write(frame));
-        joiner.inject(whole.frame(), &mut |frame| kernel.write(frame));
+        super_frames.inject(Frame::plain(&frame), &mut |frame| kernel.write(frame));
+        super_frames.inject(whole.frame(), &mut |frame| kernel.write(frame));
         assert_eq!(kernel.written, [(frame.len(), false), (whole.bytes.len(), true)]);
     }
 }

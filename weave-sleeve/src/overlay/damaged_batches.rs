@@ -1,4 +1,4 @@
-//! Two links over a path that damages trains, in virtual time.
+//! Two links over a path that damages GSO batches, in virtual time.
 
 use std::collections::BTreeSet;
 use std::net::UdpSocket;
@@ -11,19 +11,19 @@ use weave_core::switch::{Envelope, Forwarded, Waker, WorkerId};
 
 use super::*;
 use crate::frames::super_frame_of;
-use crate::sys::udp::{self, Arrived, Train};
+use crate::sys::udp::{self, GsoBatch, ReceivedBatch};
 
 const WORKER: WorkerId = WorkerId::new(0).expect("zero is below the limit");
 
-/// What the path lets through in a datagram: the MTU of Ethernet.
+/// The largest datagram that the path carries: the MTU of Ethernet.
 const LONGEST: usize = 1472;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Path {
     Whole,
-    /// Each datagram that goes with others is changed.
+    /// Each datagram that shares a batch is changed.
     DamagesTrains,
-    /// Every other datagram.
+    /// Every other datagram is lost.
     LosesHalf,
 }
 
@@ -44,10 +44,10 @@ struct Bench {
 }
 
 impl Bench {
-    /// Established, with the MTU known.
-    fn new(abilities: &Abilities) -> Self {
+    /// Creates two established links whose MTU is known.
+    fn new(capabilities: &Capabilities) -> Self {
         let middle = UdpSocket::bind("127.0.0.1:0").unwrap();
-        udp::receive_trains(middle.as_fd()).unwrap();
+        udp::enable_gro(middle.as_fd()).unwrap();
         let milliseconds = Arc::new(AtomicU64::new(0));
         let number = [0xa1, 0xa2].map(|number| PeerName::from_u64(number).unwrap());
         let sides = [0, 1].map(|index| {
@@ -55,7 +55,7 @@ impl Bench {
             let now = move || Duration::from_millis(time.load(Ordering::Relaxed));
             let clock = Clock::new(move || Instant::since_origin(now()));
             let any = SocketAddr::from(([127, 0, 0, 1], 0));
-            let sleeve = Sleeve::bind(any, 1, abilities.clone(), clock.clone()).unwrap();
+            let sleeve = Sleeve::bind(any, 1, capabilities.clone(), clock.clone()).unwrap();
             let request = LinkRequest {
                 id: ConnectionId(1),
                 own: number[index],
@@ -66,11 +66,17 @@ impl Bench {
                 remote_address: middle.local_addr().unwrap(),
                 session_key: Some(SessionKey([3; 32])),
                 overlays: None,
-                remote_features: abilities.features(),
+                remote_features: capabilities.features(),
             };
-            let carrier =
-                Carrier::new(&request, Waker::new(|| {}), abilities, sleeve.sockets.clone(), clock);
-            let link = SleeveLink { carrier: Arc::new(carrier), registry: sleeve.registry.clone() };
+            let forwarder = SleeveForwarder::new(
+                &request,
+                Waker::new(|| {}),
+                capabilities,
+                sleeve.sockets.clone(),
+                clock,
+            );
+            let link =
+                SleeveLink { forwarder: Arc::new(forwarder), registry: sleeve.registry.clone() };
             Side { receiver: sleeve.receivers().remove(0), sleeve, link, frames: 0 }
         });
         let (path, messages) = (Path::Whole, BTreeSet::new());
@@ -81,7 +87,7 @@ impl Bench {
         bench.settle();
         let now = bench.now();
         for side in &bench.sides {
-            side.link.carrier.control(now, |machine| machine.handle_too_big(now, LONGEST + 28));
+            side.link.forwarder.control(now, |machine| machine.handle_too_big(now, LONGEST + 28));
         }
         bench.settle();
         assert!(bench.sides.iter().all(|side| side.link.status().mtu.is_some()));
@@ -92,27 +98,27 @@ impl Bench {
         Instant::since_origin(Duration::from_millis(self.milliseconds.load(Ordering::Relaxed)))
     }
 
-    /// Sends super-frames from the first to the second each second.
+    /// Sends super-frames from the first side to the second each second.
     fn run(&mut self, seconds: usize) {
         let whole = super_frame_of(1, 2, &[7; 60_000], 1360);
         for _ in 0..seconds {
             self.milliseconds.fetch_add(1000, Ordering::Relaxed);
             let now = self.now();
             for side in &mut self.sides {
-                // A timer that a timer has set.
+                // A timer may set another timer.
                 for _ in 0..2 {
                     if side.link.poll_timeout().is_some_and(|at| at <= now) {
                         side.link.handle_timeout(now);
                     }
                 }
             }
-            let carrier = self.sides[0].link.carrier.clone();
+            let forwarder = self.sides[0].link.forwarder.clone();
             for _ in 0..3 {
-                let (source, destination) = (carrier.own, carrier.remote);
+                let (source, destination) = (forwarder.own, forwarder.remote);
                 let frame = whole.frame();
                 let envelope = Envelope { source, destination, frame, broadcast: false };
-                assert_eq!(carrier.forward(WORKER, envelope), Forwarded::Taken);
-                carrier.flush(WORKER);
+                assert_eq!(forwarder.forward(WORKER, envelope), Forwarded::Taken);
+                forwarder.flush(WORKER);
                 self.settle();
             }
         }
@@ -127,7 +133,7 @@ impl Bench {
         }
     }
 
-    /// Carries what there is of datagrams and messages; `false` if there is nothing.
+    /// Carries pending datagrams and messages, and returns `false` if there were none.
     fn carry(&mut self) -> bool {
         let mut busy = false;
         for index in [0, 1] {
@@ -141,11 +147,11 @@ impl Bench {
             }
         }
         let mut slots = vec![0; 32 << 16];
-        let mut arrived = [Arrived::default(); 32];
+        let mut arrived = [ReceivedBatch::default(); 32];
         let Ok(count) = udp::receive(self.middle.as_fd(), &mut slots, &mut arrived) else {
             return busy;
         };
-        for (bytes, Arrived { length, segment, from }) in
+        for (bytes, ReceivedBatch { length, segment, from }) in
             slots.chunks_mut(1 << 16).zip(&arrived[..count])
         {
             self.pass(&mut bytes[..*length], *segment, from.unwrap());
@@ -153,7 +159,7 @@ impl Bench {
         true
     }
 
-    /// Passes a train on as one.
+    /// Passes a batch on as one.
     fn pass(&mut self, bytes: &mut [u8], segment: usize, from: SocketAddr) {
         let index = usize::from(from == self.sides[0].sleeve.local_address());
         let SocketAddr::V4(to) = self.sides[index].sleeve.local_address() else { panic!("IPv4") };
@@ -166,9 +172,9 @@ impl Bench {
             if self.path == Path::DamagesTrains && count > 1 {
                 bytes.chunks_mut(segment).for_each(|datagram| datagram[20] ^= 1);
             }
-            let train =
-                Train { bytes: 0..bytes.len(), count, segment: u16::try_from(segment).unwrap() };
-            assert_eq!(udp::send(socket, None, to, bytes, &[train]).unwrap(), 1);
+            let batch =
+                GsoBatch { bytes: 0..bytes.len(), count, segment: u16::try_from(segment).unwrap() };
+            assert_eq!(udp::send(socket, None, to, bytes, &[batch]).unwrap(), 1);
             return;
         }
         for datagram in bytes.chunks(segment) {
@@ -191,8 +197,8 @@ impl Bench {
 }
 
 #[test]
-fn trains_that_are_damaged_on_the_way_are_done_without_and_tried_again() {
-    let mut bench = Bench::new(&Abilities::default());
+fn gso_is_disabled_on_a_path_that_damages_batches_and_retried() {
+    let mut bench = Bench::new(&Capabilities::default());
     bench.run(15);
     assert_eq!(bench.offload(0), "gso,gro");
     assert_eq!(bench.sides[1].frames, 3 * 15, "joined whole");
@@ -211,7 +217,7 @@ fn trains_that_are_damaged_on_the_way_are_done_without_and_tried_again() {
     bench.run(20);
     assert!(bench.sides[1].frames >= before + 3 * 20, "they arrive one by one");
     assert_eq!(bench.count(1, "rx_dropped_forged"), forged);
-    // Tried again after a minute, for some seconds, and then for two minutes not.
+    // It is retried after a minute, for some seconds, and then not for two minutes.
     bench.run(60);
     assert_eq!(bench.count(0, "tx_trains_off"), 2);
 
@@ -222,8 +228,8 @@ fn trains_that_are_damaged_on_the_way_are_done_without_and_tried_again() {
 }
 
 #[test]
-fn a_path_that_loses_single_datagrams_too_keeps_its_trains() {
-    let mut bench = Bench::new(&Abilities::default());
+fn gso_stays_enabled_on_a_path_that_loses_single_datagrams_too() {
+    let mut bench = Bench::new(&Capabilities::default());
     bench.path = Path::LosesHalf;
     bench.run(100);
     assert_eq!(bench.offload(0), "gso,gro");
@@ -231,8 +237,8 @@ fn a_path_that_loses_single_datagrams_too_keeps_its_trains() {
 }
 
 #[test]
-fn routers_that_do_not_count_are_not_asked() {
-    let mut bench = Bench::new(&Abilities::Legacy);
+fn routers_without_counts_get_no_requests() {
+    let mut bench = Bench::new(&Capabilities::Legacy);
     bench.path = Path::DamagesTrains;
     bench.run(60);
     assert!(bench.count(0, "tx_datagrams_in_trains") > 0);

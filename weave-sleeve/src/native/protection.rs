@@ -1,4 +1,4 @@
-//! What protects a native datagram.
+//! The protection of native datagrams.
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -9,10 +9,10 @@ use weave_core::time::Instant;
 use super::{PLAIN, PLAIN_HEADER, put_plain_header};
 use crate::cipher::native::{HEADER_LEN, OpenError, Opener, Sealer, Suite, TAG_LEN};
 
-/// The protection of the datagrams of a link.
+/// The protection of a link's datagrams in the native format.
 #[derive(Debug)]
-pub(crate) enum Seal {
-    /// Nothing but the checksum of UDP.
+pub(crate) enum Protection {
+    /// Only the checksum of UDP.
     Plain,
     /// An AEAD.
     Sealed(Box<Keys>),
@@ -22,12 +22,12 @@ pub(crate) enum Seal {
 #[derive(Debug)]
 pub(crate) struct Keys {
     sealer: Sealer,
-    /// Used by the thread that receives, and so never waited for.
+    /// Used by the receiving thread alone, so that the lock is never contended.
     opener: Mutex<Opener>,
 }
 
-impl Seal {
-    /// A fresh session; `outbound` if this side dialled.
+impl Protection {
+    /// Starts a session; `outbound` is true on the side that dialled.
     pub(crate) fn new(key: &SessionKey, outbound: bool, suite: Suite, now: Instant) -> Self {
         Self::Sealed(Box::new(Keys {
             sealer: Sealer::new(key, outbound, suite, now),
@@ -35,7 +35,7 @@ impl Seal {
         }))
     }
 
-    /// What precedes the first record.
+    /// Returns the length of what precedes the first record.
     pub(crate) const fn header_len(&self) -> usize {
         match self {
             Self::Plain => PLAIN_HEADER,
@@ -43,7 +43,7 @@ impl Seal {
         }
     }
 
-    /// What follows the last record.
+    /// Returns the length of what follows the last record.
     pub(crate) const fn trailer_len(&self) -> usize {
         match self {
             Self::Plain => 0,
@@ -51,7 +51,7 @@ impl Seal {
         }
     }
 
-    /// The name of the cipher; none without.
+    /// Returns the name of the cipher, or `None` in clear.
     pub(crate) const fn name(&self) -> Option<&'static str> {
         match self {
             Self::Plain => None,
@@ -76,14 +76,14 @@ impl Seal {
                     put_plain_header(own, &mut arena[datagram.clone()]);
                 }
             }
-            Self::Sealed(keys) => keys.sealer.seal_train(now, own, arena, datagrams),
+            Self::Sealed(keys) => keys.sealer.seal_batch(now, own, arena, datagrams),
         }
     }
 
-    /// Opens a datagram where it lies and returns its records, once for each datagram.
+    /// Opens a datagram in place and returns its records. A sealed datagram opens only once.
     ///
     /// # Errors
-    /// When it is not a datagram of this link, or comes a second time.
+    /// It is not a datagram of this link, or it came before.
     pub(crate) fn open<'d>(&self, datagram: &'d mut [u8]) -> Result<&'d [u8], OpenError> {
         match self {
             Self::Plain => {

@@ -11,13 +11,13 @@ use super::*;
 use crate::cipher::{Cipher, LegacyBox};
 use crate::encapsulation::Opened;
 use crate::frames::super_frame_of;
-use crate::native::Seal;
+use crate::native::Protection;
 
 const WORKER: WorkerId = WorkerId::new(0).expect("zero is below the limit");
 
 /// A link to a socket of the test.
 struct Setup {
-    carrier: Carrier,
+    forwarder: SleeveForwarder,
     neighbour: UdpSocket,
 }
 
@@ -39,9 +39,9 @@ fn setup(session_key: Option<SessionKey>) -> Setup {
         remote_features: BTreeMap::new(),
     };
     let clock = Clock::new(|| Instant::ORIGIN);
-    let abilities = Abilities::default();
+    let capabilities = Capabilities::default();
     Setup {
-        carrier: Carrier::new(&request, Waker::new(|| {}), &abilities, sockets, clock),
+        forwarder: SleeveForwarder::new(&request, Waker::new(|| {}), &capabilities, sockets, clock),
         neighbour,
     }
 }
@@ -49,29 +49,29 @@ fn setup(session_key: Option<SessionKey>) -> Setup {
 impl Setup {
     fn forward(&self, frame: &[u8], broadcast: bool) -> Forwarded {
         let envelope = Envelope {
-            source: self.carrier.own,
-            destination: self.carrier.remote,
+            source: self.forwarder.own,
+            destination: self.forwarder.remote,
             frame: Frame::plain(frame),
             broadcast,
         };
-        self.carrier.forward(WORKER, envelope)
+        self.forwarder.forward(WORKER, envelope)
     }
 
     fn forward_marked(&self, frame: Frame<'_>) -> Forwarded {
-        let (source, destination) = (self.carrier.own, self.carrier.remote);
+        let (source, destination) = (self.forwarder.own, self.forwarder.remote);
         let envelope = Envelope { source, destination, frame, broadcast: false };
-        self.carrier.forward(WORKER, envelope)
+        self.forwarder.forward(WORKER, envelope)
     }
 
-    /// What the neighbour gets after a flush, datagram by datagram.
+    /// Returns what the neighbour receives after a flush, by datagram.
     fn received(&self) -> Vec<Vec<Vec<u8>>> {
-        self.carrier.flush(WORKER);
+        self.forwarder.flush(WORKER);
         let mut datagrams = Vec::new();
         let mut buffer = vec![0; 65_536];
         while let Ok(length) = self.neighbour.recv(&mut buffer) {
             let mut windows = Windows::default();
-            let theirs = match &self.carrier.encapsulation {
-                Encapsulation::Native(_) => Encapsulation::Native(Seal::Plain),
+            let theirs = match &self.forwarder.encapsulation {
+                Encapsulation::Native(_) => Encapsulation::Native(Protection::Plain),
                 Encapsulation::Legacy(Cipher::Plain) => Encapsulation::Legacy(Cipher::Plain),
                 Encapsulation::Legacy(Cipher::Legacy(_)) => {
                     let legacy = LegacyBox::new(&SessionKey([1; 32]), false);
@@ -90,22 +90,22 @@ impl Setup {
         datagrams
     }
 
-    /// As if the kernel had refused a datagram, and the neighbour acknowledged the test.
+    /// Simulates a datagram refused by the kernel and a test acknowledged by the neighbour.
     fn discover(&self, path_mtu: usize) {
-        let overhead = self.carrier.encapsulation.overhead();
+        let overhead = self.forwarder.encapsulation.overhead();
         let mtu = u16::try_from(path_mtu - overhead).unwrap().to_be_bytes();
-        self.carrier.control(Instant::ORIGIN, |machine| {
+        self.forwarder.control(Instant::ORIGIN, |machine| {
             machine.handle_too_big(Instant::ORIGIN, path_mtu);
         });
-        assert_eq!(self.carrier.verified_mtu(), None);
-        self.carrier.control(Instant::ORIGIN, |machine| {
+        assert_eq!(self.forwarder.verified_mtu(), None);
+        self.forwarder.control(Instant::ORIGIN, |machine| {
             machine.handle_control(Instant::ORIGIN, 3, &mtu);
         });
         self.received();
     }
 }
 
-/// An Ethernet frame with an IPv4 packet of this many bytes.
+/// Builds an Ethernet frame with an IPv4 packet of this many bytes.
 fn ipv4(length: u16, dont_fragment: bool) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0];
     frame.extend(length.to_be_bytes());
@@ -126,12 +126,12 @@ fn ipv6(length: u16) -> Vec<u8> {
 }
 
 #[test]
-fn too_big_is_told_by_whoever_must_not_be_cut() {
+fn too_big_is_reported_for_frames_that_must_not_be_fragmented() {
     for (key, mtu) in [(None, 1438), (Some(SessionKey([1; 32])), 1414)] {
         let setup = setup(key);
         setup.discover(1500);
-        assert_eq!(setup.carrier.mtu(), Some(mtu));
-        assert_eq!(setup.carrier.verified_mtu(), Some(mtu));
+        assert_eq!(setup.forwarder.mtu(), Some(mtu));
+        assert_eq!(setup.forwarder.verified_mtu(), Some(mtu));
         let length = u16::try_from(mtu).unwrap();
         assert_eq!(setup.forward(&ipv4(length, true), false), Forwarded::Taken);
         assert_eq!(setup.received(), [[ipv4(length, true)]]);
@@ -140,21 +140,21 @@ fn too_big_is_told_by_whoever_must_not_be_cut() {
         }
         assert_eq!(setup.forward(&ipv4(1500, true), true), Forwarded::TooBig { mtu });
         assert!(setup.received().is_empty());
-        // Nobody would be content with less.
+        // No IPv6 sender accepts a smaller MTU.
         setup.discover(1300);
         assert_eq!(setup.forward(&ipv6(1280), false), Forwarded::Taken);
         assert_eq!(setup.received(), [[ipv6(1280)]]);
-        let small = setup.carrier.mtu().unwrap();
+        let small = setup.forwarder.mtu().unwrap();
         assert!(small < 1280);
         assert_eq!(setup.forward(&ipv6(1281), false), Forwarded::TooBig { mtu: small });
-        // Nobody could answer to all who get it.
+        // Not all receivers of a broadcast may answer.
         assert_eq!(setup.forward(&ipv6(length + 1), true), Forwarded::Taken);
         assert_eq!(setup.received(), [[ipv6(length + 1)]]);
     }
 }
 
 #[test]
-fn what_may_be_cut_is_cut_here_or_by_the_kernel() {
+fn other_frames_are_fragmented_here_or_by_the_kernel() {
     let setup = setup(None);
     setup.discover(1500);
     let big = ipv4(4000, false);
@@ -173,11 +173,11 @@ fn what_may_be_cut_is_cut_here_or_by_the_kernel() {
     assert_eq!(payload, big[34..]);
 
     // The neighbour has received the fragmentation test.
-    setup.carrier.control(Instant::ORIGIN, |m| m.handle_control(Instant::ORIGIN, 2, &[]));
+    setup.forwarder.control(Instant::ORIGIN, |m| m.handle_control(Instant::ORIGIN, 2, &[]));
     assert_eq!(setup.forward(&big, false), Forwarded::Taken);
     assert_eq!(setup.received(), [[big.clone()]]);
 
-    setup.carrier.control(Instant::ORIGIN, |m| {
+    setup.forwarder.control(Instant::ORIGIN, |m| {
         m.handle_control(Instant::ORIGIN, 1, &[]); // tests again
     });
     setup.received();
@@ -190,14 +190,14 @@ fn what_may_be_cut_is_cut_here_or_by_the_kernel() {
 fn frames_are_refused_without_an_address_and_after_the_end() {
     let setup = setup(None);
     assert_eq!(setup.forward(&ipv4(100, true), false), Forwarded::Taken);
-    setup.carrier.close();
+    setup.forwarder.close();
     assert_eq!(setup.forward(&ipv4(100, true), false), Forwarded::Refused);
     assert!(setup.received().is_empty(), "what was waiting is forgotten");
-    assert_eq!(setup.carrier.sent.no_address.get(), 1);
+    assert_eq!(setup.forwarder.sent.no_address.get(), 1);
 }
 
 #[test]
-fn unfinished_checksums_are_finished() {
+fn unfinished_checksums_are_completed() {
     let setup = setup(None);
     let bytes = ipv4(100, true);
     let checksum = Some(ChecksumRequest { start: 34, offset: 6 });
@@ -210,11 +210,11 @@ fn unfinished_checksums_are_finished() {
     let checksum = Some(ChecksumRequest { start: 34, offset: 600 });
     let frame = Frame { checksum, ..Frame::plain(&bytes) };
     assert_eq!(setup.forward_marked(frame), Forwarded::Dropped);
-    assert_eq!(setup.carrier.sent.malformed.get(), 1);
+    assert_eq!(setup.forwarder.sent.malformed.get(), 1);
 }
 
 #[test]
-fn super_frames_are_cut_to_what_the_path_takes() {
+fn super_frames_are_segmented_to_the_path_mtu() {
     for key in [None, Some(SessionKey([1; 32]))] {
         let setup = setup(key);
         let whole = super_frame_of(1, 2, &[7; 60_000], 1360);
@@ -226,12 +226,12 @@ fn super_frames_are_cut_to_what_the_path_takes() {
                 vec![frame]
             })
             .collect();
-        setup.carrier.published.max_payload.store(1472, Ordering::Relaxed);
+        setup.forwarder.published.max_payload.store(1472, Ordering::Relaxed);
         assert_eq!(setup.forward_marked(whole.frame()), Forwarded::Taken);
         assert_eq!(setup.received(), expected);
-        assert_eq!(setup.carrier.sent.super_frames.get(), 1);
+        assert_eq!(setup.forwarder.sent.super_frames.get(), 1);
 
-        setup.carrier.published.mtu.store(1000, Ordering::Relaxed);
+        setup.forwarder.published.mtu.store(1000, Ordering::Relaxed);
         assert_eq!(setup.forward_marked(whole.frame()), Forwarded::Taken);
         let lengths: Vec<_> = setup.received().concat().iter().map(Vec::len).collect();
         assert!(lengths.iter().all(|length| *length <= 1014));
@@ -243,28 +243,28 @@ fn super_frames_are_cut_to_what_the_path_takes() {
 fn workers_have_batches_of_their_own() {
     let setup = setup(None);
     let other = WorkerId::new(63).unwrap();
-    let (source, destination) = (setup.carrier.own, setup.carrier.remote);
+    let (source, destination) = (setup.forwarder.own, setup.forwarder.remote);
     let frame = ipv4(100, true);
     let frame = Frame::plain(&frame);
     let envelope = Envelope { source, destination, frame, broadcast: false };
-    assert_eq!(setup.carrier.forward(WORKER, envelope), Forwarded::Taken);
-    assert_eq!(setup.carrier.forward(other, envelope), Forwarded::Taken);
+    assert_eq!(setup.forwarder.forward(WORKER, envelope), Forwarded::Taken);
+    assert_eq!(setup.forwarder.forward(other, envelope), Forwarded::Taken);
     assert_eq!(setup.received().len(), 1);
-    setup.carrier.flush(other);
+    setup.forwarder.flush(other);
     assert_eq!(setup.received().len(), 1);
 }
 
 #[test]
 fn a_lost_route_costs_frames_but_not_the_link() {
     let setup = setup(None);
-    // The broadcast address: a socket needs a permission that this one does not have.
-    setup.carrier.published.path.store(Some(Arc::new(Path {
+    // The broadcast address needs a permission that this socket does not have.
+    setup.forwarder.published.path.store(Some(Arc::new(Path {
         local: [127, 0, 0, 1].into(),
         remote: SocketAddr::from(([255, 255, 255, 255], 9)),
-        trains: true,
+        gso: true,
     })));
     assert_eq!(setup.forward(&ipv4(100, true), false), Forwarded::Taken);
     assert!(setup.received().is_empty());
-    assert_eq!(setup.carrier.sent.unreachable.get(), 1);
-    assert_eq!(setup.carrier.poll_event(), None);
+    assert_eq!(setup.forwarder.sent.unreachable.get(), 1);
+    assert_eq!(setup.forwarder.poll_event(), None);
 }

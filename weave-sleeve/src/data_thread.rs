@@ -5,13 +5,13 @@
 //!   a UDP socket ──▶ links ──▶ switch ──▶ the queue of the port, or links again
 //! ```
 //!
-//! Each thread has a queue of the port and a socket of its own, and serves both. It takes what is
-//! there in one system call, carries all of it out, and waits when there is nothing. After warm-up
-//! a frame costs no allocation.
+//! Each thread serves a queue of the port and a socket of its own. It takes a batch in one system
+//! call, forwards all of it, and waits when nothing is left. After warm-up a frame costs no
+//! allocation.
 //!
-//! Which thread serves a neighbour is decided by the name of the neighbour, and the kernel hands
-//! frames of a flow to the queue into which the other direction of the flow was written, so that
-//! a flow stays with one thread, and a busy neighbour delays only those it shares the thread with.
+//! The name of a neighbour decides which thread serves it, and the kernel delivers the frames of a
+//! flow to the queue that the other direction of the flow was written to. So a flow stays with one
+//! thread, and a busy neighbour delays only those that share its thread.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -21,24 +21,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 
 use weave_core::switch::{Frame, Inject, Worker};
-
-use crate::clock::Clock;
-use crate::receiver::Receiver;
 use weave_port::sys::event::{Event, wait};
 use weave_port::{Capture, More};
 
-/// Why a data thread ended by itself.
+use crate::clock::Clock;
+use crate::receiver::Receiver;
+
+/// The reason why a data thread ended by itself.
 #[derive(Debug, thiserror::Error)]
-pub enum Lost {
-    /// The device is gone; another one can be made.
+pub enum DataThreadError {
+    /// The device is gone. Another one can be created.
     #[error("{0}")]
     Port(io::Error),
-    /// Nothing can be done about it.
+    /// The thread cannot go on.
     #[error("{0}")]
     Thread(io::Error),
 }
 
-/// Which sides have something to take.
+/// The sides that have something to read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Ready {
     port: bool,
@@ -59,26 +59,26 @@ pub struct DataThread {
 
 #[derive(Debug)]
 struct Stop {
-    asked: AtomicBool,
+    requested: AtomicBool,
     event: Event,
 }
 
 impl DataThread {
-    /// Takes in frames from both sides and passes them to the switch; `capture` is none if there
-    /// is no device. If the thread cannot go on, it ends and calls `gone` with the reason.
+    /// Starts a thread that passes the frames of both sides to the switch; `capture` is `None` if
+    /// there is no device. A thread that cannot go on ends and calls `on_end` with the reason.
     ///
     /// # Errors
     /// The process has too many threads or open files.
-    pub fn serving(
+    pub fn spawn(
         mut worker: Worker,
         mut capture: Option<Box<dyn Capture>>,
         mut receiver: Receiver,
         mut injector: Box<dyn Inject + Send>,
         clock: Clock,
-        gone: impl FnOnce(Lost) + Send + 'static,
+        on_end: impl FnOnce(DataThreadError) + Send + 'static,
     ) -> io::Result<Self> {
         let mut ready = Ready::BOTH;
-        Self::start("data", gone, move |stop| {
+        Self::start("data", on_end, move |stop| {
             let mut more = Ready::NEITHER;
             {
                 let mut pass = worker.pass(clock.now(), &mut *injector);
@@ -86,48 +86,51 @@ impl DataThread {
                     && ready.port
                 {
                     let each = &mut |frame: Frame<'_>| pass.captured(frame);
-                    more.port = capture.capture(each).map_err(Lost::Port)? == More::Likely;
+                    more.port =
+                        capture.capture(each).map_err(DataThreadError::Port)? == More::Likely;
                 }
                 if ready.socket {
                     let each = |arrival, frame: Frame<'_>| pass.received(arrival, frame);
                     more.socket = receiver.receive(each) == More::Likely;
                 }
             }
-            // One side that never runs dry must not keep the other one waiting.
+            // A side that never runs dry must not starve the other one.
             ready = Ready::BOTH;
             if more == Ready::NEITHER {
                 let port = capture.as_ref().map_or(stop, |capture| capture.readiness());
                 let [port, socket, _] =
-                    wait([port, receiver.readiness(), stop]).map_err(Lost::Thread)?;
+                    wait([port, receiver.readiness(), stop]).map_err(DataThreadError::Thread)?;
                 ready = Ready { port, socket };
             }
             Ok(())
         })
     }
 
-    /// Takes turns until it is asked to stop or a turn fails. A turn gets what becomes readable
-    /// when the stop is asked for.
+    /// Starts a thread that takes turns until it is told to stop or a turn fails. A turn gets a
+    /// descriptor that becomes readable when the thread is to stop.
     fn start(
         name: &str,
-        gone: impl FnOnce(Lost) + Send + 'static,
-        mut turn: impl FnMut(BorrowedFd<'_>) -> Result<(), Lost> + Send + 'static,
+        on_end: impl FnOnce(DataThreadError) + Send + 'static,
+        mut turn: impl FnMut(BorrowedFd<'_>) -> Result<(), DataThreadError> + Send + 'static,
     ) -> io::Result<Self> {
-        let stop = Arc::new(Stop { asked: AtomicBool::new(false), event: Event::new()? });
+        let stop = Arc::new(Stop { requested: AtomicBool::new(false), event: Event::new()? });
         let inner = stop.clone();
         let body = move || {
             let mut turns = || {
-                while !inner.asked.load(Ordering::Relaxed) {
+                while !inner.requested.load(Ordering::Relaxed) {
                     turn(inner.event.as_fd())?;
                 }
                 Ok(())
             };
-            // Whatever went wrong, nothing that the closure holds is used again. A router whose
-            // frames stopped without a word would be worse than one that ends.
+            // Nothing that the closure holds is used after a panic. A router that silently stopped
+            // forwarding would be worse than one that ends.
             let ended = catch_unwind(AssertUnwindSafe(&mut turns)).unwrap_or_else(|_| {
-                Err(Lost::Thread(io::Error::other("a mistake in the program")))
+                Err(DataThreadError::Thread(io::Error::other(
+                    "a data thread panicked, which is a bug",
+                )))
             });
             if let Err(error) = ended {
-                gone(error);
+                on_end(error);
             }
         };
         let thread = Builder::new().name(name.to_owned()).spawn(body)?;
@@ -137,12 +140,12 @@ impl DataThread {
 
 impl Drop for DataThread {
     fn drop(&mut self) {
-        self.stop.asked.store(true, Ordering::Relaxed);
+        self.stop.requested.store(true, Ordering::Relaxed);
         self.stop.event.raise();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("a data thread panicked while it told of its end");
+            tracing::error!("a data thread panicked while it reported its end");
         }
     }
 }
@@ -161,7 +164,7 @@ mod tests {
             |error| panic!("{error}"),
             move |stop| {
                 started.send(()).unwrap();
-                wait([stop, stop]).map(drop).map_err(Lost::Thread)
+                wait([stop, stop]).map(drop).map_err(DataThreadError::Thread)
             },
         );
         wait_for_start.recv().unwrap();
@@ -170,16 +173,16 @@ mod tests {
     }
 
     #[test]
-    fn an_error_and_a_panic_are_told_once() {
+    fn an_error_and_a_panic_are_reported_once() {
         for panics in [false, true] {
-            let (told, tell) = channel();
-            let gone = move |lost: Lost| told.send(lost.to_string()).unwrap();
-            let thread = DataThread::start("test", gone, move |_| {
-                assert!(!panics, "a mistake, on purpose");
-                Err(Lost::Port(io::ErrorKind::NotFound.into()))
+            let (sender, ended) = channel();
+            let on_end = move |lost: DataThreadError| sender.send(lost.to_string()).unwrap();
+            let thread = DataThread::start("test", on_end, move |_| {
+                assert!(!panics, "on purpose");
+                Err(DataThreadError::Port(io::ErrorKind::NotFound.into()))
             });
-            assert!(tell.recv().is_ok());
-            assert!(tell.recv().is_err());
+            assert!(ended.recv().is_ok());
+            assert!(ended.recv().is_err());
             drop(thread.unwrap());
         }
     }

@@ -1,4 +1,4 @@
-//! What the control half and the data half of a link share.
+//! The state that the control half and the data half of a link share.
 //!
 //! ```text
 //!   data threads ── forward ──▶ batch of the thread ──▶ socket
@@ -21,79 +21,79 @@ use weave_core::switch::{Envelope, Forwarded, Forwarder, LinkEvent, Waker, Worke
 use weave_core::time::Instant;
 use weave_core::wire::ethernet::HEADER_LEN as ETHERNET_HEADER;
 use weave_core::wire::fragment;
+use weave_port::Counter;
+use weave_port::offload::Segments;
 
-use crate::aggregate::{Appended, Batch};
+use crate::aggregate::{AppendOutcome, Batch};
 use crate::cipher::Channel;
 use crate::clock::Clock;
 use crate::counters::{Received, Sent};
 use crate::encapsulation::{Draft, Encapsulation};
-use crate::link::{Counts, LinkMachine, Special, TrainChange};
-use crate::native::{self, Abilities, Form};
-use crate::outlet::Outlet;
+use crate::fragment_policy::FragmentPolicy;
+use crate::link::{Counts, GsoChange, LinkMachine, SpecialFrame};
+use crate::native::{self, Capabilities, Form};
 use crate::replay::Windows;
-use crate::udp::{Path, UdpSockets, Unsent};
-use crate::way::Way;
-use weave_port::Counter;
-use weave_port::offload::Segments;
+use crate::send_sockets::SendSockets;
+use crate::udp::{Path, SendFailure, UdpSockets};
 
 /// A link, as data threads see it.
 #[derive(Debug)]
-pub(crate) struct Carrier {
+pub(crate) struct SleeveForwarder {
     pub(crate) own: PeerName,
     pub(crate) remote: PeerName,
     pub(crate) encapsulation: Encapsulation,
     pub(crate) sent: Sent,
     pub(crate) received: Received,
-    /// Used by the thread that receives, and so never waited for.
+    /// Used by the receiving thread alone, so that the lock is never contended.
     pub(crate) windows: Mutex<Windows>,
     local: std::net::IpAddr,
     sockets: Arc<UdpSockets>,
-    outlet: Arc<Outlet>,
+    send_sockets: Arc<SendSockets>,
     clock: Clock,
     waker: Waker,
-    published: Published,
-    /// By worker; made when the worker first comes here.
-    batches: Box<[OnceLock<Box<Mutex<Batches>>>]>,
+    published: PublishedState,
+    /// Indexed by worker. Batches are allocated when a worker first uses the link.
+    batches: Box<[OnceLock<Box<Mutex<WorkerBatches>>>]>,
     control: Mutex<Control>,
 }
 
-/// What data threads need to know of the state of the link.
+/// The part of the link's state that data threads read.
 #[derive(Debug)]
-struct Published {
+struct PublishedState {
     path: ArcSwapOption<Path>,
     mtu: AtomicUsize,
-    /// The neighbour acknowledged a frame of that size.
+    /// Whether the neighbour acknowledged a frame of that size.
     mtu_verified: AtomicBool,
     max_payload: AtomicUsize,
     stack_fragments: AtomicBool,
 }
 
-/// What one worker has not sent yet.
+/// The unsent datagrams of one worker.
 #[derive(Debug)]
-struct Batches {
+struct WorkerBatches {
     unfragmented: Batch,
-    /// Made when it is first needed: most traffic is not fragmentable.
+    /// Allocated when it is first needed: most traffic is not fragmentable.
     fragmentable: Option<Batch>,
-    /// For a frame that is cut here.
+    /// Buffer for a frame that is fragmented here.
     whole: Vec<u8>,
 }
 
 #[derive(Debug)]
 struct Control {
     machine: LinkMachine,
-    /// For special frames.
+    /// Buffer for special frames.
     datagram: Vec<u8>,
 }
 
-impl Carrier {
+impl SleeveForwarder {
     pub(crate) fn new(
         request: &LinkRequest,
         waker: Waker,
-        abilities: &Abilities,
+        capabilities: &Capabilities,
         sockets: Arc<UdpSockets>,
         clock: Clock,
     ) -> Self {
-        let encapsulation = Encapsulation::agreed(request, abilities, clock.now());
+        let encapsulation = Encapsulation::negotiated(request, capabilities, clock.now());
         let path_mtu = PathMtu::new(encapsulation.overhead(), DEFAULT_FLOOR);
         // The accepting side would only know the port of the TCP connection.
         let remote = request.outbound.then_some(request.remote_address);
@@ -102,7 +102,7 @@ impl Carrier {
             Encapsulation::Legacy(_) => machine,
             Encapsulation::Native(_) => machine.with_counts(),
         };
-        let carrier = Self {
+        let forwarder = Self {
             own: request.own,
             remote: request.remote,
             encapsulation,
@@ -110,11 +110,11 @@ impl Carrier {
             received: Received::default(),
             windows: Mutex::default(),
             local: request.local_address.ip(),
-            outlet: sockets.outlet(),
+            send_sockets: sockets.send_sockets(),
             sockets,
             clock,
             waker,
-            published: Published {
+            published: PublishedState {
                 path: ArcSwapOption::empty(),
                 mtu: AtomicUsize::new(UNKNOWN_MTU),
                 mtu_verified: AtomicBool::new(false),
@@ -124,22 +124,22 @@ impl Carrier {
             batches: (0..WorkerId::MAX).map(|_| OnceLock::new()).collect(),
             control: Mutex::new(Control { machine, datagram: Vec::new() }),
         };
-        carrier.publish(&carrier.lock().machine);
-        carrier
+        forwarder.publish(&forwarder.lock().machine);
+        forwarder
     }
 
-    /// Gives an input to the machine, sends what it wants to send, and publishes what changed.
+    /// Passes an input to the state machine, sends its special frames, and publishes its state.
     pub(crate) fn control<T>(&self, now: Instant, input: impl FnOnce(&mut LinkMachine) -> T) -> T {
         let mut control = self.lock();
         let control = &mut *control;
-        control.machine.note_counts(self.counts());
+        control.machine.set_counts(self.counts());
         let output = input(&mut control.machine);
-        if let Some(change) = control.machine.poll_train_change() {
-            self.tell_of_trains(change);
+        if let Some(change) = control.machine.poll_gso_change() {
+            self.log_gso_change(change);
         }
         while let Some(special) = control.machine.poll_transmit() {
             if let Some(remote) = control.machine.remote() {
-                let path = Path { local: self.local, remote, trains: false };
+                let path = Path { local: self.local, remote, gso: false };
                 self.send_special(now, control, &path, special);
             }
         }
@@ -147,7 +147,8 @@ impl Carrier {
         output
     }
 
-    /// The same from a data thread: the router has to look at events and timers afterwards.
+    /// Does the same from a data thread, and wakes the router if it has to look at events and
+    /// timers.
     pub(crate) fn control_and_wake(&self, now: Instant, input: impl FnOnce(&mut LinkMachine)) {
         let unchanged = self.control(now, |machine| {
             let before = machine.poll_timeout();
@@ -159,38 +160,44 @@ impl Carrier {
         }
     }
 
-    /// Whether the kernel cuts datagrams that are larger than the path takes.
+    /// Returns whether the kernel may fragment datagrams that are larger than the path MTU.
     pub(crate) fn stack_fragments(&self) -> bool {
         self.published.stack_fragments.load(Ordering::Relaxed)
     }
 
-    /// The overlay MTU, once it is known.
+    /// Returns the overlay MTU, once it is known.
     pub(crate) fn mtu(&self) -> Option<usize> {
         let mtu = self.published.mtu.load(Ordering::Relaxed);
         (mtu != UNKNOWN_MTU).then_some(mtu)
     }
 
-    /// The same, once a frame of that size got through.
+    /// Returns the overlay MTU, once a frame of that size got through.
     pub(crate) fn verified_mtu(&self) -> Option<usize> {
         self.mtu().filter(|_| self.published.mtu_verified.load(Ordering::Relaxed))
     }
 
-    /// Refuses frames from now on.
+    /// Refuses all further frames.
     pub(crate) fn close(&self) {
         self.published.path.store(None);
     }
 
-    /// The next event of the machine.
+    /// Returns the next event of the state machine.
     pub(crate) fn poll_event(&self) -> Option<LinkEvent> {
         self.lock().machine.poll_event()
     }
 
-    /// When the machine wants its timer.
+    /// Returns when the state machine next needs its timer.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.lock().machine.poll_timeout()
     }
 
-    fn send_special(&self, now: Instant, control: &mut Control, path: &Path, special: Special) {
+    fn send_special(
+        &self,
+        now: Instant,
+        control: &mut Control,
+        path: &Path,
+        special: SpecialFrame,
+    ) {
         let Control { machine, datagram } = control;
         let mut frame = Vec::new();
         special.emit(&mut frame);
@@ -209,64 +216,65 @@ impl Carrier {
             return self.sent.unsealed.add(1);
         }
         let mut refused = None;
-        let outlet = self.sockets.special_outlet();
-        let handed = self.sockets.send(outlet, channel, path, datagram, all, |unsent| {
-            refused = Some(unsent);
+        let send_sockets = self.sockets.special_sockets();
+        let stats = self.sockets.send(send_sockets, channel, path, datagram, all, |failure| {
+            refused = Some(failure);
         });
-        self.sent.calls.add(handed.calls);
-        self.sent.trains.add_all(&handed.trains);
+        self.sent.calls.add(stats.calls);
+        self.sent.batches.add_all(&stats.batches);
         match refused {
             None => {
                 self.sent.special.add(1);
                 self.sent.datagrams.add(1);
             }
-            Some(Unsent::TooBig) => {
+            Some(SendFailure::TooBig) => {
                 if let Ok(path_mtu) = UdpSockets::path_mtu(path) {
                     machine.handle_too_big(now, path_mtu);
                 }
             }
-            Some(Unsent::QueueFull) => self.sent.queue_full.add(1),
-            Some(Unsent::Unreachable) => self.sent.unreachable.add(1),
+            Some(SendFailure::QueueFull) => self.sent.queue_full.add(1),
+            Some(SendFailure::Unreachable) => self.sent.unreachable.add(1),
         }
     }
 
-    /// What the neighbour is asked for, and what it is told when it asks.
+    /// Returns the counts that both sides compare.
     fn counts(&self) -> Counts {
         let Self { sent, received, .. } = self;
         let but = |all: &Counter, special: &Counter| all.get().saturating_sub(special.get());
         Counts {
             sent: but(&sent.datagrams, &sent.special),
-            in_trains: sent.in_trains.get(),
+            in_batches: sent.in_batches.get(),
             opened: but(&received.datagrams, &received.special),
             unopened: received.forged.get() + received.replayed.get() + received.epoch.get(),
         }
     }
 
-    fn tell_of_trains(&self, change: TrainChange) {
+    fn log_gso_change(&self, change: GsoChange) {
         let peer = self.remote;
         match change {
-            TrainChange::Off { lost, damaged, time } => {
-                self.sent.trains_off.add(1);
+            GsoChange::Disabled { lost, damaged, backoff } => {
+                self.sent.gso_disabled.add(1);
                 tracing::warn!(
                     %peer,
-                    "{lost} % of the datagrams sent in trains are lost, {damaged} % of these arrive \
+                    "{lost} % of the datagrams sent in GSO batches are lost, {damaged} % of these arrive \
                      damaged: sending them one by one for {} s",
-                    time.as_secs()
+                    backoff.as_secs()
                 );
             }
-            TrainChange::Retried => tracing::info!(%peer, "sending datagrams in trains again"),
-            TrainChange::Acquitted { lost } => tracing::info!(
+            GsoChange::Retried => tracing::info!(%peer, "sending datagrams in GSO batches again"),
+            GsoChange::Cleared { lost } => tracing::info!(
                 %peer,
-                "{lost} % of the datagrams sent one by one are lost, too: sending them in trains \
+                "{lost} % of the datagrams sent one by one are lost, too: sending them in batches \
                  again"
             ),
         }
     }
 
     fn publish(&self, machine: &LinkMachine) {
-        let Published { path, mtu, mtu_verified, max_payload, stack_fragments } = &self.published;
-        let trains = machine.uses_trains();
-        let current = machine.remote().map(|remote| Path { local: self.local, remote, trains });
+        let PublishedState { path, mtu, mtu_verified, max_payload, stack_fragments } =
+            &self.published;
+        let gso = machine.uses_gso();
+        let current = machine.remote().map(|remote| Path { local: self.local, remote, gso });
         if path.load().as_deref() != current.as_ref() {
             path.store(current.map(Arc::new));
         }
@@ -280,10 +288,10 @@ impl Carrier {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn batches(&self, worker: WorkerId) -> Option<MutexGuard<'_, Batches>> {
+    fn batches(&self, worker: WorkerId) -> Option<MutexGuard<'_, WorkerBatches>> {
         let place = self.batches.get(worker.get())?;
         let batches = place.get_or_init(|| {
-            Box::new(Mutex::new(Batches {
+            Box::new(Mutex::new(WorkerBatches {
                 unfragmented: Batch::new(Channel::DontFragment),
                 fragmentable: None,
                 whole: Vec::new(),
@@ -292,18 +300,18 @@ impl Carrier {
         Some(batches.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What the kernel does for this link, for the status: cut trains of datagrams, put them
-    /// together again.
+    /// Returns what the kernel does for this link, for the status: segmenting batches of datagrams
+    /// and coalescing them.
     pub(crate) fn offload(&self) -> String {
-        let trains = match self.sockets.trains() {
+        let kernel = match self.sockets.offloads() {
             (true, true) => "gso,gro",
             (true, false) => "gso",
             (false, true) => "gro",
             (false, false) => "none",
         };
-        match self.lock().machine.train_loss() {
-            None => trains.to_owned(),
-            Some(lost) => format!("{trains},trains-off-for-{lost}%-loss"),
+        match self.lock().machine.gso_loss() {
+            None => kernel.to_owned(),
+            Some(lost) => format!("{kernel},trains-off-for-{lost}%-loss"),
         }
     }
 
@@ -321,7 +329,8 @@ impl Carrier {
         self.append_draft(path, batch, &draft)
     }
 
-    /// Appends a frame in the native format: uncut and unfinished, if it can be.
+    /// Appends a frame in the native format, if possible without segmenting it or completing its
+    /// checksum.
     fn append_native(
         &self,
         path: &Path,
@@ -330,32 +339,32 @@ impl Carrier {
         segments: &Segments<'_>,
     ) -> bool {
         let Envelope { source, destination, frame, .. } = *envelope;
-        if segments.only_lacks_its_checksum() {
+        if segments.lacks_only_checksum() {
             let (form, length) = (Form::Unfinished, frame.bytes.len());
             let write = |place: &mut [u8]| place.copy_from_slice(frame.bytes);
             let draft = Draft { source, destination, form, length, write };
             return self.append_draft(path, batch, &draft);
         }
-        let Some(pieces) = segments.parts().and_then(native::pieces) else {
+        let Some(segments) = segments.parts().and_then(native::segments) else {
             return self.append_segments(path, batch, envelope, segments);
         };
         let (mut all, mut count, mut bytes) = (true, 0, 0);
-        for piece in pieces {
-            let write = |place: &mut [u8]| piece.write(place);
-            let (form, length) = (piece.form, piece.len());
+        for segment in segments {
+            let write = |place: &mut [u8]| segment.write(place);
+            let (form, length) = (segment.form, segment.len());
             let draft = Draft { source, destination, form, length, write };
-            let taken = self.put(path, batch, &draft);
-            all &= taken;
-            count += usize::from(taken);
-            bytes += if taken { length } else { 0 };
+            let appended = self.append_uncounted(path, batch, &draft);
+            all &= appended;
+            count += usize::from(appended);
+            bytes += if appended { length } else { 0 };
         }
-        // Once for all of them, since threads share the counters.
+        // Added once for all segments, since threads share the counters.
         self.sent.frames.add(count);
         self.sent.bytes.add(bytes);
         all
     }
 
-    /// Appends the frames that a captured one stands for.
+    /// Appends the frames that a captured frame stands for.
     fn append_segments(
         &self,
         path: &Path,
@@ -363,12 +372,12 @@ impl Carrier {
         envelope: &Envelope<'_>,
         segments: &Segments<'_>,
     ) -> bool {
-        let mut taken = true;
+        let mut appended = true;
         for index in 0..segments.count() {
             let write = |place: &mut [u8]| segments.write(index, place);
-            taken &= self.append(path, batch, envelope, segments.frame_len(index), write);
+            appended &= self.append(path, batch, envelope, segments.frame_len(index), write);
         }
-        taken
+        appended
     }
 
     /// Appends a record to a batch.
@@ -378,33 +387,38 @@ impl Carrier {
         batch: &mut Batch,
         draft: &Draft<impl Fn(&mut [u8])>,
     ) -> bool {
-        let taken = self.put(path, batch, draft);
-        if taken {
+        let appended = self.append_uncounted(path, batch, draft);
+        if appended {
             self.sent.frames.add(1);
             self.sent.bytes.add(draft.length);
         }
-        taken
+        appended
     }
 
-    /// The same, but who calls counts what was taken. Sends the batch if that makes room.
-    fn put(&self, path: &Path, batch: &mut Batch, draft: &Draft<impl Fn(&mut [u8])>) -> bool {
+    /// Appends a record without counting it, and sends the batch if that makes room.
+    fn append_uncounted(
+        &self,
+        path: &Path,
+        batch: &mut Batch,
+        draft: &Draft<impl Fn(&mut [u8])>,
+    ) -> bool {
         let max_payload = self.published.max_payload.load(Ordering::Relaxed);
         let append = |batch: &mut Batch| batch.append(&self.encapsulation, max_payload, draft);
         let mut appended = append(batch);
-        if appended == Appended::Full {
+        if appended == AppendOutcome::Full {
             self.transmit(path, batch);
             appended = append(batch);
         }
         match appended {
-            Appended::Taken => true,
-            Appended::TooLong | Appended::Full => {
+            AppendOutcome::Appended => true,
+            AppendOutcome::TooLong | AppendOutcome::Full => {
                 self.sent.oversize.add(1);
                 false
             }
         }
     }
 
-    /// Cuts an IP packet into pieces of the path's size and appends them.
+    /// Fragments an IP packet to the size of the path, and appends the fragments.
     fn append_fragments(
         &self,
         path: &Path,
@@ -413,21 +427,21 @@ impl Carrier {
         whole: &[u8],
         mtu: usize,
     ) -> bool {
-        let Ok(pieces) = fragment(whole, mtu) else {
+        let Ok(fragments) = fragment(whole, mtu) else {
             self.sent.oversize.add(1);
             return false;
         };
-        let mut taken = true;
-        for piece in pieces {
+        let mut appended = true;
+        for fragment in fragments {
             let write = |place: &mut [u8]| {
-                piece.write(place).expect("a place of its length");
+                fragment.write(place).expect("a place of its length");
             };
-            taken &= self.append(path, batch, envelope, piece.frame_len(), write);
+            appended &= self.append(path, batch, envelope, fragment.frame_len(), write);
         }
-        taken
+        appended
     }
 
-    /// Sends what is in a batch.
+    /// Seals and sends a batch.
     fn transmit(&self, path: &Path, batch: &mut Batch) {
         let now = self.clock.now();
         let sealed = batch.seal(now, &self.encapsulation, self.own);
@@ -437,21 +451,21 @@ impl Carrier {
             return batch.clear();
         }
         let (mut lost, mut too_big) = (0, false);
-        let (outlet, channel) = (&self.outlet, batch.channel());
-        let handed = self.sockets.send(outlet, channel, path, bytes, datagrams, |unsent| {
+        let (send_sockets, channel) = (&self.send_sockets, batch.channel());
+        let stats = self.sockets.send(send_sockets, channel, path, bytes, datagrams, |failure| {
             lost += 1;
-            match unsent {
-                Unsent::TooBig => {
+            match failure {
+                SendFailure::TooBig => {
                     too_big = true;
                     self.sent.too_big.add(1);
                 }
-                Unsent::QueueFull => self.sent.queue_full.add(1),
-                Unsent::Unreachable => self.sent.unreachable.add(1),
+                SendFailure::QueueFull => self.sent.queue_full.add(1),
+                SendFailure::Unreachable => self.sent.unreachable.add(1),
             }
         });
-        self.sent.calls.add(handed.calls);
-        self.sent.trains.add_all(&handed.trains);
-        self.sent.in_trains.add(handed.in_trains);
+        self.sent.calls.add(stats.calls);
+        self.sent.batches.add_all(&stats.batches);
+        self.sent.in_batches.add(stats.in_batches);
         self.sent.datagrams.add(datagrams.len().saturating_sub(lost));
         batch.clear();
         if too_big && let Ok(path_mtu) = UdpSockets::path_mtu(path) {
@@ -460,7 +474,7 @@ impl Carrier {
     }
 }
 
-impl Forwarder for Carrier {
+impl Forwarder for SleeveForwarder {
     fn forward(&self, worker: WorkerId, envelope: Envelope<'_>) -> Forwarded {
         let path = self.published.path.load();
         let Some(path) = path.as_deref() else {
@@ -475,12 +489,12 @@ impl Forwarder for Carrier {
         let longest = mtu + ETHERNET_HEADER;
         let segments = segments.limited_to(longest);
         let too_big = segments.longest() > longest;
-        let way = Way::of(envelope.frame.bytes, too_big, envelope.broadcast);
+        let policy = FragmentPolicy::of(envelope.frame.bytes, too_big, envelope.broadcast);
         let Some(mut batches) = self.batches(worker) else { return Forwarded::Refused };
-        let Batches { unfragmented, fragmentable, whole } = &mut *batches;
-        let taken = match way {
-            Way::TooBig => return Forwarded::TooBig { mtu },
-            Way::Whole => match self.encapsulation {
+        let WorkerBatches { unfragmented, fragmentable, whole } = &mut *batches;
+        let appended = match policy {
+            FragmentPolicy::TooBig => return Forwarded::TooBig { mtu },
+            FragmentPolicy::Unfragmented => match self.encapsulation {
                 Encapsulation::Legacy(_) => {
                     self.append_segments(path, unfragmented, &envelope, &segments)
                 }
@@ -488,16 +502,16 @@ impl Forwarder for Carrier {
                     self.append_native(path, unfragmented, &envelope, &segments)
                 }
             },
-            Way::Cut if !self.stack_fragments() => {
-                let mut taken = true;
+            FragmentPolicy::Fragment if !self.stack_fragments() => {
+                let mut appended = true;
                 for index in 0..segments.count() {
                     whole.resize(segments.frame_len(index), 0);
                     segments.write(index, whole);
-                    taken &= self.append_fragments(path, unfragmented, &envelope, whole, mtu);
+                    appended &= self.append_fragments(path, unfragmented, &envelope, whole, mtu);
                 }
-                taken
+                appended
             }
-            Way::Cut | Way::Fragmentable => {
+            FragmentPolicy::Fragment | FragmentPolicy::Fragmentable => {
                 let batch = fragmentable.get_or_insert_with(|| Batch::new(Channel::Fragmentable));
                 self.append_segments(path, batch, &envelope, &segments)
             }
@@ -505,18 +519,18 @@ impl Forwarder for Carrier {
         if envelope.frame.segmentation.is_some() {
             self.sent.super_frames.add(1);
         }
-        if taken { Forwarded::Taken } else { Forwarded::Dropped }
+        if appended { Forwarded::Taken } else { Forwarded::Dropped }
     }
 
     fn flush(&self, worker: WorkerId) {
         let Some(mut batches) = self.batches(worker) else { return };
-        let Batches { unfragmented, fragmentable, .. } = &mut *batches;
+        let WorkerBatches { unfragmented, fragmentable, .. } = &mut *batches;
         let path = self.published.path.load();
         for batch in [Some(unfragmented), fragmentable.as_mut()].into_iter().flatten() {
             match path.as_deref() {
                 _ if batch.is_empty() => {}
                 Some(path) => self.transmit(path, batch),
-                // Closed since.
+                // The link was closed in the meantime.
                 None => batch.clear(),
             }
         }
