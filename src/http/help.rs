@@ -14,6 +14,11 @@ pub(super) fn of_counter(name: &str) -> Option<&'static str> {
         "gossip_dropped_backlog" => {
             "Gossip and unicasts dropped for neighbours that read too slowly."
         }
+        "gossip_dropped_refused" => "Gossip of any kind dropped since its channel refused it.",
+        "gossip_dropped_malformed" => "Gossip of any kind dropped since it is malformed.",
+        "topology_records_dropped" => {
+            "Records of peers dropped: no room, or more connections than a peer can have."
+        }
         "unicasts_relayed" => "Gossip unicasts passed on for other peers.",
         "unicasts_unroutable" => "Gossip unicasts dropped for want of a route.",
         "route_calculations" => "Calculations of the routes.",

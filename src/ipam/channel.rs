@@ -37,7 +37,7 @@ impl IpamChannel {
 }
 
 fn refused(refusal: Refusal) -> GossipError {
-    GossipError(refusal.to_string())
+    GossipError::Content(refusal.to_string())
 }
 
 impl Channel for IpamChannel {

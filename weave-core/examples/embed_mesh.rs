@@ -49,10 +49,11 @@ impl Data for Places {
 impl Places {
     /// What comes in is from outside: look at it closely, and say what is wrong.
     fn decode(payload: &[u8]) -> Result<Self, GossipError> {
-        let text = std::str::from_utf8(payload).map_err(|error| GossipError(error.to_string()))?;
+        let text = std::str::from_utf8(payload)
+            .map_err(|error| GossipError::Content(error.to_string()))?;
         let pairs = text.lines().map(|line| match line.split_once('=') {
             Some((who, at)) if line.len() < 100 => Ok((who.to_owned(), at.to_owned())),
-            _ => Err(GossipError(format!("not a place: {line:.100}"))),
+            _ => Err(GossipError::Content(format!("not a place: {line:.100}"))),
         });
         pairs.collect::<Result<_, _>>().map(Self)
     }
@@ -94,7 +95,7 @@ impl Channel for PlacesChannel {
         _payload: &[u8],
         _out: &mut Outbox,
     ) -> Result<(), GossipError> {
-        Err(GossipError("nothing is unicast on this channel".to_owned()))
+        Err(GossipError::Content("nothing is unicast on this channel".to_owned()))
     }
 
     /// New neighbours get all of it.

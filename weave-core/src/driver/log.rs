@@ -191,6 +191,15 @@ fn mesh_event(event: &mesh::Event) {
             Named(*name, nickname),
             uid.0,
         ),
+        Event::GossipDropped { peer, nickname, channel, source, reason, count } => {
+            let remote = Named(*peer, nickname);
+            let made_by = source.map_or(String::new(), |source| format!(", made by {source},"));
+            tracing::warn!(
+                %peer,
+                "->[{remote}]: dropped {count} messages that it passed on; the last, on channel \
+                 {channel:?}{made_by} was refused: {reason}"
+            );
+        }
         Event::PeerRemoved { peer, nickname } => {
             tracing::info!(%peer, "Removed unreachable peer {}", Named(*peer, nickname));
         }

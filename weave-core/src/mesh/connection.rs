@@ -28,6 +28,9 @@ pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the rest of the handshake, and then for each message.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// A long message gets this time again for each such part of it. The longest takes over a minute at
+/// 1 Mbit/s, so a peer that sends some through slow links could otherwise part their routers.
+const READ_PROGRESS: usize = 64 << 10;
 /// A peer that takes nothing of what waits for it for this long hangs.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Closing resets the connection, and a reset can overtake what was sent: so much time is left
@@ -59,6 +62,8 @@ pub(super) struct Connection {
     pub(super) read_deadline: Instant,
     /// Bytes of incomplete messages, as last counted.
     pub(super) partial: usize,
+    /// Bytes that came since the deadline was last put off.
+    progress: usize,
     /// Bytes sent and not yet written.
     unsent: usize,
     /// When `unsent` last shrank, or grew from nothing.
@@ -143,6 +148,7 @@ impl Connection {
             heard_at: now,
             read_deadline: now + DIAL_TIMEOUT,
             partial: 0,
+            progress: 0,
             unsent: 0,
             progress_at: now,
             armed: None,
@@ -168,6 +174,7 @@ impl Connection {
             heard_at: now,
             read_deadline: now + HEADER_TIMEOUT,
             partial: 0,
+            progress: 0,
             unsent: 0,
             progress_at: now,
             armed: None,
@@ -249,7 +256,26 @@ impl Connection {
         self.unsent < LOW_WATER
     }
 
+    /// Bytes of a message came, perhaps not the last ones.
+    pub(super) fn progress(&mut self, now: Instant, len: usize) {
+        self.progress += len;
+        if self.progress >= READ_PROGRESS {
+            self.message_complete(now);
+        }
+    }
+
+    /// The next message has time again.
+    pub(super) fn message_complete(&mut self, now: Instant) {
+        self.progress = 0;
+        self.read_deadline = now + READ_TIMEOUT;
+    }
+
     /// Whether there is room for the unicast of another peer.
+    pub(super) const fn takes_relayed_unicast(&self, len: usize) -> bool {
+        self.unsent.saturating_add(len) <= UNICAST_LIMIT
+    }
+
+    /// Whether there is room for a unicast of this peer.
     pub(super) const fn takes_unicast(&self, len: usize) -> bool {
         self.unsent.saturating_add(len) <= UNICAST_LIMIT || self.unsent == 0
     }

@@ -25,7 +25,7 @@ pub enum ConnectionError {
     /// The peer sent what no router sends.
     #[error("malformed message: {0}")]
     Malformed(String),
-    /// A gossip channel refused what the peer said: its settings do not fit ours.
+    /// The peer said what no router says on this gossip channel and none relays.
     #[error("gossip on channel {channel:?} refused: {reason}")]
     Gossip {
         /// The channel.

@@ -184,6 +184,22 @@ pub enum Event {
         /// Its incarnation.
         uid: Uid,
     },
+    /// Messages that a neighbour may only have relayed were dropped, since their content is wrong.
+    /// Told at most once a minute for each neighbour.
+    GossipDropped {
+        /// The neighbour they came from.
+        peer: PeerName,
+        /// What people call it.
+        nickname: String,
+        /// The channel of the last one; empty if it could not be read.
+        channel: String,
+        /// The peer that the last one says it was made by, if it says so.
+        source: Option<PeerName>,
+        /// What is wrong with the last one.
+        reason: String,
+        /// How many there were since this was last told.
+        count: u64,
+    },
     /// A peer left the mesh: no chain of connections leads to it any more.
     PeerRemoved {
         /// The peer.

@@ -88,6 +88,8 @@ pub struct Applied {
     /// Another router that goes on making records of the own peer: its incarnation and what
     /// people call it.
     pub twin: Option<(Uid, String)>,
+    /// Records that were left out for want of room, or since no peer can have so many connections.
+    pub dropped: usize,
     /// What else must be done.
     pub effects: Effects,
 }
@@ -299,7 +301,8 @@ impl Peers {
         let placeholders = self.unknown_remotes(&update.records);
         self.check_room(&update.records, &placeholders)?;
 
-        let mut applied = Applied { names: update.names, ..Applied::default() };
+        let mut applied =
+            Applied { names: update.names, dropped: update.dropped, ..Applied::default() };
         let effects = &mut applied.effects;
         for (name, record) in update.records {
             if name == self.own {
@@ -359,6 +362,26 @@ impl Peers {
     /// channel. Each record is encoded once for all who get it.
     pub fn encode(&self, names: &BTreeSet<PeerName>) -> Vec<Bytes> {
         payloads(names.iter().filter_map(|name| self.entries.get(name)))
+    }
+
+    /// Divides these peers into those whose records fill one payload, at least one, and the others.
+    pub fn first_payload(
+        &self,
+        names: &BTreeSet<PeerName>,
+    ) -> (BTreeSet<PeerName>, BTreeSet<PeerName>) {
+        let mut len = 0;
+        let mut beyond = names.iter().skip_while(|name| {
+            let entry = self.entries.get(name);
+            let first = len == 0;
+            len += entry.map_or(0, |e| e.encoded.get_or_init(|| update::encode(&e.peer)).len());
+            first || len <= MAX_PAYLOAD_LEN
+        });
+        let Some(beyond) = beyond.next().copied() else {
+            return (names.clone(), BTreeSet::new());
+        };
+        let mut first = names.clone();
+        let rest = first.split_off(&beyond);
+        (first, rest)
     }
 
     /// The present records of all peers.

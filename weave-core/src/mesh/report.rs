@@ -154,6 +154,12 @@ pub struct Counters {
     pub unicasts_relayed: u64,
     /// Unicasts dropped because no route leads to their destination.
     pub unicasts_unroutable: u64,
+    /// Messages dropped since their channel refused what they say.
+    pub gossip_refused: u64,
+    /// Messages that are malformed where relays do not look, dropped.
+    pub gossip_malformed: u64,
+    /// Records of peers dropped: there is no room, or no peer can have so many connections.
+    pub records_dropped: u64,
     /// Unicasts and gossip dropped because a neighbour reads too slowly.
     pub dropped_backlog: u64,
     /// Messages not sent because they are longer than peers accept.

@@ -55,20 +55,6 @@ pub enum UpdateError {
     /// The bytes are not the values that belong there.
     #[error("topology update: {0}")]
     Malformed(#[from] gob::Error),
-    /// The name of a peer does not have six bytes.
-    #[error("topology update: a peer name of {len} bytes before offset {offset}")]
-    NameLength {
-        /// How many it has.
-        len: usize,
-        /// Where, in the payload.
-        offset: usize,
-    },
-    /// A peer claims more connections than one can have.
-    #[error("topology update: {peer} has more than {MAX_CONNECTIONS} connections")]
-    TooManyConnections {
-        /// The peer.
-        peer: PeerName,
-    },
     /// The mesh would have more peers than there are short ids.
     #[error("topology update: more than {limit} peers")]
     TooManyPeers {
@@ -90,6 +76,17 @@ pub(super) struct Update {
     pub names: BTreeSet<PeerName>,
     /// The records that are news, the newest one of each peer.
     pub records: BTreeMap<PeerName, Peer>,
+    /// How many records were left out since they have more connections than a peer can have.
+    pub dropped: usize,
+}
+
+/// What follows the summary of a peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Connections {
+    Listed,
+    TooMany,
+    /// The update ends.
+    Missing,
 }
 
 /// Reads an update. `is_news` is shown each record without its connections: what it does not
@@ -97,9 +94,9 @@ pub(super) struct Update {
 /// which the original makes and collects a second later.
 ///
 /// Short ids above 4095 count as none; nicknames are cleaned ([`clean_nickname`]); addresses that
-/// are longer than [`MAX_ADDRESS_LEN`] or have control characters are emptied; a peer with the name
-/// zero, which means "unknown", and connections to it are left out. Of two connections to one peer
-/// the later one counts. A record whose list of connections is missing at the end is dropped.
+/// are longer than [`MAX_ADDRESS_LEN`] or have control characters are emptied; a peer with a name
+/// that is not six bytes long or zero, which means "unknown", and connections to it are left out. Of two connections to one peer
+/// the later one counts. A record with more than [`MAX_CONNECTIONS`] or whose list of connections is missing at the end is dropped.
 pub(super) fn decode(
     payload: &[u8],
     limits: Limits,
@@ -109,7 +106,7 @@ pub(super) fn decode(
     let mut links = 0;
     let mut decoder = Decoder::new(payload);
     while let Some(summary) = decoder.next_value::<PeerSummary<'_>>()? {
-        let mut peer = Peer::from_summary(&summary, decoder.offset())?;
+        let mut peer = Peer::from_summary(&summary);
         let newest = update.records.get(&peer.name).is_none_or(|r| peer.edition() > r.edition());
         let wanted = peer.name != PeerName::UNKNOWN && newest && is_news(&peer);
         if wanted && update.records.len() >= limits.peers {
@@ -118,11 +115,18 @@ pub(super) fn decode(
 
         let found = if wanted {
             read_connections(&mut decoder, &mut peer)?
+        } else if decoder.skip_value()? {
+            Connections::Listed
         } else {
-            decoder.skip_value()?
+            Connections::Missing
         };
-        if !found {
-            break;
+        match found {
+            Connections::Listed => {}
+            Connections::TooMany => {
+                update.dropped += 1;
+                continue;
+            }
+            Connections::Missing => break,
         }
         if peer.name != PeerName::UNKNOWN {
             update.names.insert(peer.name);
@@ -141,20 +145,24 @@ pub(super) fn decode(
     Ok(update)
 }
 
-/// The second value of a record. The answer says whether there was one.
-fn read_connections(decoder: &mut Decoder<'_>, peer: &mut Peer) -> Result<bool, UpdateError> {
-    let offset = decoder.offset();
+/// The second value of a record.
+fn read_connections(
+    decoder: &mut Decoder<'_>,
+    peer: &mut Peer,
+) -> Result<Connections, UpdateError> {
     let mut count = 0;
-    decoder.next_elements(|summary: ConnectionSummary<'_>| {
+    let found = decoder.next_elements(|summary: ConnectionSummary<'_>| {
         count += 1;
-        if count > MAX_CONNECTIONS {
-            return Err(UpdateError::TooManyConnections { peer: peer.name });
-        }
-        let connection = PeerConnection::from_summary(&summary, offset)?;
-        if connection.remote != PeerName::UNKNOWN {
+        let connection = PeerConnection::from_summary(&summary);
+        if count <= MAX_CONNECTIONS && connection.remote != PeerName::UNKNOWN {
             peer.connections.push(connection);
         }
-        Ok(())
+        Ok::<(), UpdateError>(())
+    })?;
+    Ok(match found {
+        true if count > MAX_CONNECTIONS => Connections::TooMany,
+        true => Connections::Listed,
+        false => Connections::Missing,
     })
 }
 
@@ -213,36 +221,35 @@ fn encoder() -> Encoder {
 }
 
 impl Peer {
-    fn from_summary(summary: &PeerSummary<'_>, offset: usize) -> Result<Self, UpdateError> {
-        Ok(Self {
-            name: name(summary.name, offset)?,
+    fn from_summary(summary: &PeerSummary<'_>) -> Self {
+        Self {
+            name: name(summary.name),
             nickname: clean_nickname(&summary.nickname.to_lossy()),
             uid: Uid(summary.uid),
             version: summary.version,
             short_id: ShortId::new(summary.short_id).filter(|_| summary.has_short_id),
             connections: Vec::new(),
-        })
+        }
     }
 }
 
 impl PeerConnection {
-    fn from_summary(summary: &ConnectionSummary<'_>, offset: usize) -> Result<Self, UpdateError> {
+    fn from_summary(summary: &ConnectionSummary<'_>) -> Self {
         let address = summary.address.to_lossy();
         let odd = address.len() > MAX_ADDRESS_LEN || address.contains(char::is_control);
         let address = if odd { "" } else { &*address };
-        Ok(Self {
-            remote: name(summary.name, offset)?,
+        Self {
+            remote: name(summary.name),
             address: PeerAddress::from(address),
             outbound: summary.outbound,
             established: summary.established,
-        })
+        }
     }
 }
 
-fn name(bytes: &[u8], offset: usize) -> Result<PeerName, UpdateError> {
-    let len = bytes.len();
-    let bytes = bytes.try_into().map_err(|_| UpdateError::NameLength { len, offset })?;
-    Ok(PeerName::from_bytes(bytes))
+/// The original passes on names of any length.
+fn name(bytes: &[u8]) -> PeerName {
+    bytes.try_into().map_or(PeerName::UNKNOWN, PeerName::from_bytes)
 }
 
 /// Sorts by the remote peer and keeps the last one of each.

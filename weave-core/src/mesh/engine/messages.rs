@@ -1,4 +1,7 @@
 //! What neighbours say (spec mesh.md, sections 8 and 9).
+//!
+//! The connection ends with what only the neighbour itself can have made. What it may have relayed
+//! for others is dropped: see [`refusals`](super::refusals).
 
 use std::sync::Arc;
 
@@ -31,6 +34,7 @@ impl Mesh {
             Phase::Handshaking { .. } => self.continue_handshake(id, bytes),
             Phase::Peered(peered) if peered.is_registered() => {
                 peered.session.handle_bytes(bytes);
+                connection.progress(self.now, bytes.len());
                 self.read_messages(id);
             }
             Phase::Peered(peered) if early => {
@@ -65,21 +69,28 @@ impl Mesh {
             Some(Message::Control(_)) if switched => control(Control::Switched(bytes.slice(1..))),
             Some(Message::Gossip(payload)) => {
                 self.counters.gossip_received += 1;
-                let gossip = Gossip::decode(payload).map_err(malformed)?;
-                self.handle_gossip(peer, gossip)?;
+                match Gossip::decode(payload) {
+                    Ok(gossip) => self.handle_gossip(peer, gossip)?,
+                    Err(error) if error.is_relayed() => self.drop_malformed(peer, &error),
+                    Err(error) => return Err(malformed(error)),
+                }
             }
             Some(Message::Broadcast(payload)) => {
                 self.counters.gossip_received += 1;
-                let gossip = Gossip::decode(payload).map_err(malformed)?;
-                self.handle_broadcast(gossip)?;
+                match Gossip::decode(payload) {
+                    Ok(gossip) => self.handle_broadcast(peer, gossip)?,
+                    Err(error) if error.is_relayed() => self.drop_malformed(peer, &error),
+                    Err(error) => return Err(malformed(error)),
+                }
             }
             Some(Message::Unicast(payload)) => {
                 self.counters.gossip_received += 1;
-                let destination = Unicast::destination(payload).map_err(malformed)?;
-                if destination == self.config.name {
-                    self.handle_unicast(Unicast::decode(payload).map_err(malformed)?)?;
-                } else {
-                    self.relay_unicast(peer, destination, payload);
+                match Unicast::decode(payload) {
+                    Ok(unicast) if unicast.destination == self.config.name => {
+                        self.handle_unicast(peer, unicast)?;
+                    }
+                    Ok(unicast) => self.relay_unicast(peer, unicast, payload),
+                    Err(error) => self.drop_malformed(peer, &error),
                 }
             }
             Some(Message::Unknown { tag: sync::TAG, payload }) if digests => {
@@ -105,23 +116,29 @@ impl Mesh {
         let Gossip { channel, data, .. } = gossip;
         let except = Some(from);
         if channel == TOPOLOGY {
-            let delta = self.update_topology(data)?.delta;
-            if !delta.is_empty() {
-                let content = Pending::Records(Arc::new(delta));
+            let applied = self.update_topology(data).map(Some);
+            let applied = self.accept_or_drop(from, None, channel, applied)?;
+            if let Some(applied) = applied.filter(|applied| !applied.delta.is_empty()) {
+                let content = Pending::Records(Arc::new(applied.delta));
                 self.spread(channel.into(), Way::Neighbours { except }, content);
             }
             return Ok(());
         }
         let now = self.now;
-        let news =
-            self.with_channel(channel, |channel, out| channel.handle_gossip(now, data, out))?;
+        let result =
+            self.with_channel(channel, |channel, out| channel.handle_gossip(now, data, out));
+        let news = self.accept_or_drop(from, None, channel, result)?;
         if let Some(news) = news.flatten() {
             self.spread(channel.into(), Way::Neighbours { except }, Pending::Data(news));
         }
         Ok(())
     }
 
-    fn handle_broadcast(&mut self, gossip: Gossip<'_>) -> Result<(), ConnectionError> {
+    fn handle_broadcast(
+        &mut self,
+        from: PeerName,
+        gossip: Gossip<'_>,
+    ) -> Result<(), ConnectionError> {
         let Gossip { channel, source, data } = gossip;
         if source == self.config.name {
             // Sent round in a circle while routes differ: once was enough.
@@ -130,44 +147,52 @@ impl Mesh {
         }
         let way = Way::Broadcast { source };
         if channel == TOPOLOGY {
-            let names = self.update_topology(data)?.names;
-            if !names.is_empty() {
-                self.spread(channel.into(), way, Pending::Records(Arc::new(names)));
+            let applied = self.update_topology(data).map(Some);
+            let applied = self.accept_or_drop(from, Some(source), channel, applied)?;
+            if let Some(applied) = applied.filter(|applied| !applied.names.is_empty()) {
+                self.spread(channel.into(), way, Pending::Records(Arc::new(applied.names)));
             }
             return Ok(());
         }
         let now = self.now;
-        let news = self.with_channel(channel, |channel, out| {
-            channel.handle_broadcast(now, source, data, out)
-        })?;
+        let result = self
+            .with_channel(channel, |channel, out| channel.handle_broadcast(now, source, data, out));
+        let news = self.accept_or_drop(from, Some(source), channel, result)?;
         if let Some(news) = news.flatten() {
             self.spread(channel.into(), way, Pending::Data(news));
         }
         Ok(())
     }
 
-    fn handle_unicast(&mut self, unicast: Unicast<'_>) -> Result<(), ConnectionError> {
+    fn handle_unicast(
+        &mut self,
+        from: PeerName,
+        unicast: Unicast<'_>,
+    ) -> Result<(), ConnectionError> {
         let Unicast { channel, source, data, .. } = unicast;
         if channel == TOPOLOGY && source == self.config.name {
             // The answer to a probe of ours.
             return Ok(());
         }
-        if channel == TOPOLOGY {
-            let reason = "the topology is never sent to one peer alone".to_owned();
-            return Err(ConnectionError::Gossip { channel: channel.to_owned(), reason });
-        }
         let now = self.now;
-        self.with_channel(channel, |channel, out| channel.handle_unicast(now, source, data, out))?;
+        let result = if channel == TOPOLOGY {
+            Err(GossipError::Content("the topology is never sent to one peer alone".to_owned()))
+        } else {
+            self.with_channel(channel, |channel, out| {
+                channel.handle_unicast(now, source, data, out)
+            })
+        };
+        self.accept_or_drop(from, Some(source), channel, result)?;
         Ok(())
     }
 
-    /// Calls a channel, made up if nobody here takes part in it, and does what it wants done.
+    /// Calls a channel, made up if no channel of that name was added, and does what it wants done.
     /// `None` if there are too many channels already.
     fn with_channel<T>(
         &mut self,
         name: &str,
         call: impl FnOnce(&mut dyn Channel, &mut Outbox) -> Result<T, GossipError>,
-    ) -> Result<Option<T>, ConnectionError> {
+    ) -> Result<Option<T>, GossipError> {
         if !self.channels.contains_key(name) {
             if self.surrogates >= MAX_SURROGATES {
                 self.counters.messages_ignored += 1;
@@ -180,11 +205,7 @@ impl Mesh {
         let mut out = Outbox::default();
         let result = call(&mut **channel, &mut out);
         self.fulfil(name, out);
-        let refused = |error: GossipError| ConnectionError::Gossip {
-            channel: name.to_owned(),
-            reason: error.0,
-        };
-        result.map(Some).map_err(refused)
+        result.map(Some)
     }
 
     pub(super) fn replace_channel(&mut self, name: &str, channel: Box<dyn Channel>) {

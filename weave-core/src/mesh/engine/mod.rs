@@ -16,6 +16,7 @@ mod gaps;
 mod lifecycle;
 mod messages;
 mod reassembly;
+mod refusals;
 mod report;
 mod sources;
 mod spread;
@@ -34,6 +35,7 @@ use bytes::Bytes;
 
 use self::contest::{Clashes, Contest};
 use self::deadlines::Deadlines;
+use self::refusals::Refusals;
 use self::sources::KnownSources;
 use self::spread::{Deferred, Encoded, Way};
 use self::sync::{Announced, Asked, Summary};
@@ -109,6 +111,7 @@ pub struct Mesh {
     /// Connections that waited for the end of another one, which has come.
     unopposed: VecDeque<ConnectionId>,
     clashes: Clashes,
+    refusals: Refusals,
     /// When it was last told that another router says that it is this one.
     twin_told_at: Option<Instant>,
     outputs: VecDeque<Output>,
@@ -152,6 +155,7 @@ impl Mesh {
             contests: BTreeMap::new(),
             unopposed: VecDeque::new(),
             clashes: Clashes::default(),
+            refusals: Refusals::default(),
             twin_told_at: None,
             outputs: VecDeque::new(),
             counters: Counters::default(),

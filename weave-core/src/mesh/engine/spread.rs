@@ -197,7 +197,8 @@ impl Mesh {
                 self.transmit_sync(id, &offer);
                 continue;
             }
-            let Some(parcel) = peered.buckets.pop() else { return };
+            let Some(mut parcel) = peered.buckets.pop() else { return };
+            self.postpone_most(id, &mut parcel);
             let broadcast = parcel.broadcast_source.is_some();
             for payload in self.encode(parcel) {
                 self.counters.gossip_sent += 1;
@@ -208,6 +209,19 @@ impl Mesh {
                 }
             }
         }
+    }
+
+    /// Of records that are too many for one message the others wait: all of them at once can be more
+    /// than a connection may hold, if somebody makes the topology large.
+    fn postpone_most(&mut self, id: ConnectionId, parcel: &mut Parcel) {
+        let Pending::Records(names) = &parcel.content else { return };
+        let (first, rest) = self.peers.first_payload(names);
+        if rest.is_empty() {
+            return;
+        }
+        let (channel, broadcast_source) = (Arc::clone(&parcel.channel), parcel.broadcast_source);
+        self.enqueue(id, &channel, broadcast_source, Pending::Records(Arc::new(rest)));
+        parcel.content = Pending::Records(Arc::new(first));
     }
 
     fn encode(&mut self, parcel: Parcel) -> Vec<Bytes> {
@@ -250,8 +264,11 @@ impl Mesh {
     }
 
     /// Passes on a unicast for another peer, as it is.
-    pub(super) fn relay_unicast(&mut self, from: PeerName, to: PeerName, payload: &[u8]) {
-        if self.transmit_unicast(Some(from), to, payload) {
+    pub(super) fn relay_unicast(&mut self, from: PeerName, unicast: Unicast<'_>, payload: &[u8]) {
+        if unicast.channel == TOPOLOGY {
+            // The original would close the connection over which it gets that.
+            self.counters.gossip_refused += 1;
+        } else if self.transmit_unicast(Some(from), unicast.destination, payload) {
             self.counters.unicasts_relayed += 1;
         }
     }
@@ -263,7 +280,11 @@ impl Mesh {
             self.counters.unicasts_unroutable += 1;
             return false;
         };
-        if !self.connections.get(&id).is_some_and(|c| c.takes_unicast(payload.len())) {
+        let takes = |connection: &Connection| match from {
+            Some(_) => connection.takes_relayed_unicast(payload.len()),
+            None => connection.takes_unicast(payload.len()),
+        };
+        if !self.connections.get(&id).is_some_and(takes) {
             self.counters.dropped_backlog += 1;
             return false;
         }

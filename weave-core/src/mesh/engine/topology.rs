@@ -8,20 +8,20 @@ use super::contest::CLASH_MEMORY;
 use super::sync::Announced;
 use super::{Mesh, Way};
 use crate::mesh::engine::messages::TOPOLOGY;
-use crate::mesh::error::ConnectionError;
 use crate::mesh::gossip::sender::Pending;
-use crate::mesh::gossip::{Channel, Outbox};
+use crate::mesh::gossip::{Channel, GossipError, Outbox};
 use crate::mesh::maker::Candidates;
 use crate::mesh::output::{Event, Output};
-use crate::mesh::{Applied, Effects, PeerName, Routes, Uid};
+use crate::mesh::{Applied, Effects, PeerName, Routes, Uid, UpdateError};
 use crate::time::Instant;
 
 impl Mesh {
     /// Applies what a neighbour tells about peers.
-    pub(super) fn update_topology(&mut self, payload: &[u8]) -> Result<Applied, ConnectionError> {
-        let applied = self.peers.apply_update(payload, &mut self.random).map_err(|error| {
-            ConnectionError::Gossip { channel: TOPOLOGY.to_owned(), reason: error.to_string() }
-        })?;
+    pub(super) fn update_topology(&mut self, payload: &[u8]) -> Result<Applied, GossipError> {
+        // Every router takes part in this channel, and encodes the records that it passes on.
+        let neighbour = |error: UpdateError| GossipError::Neighbour(error.to_string());
+        let applied = self.peers.apply_update(payload, &mut self.random).map_err(neighbour)?;
+        self.counters.records_dropped += applied.dropped as u64;
         if let Some((uid, nickname)) = &applied.twin
             && self.twin_told_at.is_none_or(|at| self.now.saturating_since(at) >= CLASH_MEMORY)
         {

@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use super::{Mesh, TcpSide};
-use crate::mesh::connection::{Connection, READ_TIMEOUT};
+use crate::mesh::connection::Connection;
 use crate::mesh::error::ConnectionError;
 use crate::mesh::gossip::sync;
 use crate::mesh::{ConnectionId, Message};
@@ -57,7 +57,7 @@ impl Mesh {
                 Ok(None) => return,
                 Ok(Some(message)) => {
                     connection.credit.spend(price(&message, entries));
-                    connection.read_deadline = self.now + READ_TIMEOUT;
+                    connection.message_complete(self.now);
                     self.counters.messages_received += 1;
                     self.counters.bytes_received += message.len() as u64;
                     self.handle_message(id, &message)

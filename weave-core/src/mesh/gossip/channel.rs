@@ -16,8 +16,7 @@ pub trait Channel: Send {
     /// A message from `source` to this peer alone.
     ///
     /// # Errors
-    /// If the message is malformed or does not fit the own settings: the connection it came
-    /// over is closed.
+    /// If the message is malformed or does not fit the own settings: it is dropped.
     fn handle_unicast(
         &mut self,
         now: Instant,
@@ -113,7 +112,14 @@ impl Outbox {
     }
 }
 
-/// A channel refuses a message, which ends the connection it came over: why, in one line.
+/// Why a channel refuses a message, in one line. Nothing of the message is passed on.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct GossipError(pub String);
+pub enum GossipError {
+    /// The content is wrong. Routers relay unicasts unread, and all messages of channels they do not
+    /// take part in, so the neighbour need not have made it: it is dropped, counted and reported.
+    #[error("{0}")]
+    Content(String),
+    /// No router relays such a message, so the neighbour made it: its connection is closed.
+    #[error("{0}")]
+    Neighbour(String),
+}

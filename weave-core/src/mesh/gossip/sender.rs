@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::channel::Data;
 use crate::mesh::{MAX_PEERS, PeerName};
 
@@ -204,7 +206,6 @@ impl Buckets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
     use std::any::Any;
 
     struct Words(Vec<&'static str>);

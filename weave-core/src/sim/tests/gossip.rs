@@ -43,6 +43,9 @@ impl Channel for Words {
         payload: &[u8],
         _: &mut Outbox,
     ) -> Result<(), GossipError> {
+        if payload.contains(&0) {
+            return Err(GossipError::Content("0 is not a word".to_owned()));
+        }
         self.0.lock().unwrap().unicasts.push(payload.to_vec());
         Ok(())
     }
@@ -65,7 +68,7 @@ impl Channel for Words {
         _: &mut Outbox,
     ) -> Result<Option<Arc<dyn Data>>, GossipError> {
         if payload.contains(&0) {
-            return Err(GossipError("0 is not a word".to_owned()));
+            return Err(GossipError::Content("0 is not a word".to_owned()));
         }
         let words = &mut self.0.lock().unwrap().words;
         let news: BTreeSet<u8> = payload.iter().copied().filter(|w| words.insert(*w)).collect();
@@ -139,19 +142,34 @@ fn a_unicast_goes_over_many_hops_to_one_peer() {
 }
 
 #[test]
-fn what_a_channel_refuses_ends_the_connection_it_came_over() {
-    let (mut net, hosts) = line(54, 3);
-    let _middle = join(&mut net, hosts[1]);
-    gossip(&mut net, hosts[0], &[0]);
-    net.run_for(SECOND);
-    let refused = net.events(hosts[1]).iter().any(|event| {
-        matches!(event, Event::Mesh(mesh::Event::ConnectionEnded {
-            error: mesh::ConnectionError::Gossip { channel, reason }, ..
-        }) if channel == "words" && reason == "0 is not a word")
+fn what_a_channel_refuses_parts_nobody() {
+    let (mut net, hosts) = line(54, 4);
+    // The second one relays what it does not understand.
+    let _heard = [join(&mut net, hosts[0]), join(&mut net, hosts[2])];
+    let to = net.name(hosts[2]);
+    for round in 0..100_u8 {
+        gossip(&mut net, hosts[0], &[0, round]);
+        for channel in ["topology", "words"] {
+            let payload = Bytes::from(vec![0, round]);
+            net.ask(hosts[0], |router, now| {
+                router.update(now, |mesh| mesh.unicast(now, channel, to, payload));
+            });
+        }
+        net.run_for(SECOND / 2);
+    }
+    let counters = |host: HostId| net.router(host).unwrap().mesh().report().counters;
+    assert!(counters(hosts[2]).gossip_refused >= 100, "{:?}", counters(hosts[2]));
+    for host in &hosts {
+        let ended =
+            |event: &Event| matches!(event, Event::Mesh(mesh::Event::ConnectionEnded { .. }));
+        assert_eq!(net.events(*host).iter().filter(|event| ended(event)).count(), 0, "{host:?}");
+    }
+    let told = net.events(hosts[2]).iter().filter(|event| {
+        matches!(event, Event::Mesh(mesh::Event::GossipDropped { channel, reason, .. })
+            if channel == "words" && reason == "0 is not a word")
     });
-    assert!(refused);
-    // The other connection of that router is none the worse for it.
-    assert!(net.router(hosts[1]).unwrap().mesh().peers().own().connections.len() == 1);
+    assert_eq!(told.count(), 1, "once a minute, whatever comes");
+    net.converged().unwrap();
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! One router, and peers that behave well or badly.
 
+mod blame;
 mod flood;
 mod hostile;
 mod rules;
