@@ -8,8 +8,9 @@ use libfuzzer_sys::fuzz_target;
 use weave_core::mesh::ConnectionUid;
 use weave_core::switch::LinkEvent;
 use weave_core::time::Instant;
-use weave_fastdp::hearing::Hearing;
+use weave_fastdp::control_message::ReceiveStatus;
 use weave_fastdp::heartbeat::{self, Special};
+use weave_fastdp::ipsec::IpsecError;
 use weave_fastdp::{LinkMachine, Transmit, Vni};
 
 fuzz_target!(|input: &[u8]| {
@@ -30,7 +31,7 @@ fuzz_target!(|input: &[u8]| {
                 let (data, next) = rest.split_at(rest.len().min(usize::from(*high)));
                 rest = next;
                 assert!(
-                    Hearing::decode(data).is_ok_and(|h| data == [h.encode()])
+                    ReceiveStatus::decode(data).is_ok_and(|s| data == [s.encode()])
                         || data.len() != 1
                         || data[0] > 2
                 );
@@ -54,7 +55,7 @@ fuzz_target!(|input: &[u8]| {
                 now += Duration::from_millis(number.into());
                 link.handle_timeout(now);
             }
-            5 => link.fail("the tunnel broke".to_owned()),
+            5 => link.fail(&IpsecError::ThreadEnded.into()),
             _ => {
                 now = link.poll_timeout().map_or(now, |due| now.max(due));
                 for _ in 0..3 {
@@ -90,7 +91,7 @@ fuzz_target!(|input: &[u8]| {
             }
         }
         assert!(established <= 1 && failed <= 1);
-        assert_eq!(link.carries(), established == 1 && healthy && failed == 0);
+        assert_eq!(link.may_offload(), established == 1 && healthy && failed == 0);
         assert!(failed == 0 || link.poll_timeout().is_none());
     }
 });

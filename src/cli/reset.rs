@@ -73,7 +73,7 @@ impl Reset {
         }))?;
         // After all that it sealed. Another router on this host keeps what it has.
         let keys = weave_fastdp::ipsec::remove_leftovers(None);
-        self.step(keys.map_err(Failure::failed))?;
+        self.step(keys.map_err(|error| Failure::failed(error.to_string())))?;
         let rules = weave_host::remove_rules(&self.weave_bridge).map_err(Failure::from);
         self.step(rules.map(|backends| {
             for backend in backends {

@@ -5,14 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use weave_core::switch::{Frame, Inject, Switch};
-use weave_fastdp::odp::{CutError, OdpConfig, OdpEngine};
+use weave_core::switch::{Inject, Switch};
+use weave_fastdp::odp::{OdpConfig, OdpEngine};
 use weave_host::{
     BridgeConfig, HostError, Origin, PortNames, detect_layout, prepare_bridge,
     prepare_bridge_of_datapath, prepare_datapath_pair, prepare_fastdp, raise_datapath, raise_port,
 };
 use weave_sleeve::Clock;
-use weave_sleeve::port::offload::Segments;
 use weave_sleeve::port::{Capture, Offloads, PacketPort, Port, PortCounters};
 
 use super::port::{Opened, TUN, make_tap};
@@ -92,26 +91,14 @@ pub(super) fn engine(
         adopt: settings.password.is_none() && !weave_fastdp::ipsec::is_in_use(),
     };
     let clock = clock.clone();
-    Ok(Arc::new(OdpEngine::start(config, switch, cut, move || clock.now(), ended)?))
-}
-
-/// What the sleeve knows of super-frames, for the datapath.
-fn cut(
-    frame: Frame<'_>,
-    longest: usize,
-    room: &mut Vec<u8>,
-    each: &mut dyn FnMut(&[u8]),
-) -> Result<(), CutError> {
-    let segments = Segments::new(frame).map_err(|_| CutError::Malformed)?.limited_to(longest);
-    if segments.longest() > longest {
-        return Err(CutError::TooLong);
-    }
-    for index in 0..segments.count() {
-        room.resize(segments.frame_len(index), 0);
-        segments.write(index, room);
-        each(room);
-    }
-    Ok(())
+    Ok(Arc::new(OdpEngine::start(
+        config,
+        switch,
+        move || clock.now(),
+        move |failure| {
+            ended(failure.to_string());
+        },
+    )?))
 }
 
 /// The datapath answers for itself, and brings what other transports carry to a TAP device, by
@@ -129,12 +116,12 @@ pub(super) fn open(
     if bridged {
         prepare_datapath_pair(&bridge.name)?;
         raise_datapath(bridge)?;
-        engine.plug(&datapath_end)?;
+        engine.attach(&datapath_end)?;
     }
     let inner: Box<dyn Port> = if Path::new(TUN).exists() {
         let port = make_tap(&tap, threads)?;
         raise_port(&tap)?;
-        engine.plug(&tap)?;
+        engine.attach(&tap)?;
         Box::new(port.with_counters(counters))
     } else {
         tracing::warn!(
@@ -166,7 +153,7 @@ impl Port for DatapathPort {
     }
 
     fn injector(&self) -> io::Result<Box<dyn Inject + Send>> {
-        Ok(self.engine.listening(self.inner.injector()?))
+        Ok(self.engine.learning_injector(self.inner.injector()?))
     }
 
     fn offloads(&self) -> Offloads {

@@ -169,7 +169,7 @@ fn overlays(
     let report = devices.report();
     let fastdp = report.fastdp();
     block_in_place(|| sealing.start(settings, fastdp, clock));
-    let fast = fastdp.overlay(clock).map(|fast| fast.sealed_by(sealing.of_tunnels()));
+    let fast = fastdp.overlay(clock).map(|fast| fast.with_encryption(sealing.of_tunnels()));
     fast.into_iter().map(|fast| Box::new(fast) as _).chain([Box::new(sleeve) as _]).collect()
 }
 

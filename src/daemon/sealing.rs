@@ -11,7 +11,8 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
-use weave_fastdp::ipsec::{Firewall, Ipsec, IpsecStatus, Rules};
+use weave_core::switch::PrepareError;
+use weave_fastdp::ipsec::{Firewall, FirewallError, FirewallRules, Ipsec, IpsecStatus};
 use weave_host::{Backend, Cidr, Outcome, SealFirewall, SealPolicy, SealedState, SealedTunnel};
 use weave_sleeve::Clock;
 
@@ -44,10 +45,10 @@ impl Sealing {
     }
 
     /// What seals tunnels, or why nothing does.
-    pub(super) fn of_tunnels(&self) -> Result<Arc<Ipsec>, String> {
+    pub(super) fn of_tunnels(&self) -> Result<Arc<Ipsec>, PrepareError> {
         match self.0.get() {
-            Some(sealing) => sealing.clone(),
-            None => Err("this router has no password".to_owned()),
+            Some(sealing) => sealing.clone().map_err(PrepareError),
+            None => Err(PrepareError("this router has no password".to_owned())),
         }
     }
 
@@ -83,7 +84,7 @@ fn open(settings: &Settings, port: u16, clock: &Clock) -> Result<Ipsec, String> 
     let trusted = settings.trusted_subnets.iter();
     let trusted = trusted.filter_map(|subnet| Cidr::network(&subnet.to_string())).collect();
     let (adapter, clock) = (Adapter { firewall, port, trusted }, clock.clone());
-    Ipsec::open(Box::new(adapter), port, move || clock.now())
+    Ipsec::open(Box::new(adapter), port, move || clock.now()).map_err(|error| error.to_string())
 }
 
 /// What is left costs little, so it does not keep the router from starting.
@@ -106,11 +107,11 @@ struct Adapter {
 }
 
 impl Firewall for Adapter {
-    fn prepare(&mut self) -> Result<(), String> {
-        self.firewall.prepare().map_err(|error| error.to_string())
+    fn prepare(&mut self) -> Result<(), FirewallError> {
+        Ok(self.firewall.prepare()?)
     }
 
-    fn apply(&mut self, rules: &Rules) -> Result<bool, String> {
+    fn apply(&mut self, rules: &FirewallRules) -> Result<bool, FirewallError> {
         let tunnels = rules.tunnels.iter().map(|ends| SealedTunnel {
             local: ends.local,
             remote: ends.remote,
@@ -127,11 +128,12 @@ impl Firewall for Adapter {
             guarded: rules.tunnels.iter().map(|ends| ends.port).chain([self.port]).collect(),
             trusted: self.trusted.clone(),
         };
-        let applied = self.firewall.apply(&policy).map_err(|error| error.to_string())?;
+        let applied = self.firewall.apply(&policy)?;
         Ok(applied == Outcome::Made)
     }
 
-    fn remove(&mut self) -> Result<(), String> {
-        self.firewall.remove().map(drop).map_err(|error| error.to_string())
+    fn remove(&mut self) -> Result<(), FirewallError> {
+        self.firewall.remove()?;
+        Ok(())
     }
 }

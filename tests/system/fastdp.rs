@@ -93,7 +93,7 @@ fn the_kernel_carries_by_itself() -> Result<()> {
         "{key} is not in {fastdp}"
     );
     ensure!(r1.get("/metrics")?.body.contains("\nweave_flows "));
-    ensure!(!r1.log().contains("made anew"), "nobody changed a device");
+    ensure!(!r1.log().contains("recreated"), "no program changed a device");
     r1.stop()?;
     r2.stop()?;
     for host in &hosts {
@@ -208,7 +208,7 @@ fn a_change_is_mended(change: impl Fn(&Host, &str) -> Result<()>, told: &str) ->
     let Two { routers: [r1, r2], containers: [c1, _c2] } = two(&lab, &hosts, &by_devices())?;
     let before = device_settings(h1)?;
     change(h1, devices(h1)?.first().context("no device")?)?;
-    r1.wait_log(&format!("{told}: it is made anew"), SOON)?;
+    r1.wait_log(&format!("{told}: it is recreated"), SOON)?;
     wait_overlay(&r1, h2, "fastdp")?;
     wait_overlay(&r2, h1, "fastdp")?;
     try_until("the device as it was", SOON, || {
@@ -227,7 +227,7 @@ fn a_removed_destination_is_mended() -> Result<()> {
     let remove = |host: &Host, device: &str| {
         host.namespace.exec(&format!("bridge fdb del 00:00:00:00:00:00 dev {device}")).map(drop)
     };
-    a_change_is_mended(remove, "somebody changed where it sends to")
+    a_change_is_mended(remove, "another program changed its destination")
 }
 
 #[test]
@@ -236,7 +236,10 @@ fn changed_flags_of_a_port_are_mended() -> Result<()> {
         let change = |host: &Host, device: &str| {
             host.namespace.exec(&format!("bridge link set dev {device} {flags}")).map(drop)
         };
-        a_change_is_mended(change, "somebody changed how its port on the bridge passes frames")?;
+        a_change_is_mended(
+            change,
+            "another program changed how its port on the bridge passes frames",
+        )?;
     }
     Ok(())
 }
@@ -412,7 +415,7 @@ fn leftovers_of_a_killed_router_are_removed() -> Result<()> {
     }
     // Somebody takes the device away.
     h1.namespace.ip(&format!("link del {}", devices(h1)?.first().context("no device")?))?;
-    r1.wait_log("it is made anew", SOON)?;
+    r1.wait_log("it is recreated", SOON)?;
     wait_overlay(&r1, h2, "fastdp")?;
     c1.wait_ping("10.32.0.2", SOON)?;
     lab.finish()

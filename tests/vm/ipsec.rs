@@ -15,7 +15,10 @@ use anyhow::{Context, Result, bail, ensure};
 use weave_core::mesh::{ConnectionId, PeerName, SessionKey};
 use weave_core::switch::Waker;
 use weave_core::time::Instant;
-use weave_fastdp::ipsec::{Ends, Exchange, Firewall, Ipsec, Rules, SealEvent, SealedLink};
+use weave_fastdp::ipsec::{
+    Firewall, FirewallError, FirewallRules, Ipsec, IpsecError, KeyEvent, KeyExchange, LinkKeys,
+    TunnelEnds,
+};
 use weave_host::{Backend, Outcome, SealFirewall, SealPolicy, SealedState, SealedTunnel};
 use weave_testbed::{Capture, Host, Lab, Wire, eventually};
 
@@ -29,11 +32,11 @@ const PATTERN: [u8; 16] = [0xfa; 16];
 struct Adapter(SealFirewall);
 
 impl Firewall for Adapter {
-    fn prepare(&mut self) -> Result<(), String> {
-        self.0.prepare().map_err(|error| error.to_string())
+    fn prepare(&mut self) -> Result<(), FirewallError> {
+        Ok(self.0.prepare()?)
     }
 
-    fn apply(&mut self, rules: &Rules) -> Result<bool, String> {
+    fn apply(&mut self, rules: &FirewallRules) -> Result<bool, FirewallError> {
         let tunnels = rules.tunnels.iter().map(|ends| SealedTunnel {
             local: ends.local,
             remote: ends.remote,
@@ -49,36 +52,37 @@ impl Firewall for Adapter {
             states: states.collect(),
             ..SealPolicy::default()
         };
-        let applied = self.0.apply(&policy).map_err(|error| error.to_string())?;
+        let applied = self.0.apply(&policy)?;
         Ok(applied == Outcome::Made)
     }
 
-    fn remove(&mut self) -> Result<(), String> {
-        self.0.remove().map(drop).map_err(|error| error.to_string())
+    fn remove(&mut self) -> Result<(), FirewallError> {
+        self.0.remove()?;
+        Ok(())
     }
 }
 
 /// What a router has of the kernel's IPsec.
 struct Side<'a> {
     host: &'a Host,
-    ends: Ends,
+    ends: TunnelEnds,
     name: PeerName,
     ipsec: Ipsec,
-    link: Option<SealedLink>,
+    link: Option<LinkKeys>,
     news: Receiver<()>,
 }
 
 impl<'a> Side<'a> {
     fn start(host: &'a Host, wire: [&str; 2], name: u8) -> Result<Self> {
-        let ends = Ends { local: wire[0].parse()?, remote: wire[1].parse()?, port: PORT };
+        let ends = TunnelEnds { local: wire[0].parse()?, remote: wire[1].parse()?, port: PORT };
         let started = Started::now();
         let open = move || {
             let firewall = SealFirewall::open(Some(Backend::Nftables), "weave")
-                .map_err(|error| error.to_string())?;
+                .map_err(|error| IpsecError::Firewall(error.into()))?;
             let clock = move || Instant::since_origin(started.elapsed());
             Ipsec::open(Box::new(Adapter(firewall)), PORT, clock)
         };
-        let ipsec = host.namespace.enter(open)?.map_err(anyhow::Error::msg)?;
+        let ipsec = host.namespace.enter(open)??;
         let name = PeerName::from_bytes([2, 0, 0, 0, 0, name]);
         Ok(Self { host, ends, name, ipsec, link: None, news: channel().1 })
     }
@@ -89,13 +93,13 @@ impl<'a> Side<'a> {
         let waker = Waker::new(move || {
             let _ = wake.send(());
         });
-        let exchange = Exchange::new(self.name, remote, SessionKey(session));
+        let exchange = KeyExchange::new(self.name, remote, SessionKey(session));
         let mut link = self.ipsec.link(ConnectionId(number), self.ends, exchange, waker);
         link.confirm();
         (self.link, self.news) = (Some(link), news);
     }
 
-    fn event(&mut self) -> Result<SealEvent> {
+    fn event(&mut self) -> Result<KeyEvent> {
         let link = self.link.as_mut().context("no link")?;
         loop {
             if let Some(event) = link.poll() {
@@ -107,7 +111,7 @@ impl<'a> Side<'a> {
 
     /// The device through which everything goes to the neighbour.
     fn make_device(&self, address: &str) -> Result<()> {
-        let Ends { local, remote, port } = self.ends;
+        let TunnelEnds { local, remote, port } = self.ends;
         let host = &self.host.namespace;
         host.ip(&format!(
             "link add vx type vxlan id 42 local {local} remote {remote} dstport {port} nolearning"
@@ -120,7 +124,7 @@ impl<'a> Side<'a> {
 
 fn hand_over(from: &mut Side<'_>, to: &mut Side<'_>) -> Result<()> {
     match from.event()? {
-        SealEvent::Announce(message) => {
+        KeyEvent::Announce(message) => {
             to.link.as_mut().context("no link")?.handle_announcement(&message);
             Ok(())
         }
@@ -134,7 +138,7 @@ fn exchange<'a>(a: &mut Side<'a>, b: &mut Side<'a>) -> Result<()> {
     hand_over(b, a)?;
     for side in [a, b] {
         let event = side.event()?;
-        ensure!(event == SealEvent::Ready, "{event:?}");
+        ensure!(matches!(event, KeyEvent::Ready), "{event:?}");
     }
     Ok(())
 }

@@ -51,7 +51,7 @@ fn a_datapath_that_others_change_is_mended() -> Result<()> {
     fast()?;
 
     h1.namespace.ip("link del vxlan-6784")?;
-    r1.wait_log("somebody deleted port vxlan-6784 of the datapath: it is made anew", SOON)?;
+    r1.wait_log("another program deleted port vxlan-6784 of the datapath: it is recreated", SOON)?;
     fast()?;
     wait_transport(&r1, "fastdp")?;
     c1.wait_ping("10.32.0.2", SOON)?;
@@ -71,7 +71,7 @@ fn a_datapath_that_others_change_is_mended() -> Result<()> {
         ensure!(!r1.is_running());
         Ok(())
     })?;
-    r1.wait_log("somebody deleted the datapath", SOON)?;
+    r1.wait_log("another program deleted the datapath", SOON)?;
     r1.kill()?;
     let r1 = h1.router(options().peer("192.168.50.2"))?;
     wait_transport(&r1, "fastdp")?;

@@ -1,18 +1,18 @@
-//! What holds the tunnels.
+//! The interface between the transport and the engines that hold the tunnels.
 //!
 //! An [`Engine`] is one per router, a [`Tunnel`] one per connection to a neighbour. The transport
 //! above it, [`Fastdp`](crate::Fastdp), finds out by heartbeats which tunnels work, and tells the
 //! engine whose unicast the kernel may carry by itself.
 //!
 //! ```text
-//!        Fastdp, Link ── open, carry, send_special, forward ──▶ Engine, Tunnel
-//!                     ◀───────── Inbox: special, failed ───────
+//!        Fastdp, Link ── open, set_offload, send_special, forward ──▶ Engine, Tunnel
+//!                     ◀───────────── Inbox: special, failed ────────
 //!
-//!        Switch       ◀── captured, received, relay_only ────── threads of the engine
+//!        Switch       ◀── captured, received, relay_only ──────────── threads of the engine
 //! ```
 //!
 //! No method waits for the kernel longer than a system call takes: an engine that has to set
-//! something up does so on a thread of its own, and tells the [`Inbox`] if it never will.
+//! something up does so on a thread of its own, and tells the [`Inbox`] if that is impossible.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -20,126 +20,130 @@ use std::sync::Arc;
 use weave_core::mesh::{ConnectionId, PeerName, ShortIdTable};
 use weave_core::switch::Forwarder;
 
-/// A way to have the kernel carry VXLAN between peers.
+use crate::error::TunnelError;
+
+/// An engine has the kernel carry VXLAN between peers.
 pub trait Engine: Send + Sync {
-    /// What the kernel does it with, e.g. `vxlan` or `openvswitch`.
+    /// Returns the name of the kernel feature that the engine uses, e.g. `vxlan` or `openvswitch`.
     fn name(&self) -> &'static str;
 
-    /// The largest IP packet of the local bridge, in bytes.
+    /// Returns the largest IP packet of the local bridge, in bytes.
     fn mtu(&self) -> usize;
 
-    /// The UDP port on which this router receives VXLAN.
+    /// Returns the UDP port on which this router receives VXLAN.
     fn port(&self) -> u16;
 
-    /// Sets up the tunnel of a connection that is about to be confirmed. It takes frames as soon
-    /// as it can; the kernel carries nothing by itself until [`Tunnel::carry`]. A tunnel of the
-    /// same neighbour that is there already is replaced: of its handle nothing has an effect any
-    /// more, not even dropping it.
+    /// Sets up the tunnel of a connection that is about to be confirmed. The tunnel takes frames as
+    /// soon as it can; the kernel carries nothing by itself until [`Tunnel::set_offload`]. A tunnel
+    /// of another connection to the same neighbour is replaced: its handle has no effect any more,
+    /// not even when it is dropped.
     fn open(&self, params: TunnelParams, inbox: Arc<dyn Inbox>) -> Arc<dyn Tunnel>;
 
-    /// This is what short ids stand for from now on. Tunnels whose ids changed follow.
+    /// Updates the short ids of peers. Tunnels whose ids changed follow.
     fn handle_short_ids(&self, ids: &Arc<ShortIdTable>);
 
-    /// Routes changed or stations moved: what was derived from decisions of the switch is
-    /// forgotten or derived anew.
+    /// Invalidates what was derived from decisions of the switch, since routes changed or stations
+    /// moved.
     fn invalidate_routes(&self);
 
-    /// For report and metrics, with at most so many flows listed: there may be as many as stations.
+    /// Returns the state of the engine for report and metrics, with at most so many flows listed,
+    /// since there may be as many as stations.
     fn status(&self, most_flows: usize) -> EngineStatus;
 }
 
-/// The two ends of a tunnel.
+/// The parameters of a tunnel.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TunnelParams {
-    /// Whose tunnel it is.
+    /// Connection that the tunnel belongs to.
     pub connection: ConnectionId,
-    /// The neighbour.
+    /// Name of the neighbour.
     pub remote: PeerName,
-    /// This end of the connection.
+    /// Address of this end of the connection.
     pub local_address: Ipv4Addr,
-    /// The other end.
+    /// Address of the other end of the connection.
     pub remote_address: Ipv4Addr,
-    /// The UDP port that both ends use for this connection.
+    /// UDP port that both ends use for this connection.
     pub port: u16,
-    /// What leaves is sealed between these two addresses, and between no others: the tunnel stays
-    /// where it is.
-    pub sealed: bool,
+    /// Whether packets are encrypted between these two addresses, and between no others, so that
+    /// the tunnel must not move.
+    pub encrypted: bool,
 }
 
-/// One tunnel. Dropping the last handle closes it.
+/// A tunnel to a neighbour. Dropping the last handle closes it.
 ///
 /// As a [`Forwarder`] it takes what the router itself sends; it refuses what it cannot carry, so
 /// that the next transport gets it.
 pub trait Tunnel: Forwarder {
-    /// Sends a special frame from this peer to the neighbour; one that cannot be sent is counted.
+    /// Sends a special frame from this peer to the neighbour. A failure is counted.
     fn send_special(&self, frame: &[u8]);
 
-    /// Whether the kernel may carry unicast of this neighbour by itself: the tunnel works in both
-    /// directions and is in use. Not at first. If not any more, what is in the kernel for it is
-    /// taken back at once.
-    fn carry(&self, carry: bool);
+    /// Sets whether the kernel may carry unicast of this neighbour by itself, which requires that
+    /// the tunnel works in both directions and is in use. A new tunnel does not. When this is
+    /// switched off, the kernel stops at once.
+    fn set_offload(&self, offload: bool);
 
-    /// The connection has come to its end, and the neighbour may be back in a moment. An engine
-    /// may let the kernel go on for so long.
+    /// Says that the connection has ended, and that the neighbour may be back in a moment. An
+    /// engine may let the kernel continue for that time.
     fn connection_ended(&self) {}
 
-    /// What the tunnel waits for, for the operator; it comes by itself when that is mended.
+    /// Returns what the tunnel waits for, for the operator. It comes up by itself when that is
+    /// mended.
     fn problem(&self) -> Option<String> {
         None
     }
 
-    /// By name, e.g. `("tx_frames", 17)`; names are unique and never change.
+    /// Returns the counters by name, e.g. `("tx_frames", 17)`. Names are unique and never change.
     fn counters(&self) -> Vec<(&'static str, u64)>;
 
-    /// This tunnel as a data half.
+    /// Returns this tunnel as the data half of a link.
     fn forwarder(self: Arc<Self>) -> Arc<dyn Forwarder>;
 }
 
-/// Where a tunnel tells what happens. Called from any thread; must not block.
+/// An inbox takes the events of a tunnel, from any thread and without blocking.
 pub trait Inbox: Send + Sync {
-    /// A special frame arrived that says it is of the neighbour. Whether it is one of this
-    /// connection, whose number nobody else knows.
+    /// Takes a special frame that claims to be from the neighbour. Returns whether it belongs to
+    /// this connection, whose number no other peer knows.
     fn special(&self, frame: &[u8]) -> bool;
 
-    /// The tunnel cannot be set up, or broke; why, in one line for the log.
-    fn failed(&self, reason: String);
+    /// Takes the reason why the tunnel cannot be set up, or why it broke.
+    fn failed(&self, error: TunnelError);
 }
 
-/// What an engine knows of itself.
+/// The state of an engine.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct EngineStatus {
-    /// Its devices.
+    /// Devices of the engine.
     pub ports: Vec<EnginePort>,
-    /// What the kernel carries by itself, as much of it as was asked for.
+    /// Flows that the kernel carries by itself, as many as were asked for.
     pub flows: Vec<EngineFlow>,
-    /// How many of them there are.
+    /// Number of flows.
     pub flow_count: usize,
     /// Counters by name.
     pub counters: Vec<(&'static str, u64)>,
 }
 
-/// A device of an engine, as the original's report has it (spec router.md, section 13).
+/// A device of an engine, as in the original's report (spec router.md, section 13).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EnginePort {
-    /// Its number.
+    /// Number of the device.
     pub id: u32,
-    /// What it is called.
+    /// Name of the device.
     pub name: String,
-    /// E.g. `vxlan`.
+    /// Kind of the device, e.g. `vxlan`.
     pub kind: String,
 }
 
-/// Something that the kernel carries by itself, as the original's report has it.
+/// A flow that the kernel carries by itself, as in the original's report.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EngineFlow {
-    /// Which frames.
+    /// Frames that belong to the flow.
     pub keys: Vec<String>,
-    /// What becomes of them.
+    /// Actions for these frames.
     pub actions: Vec<String>,
-    /// How many there were, if the kernel counts them.
+    /// Number of frames, if the kernel counts them.
     pub packets: u64,
-    /// Their bytes.
+    /// Number of bytes, if the kernel counts them.
     pub bytes: u64,
-    /// Time since the last one, in milliseconds, if the kernel knows.
+    /// Time since the last frame in milliseconds, if the kernel knows it.
     pub used: Option<u64>,
 }

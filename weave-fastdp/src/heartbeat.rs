@@ -1,4 +1,5 @@
-//! Special frames, by which neighbours find out what gets through (spec fastdp.md, section 7).
+//! Special frames, by which neighbours find out which frames get through (spec fastdp.md,
+//! section 7).
 //!
 //! ```text
 //! 0                14           22        24
@@ -7,77 +8,78 @@
 //! └────────────────┴────────────┴─────────┴──────────────┘
 //! ```
 //!
-//! A *heartbeat* is as long as the longest frame, and says so: what cannot carry it carries no
-//! heartbeat. A *probe* ends after the length, which is zero: Weave Net takes a short frame for a
-//! heartbeat if its length is true, so this one is not, and it is sent to routers like this one
-//! alone.
+//! A *heartbeat* is as long as the longest frame and states its length, so that it arrives only
+//! over a path that carries such frames. A *probe* ends after the length, which is zero. Weave Net
+//! takes a short frame for a heartbeat if its stated length is right; that of a probe is wrong, and
+//! probes are only sent to routers of this kind.
 
 use weave_core::mesh::ConnectionUid;
 
 /// Length of an Ethernet header.
 const ETHERNET: usize = 14;
 
-/// Length of a probe, and of what a heartbeat says.
+/// Length of a probe, and of the header of a heartbeat.
 pub const HEADER_LEN: usize = 24;
 
-/// What arrived in place of an Ethernet frame.
+/// The kind of a special frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Special {
     /// A frame of full size.
     Heartbeat,
-    /// One of the smallest size.
+    /// A frame of the smallest size.
     Probe,
 }
 
-/// Not a special frame of this connection.
+/// Reasons why a frame is not a special frame of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HeartbeatError {
-    /// It ends within the header.
+    /// The frame ends within the header.
     #[error("{length} bytes are too short for a heartbeat")]
     TooShort {
-        /// What there is.
+        /// Length of the frame.
         length: usize,
     },
     /// The first fourteen bytes are not all zero.
-    #[error("an Ethernet header in place of zeros")]
+    #[error("an Ethernet header instead of zeros")]
     Header,
-    /// It is of another connection, often the one before.
-    #[error("connection {found:016x} in place of {expected:016x}")]
+    /// The frame is of another connection, often of the one before.
+    #[error("connection {found:016x} instead of {expected:016x}")]
     Connection {
-        /// That of this link.
+        /// Number of this connection.
         expected: u64,
-        /// As the frame says.
+        /// Number in the frame.
         found: u64,
     },
-    /// It has lost its end on the way, or its sender is mistaken.
-    #[error("{actual} bytes that say they are {told}")]
+    /// The frame was truncated on its way, or its sender is wrong.
+    #[error("{actual} bytes with a stated length of {stated}")]
     Length {
-        /// As the frame says.
-        told: u16,
-        /// What there is.
+        /// Length stated in the frame.
+        stated: u16,
+        /// Length of the frame.
         actual: usize,
     },
 }
 
-/// Whether this is a special frame rather than one of a station: both addresses are zero.
+/// Returns whether a frame is a special frame rather than one of a station: both of its addresses
+/// are zero.
 pub fn is_special(frame: &[u8]) -> bool {
     frame.get(..12).is_some_and(|addresses| addresses.iter().all(|byte| *byte == 0))
 }
 
-/// The length of a heartbeat for frames with IP packets of `mtu` bytes.
+/// Returns the length of a heartbeat for frames with IP packets of `mtu` bytes.
 pub fn length(mtu: usize) -> u16 {
     u16::try_from(ETHERNET + mtu).unwrap_or(u16::MAX)
 }
 
-/// Writes a heartbeat of that length, or of the header if that is longer, in place of what is in
-/// `frame`.
+/// Replaces the contents of `frame` with a heartbeat of this length, which is at least that of the
+/// header.
 pub fn heartbeat(connection: ConnectionUid, length: u16, frame: &mut Vec<u8>) {
     header(connection, length, frame);
     frame.resize(usize::from(length).max(HEADER_LEN), 0);
 }
 
-/// Writes a probe in place of what is in `frame`.
+/// Replaces the contents of `frame` with a probe.
 pub fn probe(connection: ConnectionUid, frame: &mut Vec<u8>) {
     header(connection, 0, frame);
 }
@@ -89,10 +91,10 @@ fn header(connection: ConnectionUid, length: u16, frame: &mut Vec<u8>) {
     frame.extend(length.to_be_bytes());
 }
 
-/// What a received special frame is.
+/// Decodes a special frame of this connection.
 ///
 /// # Errors
-/// It is none, or not for this connection.
+/// Fails if the frame is not a special frame, or if it is of another connection.
 pub fn decode(frame: &[u8], connection: ConnectionUid) -> Result<Special, HeartbeatError> {
     let Some((header, _)) = frame.split_first_chunk::<HEADER_LEN>() else {
         return Err(HeartbeatError::TooShort { length: frame.len() });
@@ -107,8 +109,8 @@ pub fn decode(frame: &[u8], connection: ConnectionUid) -> Result<Special, Heartb
     }
     match (u16::from_be_bytes([l0, l1]), frame.len()) {
         (0, HEADER_LEN) => Ok(Special::Probe),
-        (told, actual) if usize::from(told) == actual => Ok(Special::Heartbeat),
-        (told, actual) => Err(HeartbeatError::Length { told, actual }),
+        (stated, actual) if usize::from(stated) == actual => Ok(Special::Heartbeat),
+        (stated, actual) => Err(HeartbeatError::Length { stated, actual }),
     }
 }
 
@@ -134,12 +136,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_or_foreign_is_refused() {
+    fn damaged_and_foreign_frames_are_refused() {
         let mut frame = Vec::new();
         heartbeat(CONNECTION, 100, &mut frame);
         let error = |frame: &[u8]| decode(frame, CONNECTION).unwrap_err();
         assert_eq!(error(&frame[..23]), HeartbeatError::TooShort { length: 23 });
-        assert_eq!(error(&frame[..99]), HeartbeatError::Length { told: 100, actual: 99 });
+        assert_eq!(error(&frame[..99]), HeartbeatError::Length { stated: 100, actual: 99 });
         frame[12] = 8;
         assert_eq!(error(&frame), HeartbeatError::Header);
         heartbeat(ConnectionUid(7), 100, &mut frame);
@@ -148,7 +150,7 @@ mod tests {
         frame.resize(30, 0);
         probe(CONNECTION, &mut frame);
         frame.push(0);
-        assert_eq!(error(&frame), HeartbeatError::Length { told: 0, actual: 25 });
+        assert_eq!(error(&frame), HeartbeatError::Length { stated: 0, actual: 25 });
     }
 
     proptest! {

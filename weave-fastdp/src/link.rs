@@ -1,21 +1,21 @@
-//! Whether the frames of one link get through (spec fastdp.md, section 7): a state machine without
-//! sockets.
+//! A state machine that finds out whether the frames of a link get through (spec fastdp.md,
+//! section 7).
 //!
 //! ```text
-//!  passive ──confirm──▶ beating ──acknowledged──▶ established
+//!  passive ──confirm──▶ probing ──acknowledged──▶ established
 //!
-//!              healthy ◀──────────────────▶ unhealthy: the neighbour does not hear us, or
-//!                        for as often as              we have not heard it for 60 s
+//!              healthy ◀──────────────────▶ unhealthy: our frames do not arrive there, or
+//!                        for as often as              none has arrived here for 60 s
 //!                        the path changes
 //! ```
 //!
 //! Heartbeats never stop, and each one that arrives counts, so a link that was given up comes back
 //! as soon as the path does.
 //!
-//! With a router like this one, [heartbeats](crate::heartbeat) come four times a second, and each
-//! side [tells](crate::hearing) when they cease or return. Who is not heard stops sending this
-//! way, within about a second; who hears nothing goes on, as long as the neighbour hears it. With
-//! Weave Net, the 60 s without a heartbeat of the neighbour are all there is.
+//! Between routers of this kind, [heartbeats](crate::heartbeat) come four times a second, and each
+//! side [reports](crate::control_message) when they cease or return. A router whose frames do not
+//! arrive stops using the link within about a second; one that receives nothing goes on, as long as
+//! its own frames arrive. With Weave Net, the only sign is that no heartbeat arrives for 60 s.
 
 #[cfg(test)]
 mod tests;
@@ -27,40 +27,42 @@ use weave_core::mesh::ConnectionUid;
 use weave_core::switch::LinkEvent;
 use weave_core::time::Instant;
 
-use crate::hearing::{ACKNOWLEDGED, HEARING, Hearing, SECURITY_ASSOCIATION};
+use crate::control_message::{ACKNOWLEDGED, RECEIVE_STATUS, ReceiveStatus, SECURITY_ASSOCIATION};
+use crate::error::TunnelError;
 use crate::heartbeat::{self, HeartbeatError, Special};
 
-/// Between the first heartbeat and the second: the first is lost if the neighbour is not ready.
-/// The time doubles until it is that of the link.
+/// Interval between the first heartbeat and the second: the first is lost if the neighbour is not
+/// ready. The interval doubles until it is that of the link.
 const FIRST_HEARTBEAT: Duration = Duration::from_millis(20);
-/// Between heartbeats to a neighbour that tells what it hears: some are missing within a second.
-const WATCHED_HEARTBEAT: Duration = Duration::from_millis(250);
-/// Between heartbeats to Weave Net until it acknowledges them (spec fastdp.md, section 7).
+/// Interval between heartbeats to a neighbour that reports its receive status: a failure shows
+/// within a second.
+const REPORTED_HEARTBEAT: Duration = Duration::from_millis(250);
+/// Interval between heartbeats to Weave Net until it acknowledges one (spec fastdp.md, section 7).
 const FAST_HEARTBEAT: Duration = Duration::from_millis(500);
-/// Between heartbeats to Weave Net from then on.
+/// Interval between heartbeats to Weave Net from then on.
 const SLOW_HEARTBEAT: Duration = Duration::from_secs(10);
-/// Between heartbeats that have not got through for [`HEARTBEAT_TIMEOUT`]: how soon a link is back
-/// when somebody mends the path, at a kilobyte each.
+/// Interval between heartbeats that have not got through for [`HEARTBEAT_TIMEOUT`]. It bounds how
+/// soon a link is back when the path is repaired, at a kilobyte for each heartbeat.
 const RETRY_HEARTBEAT: Duration = Duration::from_secs(5);
-/// The link is unhealthy after as long without a heartbeat of the neighbour.
+/// A link is unhealthy after as long without a heartbeat of the neighbour.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(60);
-/// After as long without one, three and a half missing ones, a neighbour that can be told is told.
+/// A loss is reported after as long without a heartbeat, three and a half missing ones.
 const SILENCE: Duration = Duration::from_millis(900);
-/// If a timer is served later than this, it was this router that stood still, and what is missing
-/// may still be waiting for it.
+/// A timer that is served later than this means that this router was stalled, and that missing
+/// frames may still be waiting in its sockets.
 const LATE: Duration = Duration::from_millis(400);
 
-/// The state of one link.
+/// The state machine of a link.
 ///
-/// The `handle_*` methods take what happened; after each call drain [`Self::poll_transmit`] and
-/// [`Self::poll_event`], and ask for [`Self::poll_timeout`].
+/// The `handle_*` methods take inputs. After each call the caller drains [`Self::poll_transmit`]
+/// and [`Self::poll_event`], and asks for [`Self::poll_timeout`].
 #[derive(Debug)]
 pub struct LinkMachine {
     connection: ConnectionUid,
-    /// Of a heartbeat.
+    /// Length of a heartbeat.
     length: u16,
-    /// The neighbour says what it hears, and understands when it is told.
-    watched: bool,
+    /// Whether both sides report their receive status.
+    reporting: bool,
     phase: Phase,
     transmits: VecDeque<Transmit>,
     events: VecDeque<LinkEvent>,
@@ -69,75 +71,76 @@ pub struct LinkMachine {
 #[derive(Debug)]
 enum Phase {
     Passive,
-    Beating(Beating),
+    Probing(Probing),
     Failed,
 }
 
 #[derive(Debug)]
-struct Beating {
-    /// When the next heartbeat is due, and the time after it while that is still growing.
+struct Probing {
+    /// When the next heartbeat is due.
     next: Instant,
+    /// Interval after the next heartbeat while intervals still double.
     growing: Duration,
-    /// Silence counts from here at the earliest.
+    /// Silence is measured from here at the earliest.
     listening_since: Instant,
     last_full: Option<Instant>,
     last_small: Option<Instant>,
-    /// The neighbour was told that its first heartbeat arrived.
+    /// Whether the first heartbeat of the neighbour was acknowledged.
     acknowledged: bool,
-    /// What the neighbour was told last.
-    told: Option<Hearing>,
-    /// The last heartbeat of ours that is known to have arrived, or the start.
+    /// Status that was reported last.
+    reported: Option<ReceiveStatus>,
+    /// When a heartbeat is last known to have arrived at the neighbour, or the start.
     got_through: Instant,
-    /// What the neighbour said last.
-    heard: Option<Hearing>,
+    /// Status that the neighbour reported last.
+    remote: Option<ReceiveStatus>,
     established: bool,
-    /// Nothing has arrived for [`HEARTBEAT_TIMEOUT`].
+    /// Whether nothing has arrived for [`HEARTBEAT_TIMEOUT`].
     silent: bool,
-    /// As the router was told.
+    /// Health that the router was told last.
     healthy: bool,
 }
 
 /// A frame to send to the neighbour.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Transmit {
-    /// [`heartbeat::heartbeat`] of this length.
+    /// A [heartbeat](heartbeat::heartbeat).
     Heartbeat {
-        /// In bytes, with the Ethernet header.
+        /// Length in bytes, with the Ethernet header.
         length: u16,
     },
-    /// [`heartbeat::probe`].
+    /// A [probe](heartbeat::probe).
     Probe,
 }
 
 impl LinkMachine {
-    /// A passive link for IP packets of up to `mtu` bytes. `watched` if the neighbour announces
-    /// [`crate::hearing::FEATURE`].
-    pub fn new(connection: ConnectionUid, mtu: usize, watched: bool) -> Self {
+    /// Creates a passive link for IP packets of up to `mtu` bytes. `reporting` says whether the
+    /// neighbour announces [`FEATURE`](crate::control_message::FEATURE).
+    pub fn new(connection: ConnectionUid, mtu: usize, reporting: bool) -> Self {
         Self {
             connection,
             length: heartbeat::length(mtu),
-            watched,
+            reporting,
             phase: Phase::Passive,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
         }
     }
 
-    /// The connection is registered: the link may send.
+    /// Starts probing, since the connection is registered.
     pub fn confirm(&mut self, now: Instant) {
         if !matches!(self.phase, Phase::Passive) {
             return;
         }
-        self.phase = Phase::Beating(Beating {
+        self.phase = Phase::Probing(Probing {
             next: now,
             growing: FIRST_HEARTBEAT,
             listening_since: now,
             last_full: None,
             last_small: None,
             acknowledged: false,
-            told: None,
+            reported: None,
             got_through: now,
-            heard: None,
+            remote: None,
             established: false,
             silent: false,
             healthy: true,
@@ -145,20 +148,23 @@ impl LinkMachine {
         self.handle_timeout(now);
     }
 
-    /// The neighbour says something over the mesh connection.
+    /// Handles a message of the neighbour over the mesh connection.
     pub fn handle_control(&mut self, now: Instant, message: u8, data: &[u8]) {
-        let Phase::Beating(beating) = &mut self.phase else { return };
-        let heard = match message {
-            ACKNOWLEDGED => Hearing::Full,
-            HEARING if self.watched => match Hearing::decode(data) {
-                Ok(heard) => heard,
+        let Phase::Probing(probing) = &mut self.phase else { return };
+        let status = match message {
+            ACKNOWLEDGED => ReceiveStatus::Full,
+            RECEIVE_STATUS if self.reporting => match ReceiveStatus::decode(data) {
+                Ok(status) => status,
                 Err(error) => {
-                    tracing::debug!(connection = self.connection.0, "hearing: {error}");
+                    tracing::debug!(connection = self.connection.0, "receive status: {error}");
                     return;
                 }
             },
             SECURITY_ASSOCIATION => {
-                tracing::debug!(connection = self.connection.0, "a key for a link that has none");
+                tracing::debug!(
+                    connection = self.connection.0,
+                    "a key for a link without encryption"
+                );
                 return;
             }
             message => {
@@ -166,166 +172,165 @@ impl LinkMachine {
                 return;
             }
         };
-        beating.heard = Some(heard);
-        if heard == Hearing::Full {
-            beating.got_through = now;
-            if !std::mem::replace(&mut beating.established, true) {
+        probing.remote = Some(status);
+        if status == ReceiveStatus::Full {
+            probing.got_through = now;
+            if !std::mem::replace(&mut probing.established, true) {
                 self.events.push_back(LinkEvent::Established);
             }
         }
-        self.assess(now);
+        self.update_health(now);
     }
 
-    /// A special frame of the neighbour arrived.
+    /// Handles a special frame of the neighbour.
     ///
     /// # Errors
-    /// It is not one of this link: to be counted.
+    /// Fails if the frame is not of this link, which is to be counted.
     pub fn handle_special(&mut self, now: Instant, frame: &[u8]) -> Result<(), HeartbeatError> {
         let special = heartbeat::decode(frame, self.connection)?;
-        let Phase::Beating(beating) = &mut self.phase else { return Ok(()) };
+        let Phase::Probing(probing) = &mut self.phase else { return Ok(()) };
         match special {
             Special::Heartbeat => {
-                beating.last_full = Some(now);
-                if !std::mem::replace(&mut beating.acknowledged, true) {
-                    beating.told = Some(Hearing::Full);
+                probing.last_full = Some(now);
+                if !std::mem::replace(&mut probing.acknowledged, true) {
+                    probing.reported = Some(ReceiveStatus::Full);
                     let acknowledgement =
                         LinkEvent::Control { message: ACKNOWLEDGED, data: Vec::new() };
                     self.events.push_back(acknowledgement);
                 }
             }
-            Special::Probe => beating.last_small = Some(now),
+            Special::Probe => probing.last_small = Some(now),
         }
-        self.assess(now);
+        self.update_health(now);
         Ok(())
     }
 
-    /// The time of [`Self::poll_timeout`] has come.
+    /// Handles the expiry of [`Self::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Instant) {
         let late = self.poll_timeout().is_some_and(|due| now.saturating_since(due) > LATE);
-        let (length, watched) = (self.length, self.watched);
-        let Phase::Beating(beating) = &mut self.phase else { return };
+        let (length, reporting) = (self.length, self.reporting);
+        let Phase::Probing(probing) = &mut self.phase else { return };
         if late {
-            beating.listening_since = now;
+            probing.listening_since = now;
         }
-        if beating.next <= now {
+        if probing.next <= now {
             self.transmits.push_back(Transmit::Heartbeat { length });
-            if watched && beating.heard != Some(Hearing::Full) {
+            if reporting && probing.remote != Some(ReceiveStatus::Full) {
                 self.transmits.push_back(Transmit::Probe);
             }
-            beating.next = now + beating.interval(now, watched);
+            probing.next = now + probing.interval(now, reporting);
         }
-        self.assess(now);
+        self.update_health(now);
     }
 
-    /// When [`Self::handle_timeout`] is wanted next.
+    /// Returns when [`Self::handle_timeout`] is to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let Phase::Beating(beating) = &self.phase else { return None };
-        let silence = self.watched.then(|| beating.silence_at()).flatten();
-        let given_up = (!beating.silent).then(|| beating.last_sign() + HEARTBEAT_TIMEOUT);
-        [Some(beating.next), silence, given_up].into_iter().flatten().min()
+        let Phase::Probing(probing) = &self.phase else { return None };
+        let silence = self.reporting.then(|| probing.silence_at()).flatten();
+        let given_up = (!probing.silent).then(|| probing.last_sign() + HEARTBEAT_TIMEOUT);
+        [Some(probing.next), silence, given_up].into_iter().flatten().min()
     }
 
-    /// A frame to send now.
+    /// Returns a frame to send now.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.transmits.pop_front()
     }
 
-    /// What happened.
+    /// Returns the next event for the router.
     pub fn poll_event(&mut self) -> Option<LinkEvent> {
         self.events.pop_front()
     }
 
-    /// Tells the neighbour what its end of a sealed tunnel needs.
+    /// Sends the neighbour the announcement of a key.
     pub fn announce(&mut self, message: &[u8]) {
         let (message, data) = (SECURITY_ASSOCIATION, message.to_vec());
         self.events.push_back(LinkEvent::Control { message, data });
     }
 
-    /// The tunnel broke: the link has come to its end. The neighbour is told that nothing arrives
-    /// here any more.
-    pub fn fail(&mut self, reason: String) {
+    /// Ends the link, since the tunnel broke, and reports to the neighbour that nothing arrives.
+    pub fn fail(&mut self, error: &TunnelError) {
         if !matches!(self.phase, Phase::Failed) {
-            if self.watched && matches!(self.phase, Phase::Beating(_)) {
-                let data = vec![Hearing::Nothing.encode()];
-                self.events.push_back(LinkEvent::Control { message: HEARING, data });
+            if self.reporting && matches!(self.phase, Phase::Probing(_)) {
+                let data = vec![ReceiveStatus::Nothing.encode()];
+                self.events.push_back(LinkEvent::Control { message: RECEIVE_STATUS, data });
             }
             self.phase = Phase::Failed;
-            self.events.push_back(LinkEvent::Failed(reason));
+            self.events.push_back(LinkEvent::Failed(error.to_string()));
         }
     }
 
-    /// Whether frames get through and the link is that of the first choice: the kernel may carry
-    /// what it can.
-    pub const fn carries(&self) -> bool {
-        matches!(&self.phase, Phase::Beating(beating) if beating.established && beating.healthy)
+    /// Returns whether the kernel may carry frames by itself, since they get through.
+    pub const fn may_offload(&self) -> bool {
+        matches!(&self.phase, Phase::Probing(probing) if probing.established && probing.healthy)
     }
 
-    /// The largest IP packet that is known to get through, in bytes.
+    /// Returns the largest IP packet that is known to get through, in bytes.
     pub fn mtu(&self) -> Option<usize> {
-        let Phase::Beating(beating) = &self.phase else { return None };
-        beating.established.then(|| usize::from(self.length).saturating_sub(14))
+        let Phase::Probing(probing) = &self.phase else { return None };
+        probing.established.then(|| usize::from(self.length).saturating_sub(14))
     }
 
-    /// What keeps the link from carrying frames, for the operator.
+    /// Returns what keeps the link from carrying frames, for the operator.
     pub fn problem(&self) -> Option<String> {
-        let Phase::Beating(beating) = &self.phase else { return None };
+        let Phase::Probing(probing) = &self.phase else { return None };
         let packet = usize::from(self.length).saturating_sub(14);
         // VXLAN, UDP and IPv4 around the frame.
         let outer = usize::from(self.length) + 36;
-        match beating.heard {
-            Some(Hearing::Full) if beating.silent => {
-                Some(format!("nothing has arrived from there for {HEARTBEAT_TIMEOUT:?}"))
+        match probing.remote {
+            Some(ReceiveStatus::Full) if probing.silent => {
+                Some(format!("nothing has arrived from the neighbour for {HEARTBEAT_TIMEOUT:?}"))
             }
-            Some(Hearing::Full) => None,
-            Some(Hearing::Small) => Some(format!(
-                "packets of {packet} bytes do not get through, small ones do: a way that takes \
-                 {outer} bytes is needed, or a smaller --mtu"
+            Some(ReceiveStatus::Full) => None,
+            Some(ReceiveStatus::Small) => Some(format!(
+                "packets of {packet} bytes do not get through, small ones do: the path has to \
+                 carry {outer} bytes, or --mtu has to be smaller"
             )),
-            Some(Hearing::Nothing) => {
+            Some(ReceiveStatus::Nothing) => {
                 Some("nothing arrives there: is its UDP port of the fast datapath blocked?".into())
             }
-            None if beating.silent => Some(
-                "no answer: is UDP blocked, or the way too narrow for packets of full size?".into(),
+            None if probing.silent => Some(
+                "no answer: is UDP blocked, or the path MTU too small for packets of full size?"
+                    .into(),
             ),
             None => None,
         }
     }
 
-    /// Draws the conclusions.
-    fn assess(&mut self, now: Instant) {
-        let watched = self.watched;
-        let Phase::Beating(beating) = &mut self.phase else { return };
-        if watched
-            && let Some(hearing) = beating.hearing(now)
-            && beating.told != Some(hearing)
+    /// Reports changes of the receive status to the neighbour, and of the health to the router.
+    fn update_health(&mut self, now: Instant) {
+        let reporting = self.reporting;
+        let Phase::Probing(probing) = &mut self.phase else { return };
+        if reporting
+            && let Some(status) = probing.receive_status(now)
+            && probing.reported != Some(status)
         {
-            beating.told = Some(hearing);
-            let data = vec![hearing.encode()];
-            self.events.push_back(LinkEvent::Control { message: HEARING, data });
+            probing.reported = Some(status);
+            let data = vec![status.encode()];
+            self.events.push_back(LinkEvent::Control { message: RECEIVE_STATUS, data });
         }
-        let silent = now.saturating_since(beating.last_sign()) >= HEARTBEAT_TIMEOUT;
-        beating.silent = silent;
-        let unheard = !matches!(beating.heard, None | Some(Hearing::Full));
-        let healthy = !silent && !unheard;
-        if std::mem::replace(&mut beating.healthy, healthy) != healthy {
+        let silent = now.saturating_since(probing.last_sign()) >= HEARTBEAT_TIMEOUT;
+        probing.silent = silent;
+        let lost = !matches!(probing.remote, None | Some(ReceiveStatus::Full));
+        let healthy = !silent && !lost;
+        if std::mem::replace(&mut probing.healthy, healthy) != healthy {
             self.events.push_back(LinkEvent::Healthy(healthy));
         }
     }
 }
 
-impl Beating {
-    /// The last full heartbeat; if there was none, the start.
+impl Probing {
+    /// Returns when the last full heartbeat arrived; if there was none, the start.
     fn last_sign(&self) -> Instant {
         self.last_full.map_or(self.listening_since, |last| last.max(self.listening_since))
     }
 
-    /// Until the heartbeat after the one that is sent now.
-    fn interval(&mut self, now: Instant, watched: bool) -> Duration {
-        let is_heard = self.heard == Some(Hearing::Full);
-        let lost = !is_heard && now.saturating_since(self.got_through) >= HEARTBEAT_TIMEOUT;
-        let steady = match (lost, watched, is_heard) {
+    /// Returns the interval until the heartbeat after the one that is sent now.
+    fn interval(&mut self, now: Instant, reporting: bool) -> Duration {
+        let arrives = self.remote == Some(ReceiveStatus::Full);
+        let lost = !arrives && now.saturating_since(self.got_through) >= HEARTBEAT_TIMEOUT;
+        let steady = match (lost, reporting, arrives) {
             (true, ..) => return RETRY_HEARTBEAT,
-            (false, true, _) => WATCHED_HEARTBEAT,
+            (false, true, _) => REPORTED_HEARTBEAT,
             (false, false, false) => FAST_HEARTBEAT,
             (false, false, true) if self.silent => return RETRY_HEARTBEAT,
             (false, false, true) => return SLOW_HEARTBEAT,
@@ -335,28 +340,30 @@ impl Beating {
         interval
     }
 
-    /// What arrives, if that can be said already.
-    fn hearing(&self, now: Instant) -> Option<Hearing> {
+    /// Returns which frames arrive, if that is known already.
+    fn receive_status(&self, now: Instant) -> Option<ReceiveStatus> {
         let recent = |last: Option<Instant>| {
             last.is_some_and(|last| now.saturating_since(last.max(self.listening_since)) < SILENCE)
         };
         if recent(self.last_full) {
-            Some(Hearing::Full)
+            Some(ReceiveStatus::Full)
         } else if now.saturating_since(self.listening_since) < SILENCE {
             None
         } else if recent(self.last_small) {
-            Some(Hearing::Small)
+            Some(ReceiveStatus::Small)
         } else {
-            Some(Hearing::Nothing)
+            Some(ReceiveStatus::Nothing)
         }
     }
 
-    /// When what arrives may become less.
+    /// Returns when the receive status may become worse without an event.
     fn silence_at(&self) -> Option<Instant> {
-        match self.told {
-            Some(Hearing::Nothing) => None,
-            Some(Hearing::Small) => self.last_small.map(|last| last.max(self.listening_since)),
-            Some(Hearing::Full) | None => Some(self.last_sign()),
+        match self.reported {
+            Some(ReceiveStatus::Nothing) => None,
+            Some(ReceiveStatus::Small) => {
+                self.last_small.map(|last| last.max(self.listening_since))
+            }
+            Some(ReceiveStatus::Full) | None => Some(self.last_sign()),
         }
         .map(|since| since + SILENCE)
     }

@@ -13,45 +13,44 @@ use weave_core::switch::{
 };
 use weave_core::time::Instant;
 
+use crate::clock::Clock;
+use crate::control_message::{FEATURE, FEATURE_VERSION, SECURITY_ASSOCIATION};
 use crate::engine::{Engine, Inbox, Tunnel, TunnelParams};
-use crate::hearing::{FEATURE, FEATURE_VERSION, SECURITY_ASSOCIATION};
+use crate::error::TunnelError;
 use crate::heartbeat;
-use crate::ipsec::{Ends, Exchange, Ipsec, SealEvent, SealedLink};
+use crate::ipsec::{Ipsec, KeyEvent, KeyExchange, LinkKeys, TunnelEnds};
 use crate::link::{LinkMachine, Transmit};
 
-/// What seals, as the status has it: ESP with AES-GCM and keys of 256 bits.
+/// Cipher in the status: ESP with AES-GCM and keys of 256 bits.
 const CIPHER: &str = "esp-aes-256-gcm";
 
-/// Keys are renewed as often, with routers like this one. One that somebody has found out opens no
-/// more than what was sent within that time. At 10 Gbit/s it is 2^38 blocks of 16 bytes that
-/// AES-GCM seals with a key, which tells them from noise with a chance of (2^38)^2 / 2^129 = 2^-53.
+/// Interval at which keys are renewed between routers of this kind. A stolen key decrypts no more
+/// than what was sent within that time. At 10 Gbit/s a key encrypts 2^38 blocks of 16 bytes, by
+/// which AES-GCM can be told from noise with a probability of (2^38)^2 / 2^129 = 2^-53.
 const RENEWAL: Duration = Duration::from_secs(60 * 60);
 
-/// The time, as any thread may ask for it.
-pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
-
-/// The fast datapath: one for each router.
+/// The fast datapath of a router.
 pub struct Fastdp {
     engine: Arc<dyn Engine>,
     clock: Clock,
-    /// Or why there is none.
-    ipsec: Result<Arc<Ipsec>, String>,
+    /// IPsec, or the reason why connections cannot be encrypted.
+    ipsec: Result<Arc<Ipsec>, PrepareError>,
 }
 
 impl Fastdp {
-    /// The transport over this engine, with the clock of the control plane. Without
-    /// [`Self::sealed_by`] it leaves connections that are to be sealed to other transports.
+    /// Creates the transport over this engine, with the clock of the control plane. Without
+    /// [`Self::with_encryption`] it leaves encrypted connections to other transports.
     pub fn new(
         engine: Arc<dyn Engine>,
         clock: impl Fn() -> Instant + Send + Sync + 'static,
     ) -> Self {
-        let ipsec = Err("nothing encrypts the fast datapath".to_owned());
+        let ipsec = Err(PrepareError("nothing encrypts the fast datapath".to_owned()));
         Self { engine, clock: Arc::new(clock), ipsec }
     }
 
-    /// Seals what is to be sealed by this, or says of each such connection why it cannot.
+    /// Encrypts connections that require it by IPsec, or gives the reason why it cannot.
     #[must_use]
-    pub fn sealed_by(mut self, ipsec: Result<Arc<Ipsec>, String>) -> Self {
+    pub fn with_encryption(mut self, ipsec: Result<Arc<Ipsec>, PrepareError>) -> Self {
         self.ipsec = ipsec;
         self
     }
@@ -78,38 +77,38 @@ impl Overlay for Fastdp {
             local_address: ipv4(request.local_address.ip())?,
             remote_address: ipv4(request.remote_address.ip())?,
             port: port(request, self.engine.port())?,
-            sealed: request.session_key.is_some(),
+            encrypted: request.session_key.is_some(),
         };
-        let seal = match &request.session_key {
+        let keys = match &request.session_key {
             None => None,
             Some(session) => {
-                let ipsec = self.ipsec.as_ref().map_err(|why| PrepareError(why.clone()))?;
-                let ends = Ends {
+                let ipsec = self.ipsec.as_ref().map_err(PrepareError::clone)?;
+                let ends = TunnelEnds {
                     local: tunnel.local_address,
                     remote: tunnel.remote_address,
                     port: tunnel.port,
                 };
-                let exchange = Exchange::new(request.own, request.remote, session.clone());
+                let exchange = KeyExchange::new(request.own, request.remote, session.clone());
                 Some(ipsec.link(request.id, ends, exchange, waker.clone()))
             }
         };
-        let watched = request.remote_features.get(FEATURE).is_some_and(|v| v == FEATURE_VERSION);
-        let machine = LinkMachine::new(request.connection_uid, self.engine.mtu(), watched);
-        let desk = Arc::new(Desk {
+        let reporting = request.remote_features.get(FEATURE).is_some_and(|v| v == FEATURE_VERSION);
+        let machine = LinkMachine::new(request.connection_uid, self.engine.mtu(), reporting);
+        let inbox = Arc::new(LinkInbox {
             machine: Mutex::new(machine),
             clock: Arc::clone(&self.clock),
             waker,
-            strange: AtomicU64::new(0),
+            foreign: AtomicU64::new(0),
         });
         Ok(Box::new(FastdpLink {
             engine: Arc::clone(&self.engine),
             state: State::Prepared(tunnel),
-            seal,
-            watched,
+            keys,
+            reporting,
             renewal: None,
             gate: Arc::default(),
             connection: request.connection_uid,
-            desk,
+            inbox,
             frame: Vec::new(),
         }))
     }
@@ -130,7 +129,8 @@ fn ipv4(address: IpAddr) -> Result<Ipv4Addr, PrepareError> {
     }
 }
 
-/// Both ends use the port after that of TCP on the accepting side (spec fastdp.md, section 6).
+/// Returns the UDP port of a connection: both ends use the port after that of TCP on the accepting
+/// side (spec fastdp.md, section 6).
 fn port(request: &LinkRequest, own: u16) -> Result<u16, PrepareError> {
     if !request.outbound {
         return Ok(own);
@@ -143,16 +143,16 @@ fn port(request: &LinkRequest, own: u16) -> Result<u16, PrepareError> {
 struct FastdpLink {
     engine: Arc<dyn Engine>,
     state: State,
-    /// Goes after the tunnel.
-    seal: Option<SealedLink>,
-    /// The neighbour is a router like this one.
-    watched: bool,
+    /// Keys of an encrypted tunnel, dropped after it.
+    keys: Option<LinkKeys>,
+    /// Whether the neighbour reports its receive status, and follows renewed keys.
+    reporting: bool,
     /// When the next key is due.
     renewal: Option<Instant>,
     gate: Arc<Gate>,
     connection: ConnectionUid,
-    desk: Arc<Desk>,
-    /// Room for special frames, kept to be used again.
+    inbox: Arc<LinkInbox>,
+    /// Buffer for special frames, kept to be used again.
     frame: Vec<u8>,
 }
 
@@ -161,74 +161,75 @@ enum State {
     Open(Arc<dyn Tunnel>),
 }
 
-/// Where the engine's threads leave what they have for the link.
-struct Desk {
+/// The inbox to which the engine's threads deliver events of the tunnel.
+struct LinkInbox {
+    /// The uppermost lock of an engine: see the order in `odp/state.rs` and `vxlan/shared.rs`.
     machine: Mutex<LinkMachine>,
     clock: Clock,
     waker: Waker,
-    /// Special frames that are none of this link.
-    strange: AtomicU64,
+    /// Number of special frames that are not of this link.
+    foreign: AtomicU64,
 }
 
-impl Desk {
-    /// A panic in a call of the machine leaves it in one of its states.
+impl LinkInbox {
+    /// Locks the machine, also after a panic, which leaves it in one of its states.
     fn machine(&self) -> MutexGuard<'_, LinkMachine> {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Inbox for Desk {
+impl Inbox for LinkInbox {
     fn special(&self, frame: &[u8]) -> bool {
         let result = self.machine().handle_special((self.clock)(), frame);
         match &result {
             Ok(()) => self.waker.wake(),
             Err(error) => {
-                self.strange.fetch_add(1, Ordering::Relaxed);
+                self.foreign.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!("dropped a heartbeat: {error}");
             }
         }
         result.is_ok()
     }
 
-    fn failed(&self, reason: String) {
-        self.machine().fail(reason);
+    fn failed(&self, error: TunnelError) {
+        self.machine().fail(&error);
         self.waker.wake();
     }
 }
 
 impl FastdpLink {
-    /// From now on frames may leave.
+    /// Opens the tunnel, so that frames may leave.
     fn open(&mut self, now: Instant) {
         if let State::Prepared(params) = &self.state {
-            let inbox = Arc::clone(&self.desk) as Arc<dyn Inbox>;
+            let inbox = Arc::clone(&self.inbox) as Arc<dyn Inbox>;
             let tunnel = self.engine.open(params.clone(), inbox);
-            // It is set here alone, and once.
+            // It is set only here, and once.
             let _ = self.gate.0.set(Arc::clone(&tunnel).forwarder());
             self.state = State::Open(tunnel);
         }
-        self.desk.machine().confirm(now);
+        self.inbox.machine().confirm(now);
     }
 
-    /// Carries out what became of the keys.
-    fn settle_seal(&mut self) {
-        while let Some(event) = self.seal.as_mut().and_then(SealedLink::poll) {
+    /// Handles the events of the keys.
+    fn handle_key_events(&mut self) {
+        while let Some(event) = self.keys.as_mut().and_then(LinkKeys::poll) {
             match event {
-                SealEvent::Announce(message) => self.desk.machine().announce(&message),
-                SealEvent::Ready => {
-                    let now = (self.desk.clock)();
-                    self.renewal = self.watched.then(|| now + RENEWAL);
+                KeyEvent::Announce(message) => self.inbox.machine().announce(&message),
+                KeyEvent::Ready => {
+                    let now = (self.inbox.clock)();
+                    self.renewal = self.reporting.then(|| now + RENEWAL);
                     self.open(now);
                 }
-                SealEvent::Failed(reason) => self.desk.machine().fail(reason),
+                KeyEvent::Failed(error) => self.inbox.machine().fail(&error.into()),
             }
         }
     }
 
-    /// Carries out what the machine decided.
-    fn settle(&mut self) {
-        self.settle_seal();
+    /// Carries out the outputs of the keys and of the machine.
+    fn flush_outputs(&mut self) {
+        self.handle_key_events();
         let State::Open(tunnel) = &self.state else { return };
-        let mut machine = self.desk.machine();
+        let mut machine = self.inbox.machine();
         while let Some(transmit) = machine.poll_transmit() {
             match transmit {
                 Transmit::Heartbeat { length } => {
@@ -238,7 +239,7 @@ impl FastdpLink {
             }
             tunnel.send_special(&self.frame);
         }
-        tunnel.carry(machine.carries());
+        tunnel.set_offload(machine.may_offload());
     }
 }
 
@@ -252,39 +253,39 @@ impl Drop for FastdpLink {
 
 impl Link for FastdpLink {
     fn confirm(&mut self, now: Instant) {
-        match &mut self.seal {
-            Some(seal) => seal.confirm(),
+        match &mut self.keys {
+            Some(keys) => keys.confirm(),
             None => self.open(now),
         }
-        self.settle();
+        self.flush_outputs();
     }
 
     fn handle_control(&mut self, now: Instant, message: u8, data: &[u8]) {
-        match &mut self.seal {
-            Some(seal) if message == SECURITY_ASSOCIATION => seal.handle_announcement(data),
-            _ => self.desk.machine().handle_control(now, message, data),
+        match &mut self.keys {
+            Some(keys) if message == SECURITY_ASSOCIATION => keys.handle_announcement(data),
+            _ => self.inbox.machine().handle_control(now, message, data),
         }
-        self.settle();
+        self.flush_outputs();
     }
 
     fn handle_timeout(&mut self, now: Instant) {
         if self.renewal.is_some_and(|due| due <= now)
-            && let Some(seal) = &mut self.seal
+            && let Some(keys) = &mut self.keys
         {
             self.renewal = Some(now + RENEWAL);
-            seal.renew();
+            keys.renew();
         }
-        self.desk.machine().handle_timeout(now);
-        self.settle();
+        self.inbox.machine().handle_timeout(now);
+        self.flush_outputs();
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.desk.machine().poll_timeout().into_iter().chain(self.renewal).min()
+        self.inbox.machine().poll_timeout().into_iter().chain(self.renewal).min()
     }
 
     fn poll_event(&mut self) -> Option<LinkEvent> {
-        self.settle();
-        self.desk.machine().poll_event()
+        self.flush_outputs();
+        self.inbox.machine().poll_event()
     }
 
     fn forwarder(&self) -> Arc<dyn Forwarder> {
@@ -295,30 +296,30 @@ impl Link for FastdpLink {
     }
 
     fn status(&self) -> LinkStatus {
-        let machine = self.desk.machine();
+        let machine = self.inbox.machine();
         let mut counters = match &self.state {
             State::Prepared(_) => Vec::new(),
             State::Open(tunnel) => tunnel.counters(),
         };
-        counters.push(("rx_dropped_heartbeat", self.desk.strange.load(Ordering::Relaxed)));
+        counters.push(("rx_dropped_heartbeat", self.inbox.foreign.load(Ordering::Relaxed)));
         let mut attributes = vec![("engine", self.engine.name().to_owned())];
-        attributes.extend(self.seal.as_ref().map(|_| ("cipher", CIPHER.to_owned())));
-        let keys = self.seal.as_ref().and_then(SealedLink::waits_for);
-        let waiting = match &self.state {
+        attributes.extend(self.keys.as_ref().map(|_| ("cipher", CIPHER.to_owned())));
+        let keys = self.keys.as_ref().and_then(LinkKeys::problem);
+        let tunnel = match &self.state {
             State::Prepared(_) => None,
             State::Open(tunnel) => tunnel.problem(),
         };
         LinkStatus {
             mtu: machine.mtu(),
-            encrypted: self.seal.is_some(),
+            encrypted: self.keys.is_some(),
             attributes,
-            problem: keys.map(str::to_owned).or(waiting).or_else(|| machine.problem()),
+            problem: keys.map(str::to_owned).or(tunnel).or_else(|| machine.problem()),
             counters,
         }
     }
 }
 
-/// What forwards once the tunnel is open: who got it before that need not ask again.
+/// A forwarder that refuses frames until the tunnel is open, so that a caller may keep it.
 #[derive(Default)]
 struct Gate(OnceLock<Arc<dyn Forwarder>>);
 

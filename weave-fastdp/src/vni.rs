@@ -1,5 +1,5 @@
-//! The VXLAN network identifier (spec fastdp.md, section 1): which two peers a frame travels
-//! between.
+//! The VXLAN network identifier, which names the two peers that a frame travels between (spec
+//! fastdp.md, section 1).
 //!
 //! ```text
 //!   23         12 11          0
@@ -15,29 +15,29 @@ use weave_core::mesh::ShortId;
 /// Bits of a short id.
 const SHIFT: u32 = 12;
 
-/// Which peer captured a frame and which one is to inject it, in the 24 bits that VXLAN has for it.
+/// The two peers that a frame travels between, in the 24 bits of a VXLAN network identifier.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Vni {
-    /// The peer that captured the frame.
+    /// Peer that captured the frame.
     pub source: ShortId,
-    /// The peer that is to inject it; for a flooded frame the next hop.
+    /// Peer that is to inject the frame; for a flooded frame the next hop.
     pub destination: ShortId,
 }
 
 impl Vni {
-    /// The number, below 2²⁴.
+    /// Returns the number, which is below 2²⁴.
     pub const fn get(self) -> u32 {
         self.source.get() as u32 | (self.destination.get() as u32) << SHIFT
     }
 
-    /// What this number says; `None` from 2²⁴ up.
+    /// Decodes a number; `None` from 2²⁴ up.
     pub fn new(number: u32) -> Option<Self> {
         let id = |number: u32| u16::try_from(number).ok().and_then(ShortId::new);
         let source = id(number & ((1 << SHIFT) - 1))?;
         Some(Self { source, destination: id(number >> SHIFT)? })
     }
 
-    /// That of frames the other way.
+    /// Returns the identifier of frames in the other direction.
     #[must_use]
     pub const fn reversed(self) -> Self {
         Self { source: self.destination, destination: self.source }
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_ways() {
+    fn numbers_are_decoded_as_they_were_encoded() {
         let id = |number| ShortId::new(number).unwrap();
         let vni = Vni { source: id(0x123), destination: id(0xabc) };
         assert_eq!((vni.get(), vni.reversed().get()), (0xabc123, 0x123abc));

@@ -119,7 +119,7 @@ fn flows() {
     check("create-flow-drop", &Request::PutFlow { datapath, flow: &flow });
 }
 
-/// Answered by an acknowledgement: nobody would ever hear of it otherwise.
+/// Requests that the kernel answers by an acknowledgement.
 #[test]
 fn all_flows_at_once() {
     let mut encoded = Vec::new();

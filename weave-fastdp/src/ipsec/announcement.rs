@@ -1,10 +1,10 @@
-//! Message 1 of the fast datapath: what a neighbour must know to send to us (spec fastdp.md,
-//! section 9.2).
+//! Message 1 of the fast datapath, which announces an inbound security association to the
+//! neighbour (spec fastdp.md, section 9.2).
 //!
 //! ```text
 //! 0          32       36             64
 //! ┌──────────┬────────┬──────────────┐
-//! │ nonce    │ SPI    │ 28 × 0       │     SPI big-endian; what follows it is not looked at
+//! │ nonce    │ SPI    │ 28 × 0       │     SPI big-endian; the rest is ignored
 //! └──────────┴────────┴──────────────┘
 //! ```
 
@@ -15,32 +15,32 @@ use super::keys::NONCE_LEN;
 /// Length of the message.
 pub const ANNOUNCEMENT_LEN: usize = 64;
 
-/// How the sender of the message receives.
+/// An inbound security association of the sender.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Announcement {
-    /// Its key is [derived](super::keys::derive) with this.
+    /// Nonce from which the key is [derived](super::keys::derive).
     pub nonce: [u8; NONCE_LEN],
-    /// Its number, chosen by the kernel there.
+    /// SPI, chosen by the sender's kernel.
     pub spi: Spi,
 }
 
-/// A message 1 that makes no sense.
+/// Reasons why message 1 cannot be decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AnnouncementError {
-    /// It has another length.
+    /// The message has another length.
     #[error("a key announcement has {length} bytes instead of {ANNOUNCEMENT_LEN}")]
     Length {
-        /// Its length in bytes.
+        /// Length of the message in bytes.
         length: usize,
     },
-    /// There is no state of number zero.
+    /// The SPI is zero, which no state has.
     #[error("a key announcement at offset {NONCE_LEN} has an SPI of zero")]
     NoSpi,
 }
 
 impl Announcement {
-    /// The data of the message.
+    /// Encodes the data of the message.
     pub fn encode(&self) -> [u8; ANNOUNCEMENT_LEN] {
         let mut data = [0; ANNOUNCEMENT_LEN];
         let fields = self.nonce.into_iter().chain(self.spi.get().to_be_bytes());
@@ -50,10 +50,10 @@ impl Announcement {
         data
     }
 
-    /// Reads the data of the message.
+    /// Decodes the data of the message.
     ///
     /// # Errors
-    /// It has another length, or no SPI.
+    /// Fails if the message has another length or no SPI.
     pub fn decode(data: &[u8]) -> Result<Self, AnnouncementError> {
         if data.len() != ANNOUNCEMENT_LEN {
             return Err(AnnouncementError::Length { length: data.len() });

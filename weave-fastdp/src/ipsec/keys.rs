@@ -1,19 +1,22 @@
-//! From the session key of a connection to the keys of its two directions (RFC 5869).
+//! Derivation of the keys of a connection's two directions from its session key (RFC 5869).
 //!
 //! ```text
-//!   AES key, salt = HKDF-SHA256(salt: nonce, secret: session key, info: name of who receives)
-//!      32      4                     32                32               8, big-endian
+//!   AES key, salt = HKDF-SHA256(salt: nonce, secret: session key, info: name of receiver)
+//!      32      4                     32                32              8, big-endian
 //! ```
 
 use ring::hkdf::{HKDF_SHA256, KeyType, Salt};
+use ring::rand::{SecureRandom as _, SystemRandom};
 use weave_core::mesh::{PeerName, SessionKey};
 use weave_xfrm::{AeadKey, KEY_LEN};
 use zeroize::Zeroizing;
 
+use super::error::IpsecError;
+
 /// Length of a nonce.
 pub const NONCE_LEN: usize = 32;
 
-/// The key for what `receiver` receives. It chooses the nonce, anew for each key.
+/// Derives the key with which `receiver` receives. The receiver chooses a new nonce for each key.
 pub fn derive(session: &SessionKey, nonce: &[u8; NONCE_LEN], receiver: PeerName) -> AeadKey {
     struct Length;
     impl KeyType for Length {
@@ -26,6 +29,15 @@ pub fn derive(session: &SessionKey, nonce: &[u8; NONCE_LEN], receiver: PeerName)
         .extract(&session.0)
         .expand(&[&receiver.to_u64().to_be_bytes()], Length)
         .and_then(|material| material.fill(&mut *key))
-        .expect("below 255 blocks, and into a place of that length");
+        .expect("the length is below 255 blocks, and that of the buffer");
     AeadKey::new(*key)
+}
+
+/// Returns a nonce of random bytes.
+pub(super) fn nonce() -> Result<[u8; NONCE_LEN], IpsecError> {
+    let mut nonce = [0; NONCE_LEN];
+    match SystemRandom::new().fill(&mut nonce) {
+        Ok(()) => Ok(nonce),
+        Err(_) => Err(IpsecError::NoRandomness),
+    }
 }

@@ -1,15 +1,14 @@
-//! What the firewall has to do so that nothing leaves or enters unsealed (spec fastdp.md,
-//! section 9.4).
+//! The firewall rules by which nothing leaves or enters in clear (spec fastdp.md, section 9.4).
 //!
-//! The kernel's policies cannot be told UDP ports here: when VXLAN looks for one, its ports are
-//! not known yet. So the firewall marks what is to be sealed, and the policy goes by the mark:
+//! The kernel's policies cannot match UDP ports here: when VXLAN looks up a policy, the ports of the
+//! packet are not known yet. So the firewall marks the packets, and the policy matches the mark:
 //!
 //! ```text
 //!  out   UDP from local to remote, port of the tunnel ──▶ marked ──▶ policy ──▶ ESP
 //!        marked, but no policy applies ──▶ dropped
-//!  in    ESP from remote to local, SPI of a state ──▶ marked ──▶ opened, keeps its mark
+//!  in    ESP from remote to local, SPI of a state ──▶ marked ──▶ decrypted, keeps its mark
 //!        UDP from remote to local, port of the tunnel, no mark ──▶ dropped
-//!        UDP from anybody else, port of the router, no mark ──▶ dropped, unless it is trusted
+//!        UDP from any other host, port of the router, no mark ──▶ dropped unless trusted
 //! ```
 
 use std::collections::BTreeSet;
@@ -17,55 +16,57 @@ use std::net::Ipv4Addr;
 
 use weave_xfrm::{Mark, Path, Spi};
 
-/// The mark of Weave Net 2.x.
+use super::error::FirewallError;
+
+/// Mark of packets to be encrypted, as in Weave Net 2.x.
 pub const MARK: Mark = Mark { value: 0x2_0000, mask: 0x2_0000 };
 
-/// The two ends of a tunnel that is sealed.
+/// The two ends of an encrypted tunnel.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Ends {
-    /// This host.
+pub struct TunnelEnds {
+    /// Address of this host.
     pub local: Ipv4Addr,
-    /// The neighbour's.
+    /// Address of the neighbour.
     pub remote: Ipv4Addr,
-    /// The UDP port to which both ends send VXLAN.
+    /// UDP port to which both ends send VXLAN.
     pub port: u16,
 }
 
-impl Ends {
-    /// From here to there.
-    pub const fn outwards(self) -> Path {
+impl TunnelEnds {
+    /// Returns the path from this host to the neighbour.
+    pub const fn outbound(self) -> Path {
         Path { source: self.local, destination: self.remote }
     }
 }
 
-/// All that a router wants of the firewall.
+/// The firewall rules of a router.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Rules {
-    /// The tunnels: what leaves is marked, what arrives without a mark is dropped.
-    pub tunnels: BTreeSet<Ends>,
-    /// The states that receive: what arrives for them is marked.
+pub struct FirewallRules {
+    /// Tunnels: outbound packets are marked, inbound packets without a mark are dropped.
+    pub tunnels: BTreeSet<TunnelEnds>,
+    /// Inbound states: packets for them are marked.
     pub states: BTreeSet<(Path, Spi)>,
 }
 
-/// What keeps them.
+/// A firewall that applies the rules.
 pub trait Firewall: Send {
-    /// Makes what all tunnels have in common: above all, that what is marked does not leave
-    /// unsealed. Rules of a router that was here before stay.
+    /// Adds the rules that all tunnels have in common, above all that marked packets do not leave in
+    /// clear. Rules of an earlier router stay.
     ///
     /// # Errors
-    /// One line for the log.
-    fn prepare(&mut self) -> Result<(), String>;
+    /// Fails if the rules cannot be added.
+    fn prepare(&mut self) -> Result<(), FirewallError>;
 
-    /// Makes these the rules, and no others but those for all tunnels. Changes nothing if they are; `true` if they were
-    /// not.
+    /// Replaces all rules but the common ones, unless they are as they should be. Returns whether
+    /// they were replaced.
     ///
     /// # Errors
-    /// One line for the log. What was there before stays.
-    fn apply(&mut self, rules: &Rules) -> Result<bool, String>;
+    /// Fails if the rules cannot be replaced; then the rules before stay.
+    fn apply(&mut self, rules: &FirewallRules) -> Result<bool, FirewallError>;
 
-    /// Removes all of it.
+    /// Removes all rules.
     ///
     /// # Errors
-    /// One line for the log.
-    fn remove(&mut self) -> Result<(), String>;
+    /// Fails if the rules cannot be removed.
+    fn remove(&mut self) -> Result<(), FirewallError>;
 }

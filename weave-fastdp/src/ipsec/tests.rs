@@ -1,11 +1,15 @@
-//! Links of two routers, each with a thread and a kernel that only takes notes.
+//! The keys of links of two routers, each with a thread and a kernel that records requests.
 
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use weave_core::mesh::{PeerName, SessionKey};
+use weave_core::mesh::{ConnectionId, PeerName, SessionKey};
+use weave_core::switch::Waker;
+use weave_core::time::Instant;
+use weave_xfrm::Spi;
 
-use super::keeper::tests::{ENDS, Host, start};
+use super::installer::tests::{ENDS, Host, start};
+use super::reqid::reqid;
 use super::*;
 
 /// Far more than the threads take.
@@ -14,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Side {
     ipsec: Ipsec,
     host: Host,
-    link: Option<SealedLink>,
+    link: Option<LinkKeys>,
     news: Receiver<()>,
 }
 
@@ -22,7 +26,7 @@ fn side(own: u8, remote: u8) -> Side {
     let host = Host::default();
     let ipsec = Ipsec::serve(start(&host), reqid(6784), || Instant::ORIGIN).unwrap();
     let name = |last| PeerName::from_bytes([2, 0, 0, 0, 0, last]);
-    let exchange = Exchange::new(name(own), name(remote), SessionKey([7; 32]));
+    let exchange = KeyExchange::new(name(own), name(remote), SessionKey([7; 32]));
     let (wake, news) = mpsc::channel();
     let waker = Waker::new(move || {
         let _ = wake.send(());
@@ -32,8 +36,8 @@ fn side(own: u8, remote: u8) -> Side {
 }
 
 impl Side {
-    /// The next event, when there is one.
-    fn event(&mut self) -> SealEvent {
+    /// Waits for the next event.
+    fn event(&mut self) -> KeyEvent {
         loop {
             if let Some(event) = self.link().poll() {
                 return event;
@@ -42,7 +46,7 @@ impl Side {
         }
     }
 
-    fn link(&mut self) -> &mut SealedLink {
+    fn link(&mut self) -> &mut LinkKeys {
         self.link.as_mut().unwrap()
     }
 }
@@ -51,14 +55,14 @@ impl Side {
 fn both_sides_become_ready_and_leave_nothing() {
     let (mut a, mut b) = (side(1, 2), side(2, 1));
     a.link().confirm();
-    let SealEvent::Announce(from_a) = a.event() else { panic!() };
+    let KeyEvent::Announce(from_a) = a.event() else { panic!() };
     b.link().handle_announcement(&from_a);
     b.link().confirm();
-    let SealEvent::Announce(from_b) = b.event() else { panic!() };
+    let KeyEvent::Announce(from_b) = b.event() else { panic!() };
     a.link().handle_announcement(&from_b);
     for side in [&mut a, &mut b] {
-        assert_eq!(side.event(), SealEvent::Ready);
-        assert_eq!(side.link().poll(), None);
+        assert!(matches!(side.event(), KeyEvent::Ready));
+        assert!(side.link().poll().is_none());
         assert_eq!(side.host.counts(), (2, 1, 1));
         side.link = None;
         side.ipsec.stop();
@@ -71,22 +75,22 @@ fn both_sides_become_ready_and_leave_nothing() {
 fn a_key_is_renewed_and_the_neighbour_follows() {
     let (mut a, mut b) = (side(1, 2), side(2, 1));
     a.link().renew();
-    assert_eq!(a.link().poll(), None, "there is nothing to renew");
+    assert!(a.link().poll().is_none(), "there is nothing to renew");
     a.link().confirm();
-    let SealEvent::Announce(first) = a.event() else { panic!() };
+    let KeyEvent::Announce(first) = a.event() else { panic!() };
     a.link().renew();
-    let SealEvent::Announce(second) = a.event() else { panic!() };
+    let KeyEvent::Announce(second) = a.event() else { panic!() };
     assert_ne!(first, second);
     b.link().confirm();
-    let SealEvent::Announce(_) = b.event() else { panic!() };
+    let KeyEvent::Announce(_) = b.event() else { panic!() };
     b.link().handle_announcement(&first);
-    assert_eq!(b.event(), SealEvent::Ready);
+    assert!(matches!(b.event(), KeyEvent::Ready));
     b.link().handle_announcement(&second);
     b.link = None;
     b.ipsec.stop();
     let notes = b.host.notes();
-    let first = notes.iter().position(|note| note == "seal 257").unwrap();
-    let expected = ["seal 257", "policy 257", "seal 258", "policy 258", "delete 257"];
+    let first = notes.iter().position(|note| note == "encrypt 257").unwrap();
+    let expected = ["encrypt 257", "policy 257", "encrypt 258", "policy 258", "delete 257"];
     assert_eq!(notes[first..first + 5], expected);
 }
 
@@ -98,27 +102,26 @@ fn keys_that_come_in_a_row_are_not_queued() {
         a.link().handle_announcement(&announcement.encode());
     }
     a.link().confirm();
-    assert!(matches!(a.event(), SealEvent::Announce(_)));
-    while a.event() != SealEvent::Ready {}
+    assert!(matches!(a.event(), KeyEvent::Announce(_)));
+    while !matches!(a.event(), KeyEvent::Ready) {}
     a.link = None;
     a.ipsec.stop();
-    let sealed = a.host.notes().iter().filter(|note| note.starts_with("seal ")).count();
-    assert!((1..=2).contains(&sealed), "{sealed}");
+    let installed = a.host.notes().iter().filter(|note| note.starts_with("encrypt ")).count();
+    assert!((1..=2).contains(&installed), "{installed}");
 }
 
 #[test]
-fn nonsense_and_the_end_of_the_thread_fail_the_link_once() {
+fn a_malformed_announcement_and_the_end_of_the_thread_fail_the_link_once() {
     let mut a = side(1, 2);
     a.link().handle_announcement(&[0; 36]);
-    let expected = "a key announcement has 36 bytes instead of 64".to_owned();
-    assert_eq!(a.event(), SealEvent::Failed(expected));
+    let KeyEvent::Failed(error) = a.event() else { panic!() };
+    assert_eq!(error.to_string(), "a key announcement has 36 bytes instead of 64");
     a.ipsec.stop();
     a.link().confirm();
-    assert_eq!(a.link().poll(), None);
+    assert!(a.link().poll().is_none());
 
     let mut b = side(2, 1);
     b.ipsec.stop();
     b.link().confirm();
-    let expected = "the thread for IPsec has ended".to_owned();
-    assert_eq!(b.event(), SealEvent::Failed(expected));
+    assert!(matches!(b.event(), KeyEvent::Failed(IpsecError::ThreadEnded)));
 }

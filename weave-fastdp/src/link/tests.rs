@@ -1,4 +1,5 @@
 use super::*;
+use crate::ipsec::IpsecError;
 
 const UID: ConnectionUid = ConnectionUid(77);
 
@@ -10,11 +11,11 @@ fn at(milliseconds: u64) -> Instant {
 struct Pair {
     links: [LinkMachine; 2],
     now: u64,
-    /// The largest frame that gets through from each of them.
+    /// The largest frame that gets through from each link.
     widths: [u16; 2],
-    /// Neither timers nor frames are served.
+    /// Whether a link serves neither timers nor frames.
     frozen: [bool; 2],
-    /// When which of them was told what, but for control messages.
+    /// The events of both links but control messages, each with its time and its link.
     events: Vec<(u64, usize, LinkEvent)>,
     sent: [u32; 2],
     waiting: [Vec<Arrived>; 2],
@@ -26,8 +27,8 @@ enum Arrived {
 }
 
 impl Pair {
-    fn new(watched: bool) -> Self {
-        let mut links = [(); 2].map(|()| LinkMachine::new(UID, 1376, watched));
+    fn new(reporting: bool) -> Self {
+        let mut links = [(); 2].map(|()| LinkMachine::new(UID, 1376, reporting));
         for link in &mut links {
             link.confirm(at(0));
         }
@@ -93,7 +94,7 @@ impl Pair {
     }
 
     fn carry(&self) -> [bool; 2] {
-        [0, 1].map(|side| self.links[side].carries())
+        [0, 1].map(|side| self.links[side].may_offload())
     }
 
     /// When which side was told of its health.
@@ -108,8 +109,8 @@ impl Pair {
 
 #[test]
 fn links_are_established_at_once() {
-    for watched in [false, true] {
-        let mut pair = Pair::new(watched);
+    for reporting in [false, true] {
+        let mut pair = Pair::new(reporting);
         pair.run_until(30);
         assert_eq!(pair.carry(), [true; 2]);
         assert_eq!(pair.links[0].mtu(), Some(1376));
@@ -168,20 +169,20 @@ fn a_blocked_path_is_left_within_a_second_and_taken_again() {
 
 #[test]
 fn after_a_long_time_it_still_comes_back() {
-    for watched in [false, true] {
-        let mut pair = Pair::new(watched);
+    for reporting in [false, true] {
+        let mut pair = Pair::new(reporting);
         pair.widths = [0; 2];
         pair.run_until(3_600_000);
         assert_eq!(pair.carry(), [false; 2]);
         assert!(pair.sent[0] < 2_000, "{:?}", pair.sent);
         pair.widths = [u16::MAX; 2];
         pair.run_until(3_605_600);
-        assert_eq!(pair.carry(), [true; 2], "{watched} {:?}", pair.events);
+        assert_eq!(pair.carry(), [true; 2], "{reporting} {:?}", pair.events);
     }
 }
 
 #[test]
-fn only_the_side_that_is_not_heard_stops() {
+fn only_the_side_whose_frames_do_not_arrive_stops() {
     let mut pair = Pair::new(true);
     pair.run_until(5_000);
     pair.widths[0] = 0;
@@ -194,7 +195,7 @@ fn only_the_side_that_is_not_heard_stops() {
 }
 
 #[test]
-fn a_path_that_is_too_narrow_is_told_in_plain_words() {
+fn a_path_mtu_that_is_too_small_is_reported() {
     let mut pair = Pair::new(true);
     pair.widths = [1389; 2];
     pair.run_until(3_000);
@@ -205,7 +206,7 @@ fn a_path_that_is_too_narrow_is_told_in_plain_words() {
     pair.widths = [1390; 2];
     pair.run_until(4_000);
     assert_eq!((pair.carry(), pair.links[0].problem()), ([true; 2], None));
-    // It becomes too narrow while it is used.
+    // It becomes too small while the link is in use.
     pair.widths = [1389; 2];
     pair.run_until(8_000);
     assert_eq!(pair.carry(), [false; 2]);
@@ -213,12 +214,12 @@ fn a_path_that_is_too_narrow_is_told_in_plain_words() {
 }
 
 #[test]
-fn a_router_that_stands_still_is_no_broken_path() {
+fn a_stalled_router_is_not_a_broken_path() {
     let mut pair = Pair::new(true);
     pair.run_until(5_000);
     pair.frozen[1] = true;
     pair.run_until(50_000);
-    assert_eq!(pair.carry(), [true; 2], "the kernel goes on");
+    assert_eq!(pair.carry(), [true; 2], "the kernel continues");
     pair.frozen[1] = false;
     pair.run_until(52_000);
     assert_eq!(pair.carry(), [true; 2]);
@@ -232,22 +233,29 @@ fn a_router_that_stands_still_is_no_broken_path() {
 }
 
 #[test]
-fn what_is_no_message_or_heartbeat_changes_nothing() {
+fn malformed_messages_and_heartbeats_change_nothing() {
     let mut link = LinkMachine::new(UID, 1376, true);
     link.handle_control(at(0), ACKNOWLEDGED, &[]);
     assert_eq!((link.poll_event(), link.poll_timeout()), (None, None), "passive");
     link.confirm(at(0));
-    for (message, data) in
-        [(HEARING, vec![3]), (HEARING, vec![]), (SECURITY_ASSOCIATION, vec![0; 64]), (9, vec![])]
-    {
+    for (message, data) in [
+        (RECEIVE_STATUS, vec![3]),
+        (RECEIVE_STATUS, vec![]),
+        (SECURITY_ASSOCIATION, vec![0; 64]),
+        (9, vec![]),
+    ] {
         link.handle_control(at(1), message, &data);
     }
     assert!(link.handle_special(at(1), &[0; 30]).is_err());
-    assert_eq!((link.poll_event(), link.carries()), (None, false));
-    link.fail("gone".to_owned());
-    link.fail("again".to_owned());
-    let told = LinkEvent::Control { message: HEARING, data: vec![Hearing::Nothing.encode()] };
-    assert_eq!(link.poll_event(), Some(told), "the neighbour need not find out");
-    assert_eq!(link.poll_event(), Some(LinkEvent::Failed("gone".to_owned())));
+    assert_eq!((link.poll_event(), link.may_offload()), (None, false));
+    link.fail(&IpsecError::ThreadEnded.into());
+    link.fail(&IpsecError::NoRandomness.into());
+    let report =
+        LinkEvent::Control { message: RECEIVE_STATUS, data: vec![ReceiveStatus::Nothing.encode()] };
+    assert_eq!(link.poll_event(), Some(report), "the neighbour need not find out");
+    assert_eq!(
+        link.poll_event(),
+        Some(LinkEvent::Failed("the thread for IPsec has ended".to_owned()))
+    );
     assert_eq!((link.poll_event(), link.poll_timeout()), (None, None));
 }

@@ -5,9 +5,9 @@
 //!   other vports    ──┤ bridge ├── router (the rest of the mesh)
 //! ```
 //!
-//! Unlike the original's, it notices that a station moved at once. Only a station that was heard
-//! from the rest of the mesh a moment ago does not become local by a frame: that frame may be
-//! its own, on its way round.
+//! Unlike the original's bridge, this one follows a station that moves at once. The exception is a
+//! station that was heard from the rest of the mesh a moment ago: it does not become local by a
+//! frame, which may be one of its own that was flooded and came back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,35 +16,36 @@ use weave_core::time::Instant;
 use weave_core::wire::MacAddress;
 use weave_odp::{Action, FlowMatch, PortNumber};
 
-/// How many stations are remembered; those of the whole mesh count. Frames for others are flooded.
+/// Largest number of stations that are learned, including those of the rest of the mesh. Frames
+/// for other stations are flooded.
 const MAX_STATIONS: usize = 1 << 16;
 
-/// One side of the bridge.
+/// A port of the bridge.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Place {
-    /// The rest of the mesh.
+pub(super) enum BridgePort {
+    /// The router, which leads to the rest of the mesh.
     Router,
     /// A port of the datapath.
-    Port(PortNumber),
+    Vport(PortNumber),
 }
 
-/// Where a frame goes.
+/// The bridge's decision for a frame.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
-    /// Its destination is where it came from.
-    Stay,
-    /// There.
-    To(Place),
-    /// To all but where it came from.
+    /// Drop: the destination is behind the port from which the frame came.
+    SamePort,
+    /// Send to this port.
+    To(BridgePort),
+    /// Send to all ports but the one from which the frame came.
     Flood {
         /// Ports of the datapath.
         ports: Vec<PortNumber>,
-        /// And the router.
+        /// Whether the router is one of the ports.
         router: bool,
     },
 }
 
-/// The bridge.
+/// A bridge that learns which stations are behind its ports.
 #[derive(Debug, Default)]
 pub(super) struct Bridge {
     ports: BTreeSet<PortNumber>,
@@ -53,18 +54,18 @@ pub(super) struct Bridge {
 
 #[derive(Clone, Copy, Debug)]
 struct Station {
-    place: Place,
+    port: BridgePort,
     seen: Instant,
 }
 
 impl Bridge {
-    /// Whether it is new.
+    /// Adds a port. Returns whether it is new.
     pub(super) fn add_port(&mut self, port: PortNumber) -> bool {
         self.ports.insert(port)
     }
 
-    /// Whether all of this happens between its ports.
-    pub(super) fn keeps(&self, matches: &FlowMatch, actions: &[Action]) -> bool {
+    /// Returns whether a flow only carries packets between ports of this bridge.
+    pub(super) fn has_flow(&self, matches: &FlowMatch, actions: &[Action]) -> bool {
         let is_port = |port: &PortNumber| self.ports.contains(port);
         let inside = |action: &Action| matches!(action, Action::Output(port) if is_port(port));
         matches.tunnel.is_none()
@@ -73,14 +74,15 @@ impl Bridge {
             && actions.iter().all(inside)
     }
 
-    /// Whether it was there. What is behind it is forgotten.
+    /// Removes a port and the stations behind it. Returns whether the port existed.
     pub(super) fn remove_port(&mut self, port: PortNumber) -> bool {
-        self.stations.retain(|_, station| station.place != Place::Port(port));
+        self.stations.retain(|_, station| station.port != BridgePort::Vport(port));
         self.ports.remove(&port)
     }
 
-    /// A frame of this station came in there. Whether it had been elsewhere before.
-    pub(super) fn learn(&mut self, now: Instant, station: MacAddress, place: Place) -> bool {
+    /// Learns that a frame of this station came from this port. Returns whether the station was
+    /// behind another port before.
+    pub(super) fn learn(&mut self, now: Instant, station: MacAddress, port: BridgePort) -> bool {
         if station.is_multicast() || station == MacAddress::ZERO {
             return false;
         }
@@ -88,38 +90,43 @@ impl Bridge {
         match self.stations.get_mut(&station) {
             None if full => false,
             None => {
-                self.stations.insert(station, Station { place, seen: now });
+                self.stations.insert(station, Station { port, seen: now });
                 false
             }
-            Some(known) if known.place == place => {
+            Some(known) if known.port == port => {
                 known.seen = now;
                 false
             }
             Some(known)
-                if known.place == Place::Router && now.saturating_since(known.seen) < QUIET =>
+                if known.port == BridgePort::Router && now.saturating_since(known.seen) < QUIET =>
             {
                 false
             }
             Some(known) => {
-                *known = Station { place, seen: now };
+                *known = Station { port, seen: now };
                 true
             }
         }
     }
 
-    /// Where a frame goes that came in at `from`.
-    pub(super) fn decide(&self, from: Place, destination: MacAddress) -> Verdict {
+    /// Decides about a frame that came from this port.
+    pub(super) fn decide(&self, from: BridgePort, destination: MacAddress) -> Verdict {
         match self.stations.get(&destination) {
-            Some(station) if station.place == from => Verdict::Stay,
-            Some(station) => Verdict::To(station.place),
+            Some(station) if station.port == from => Verdict::SamePort,
+            Some(station) => Verdict::To(station.port),
             None => Verdict::Flood {
-                ports: self.ports.iter().copied().filter(|&p| Place::Port(p) != from).collect(),
-                router: from != Place::Router,
+                ports: self
+                    .ports
+                    .iter()
+                    .copied()
+                    .filter(|&p| BridgePort::Vport(p) != from)
+                    .collect(),
+                router: from != BridgePort::Router,
             },
         }
     }
 
-    /// Forgets stations that have not been heard for a long time.
+    /// Forgets stations that have not been heard for [`MAX_AGE`].
     pub(super) fn sweep(&mut self, now: Instant) {
         self.stations.retain(|_, station| now.saturating_since(station.seen) <= MAX_AGE);
     }
@@ -147,48 +154,48 @@ mod tests {
     }
 
     #[test]
-    fn floods_what_it_does_not_know_and_keeps_it_away_from_where_it_came_from() {
+    fn unknown_destinations_are_flooded_to_all_other_ports() {
         let mut bridge = bridge();
         let flood = |ports: &[PortNumber], router| Verdict::Flood { ports: ports.to_vec(), router };
-        assert_eq!(bridge.decide(Place::Port(P1), Y), flood(&[P2], true));
-        assert_eq!(bridge.decide(Place::Router, Y), flood(&[P1, P2], false));
-        bridge.learn(at(0), X, Place::Port(P1));
-        assert_eq!(bridge.decide(Place::Port(P2), X), Verdict::To(Place::Port(P1)));
-        assert_eq!(bridge.decide(Place::Port(P1), X), Verdict::Stay);
+        assert_eq!(bridge.decide(BridgePort::Vport(P1), Y), flood(&[P2], true));
+        assert_eq!(bridge.decide(BridgePort::Router, Y), flood(&[P1, P2], false));
+        bridge.learn(at(0), X, BridgePort::Vport(P1));
+        assert_eq!(bridge.decide(BridgePort::Vport(P2), X), Verdict::To(BridgePort::Vport(P1)));
+        assert_eq!(bridge.decide(BridgePort::Vport(P1), X), Verdict::SamePort);
         assert!(bridge.remove_port(P1) && !bridge.remove_port(P1));
-        assert_eq!(bridge.decide(Place::Port(P2), X), flood(&[], true));
+        assert_eq!(bridge.decide(BridgePort::Vport(P2), X), flood(&[], true));
     }
 
     #[test]
     fn a_station_moves_at_once_but_not_by_its_own_echo() {
         let mut bridge = bridge();
-        assert!(!bridge.learn(at(0), X, Place::Port(P1)));
-        assert!(bridge.learn(at(0), X, Place::Router), "it is elsewhere in the mesh now");
-        assert!(!bridge.learn(at(2), X, Place::Port(P1)), "a moment later");
-        assert_eq!(bridge.decide(Place::Port(P2), X), Verdict::To(Place::Router));
-        assert!(bridge.learn(at(3), X, Place::Port(P1)), "it came back");
-        assert!(bridge.learn(at(3), X, Place::Port(P2)), "from port to port");
+        assert!(!bridge.learn(at(0), X, BridgePort::Vport(P1)));
+        assert!(bridge.learn(at(0), X, BridgePort::Router), "it is elsewhere in the mesh now");
+        assert!(!bridge.learn(at(2), X, BridgePort::Vport(P1)), "a moment later");
+        assert_eq!(bridge.decide(BridgePort::Vport(P2), X), Verdict::To(BridgePort::Router));
+        assert!(bridge.learn(at(3), X, BridgePort::Vport(P1)), "it came back");
+        assert!(bridge.learn(at(3), X, BridgePort::Vport(P2)), "from port to port");
     }
 
     #[test]
-    fn it_can_do_without_a_router_for_what_stays_between_its_ports() {
+    fn flows_between_its_ports_need_no_router() {
         let bridge = bridge();
         let flow = |port| FlowMatch::new(port, weave_odp::Masked::<weave_odp::Ethernet>::ANY);
         let out = |number| Action::Output(PortNumber(number));
-        assert!(bridge.keeps(&flow(P1), &[out(2)]));
-        assert!(!bridge.keeps(&flow(P1), &[out(2), out(9)]), "into a tunnel");
-        assert!(!bridge.keeps(&flow(P1), &[]), "why it is dropped may be over");
-        assert!(!bridge.keeps(&flow(PortNumber(9)), &[out(2)]), "from a tunnel");
+        assert!(bridge.has_flow(&flow(P1), &[out(2)]));
+        assert!(!bridge.has_flow(&flow(P1), &[out(2), out(9)]), "into a tunnel");
+        assert!(!bridge.has_flow(&flow(P1), &[]), "the reason to drop may have passed");
+        assert!(!bridge.has_flow(&flow(PortNumber(9)), &[out(2)]), "from a tunnel");
     }
 
     #[test]
-    fn groups_are_no_stations_and_silent_stations_are_forgotten() {
+    fn groups_are_not_learned_and_silent_stations_are_forgotten() {
         let mut bridge = bridge();
-        bridge.learn(at(0), MacAddress::BROADCAST, Place::Port(P1));
-        bridge.learn(at(0), MacAddress::ZERO, Place::Port(P1));
+        bridge.learn(at(0), MacAddress::BROADCAST, BridgePort::Vport(P1));
+        bridge.learn(at(0), MacAddress::ZERO, BridgePort::Vport(P1));
         assert!(bridge.stations.is_empty());
-        bridge.learn(at(0), X, Place::Port(P1));
-        bridge.learn(at(300), Y, Place::Port(P1));
+        bridge.learn(at(0), X, BridgePort::Vport(P1));
+        bridge.learn(at(300), Y, BridgePort::Vport(P1));
         bridge.sweep(at(601));
         assert!(!bridge.stations.contains_key(&X) && bridge.stations.contains_key(&Y));
     }

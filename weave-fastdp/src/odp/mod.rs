@@ -1,33 +1,46 @@
 //! The engine over the kernel's Open vSwitch datapath (spec fastdp.md, sections 2 to 6, and 8).
 //!
 //! ```text
-//!                 ┌────────────── user space ──────────────┐
-//!   misses ──────▶│ Planner: bridge, switch, roads ──▶ Plan │──▶ this packet: execute
-//!                 │            ▲                       │    │──▶ the next ones: flow, Book
-//!   vport events ─│─ keeper ───┴── revise, maintain ◀──┘    │
-//!                 └─────────────────────────────────────────┘
+//!                ┌────────────────── user space ──────────────────┐
+//!   misses ─────▶│ upcall handlers ──▶ Planner ──▶ Plan           │──▶ this packet: execute
+//!                │        bridge, switch, tunnel ports ▲          │──▶ the next ones: a flow
+//!   vport events │ Revalidator ── revalidate, maintain ┴─▶ FlowTable
+//!                └────────────────────────────────────────────────┘
 //!   ──────────────────────────── kernel ─────────────────────────────────
 //!   vethwe-datapath ──▶ flows ──▶ vxlan-6784 ──▶ the other hosts, and back
 //! ```
 //!
-//! * `bridge`, `ground`, `plan`, `book`, `roads`, `mile`: what is decided; they know no kernel.
-//! * `state`: which of it is under which lock.
-//! * `start`, `engine`, `misses`, `keeper`, `tunnel`: what carries it out.
+//! * Decisions, which know no kernel: `bridge`, `local_ports`, `tunnel_ports`, `plan`,
+//!   `flow_table`, `unicast_flow`.
+//! * State of the threads: `shared`, `state` (the locks and their order), `signals`,
+//!   `counters`.
+//! * Threads: `upcall` (misses) and `revalidator` (ports and flows).
+//! * Requests to the kernel: `setup`, `vports`, `handover`, `execute`,
+//!   `worker_clients`, `segment`, `report`.
+//! * Interface: `engine`, `tunnel`, `config`.
 
-mod book;
 mod bridge;
+mod config;
+mod counters;
 mod engine;
-mod ground;
-mod keeper;
-mod mile;
-mod misses;
+mod execute;
+mod flow_table;
+mod handover;
+mod local_ports;
 mod plan;
-mod roads;
-mod start;
+mod report;
+mod revalidator;
+mod segment;
+mod setup;
+mod shared;
+mod signals;
 mod state;
-mod text;
 mod tunnel;
+mod tunnel_ports;
+mod unicast_flow;
+mod upcall;
+mod vports;
+mod worker_clients;
 
+pub use config::{OdpConfig, OdpFailure, StartError};
 pub use engine::OdpEngine;
-pub use start::{OdpConfig, StartError};
-pub use tunnel::{Cut, CutError};

@@ -1,11 +1,12 @@
-//! What becomes of a packet, as the datapath can be told (spec fastdp.md, sections 4 and 5).
+//! Plans for packets, in terms of the datapath (spec fastdp.md, sections 4 and 5).
 //!
 //! ```text
-//!   packet, or flow ──▶ Input ──▶ bridge ──▶ switch ──▶ Plan: local actions, tunnels, links
+//!   packet, or flow ──▶ Input ──▶ bridge ──▶ switch ──▶ Plan: local actions, tunnels, slow path
 //! ```
 //!
-//! The same function answers for a packet that missed and for a flow whose reasons may have
-//! changed: it looks and learns nothing.
+//! Packets that missed and flows that may have to change are planned by the same code, which learns
+//! nothing. For a packet that missed, the switch has decided when it learned from it, and the plan
+//! uses that decision; for a flow the planner asks the switch.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -16,24 +17,26 @@ use weave_core::switch::{
 use weave_core::wire::MacAddress;
 use weave_odp::{Action, Ethernet, Flow, FlowKey, FlowMatch, Masked, PortNumber, Tunnel};
 
-use super::bridge::{Bridge, Place, Verdict};
-use super::mile::Mile;
-use super::roads::{Road, Roads};
+use super::bridge::{Bridge, BridgePort, Verdict};
+use super::tunnel_ports::{TunnelPort, TunnelPorts};
+use super::unicast_flow::UnicastFlow;
+use crate::vni::Vni;
 
-/// A packet, as far as a plan depends on it.
+/// The part of a packet, or of the match of a flow, on which a plan depends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Input {
-    /// The port of the datapath it came in by.
+    /// Port of the datapath through which the packet came in.
     pub(super) port: PortNumber,
-    /// The tunnel it came through.
+    /// Tunnel through which the packet came in.
     pub(super) tunnel: Option<Tunnel>,
-    /// The type of its VLAN tag.
+    /// Type of the VLAN tag.
     pub(super) tag: Option<u16>,
-    /// Its addresses; none in a flow that does not look at them.
+    /// Addresses of the packet; `None` for a flow that does not match them.
     pub(super) addresses: Option<Addresses>,
 }
 
 impl Input {
+    /// Extracts the input from the key of a packet.
     pub(super) const fn of_packet(key: &FlowKey) -> Self {
         let Ethernet { source, destination } = key.ethernet;
         let (source, destination) = (MacAddress(source), MacAddress(destination));
@@ -41,7 +44,7 @@ impl Input {
         Self { port: key.in_port, tunnel: key.tunnel, tag: key.tag, addresses }
     }
 
-    /// `None` if no plan of ours can have made this flow.
+    /// Extracts the input from the match of a flow; `None` if no plan makes such flows.
     pub(super) fn of_flow(matches: &FlowMatch) -> Option<Self> {
         let ethernet = matches.ethernet;
         let addresses = match ethernet.mask() {
@@ -62,70 +65,108 @@ impl Input {
     }
 }
 
-/// Why there is no flow for a packet.
+/// The reason why there is no flow for a packet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Veto {
-    /// Nobody knows where its destination is; as soon as somebody does, it goes only there.
-    Unknown,
-    /// Another transport carries it, or a tunnel that the kernel may not use by itself.
-    Foreign,
-    /// It is dropped for a reason that may pass by itself.
-    Passing(DropCause),
-    /// It would go back to where it came from.
+pub(super) enum NoFlowReason {
+    /// The location of its destination is unknown, but will be learned.
+    UnknownDestination,
+    /// Another transport carries it, or a tunnel that the kernel may not use by flows.
+    OtherTransport,
+    /// It is dropped for a reason that may pass without an event.
+    Transient(DropCause),
+    /// It would return to where it came from.
     Hairpin,
     /// One of the peers, or the neighbour, is unknown.
-    Stranger,
+    UnknownSender,
 }
 
-/// What becomes of a packet.
+/// The plan for a packet.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Plan {
-    /// It depends on the addresses of the packet.
-    pub(super) looks_at_addresses: bool,
-    /// To ports of this datapath.
+    /// Whether the plan depends on the addresses of the packet.
+    pub(super) matches_addresses: bool,
+    /// Actions that send it to local ports.
     pub(super) local: Vec<Action>,
-    /// To neighbours.
+    /// Actions that send it to neighbours.
     pub(super) remote: Vec<Action>,
-    /// The packet has to be handed to the links of the router for what goes to neighbours.
-    pub(super) by_hand: bool,
-    /// There is no flow for it.
-    pub(super) veto: Option<Veto>,
+    /// Whether the router has to hand the packet to the links of the neighbours.
+    pub(super) slow_path: bool,
+    /// Reason why there is no flow for such packets.
+    pub(super) no_flow: Option<NoFlowReason>,
 }
 
-/// Knows all that a plan depends on.
+/// A question to the switch.
+enum Question {
+    /// The decision about a frame of a local station.
+    Captured(Addresses),
+    /// The decision about a frame of a neighbour.
+    Received(Arrival, Addresses),
+}
+
+/// Everything that a plan depends on.
 pub(super) struct Planner<'a> {
     pub(super) switch: &'a Switch,
     pub(super) table: &'a ForwardingTable,
     pub(super) bridge: &'a Bridge,
-    pub(super) roads: &'a Roads,
-    /// The port of the router itself, through which other transports get packets and give them.
+    pub(super) tunnel_ports: &'a TunnelPorts,
+    /// The router's own port, through which other transports exchange packets with the datapath.
     pub(super) own_port: Option<PortNumber>,
 }
 
 impl Planner<'_> {
-    /// What becomes of a packet. Ask only for packets with addresses, and for flows.
+    /// Plans for a flow, or for a packet about which the switch has nothing to decide.
     pub(super) fn plan(&self, input: &Input) -> Plan {
+        self.plan_with(input, |question| match question {
+            Question::Captured(addresses) => self.switch.peek_captured(self.table, addresses),
+            Question::Received(arrival, addresses) => {
+                self.switch.peek_received(self.table, arrival, addresses)
+            }
+        })
+    }
+
+    /// Plans for a packet about which the switch has decided by the table of this planner.
+    pub(super) fn plan_decided(
+        &self,
+        input: &Input,
+        decision: Result<Decision<'_>, DropCause>,
+    ) -> Plan {
+        self.plan_with(input, |_| decision)
+    }
+
+    fn plan_with<'t>(
+        &self,
+        input: &Input,
+        decide: impl FnOnce(Question) -> Result<Decision<'t>, DropCause>,
+    ) -> Plan {
         let mut plan = Plan::default();
         match (&input.tunnel, input.addresses) {
-            (Some(tunnel), addresses) => self.received(tunnel, addresses, &mut plan),
-            (None, Some(addresses)) if self.own_port == Some(input.port) => {
-                plan.looks_at_addresses = true;
-                self.through_the_bridge(Place::Router, addresses.destination, &mut plan);
+            (Some(tunnel), addresses) => {
+                self.plan_received(tunnel, addresses, decide, &mut plan);
             }
-            (None, Some(addresses)) => self.captured(input.port, addresses, &mut plan),
-            (None, None) => plan.veto = Some(Veto::Stranger),
+            (None, Some(addresses)) if self.own_port == Some(input.port) => {
+                plan.matches_addresses = true;
+                self.bridge(BridgePort::Router, addresses.destination, &mut plan);
+            }
+            (None, Some(addresses)) => {
+                self.plan_captured(input.port, addresses, decide, &mut plan);
+            }
+            (None, None) => plan.no_flow = Some(NoFlowReason::UnknownSender),
         }
-        if plan.turns_back(input) {
-            plan.veto = Some(Veto::Hairpin);
+        if plan.is_hairpin(input) {
+            plan.no_flow = Some(NoFlowReason::Hairpin);
             plan.local.clear();
             plan.remote.clear();
-            plan.by_hand = false;
+            plan.slow_path = false;
         }
         plan
     }
 
-    /// What a flow should do now; `None` is that there should be none.
-    pub(super) fn revise(&self, matches: &FlowMatch, actions: &[Action]) -> Option<Vec<Action>> {
+    /// Returns the actions that a flow should have now; `None` if there should be no such flow.
+    pub(super) fn revalidate(
+        &self,
+        matches: &FlowMatch,
+        actions: &[Action],
+    ) -> Option<Vec<Action>> {
         let input = Input::of_flow(matches);
         let plan = input.map(|input| self.plan(&input)).unwrap_or_default();
         let flow = input.and_then(|input| plan.flow(&input));
@@ -133,43 +174,55 @@ impl Planner<'_> {
         if planned.as_ref().is_some_and(|actions| !actions.is_empty()) {
             return planned;
         }
-        match self.roads.outliving(matches, actions) {
-            Some(Mile::Out { to, .. }) if plan.finds(to) => planned,
+        match self.tunnel_ports.retained(matches, actions) {
+            Some(UnicastFlow::Outbound { to, .. }) if plan.reaches(to) => planned,
             Some(_) => Some(actions.to_vec()),
             None => planned,
         }
     }
 
-    fn captured(&self, port: PortNumber, addresses: Addresses, plan: &mut Plan) {
-        plan.looks_at_addresses = true;
-        if self.through_the_bridge(Place::Port(port), addresses.destination, plan) {
-            let decision = self.switch.peek_captured(self.table, addresses);
-            self.onward(decision, addresses.destination, plan);
+    fn plan_captured<'t>(
+        &self,
+        port: PortNumber,
+        addresses: Addresses,
+        decide: impl FnOnce(Question) -> Result<Decision<'t>, DropCause>,
+        plan: &mut Plan,
+    ) {
+        plan.matches_addresses = true;
+        if self.bridge(BridgePort::Vport(port), addresses.destination, plan) {
+            let decision = decide(Question::Captured(addresses));
+            self.route(decision, addresses.destination, plan);
         }
-        // The kernel can bring it where the router takes packets up, super-frames uncut.
-        if let Some(own) = self.own_port.filter(|_| plan.by_hand) {
-            plan.by_hand = false;
+        // The kernel can send it to the port where the router captures, with super-frames unsplit.
+        if let Some(own) = self.own_port.filter(|_| plan.slow_path) {
+            plan.slow_path = false;
             plan.remote = vec![Action::Output(own)];
-            if plan.veto == Some(Veto::Foreign) {
-                plan.veto = None;
+            if plan.no_flow == Some(NoFlowReason::OtherTransport) {
+                plan.no_flow = None;
             }
         }
     }
 
-    fn received(&self, tunnel: &Tunnel, addresses: Option<Addresses>, plan: &mut Plan) {
-        let Some(sender) = self.roads.sender(tunnel) else {
-            plan.veto = Some(Veto::Stranger);
+    fn plan_received<'t>(
+        &self,
+        tunnel: &Tunnel,
+        addresses: Option<Addresses>,
+        decide: impl FnOnce(Question) -> Result<Decision<'t>, DropCause>,
+        plan: &mut Plan,
+    ) {
+        let Some(sender) = self.tunnel_ports.sender(tunnel) else {
+            plan.no_flow = Some(NoFlowReason::UnknownSender);
             return;
         };
         let here = sender.destination == self.table.own();
-        plan.looks_at_addresses = here;
-        // Those of a relayed packet make no difference.
+        plan.matches_addresses = here;
+        // The addresses of a relayed packet make no difference.
         let unknown = Addresses { source: MacAddress::ZERO, destination: MacAddress::ZERO };
         let addresses = match (addresses, here) {
             (Some(addresses), _) => addresses,
             (None, false) => unknown,
             (None, true) => {
-                plan.veto = Some(Veto::Stranger);
+                plan.no_flow = Some(NoFlowReason::UnknownSender);
                 return;
             }
         };
@@ -178,99 +231,95 @@ impl Planner<'_> {
             source: sender.source,
             destination: sender.destination,
         };
-        let decision = self.switch.peek_received(self.table, arrival, addresses);
+        let decision = decide(Question::Received(arrival, addresses));
         if decision.is_ok_and(|decision| decision.inject) {
-            self.through_the_bridge(Place::Router, addresses.destination, plan);
+            self.bridge(BridgePort::Router, addresses.destination, plan);
         }
         let destination = if here { addresses.destination } else { MacAddress::BROADCAST };
-        self.onward(decision, destination, plan);
+        self.route(decision, destination, plan);
     }
 
-    /// Whether the router gets the packet.
-    fn through_the_bridge(&self, from: Place, destination: MacAddress, plan: &mut Plan) -> bool {
+    /// Plans what the bridge does with a packet. Returns whether the router gets it.
+    fn bridge(&self, from: BridgePort, destination: MacAddress, plan: &mut Plan) -> bool {
         match self.bridge.decide(from, destination) {
-            Verdict::Stay => false,
-            Verdict::To(Place::Router) => true,
-            Verdict::To(Place::Port(port)) => {
+            Verdict::SamePort => false,
+            Verdict::To(BridgePort::Router) => true,
+            Verdict::To(BridgePort::Vport(port)) => {
                 plan.local.push(Action::Output(port));
                 false
             }
             Verdict::Flood { ports, router } => {
                 plan.local.extend(ports.into_iter().map(Action::Output));
                 if !destination.is_multicast() {
-                    plan.veto = Some(Veto::Unknown);
+                    plan.no_flow = Some(NoFlowReason::UnknownDestination);
                 }
                 router
             }
         }
     }
 
-    fn onward(
+    /// Plans what the switch has decided about a packet.
+    fn route(
         &self,
         decision: Result<Decision<'_>, DropCause>,
         destination: MacAddress,
         plan: &mut Plan,
     ) {
         match decision {
-            Err(cause) if lasts(cause) => {}
-            Err(cause) => plan.veto = Some(Veto::Passing(cause)),
+            Err(cause) if is_permanent(cause) => {}
+            Err(cause) => plan.no_flow = Some(NoFlowReason::Transient(cause)),
             Ok(decision) => match decision.onward {
                 Onward::Nowhere => {}
                 Onward::Unicast { source, destination, hop } => {
-                    self.to_neighbour(hop, |roads| roads.vni(source, destination), plan);
+                    self.send_to(hop, |ports| ports.vni(source, destination), plan);
                 }
                 Onward::Flood { source, hops } => {
                     if !destination.is_multicast() {
-                        plan.veto.get_or_insert(Veto::Unknown);
+                        plan.no_flow.get_or_insert(NoFlowReason::UnknownDestination);
                     }
                     for hop in hops.iter() {
-                        self.to_neighbour(hop, |roads| roads.vni(source, hop.name()), plan);
+                        self.send_to(hop, |ports| ports.vni(source, hop.name()), plan);
                     }
                 }
             },
         }
     }
 
-    /// By its best link that takes frames (spec router.md, section 5).
-    fn to_neighbour(
-        &self,
-        hop: &Neighbour,
-        vni: impl Fn(&Roads) -> Option<crate::Vni>,
-        plan: &mut Plan,
-    ) {
+    /// Plans to send a packet by the best link of a neighbour (spec router.md, section 5).
+    fn send_to(&self, hop: &Neighbour, vni: impl Fn(&TunnelPorts) -> Option<Vni>, plan: &mut Plan) {
         let Some(best) = self.table.forwarders(hop).first() else {
-            plan.veto = Some(Veto::Passing(DropCause::Refused));
+            plan.no_flow = Some(NoFlowReason::Transient(DropCause::Refused));
             return;
         };
-        match (self.road_of(hop, best), vni(self.roads)) {
-            (Some(road), Some(vni)) if road.is_carried() => plan.remote.extend(road.actions(vni)),
+        match (self.tunnel_port(hop, best), vni(self.tunnel_ports)) {
+            (Some(port), Some(vni)) if port.is_offloaded() => plan.remote.extend(port.actions(vni)),
             _ => {
-                plan.by_hand = true;
-                plan.veto.get_or_insert(Veto::Foreign);
+                plan.slow_path = true;
+                plan.no_flow.get_or_insert(NoFlowReason::OtherTransport);
             }
         }
     }
 
-    /// The tunnel behind this link, if it is one of ours.
-    fn road_of(&self, hop: &Neighbour, link: &Arc<dyn Forwarder>) -> Option<&Arc<Road>> {
-        let road = self.roads.by_neighbour.get(&hop.name())?;
-        road.is(link).then_some(road)
+    /// Returns the tunnel port of a link; `None` if it is a link of another transport.
+    fn tunnel_port(&self, hop: &Neighbour, link: &Arc<dyn Forwarder>) -> Option<&Arc<TunnelPort>> {
+        let port = self.tunnel_ports.by_neighbour.get(&hop.name())?;
+        (link.id() == Some(port.forwarder_id())).then_some(port)
     }
 }
 
 impl Plan {
-    /// All that the datapath does with the packet.
+    /// Returns all actions for the packet.
     pub(super) fn actions(&self) -> Vec<Action> {
-        // What is local comes first: nothing of a tunnel sticks to it.
+        // Local ports come first, before an action sets a tunnel.
         [&self.local[..], &self.remote[..]].concat()
     }
 
-    /// The flow for further packets like this one; without actions it drops them.
+    /// Returns the flow for further packets like this one; without actions it drops them.
     pub(super) fn flow(&self, input: &Input) -> Option<Flow> {
-        if self.veto.is_some() {
+        if self.no_flow.is_some() {
             return None;
         }
-        let ethernet = match (self.looks_at_addresses, input.addresses) {
+        let ethernet = match (self.matches_addresses, input.addresses) {
             (true, Some(Addresses { source, destination })) => {
                 let (source, destination) = (source.0, destination.0);
                 Masked::exact(Ethernet { source, destination })
@@ -284,29 +333,29 @@ impl Plan {
         Some(Flow { matches, actions: self.actions() })
     }
 
-    /// Whether a packet gets to that host, or on its way by another transport.
-    fn finds(&self, host: Ipv4Addr) -> bool {
+    /// Returns whether the packet is sent to that host, or by another transport.
+    fn reaches(&self, host: Ipv4Addr) -> bool {
         let to = |action: &Action| matches!(action, Action::SetTunnel(t) if t.destination == host);
-        self.veto == Some(Veto::Foreign) || self.remote.iter().any(to)
+        self.no_flow == Some(NoFlowReason::OtherTransport) || self.remote.iter().any(to)
     }
 
-    /// Whether it sends the packet back to where it came from.
-    fn turns_back(&self, input: &Input) -> bool {
-        let back = |action: &Action| match (action, &input.tunnel) {
+    /// Returns whether the packet would be sent back to where it came from.
+    fn is_hairpin(&self, input: &Input) -> bool {
+        let returns = |action: &Action| match (action, &input.tunnel) {
             (Action::Output(port), None) => *port == input.port,
-            (Action::SetTunnel(out), Some(came)) => {
-                out.id == came.id
-                    && out.source == came.destination
-                    && out.destination == came.source
+            (Action::SetTunnel(out), Some(inbound)) => {
+                out.id == inbound.id
+                    && out.source == inbound.destination
+                    && out.destination == inbound.source
             }
             _ => false,
         };
-        self.local.iter().chain(&self.remote).any(back)
+        self.local.iter().chain(&self.remote).any(returns)
     }
 }
 
-/// Whether a packet like this one is dropped as long as nothing changes that the engine hears of.
-const fn lasts(cause: DropCause) -> bool {
+/// Returns whether such packets are dropped until an event that the engine is told of.
+const fn is_permanent(cause: DropCause) -> bool {
     match cause {
         DropCause::InvalidSource
         | DropCause::SpanningTree

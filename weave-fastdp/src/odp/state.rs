@@ -1,41 +1,48 @@
-//! What the threads of the engine know, and the locks it is under.
+//! The state that the threads of the engine share under locks, and the order of the locks.
+//!
+//! Five locks are involved in the engine. A thread that holds one takes only those below it:
 //!
 //! ```text
-//!   flows         while the kernel is told of flows, so that the book says what is in it
-//!     └─▶ ground  while something is looked up, noted or planned, never while the kernel is asked
+//!   link           of a link, in its inbox: overlay.rs
+//!     └─▶ client   of a data thread, while the kernel executes its packets: worker_clients.rs
+//!
+//!   flows          while flows are written to the kernel, so that the table says what is in it
+//!     └─▶ local    while something is looked up, learned or planned; never during a request
+//!
+//!   on_failure     alone, once, when the engine stops: shared.rs
 //! ```
 //!
-//! They are taken in this order: who has the book may look at the ground. The ground is lent to
-//! closures, which take neither. A revision of all flows, up to 8192, plans them under one loan; those
-//! that nothing used are deleted one by one, so that misses get the book in between. Roads are under no
-//! lock, they are replaced as a whole; what carries frames for a data thread is under one of its own,
-//! which is the last to be taken.
+//! `flows` and `local` are here. `local` is lent to closures, which take no lock. A revalidation of
+//! all flows, up to 8192, plans them under one loan; unused flows are deleted one by one, so that
+//! misses get the table in between. An inbox is called under none of the other locks. Tunnel ports
+//! are under no lock: they are replaced as a whole.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::book::Book;
-use super::ground::Ground;
+use super::flow_table::FlowTable;
+use super::local_ports::LocalPorts;
 
-/// The book of flows, and what plans depend on that is in one place of this host.
+/// The flows in the kernel, and the part of what plans depend on that is about this host.
 #[derive(Default)]
 pub(super) struct State {
-    flows: Mutex<Book>,
-    ground: Mutex<Ground>,
+    flows: Mutex<FlowTable>,
+    local: Mutex<LocalPorts>,
 }
 
 impl State {
-    /// For whoever is going to put, delete or list flows.
-    pub(super) fn flows(&self) -> MutexGuard<'_, Book> {
+    /// Locks the flow table, in order to put, delete or list flows.
+    pub(super) fn flows(&self) -> MutexGuard<'_, FlowTable> {
         lock(&self.flows)
     }
 
-    /// A look at the ground, or a change of it.
-    pub(super) fn ground<R>(&self, look: impl FnOnce(&mut Ground) -> R) -> R {
-        look(&mut lock(&self.ground))
+    /// Lends the local ports to a closure that reads or changes them.
+    pub(super) fn local<R>(&self, work: impl FnOnce(&mut LocalPorts) -> R) -> R {
+        work(&mut lock(&self.local))
     }
 }
 
-/// A panic elsewhere leaves nothing half done that matters: what is cached here can be made anew.
+/// Locks a mutex, also after a panic of another thread: everything under these locks is a cache
+/// that can be rebuilt.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,77 +1,41 @@
-//! A tunnel, as the transport above sees it.
+//! A tunnel, as the transport above sees it, and the slow path for frames of data threads.
 
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use weave_core::mesh::PeerName;
-use weave_core::switch::{Envelope, Forwarded, Forwarder, Frame, WorkerId};
+use weave_core::switch::{Envelope, Forwarded, Forwarder, ForwarderId, WorkerId};
 use weave_core::wire::Ethernet;
-use weave_odp::Client;
 
-use super::engine::{Shared, bump};
-use super::misses::execute;
-use super::roads::Road;
-use super::state::lock;
+use super::counters::bump;
+use super::execute::execute;
+use super::segment::{SplitError, split};
+use super::shared::Shared;
+use super::tunnel_ports::TunnelPort;
+use super::worker_clients::{LazyClient, WorkerClients};
 use crate::engine::Tunnel;
 
+/// The tunnel to a neighbour.
 pub(super) struct OdpTunnel {
     shared: Arc<Shared>,
-    road: Arc<Road>,
-}
-
-/// A way into the kernel for each data thread.
-pub(super) struct Lanes([Mutex<Lane>; WorkerId::MAX]);
-
-impl Default for Lanes {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| Mutex::default()))
-    }
-}
-
-#[derive(Default)]
-struct Lane {
-    client: Option<Client>,
-    /// Room for a frame on its way.
-    room: Vec<u8>,
-}
-
-/// Makes of a frame, which may be a super-frame or lack its checksum, frames as they are on a wire,
-/// of at most `longest` bytes: hands each to `each`. There may be room for them in `room`.
-pub type Cut = fn(
-    frame: Frame<'_>,
-    longest: usize,
-    room: &mut Vec<u8>,
-    each: &mut dyn FnMut(&[u8]),
-) -> Result<(), CutError>;
-
-/// A frame that there is no wire for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CutError {
-    /// It cannot be cut, or not short enough.
-    TooLong,
-    /// It is not what it is said to be.
-    Malformed,
+    clients: Arc<WorkerClients>,
+    port: Arc<TunnelPort>,
 }
 
 impl OdpTunnel {
-    pub(super) const fn new(shared: Arc<Shared>, road: Arc<Road>) -> Self {
-        Self { shared, road }
+    pub(super) const fn new(
+        shared: Arc<Shared>,
+        clients: Arc<WorkerClients>,
+        port: Arc<TunnelPort>,
+    ) -> Self {
+        Self { shared, clients, port }
     }
 
-    /// Sends a frame between these peers. Whether it was handed to the kernel.
-    fn send(&self, client: &mut Option<Client>, ends: (PeerName, PeerName), frame: &[u8]) -> bool {
-        let Some(vni) = self.shared.roads.load().vni(ends.0, ends.1) else { return false };
-        let client = match client {
-            Some(client) => client,
-            none => match Client::open() {
-                Ok(client) => none.insert(client),
-                Err(error) => {
-                    tracing::debug!("no way into the kernel: {error}");
-                    return false;
-                }
-            },
-        };
-        execute(&self.shared, client, frame, &self.road.actions(vni));
+    /// Sends a frame between these peers. Returns whether it was handed to the kernel.
+    fn send(&self, client: &mut LazyClient<'_>, ends: (PeerName, PeerName), frame: &[u8]) -> bool {
+        let Some(vni) = self.shared.tunnel_ports().vni(ends.0, ends.1) else { return false };
+        let Some(client) = client.get() else { return false };
+        execute(&self.shared, client, frame, &self.port.actions(vni));
         true
     }
 }
@@ -79,63 +43,65 @@ impl OdpTunnel {
 impl Forwarder for OdpTunnel {
     fn forward(&self, worker: WorkerId, envelope: Envelope<'_>) -> Forwarded {
         let Envelope { source, destination, frame, .. } = envelope;
-        let Some(lane) = self.shared.lanes.0.get(worker.get()) else {
+        let Some(mut client) = self.clients.of(worker) else {
             return Forwarded::Refused;
         };
         let mtu = self.shared.config.mtu;
-        // A tag of a VLAN comes on top of what the MTU counts.
+        // The tag of a VLAN is not part of what the MTU limits.
         let header = Ethernet::new(frame.bytes).map_or(0, |frame| frame.network().offset);
-        let Lane { client, room } = &mut *lock(lane);
+        let (mut client, buffer) = client.parts();
         let mut sent = true;
-        let cut = (self.shared.cut)(frame, mtu + header, room, &mut |frame| {
-            sent = sent && self.send(client, (source, destination), frame);
+        let result = split(frame, mtu + header, buffer, |frame| {
+            sent = sent && self.send(&mut client, (source, destination), frame);
         });
-        match cut {
-            Err(CutError::TooLong) => Forwarded::TooBig { mtu },
-            Err(CutError::Malformed) => Forwarded::Dropped,
+        match result {
+            Err(SplitError::TooLong) => Forwarded::TooBig { mtu },
+            Err(SplitError::Malformed) => Forwarded::Dropped,
             Ok(()) if sent => {
-                bump(&self.road.sent);
+                bump(&self.port.sent);
                 Forwarded::Taken
             }
             Ok(()) => {
-                bump(&self.road.refused);
+                bump(&self.port.refused);
                 Forwarded::Refused
             }
         }
     }
 
     fn flush(&self, _: WorkerId) {}
+
+    fn id(&self) -> Option<ForwarderId> {
+        Some(self.port.forwarder_id())
+    }
 }
 
 impl Tunnel for OdpTunnel {
     fn send_special(&self, frame: &[u8]) {
-        let ends = (self.shared.switch.own(), self.road.params.remote);
-        // Any lane will do: heartbeats are few.
-        if let [lane, ..] = &self.shared.lanes.0
-            && !self.send(&mut lock(lane).client, ends, frame)
-        {
-            bump(&self.road.refused);
+        let ends = (self.shared.switch.own(), self.port.params.remote);
+        let mut client = self.clients.first();
+        if !self.send(&mut client.parts().0, ends, frame) {
+            bump(&self.port.refused);
         }
     }
 
-    fn carry(&self, carry: bool) {
-        if self.road.carry(carry) {
-            self.shared.invalidate();
+    fn set_offload(&self, offload: bool) {
+        if self.port.set_offload(offload) {
+            self.shared.signals.invalidate();
         }
     }
 
     fn connection_ended(&self) {
-        // Without keys nothing of a sealed tunnel arrives.
-        if self.road.is_carried() && !self.road.params.sealed {
+        // Without keys nothing arrives through an encrypted tunnel.
+        if self.port.is_offloaded() && !self.port.params.encrypted {
             let now = self.shared.now();
-            self.shared.change_roads(|roads| roads.end(now, self.road.remote()));
+            self.shared.change_tunnel_ports(|ports| ports.retain_flows(now, self.port.remote()));
         }
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
-        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        // Without those that the kernel carries by itself: flows count them.
-        vec![("tx_by_hand", read(&self.road.sent)), ("tx_refused", read(&self.road.refused))]
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        // Frames that the kernel carries by flows are counted by the flows.
+        vec![("tx_by_hand", read(&self.port.sent)), ("tx_refused", read(&self.port.refused))]
     }
 
     fn forwarder(self: Arc<Self>) -> Arc<dyn Forwarder> {
@@ -145,12 +111,12 @@ impl Tunnel for OdpTunnel {
 
 impl Drop for OdpTunnel {
     fn drop(&mut self) {
-        self.road.carry(false);
-        let remote = self.road.params.remote;
-        self.shared.change_roads(|roads| {
-            // Another connection may have taken its place.
-            if roads.by_neighbour.get(&remote).is_some_and(|road| Arc::ptr_eq(road, &self.road)) {
-                roads.by_neighbour.remove(&remote);
+        self.port.set_offload(false);
+        let (remote, id) = (self.port.params.remote, self.port.forwarder_id());
+        self.shared.change_tunnel_ports(|ports| {
+            // The tunnel of another connection may have replaced it.
+            if ports.by_neighbour.get(&remote).is_some_and(|port| port.forwarder_id() == id) {
+                ports.by_neighbour.remove(&remote);
             }
         });
     }

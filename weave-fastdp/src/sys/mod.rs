@@ -1,5 +1,6 @@
 //! System calls, and all the unsafe code of this crate.
 
+#![allow(unsafe_code, reason = "system calls take pointers")]
 #![allow(
     clippy::cast_possible_truncation,
     reason = "constants of the kernel are wider in libc than the fields they go to"
@@ -12,17 +13,17 @@ use std::mem::size_of;
 
 use libc::{c_int, socklen_t};
 
-/// Turns -1 into the error it stands for.
+/// Converts the result -1 of a system call into its error.
 fn check(result: c_int) -> io::Result<c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// The same for calls that return a length.
+/// Converts the result of a system call that returns a length.
 fn check_len(result: isize) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
-/// The size of a type, as the kernel takes it.
+/// Returns the size of a type in the type that the kernel expects.
 const fn size<T>() -> socklen_t {
     size_of::<T>() as socklen_t
 }

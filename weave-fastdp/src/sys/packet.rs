@@ -10,48 +10,48 @@ use weave_core::wire::vlan::Tag;
 
 use super::{check, check_len, size};
 
-/// Room for the auxiliary data of a frame.
+/// Length of the buffer for the auxiliary data of a frame.
 const CONTROL_LEN: usize = {
     // SAFETY: computes a length from a length.
     unsafe { libc::CMSG_SPACE(size::<libc::tpacket_auxdata>()) as usize }
 };
 
-/// What a socket takes in.
+/// The packets that a socket receives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Scope {
-    /// All that comes in over the device of this number.
+    /// All packets that come in through the device with this index.
     Device(u32),
-    /// The IPv4 packets that come in over any device and are for this host.
+    /// IPv4 packets that come in through any device and are for this host.
     Ipv4,
 }
 
-/// A socket that hands over each frame behind a virtio-net header, and takes the same.
+/// A packet socket with a virtio-net header before each frame, in both directions.
 #[derive(Debug)]
 pub(crate) struct PacketSocket(OwnedFd);
 
-/// What is known of a received frame besides its bytes.
+/// The description of a received frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Received {
     /// Length of the virtio-net header and the frame.
     pub(crate) length: usize,
-    /// Where the network header starts, counted from the start of the frame.
+    /// Offset of the network header from the start of the frame.
     pub(crate) network: usize,
-    /// The VLAN tag that the kernel took out.
+    /// VLAN tag that the kernel has removed from the frame.
     pub(crate) vlan: Option<Tag>,
 }
 
 impl PacketSocket {
-    /// Opens one that takes in what passes the filter.
+    /// Opens a socket that receives packets which pass the filter.
     pub(crate) fn open(scope: Scope, filter: &[libc::sock_filter]) -> io::Result<Self> {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // SAFETY: no pointers are passed.
         let fd = check(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
-        // SAFETY: the kernel just made this descriptor, and nobody else knows it.
+        // SAFETY: the kernel has just created this descriptor, and it has no other owner.
         let socket = Self(unsafe { OwnedFd::from_raw_fd(fd) });
         socket.set_filter(filter)?;
         socket.set(libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1)?;
         socket.set(libc::SOL_PACKET, libc::PACKET_AUXDATA, &1)?;
-        // Or else the kernel makes a copy of each frame that the device sends, for the filter to drop.
+        // Otherwise the kernel copies each frame that the device sends, for the filter to drop.
         socket.set(libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1)?;
         let (device, protocol) = match scope {
             Scope::Device(index) => (index, libc::ETH_P_ALL),
@@ -69,7 +69,7 @@ impl PacketSocket {
         Ok(socket)
     }
 
-    /// Takes in what passes this filter from now on.
+    /// Replaces the filter.
     pub(crate) fn set_filter(&self, filter: &[libc::sock_filter]) -> io::Result<()> {
         let program = libc::sock_fprog {
             len: u16::try_from(filter.len())
@@ -80,7 +80,7 @@ impl PacketSocket {
         self.set(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
     }
 
-    /// Sends a frame. Never waits.
+    /// Sends a frame without waiting.
     pub(crate) fn send(&self, header: &[u8], frame: &[u8]) -> io::Result<()> {
         let part = |bytes: &[u8]| libc::iovec {
             iov_base: bytes.as_ptr().cast_mut().cast(),
@@ -98,7 +98,7 @@ impl PacketSocket {
         Ok(())
     }
 
-    /// Takes a frame; none if there is none or it does not fit. Never waits.
+    /// Receives a frame without waiting; `None` if the frame does not fit into the buffer.
     pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Received>> {
         let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
         let mut control = [0_u64; CONTROL_LEN.div_ceil(8)];
@@ -119,8 +119,8 @@ impl PacketSocket {
         if let Some(auxiliary) = auxiliary(&message) {
             received.network = usize::from(auxiliary.tp_net);
             if auxiliary.tp_status & libc::TP_STATUS_VLAN_VALID != 0 {
-                let told = auxiliary.tp_status & libc::TP_STATUS_VLAN_TPID_VALID != 0;
-                let kind = if told { auxiliary.tp_vlan_tpid } else { libc::ETH_P_8021Q as u16 };
+                let has_type = auxiliary.tp_status & libc::TP_STATUS_VLAN_TPID_VALID != 0;
+                let kind = if has_type { auxiliary.tp_vlan_tpid } else { libc::ETH_P_8021Q as u16 };
                 received.vlan = Some(Tag { kind: EtherType(kind), control: auxiliary.tp_vlan_tci });
             }
         }
@@ -149,7 +149,7 @@ impl AsFd for PacketSocket {
     }
 }
 
-/// The auxiliary data of a received message.
+/// Returns the auxiliary data of a received message.
 fn auxiliary(message: &libc::msghdr) -> Option<libc::tpacket_auxdata> {
     // SAFETY: the message was filled by the kernel, and its control buffer is alive.
     let mut control = unsafe { libc::CMSG_FIRSTHDR(message).as_ref() };

@@ -1,8 +1,8 @@
-//! What the kernel shows to the router of the frames it delivers by itself: programs of its packet
-//! filter (`Documentation/networking/filter.rst`).
+//! Filters for the frames that the router sees of those that the kernel delivers: programs of the
+//! kernel's packet filter (`Documentation/networking/filter.rst`).
 //!
-//! A program ends with how many bytes of the packet to hand over; none is to drop it. Jumps count
-//! the instructions in between, and are at most 255, so that a list is a chain of single steps.
+//! A program ends with the number of bytes of the packet that are passed on; zero drops it. Jumps
+//! count the instructions in between, at most 255, so that a list is a chain of single steps.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -14,18 +14,18 @@ use weave_core::wire::MacAddress;
 
 use crate::vni::Vni;
 
-/// All of the packet.
+/// Passes the whole packet.
 const ALL: u32 = u32::MAX;
 const NOTHING: u32 = 0;
 
-/// The kernel takes no longer programs (`BPF_MAXINSNS`).
-const LONGEST: usize = 4096;
-/// What is around a list.
-const AROUND: usize = 32;
+/// Length of the longest program that the kernel accepts (`BPF_MAXINSNS`).
+const MAX_LEN: usize = 4096;
+/// Upper bound of the number of instructions around a list.
+const OVERHEAD: usize = 32;
 
-/// Ancillary data: the type of the packet (`SKF_AD_OFF + SKF_AD_PKTTYPE`).
+/// Offset of ancillary data: the type of the packet (`SKF_AD_OFF + SKF_AD_PKTTYPE`).
 const PACKET_TYPE: u32 = (-0x1000 + 4_i32) as u32;
-/// Counted from the network header (`SKF_NET_OFF`).
+/// Base of offsets from the network header (`SKF_NET_OFF`).
 const NETWORK: u32 = -0x10_0000_i32 as u32;
 
 const HOST: u32 = libc::PACKET_HOST as u32;
@@ -38,31 +38,31 @@ const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
 const IF_ANY_BIT: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
-/// What the router wants of the frames that a tunnel's device delivers to the bridge.
+/// The frames that the router wants to see of those that a device delivers to the bridge.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Wanted {
-    /// Special frames and those for groups.
+pub(super) enum Interest {
+    /// Special frames and frames for groups.
     Groups,
-    /// Also those for stations that are not among these: they have to be sent on.
+    /// Also frames for stations that are not among these, since they have to be relayed.
     NotFor(Vec<MacAddress>),
-    /// All of them.
+    /// All frames.
     Everything,
 }
 
-/// The program for the device of a tunnel.
-pub(super) fn delivered(wanted: &Wanted) -> Vec<sock_filter> {
+/// Returns the program for the device of a tunnel.
+pub(super) fn delivered(interest: &Interest) -> Vec<sock_filter> {
     let mut program = Program::default();
-    let elsewhere = match wanted {
-        Wanted::Everything => ALL,
-        Wanted::NotFor(stations) if 2 * stations.len() + AROUND > LONGEST => ALL,
-        Wanted::NotFor(_) | Wanted::Groups => {
+    let elsewhere = match interest {
+        Interest::Everything => ALL,
+        Interest::NotFor(stations) if 2 * stations.len() + OVERHEAD > MAX_LEN => ALL,
+        Interest::NotFor(_) | Interest::Groups => {
             program.load(LOAD_BYTE, 0);
             program.end_if(IF_ANY_BIT, 1, ALL);
             // The destination of a special frame is zero. No station has such an address.
             program.load(LOAD_WORD, 0);
             program.end_if(IF_EQUAL, 0, ALL);
-            match wanted {
-                Wanted::NotFor(stations) => {
+            match interest {
+                Interest::NotFor(stations) => {
                     program.load(LOAD_WORD, 2);
                     for MacAddress([_, _, end @ ..]) in stations {
                         program.end_if(IF_EQUAL, u32::from_be_bytes(*end), NOTHING);
@@ -77,11 +77,11 @@ pub(super) fn delivered(wanted: &Wanted) -> Vec<sock_filter> {
     program.0
 }
 
-/// The program for the network below: VXLAN to these ports of this host that no device is there
-/// for. Frames that are relayed by this peer, or that a neighbour relayed to it.
+/// Returns the program for the underlay: VXLAN to these ports of this host for which there is no
+/// device, which are frames that this peer relays, or that a neighbour relayed to it.
 pub(super) fn undelivered(ports: &[u16], devices: &[Vni]) -> Vec<sock_filter> {
     let mut program = Program::default();
-    if ports.is_empty() || 2 * (devices.len() + ports.len()) + AROUND > LONGEST {
+    if ports.is_empty() || 2 * (devices.len() + ports.len()) + OVERHEAD > MAX_LEN {
         program.end(NOTHING);
         return program.0;
     }
@@ -190,19 +190,19 @@ mod tests {
     fn the_router_sees_what_it_needs() {
         let here = [2, 0xaa, 1, 2, 3, 4];
         let elsewhere = [2, 0xaa, 1, 2, 3, 5];
-        let groups = Wanted::Groups;
-        let not_here = Wanted::NotFor(vec![MacAddress([2, 0xaa, 9, 9, 9, 9]), MacAddress(here)]);
-        let too_many = Wanted::NotFor(vec![MacAddress(here); LONGEST]);
-        for (wanted, for_here, for_elsewhere) in [
+        let groups = Interest::Groups;
+        let not_here = Interest::NotFor(vec![MacAddress([2, 0xaa, 9, 9, 9, 9]), MacAddress(here)]);
+        let too_many = Interest::NotFor(vec![MacAddress(here); MAX_LEN]);
+        for (interest, for_here, for_elsewhere) in [
             (&groups, NOTHING, NOTHING),
             (&not_here, NOTHING, ALL),
             (&too_many, ALL, ALL),
-            (&Wanted::Everything, ALL, ALL),
+            (&Interest::Everything, ALL, ALL),
         ] {
-            let program = delivered(wanted);
-            assert!(program.len() <= LONGEST);
+            let program = delivered(interest);
+            assert!(program.len() <= MAX_LEN);
             let seen = |destination| run(&program, &frame(destination), HOST, 14);
-            assert_eq!((seen(here), seen(elsewhere)), (for_here, for_elsewhere), "{wanted:?}");
+            assert_eq!((seen(here), seen(elsewhere)), (for_here, for_elsewhere), "{interest:?}");
             for special in [[0; 6], [0xff; 6], [1, 0, 0x5e, 0, 0, 1]] {
                 assert_eq!(seen(special), ALL);
             }

@@ -1,6 +1,7 @@
-//! The few requests that this engine makes of the kernel's routing socket.
+//! The requests of this engine to the kernel's routing socket.
 //!
-//! The only file that names the netlink crates, whose interfaces change with each release.
+//! Only this file uses the crates of the rust-netlink project, whose interfaces change with each
+//! release.
 
 use std::io;
 use std::mem::discriminant;
@@ -27,28 +28,28 @@ use weave_netlink::{
 
 use crate::vni::Vni;
 
-/// Changes of neighbour tables, among them those of bridges (`RTNLGRP_NEIGH`).
+/// Multicast group for changes of neighbour tables, among them those of bridges (`RTNLGRP_NEIGH`).
 const NEIGHBOUR_GROUP: u32 = 3;
-/// `AF_BRIDGE`, under which forwarding tables are.
+/// `AF_BRIDGE`, the family of forwarding tables.
 const BRIDGE_FAMILY: AddressFamily = AddressFamily::Bridge;
-/// `NUD_NOARP | NUD_PERMANENT`: an entry that never ages.
-const FOR_EVER: u16 = 0x40 | 0x80;
+/// `NUD_NOARP | NUD_PERMANENT`, the state of an entry that never ages.
+const PERMANENT: u16 = 0x40 | 0x80;
 
 /// A routing socket in the network namespace of the thread that opened it.
 pub(super) struct Kernel(Exchange<Socket>);
 
-/// How the device of a tunnel shall be.
+/// The parameters of the device of a tunnel.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Device {
     pub(super) name: String,
-    /// Of the frames that it sends; those it takes in have the reverse.
+    /// VNI of the frames that it sends; frames that it receives have the reverse.
     pub(super) vni: Vni,
     pub(super) local: Ipv4Addr,
     pub(super) remote: Ipv4Addr,
     pub(super) port: u16,
 }
 
-/// A network device, as far as this engine looks at it.
+/// A network device, as far as this engine uses it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Interface {
     pub(super) index: u32,
@@ -57,13 +58,13 @@ pub(super) struct Interface {
     pub(super) controller: Option<u32>,
     pub(super) alias: Option<String>,
     pub(super) up: bool,
-    /// As a port of a bridge.
+    /// Settings as a port of a bridge.
     port: Vec<InfoBridgePort>,
     pub(super) rx: Traffic,
     pub(super) tx: Traffic,
 }
 
-/// What a device counts.
+/// The counters of a device for one direction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Traffic {
     pub(super) packets: u64,
@@ -75,9 +76,9 @@ pub(super) struct Traffic {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Station {
     pub(super) mac: MacAddress,
-    /// The port it is behind.
+    /// Index of the port that the station is behind.
     pub(super) port: u32,
-    /// The address of a device here.
+    /// Whether it is the address of a device of this host.
     pub(super) permanent: bool,
     /// Time since the last frame from it, in hundredths of a second (`USER_HZ`).
     pub(super) age: u32,
@@ -88,8 +89,8 @@ impl Kernel {
         Socket::open(Protocol::Route).map(Exchange::new).map(Self)
     }
 
-    /// Makes a VXLAN device, a port of the bridge, down. What it does is up to its port: see
-    /// [`Self::set_port`].
+    /// Creates a VXLAN device that is down and a port of the bridge. Its function depends on the
+    /// settings of the port: see [`Self::isolate`] and [`Self::set_learning`].
     pub(super) fn create(&mut self, device: &Device, bridge: u32, mtu: u32) -> io::Result<u32> {
         let vxlan = vec![
             InfoVxlan::Id(device.vni.reversed().get()),
@@ -109,7 +110,7 @@ impl Kernel {
                 LinkInfo::Data(InfoData::Vxlan(vxlan)),
             ]),
         ];
-        self.ask(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)?;
+        self.execute(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)?;
         let index =
             index_of(&device.name).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         let set_up = |kernel: &mut Self| {
@@ -117,34 +118,35 @@ impl Kernel {
             kernel.set(index, vec![LinkAttribute::Controller(bridge)])
         };
         set_up(self).inspect_err(|_| {
-            // The first error says more than one from here.
+            // The first error is the one that matters.
             let _ = self.delete(index);
         })?;
         Ok(index)
     }
 
-    /// Whatever the device sends goes there.
+    /// Sets the destination of everything that the device sends.
     fn add_destination(&mut self, index: u32, device: &Device) -> io::Result<()> {
         let mut entry = NeighbourMessage::default();
         entry.header.family = BRIDGE_FAMILY;
         entry.header.ifindex = index;
-        entry.header.state = NeighbourState::Other(FOR_EVER);
+        entry.header.state = NeighbourState::Other(PERMANENT);
         entry.header.flags = NeighbourFlags::Own;
         entry.attributes = vec![
             NeighbourAttribute::LinkLayerAddress(MacAddress::ZERO.0.to_vec()),
             NeighbourAttribute::Destination(NeighbourAddress::Inet(device.remote)),
             NeighbourAttribute::Vni(device.vni.get()),
         ];
-        self.ask(RouteNetlinkMessage::NewNeighbour(entry), NLM_F_CREATE | NLM_F_APPEND)
+        self.execute(RouteNetlinkMessage::NewNeighbour(entry), NLM_F_CREATE | NLM_F_APPEND)
     }
 
-    /// Makes a device that is a port of a bridge one that is never flooded to, and that exchanges
-    /// nothing with other ports like it.
+    /// Isolates a port of a bridge: nothing is flooded to it, and it exchanges nothing with other
+    /// isolated ports.
     pub(super) fn isolate(&mut self, index: u32) -> io::Result<()> {
         self.set_port(index, isolated(false))
     }
 
-    /// Whether the bridge learns who is behind this port. If not, it forgets all it knows.
+    /// Sets whether the bridge learns stations behind this port. If not, it forgets those that it
+    /// has learned.
     pub(super) fn set_learning(&mut self, index: u32, learning: bool) -> io::Result<()> {
         let mut options = vec![InfoBridgePort::Learning(learning)];
         if !learning {
@@ -161,7 +163,7 @@ impl Kernel {
         self.set(index, vec![LinkAttribute::LinkInfo(info)])
     }
 
-    /// The bridge treats multicast like broadcast.
+    /// Disables multicast snooping, so that the bridge treats multicast like broadcast.
     pub(super) fn disable_snooping(&mut self, bridge: u32) -> io::Result<()> {
         let info = vec![
             LinkInfo::Kind(InfoKind::Bridge),
@@ -170,7 +172,7 @@ impl Kernel {
         self.set(bridge, vec![LinkAttribute::LinkInfo(info)])
     }
 
-    /// The bridge learns no more stations than that (Linux 6.7).
+    /// Limits the number of stations that the bridge learns (Linux 6.7).
     pub(super) fn limit_stations(&mut self, bridge: u32, count: u32) -> io::Result<()> {
         let info = vec![
             LinkInfo::Kind(InfoKind::Bridge),
@@ -188,28 +190,28 @@ impl Kernel {
         link.header.index = index;
         link.header.flags = LinkFlags::Up;
         link.header.change_mask = LinkFlags::Up;
-        self.ask(RouteNetlinkMessage::SetLink(link), 0)
+        self.execute(RouteNetlinkMessage::SetLink(link), 0)
     }
 
     fn set(&mut self, index: u32, attributes: Vec<LinkAttribute>) -> io::Result<()> {
         let mut link = LinkMessage::default();
         link.header.index = index;
         link.attributes = attributes;
-        self.ask(RouteNetlinkMessage::NewLink(link), 0)
+        self.execute(RouteNetlinkMessage::NewLink(link), 0)
     }
 
-    /// Deletes a device; none is fine.
+    /// Deletes a device. A missing one is not an error.
     pub(super) fn delete(&mut self, index: u32) -> io::Result<()> {
         let mut link = LinkMessage::default();
         link.header.index = index;
-        match self.ask(RouteNetlinkMessage::DelLink(link), 0) {
+        match self.execute(RouteNetlinkMessage::DelLink(link), 0) {
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
             result => result,
         }
     }
 
-    /// The bridge sends frames for this station out of that port, until it hears from it elsewhere
-    /// or the entry ages.
+    /// Makes the bridge send frames for a station out of this port, until it learns otherwise or the
+    /// entry ages.
     pub(super) fn add_station(&mut self, port: u32, mac: MacAddress) -> io::Result<()> {
         let mut entry = NeighbourMessage::default();
         entry.header.family = BRIDGE_FAMILY;
@@ -217,10 +219,10 @@ impl Kernel {
         entry.header.state = NeighbourState::Reachable;
         entry.header.flags = NeighbourFlags::Controller;
         entry.attributes = vec![NeighbourAttribute::LinkLayerAddress(mac.0.to_vec())];
-        self.ask(RouteNetlinkMessage::NewNeighbour(entry), NLM_F_CREATE)
+        self.execute(RouteNetlinkMessage::NewNeighbour(entry), NLM_F_CREATE)
     }
 
-    /// All devices.
+    /// Lists all devices.
     pub(super) fn interfaces(&mut self) -> io::Result<Vec<Interface>> {
         self.list(RouteNetlinkMessage::GetLink(LinkMessage::default()), |answer| match answer {
             RouteNetlinkMessage::NewLink(link) => Some(interface(link)),
@@ -228,7 +230,7 @@ impl Kernel {
         })
     }
 
-    /// The ports of this bridge that are VXLAN devices, without what they count.
+    /// Lists the ports of a bridge that are VXLAN devices, without their counters.
     pub(super) fn vxlan_ports(&mut self, bridge: u32) -> io::Result<Vec<Interface>> {
         let mut question = LinkMessage::default();
         question.attributes = vec![
@@ -242,9 +244,9 @@ impl Kernel {
         })
     }
 
-    /// Whether what the device sends still goes to the other end; so it is supposed if the kernel
-    /// cannot tell (before Linux 5.0). Asked of each device, since a list would have all stations
-    /// of the bridge in it.
+    /// Returns whether the destination of a device is unchanged, which is assumed if the kernel
+    /// cannot tell (before Linux 5.0). Each device is queried by itself, since a list would include
+    /// all stations of the bridge.
     pub(super) fn has_destination(&mut self, index: u32, device: &Device) -> bool {
         let mut question = NeighbourMessage::default();
         question.header.family = BRIDGE_FAMILY;
@@ -252,24 +254,24 @@ impl Kernel {
         question.header.flags = NeighbourFlags::Own;
         question.attributes =
             vec![NeighbourAttribute::LinkLayerAddress(MacAddress::ZERO.0.to_vec())];
-        match self.answer(&RouteNetlinkMessage::GetNeighbour(question), 0) {
+        match self.query(&RouteNetlinkMessage::GetNeighbour(question), 0) {
             Ok(Some(RouteNetlinkMessage::NewNeighbour(entry))) => leads_to(&entry, device),
             Ok(_) => true,
             Err(error) => error.raw_os_error() != Some(libc::ENOENT),
         }
     }
 
-    /// The device with this number.
+    /// Looks up a device by its index.
     pub(super) fn interface(&mut self, index: u32) -> io::Result<Interface> {
         let mut link = LinkMessage::default();
         link.header.index = index;
-        match self.answer(&RouteNetlinkMessage::GetLink(link), 0)? {
+        match self.query(&RouteNetlinkMessage::GetLink(link), 0)? {
             Some(RouteNetlinkMessage::NewLink(link)) => Ok(interface(link)),
             _ => Err(io::ErrorKind::NotFound.into()),
         }
     }
 
-    /// The forwarding table of a bridge.
+    /// Lists the forwarding table of a bridge.
     pub(super) fn stations(&mut self, bridge: u32) -> io::Result<Vec<Station>> {
         let mut question = NeighbourMessage::default();
         question.header.family = BRIDGE_FAMILY;
@@ -279,13 +281,13 @@ impl Kernel {
         })
     }
 
-    /// Sends a request and waits until it is done.
-    fn ask(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
-        self.answer(&message, flags).map(drop)
+    /// Sends a request and waits for its acknowledgement.
+    fn execute(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        self.query(&message, flags).map(drop)
     }
 
-    /// The same, for what comes before the acknowledgement.
-    fn answer(
+    /// Sends a request and returns the message before its acknowledgement.
+    fn query(
         &mut self,
         message: &RouteNetlinkMessage,
         flags: u16,
@@ -304,7 +306,7 @@ impl Kernel {
         .map_err(io_error)
     }
 
-    /// Lists what `each` makes something of.
+    /// Sends a request for a list and returns the entries that `each` converts.
     fn list<A>(
         &mut self,
         message: RouteNetlinkMessage,
@@ -315,7 +317,7 @@ impl Kernel {
     }
 }
 
-/// What requests are called in errors; callers say what they were for.
+/// Name of requests in errors; callers say what they were for.
 const REQUEST: &str = "ask the routing socket";
 
 fn encode(
@@ -329,14 +331,14 @@ fn encode(
     }
 }
 
-/// None if it makes no sense, or none to us.
+/// Decodes a message; `None` if it is malformed or not supported.
 fn decode(kind: u16, payload: &[u8]) -> Option<RouteNetlinkMessage> {
     let mut header = NetlinkHeader::default();
     header.message_type = kind;
     RouteNetlinkMessage::deserialize(&header, payload).ok()
 }
 
-/// The kernel's own reason where there is one: callers look at it.
+/// Converts an error into the kernel's own reason, which callers compare, if there is one.
 fn io_error(error: Error) -> io::Error {
     match error {
         Error::Refused { errno, .. } => errno.into(),
@@ -345,7 +347,7 @@ fn io_error(error: Error) -> io::Error {
     }
 }
 
-/// A socket that tells of stations that bridges learn.
+/// A subscription to the stations that bridges learn.
 pub(super) struct Monitor(Socket);
 
 impl Monitor {
@@ -356,7 +358,7 @@ impl Monitor {
         Ok(Self(socket))
     }
 
-    /// Hands over what there is of this bridge. What got lost comes with the next look at the table.
+    /// Passes pending entries of this bridge to `each`. Lost ones follow with the next listing.
     pub(super) fn receive(&self, bridge: u32, mut each: impl FnMut(Station)) {
         let mut datagram = Vec::new();
         while self.0.receive(&mut datagram).is_ok() {
@@ -376,7 +378,8 @@ impl Monitor {
 }
 
 impl Interface {
-    /// Whether the port is as [`Kernel::isolate`] makes it, as far as the kernel tells.
+    /// Returns whether the settings of the port are those of [`Kernel::isolate`], as far as the kernel
+    /// reports them.
     pub(super) fn is_isolated(&self, learning: bool) -> bool {
         isolated(learning).iter().all(|wanted| {
             let same = |found: &&InfoBridgePort| discriminant(*found) == discriminant(wanted);
@@ -385,7 +388,7 @@ impl Interface {
     }
 }
 
-/// How the port of a device shall be.
+/// Returns the settings of an isolated port.
 fn isolated(learning: bool) -> Vec<InfoBridgePort> {
     vec![
         InfoBridgePort::Isolated(true),
@@ -397,6 +400,7 @@ fn isolated(learning: bool) -> Vec<InfoBridgePort> {
     ]
 }
 
+/// Returns whether an entry of the forwarding database is the destination of a device.
 fn leads_to(entry: &NeighbourMessage, device: &Device) -> bool {
     let (mut destination, mut vni) = (None, device.vni.reversed().get());
     for attribute in &entry.attributes {
@@ -408,7 +412,7 @@ fn leads_to(entry: &NeighbourMessage, device: &Device) -> bool {
             NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => {
                 destination = <[u8; 4]>::try_from(bytes.as_slice()).ok().map(Ipv4Addr::from);
             }
-            // It is left out if it is what the device takes in.
+            // It is left out if it is the VNI that the device receives.
             NeighbourAttribute::Vni(of_entry) => vni = *of_entry,
             _ => {}
         }
@@ -416,12 +420,12 @@ fn leads_to(entry: &NeighbourMessage, device: &Device) -> bool {
     destination == Some(device.remote) && vni == device.vni.get()
 }
 
-/// The number of the device that has this name now.
+/// Looks up the index of a device by its name.
 pub(super) fn index_of(device: &str) -> Option<u32> {
     if_nametoindex(device).ok()
 }
 
-/// The name of the device with this number.
+/// Looks up the name of a device by its index.
 pub(super) fn name_of(index: u32) -> Option<String> {
     Some(if_indextoname(index).ok()?.to_string_lossy().into_owned())
 }
@@ -499,7 +503,7 @@ mod tests {
         ] {
             let mut port = isolated(true);
             port.retain(|option| discriminant(option) != discriminant(&other));
-            assert!(with(port.clone()).is_isolated(true), "a kernel that does not tell");
+            assert!(with(port.clone()).is_isolated(true), "a kernel that does not report it");
             port.push(other);
             assert!(!with(port.clone()).is_isolated(true), "{port:?}");
         }

@@ -1,32 +1,33 @@
-//! The thread that takes in what the kernel does not deliver by itself, or not it alone.
+//! The thread that receives frames which the kernel does not deliver by itself, or which the router
+//! has to see as well.
 
 use std::net::Ipv4Addr;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollTimeout};
 use weave_core::mesh::PeerName;
 use weave_core::switch::{Arrival, ChecksumRequest, Frame, Pass, Worker, virtio};
 
+use super::shared::{MONITOR, STOP, Shared, UNDELIVERED};
 use super::tunnel::VxlanTunnel;
-use super::{MONITOR, STOP, Shared, UNDELIVERED};
 use crate::heartbeat::is_special;
 use crate::sys::packet::{PacketSocket, Received};
 use crate::vni::Vni;
 
-/// Sockets that are looked at in one turn; the others come with the next.
+/// Largest number of sockets that are served in one turn; the others follow in the next.
 const READY: usize = 32;
 
-/// Frames of one socket before the others have their turn.
+/// Largest number of frames of one socket before the others have their turn.
 const BATCH: usize = 64;
 
-/// The longest IP packet and all headers around it and within.
+/// Length of the longest IP packet with all headers around and within it.
 const BUFFER: usize = virtio::HEADER_LEN + (1 << 16) + 128;
-/// IPv4 without options, UDP, VXLAN.
+/// Length of the outer headers: IPv4 without options, UDP, VXLAN.
 const OUTER: usize = 20 + 8 + 8;
 
-/// Takes turns until it is told to stop.
+/// Receives frames until the engine stops.
 pub(super) fn run(shared: &Shared, mut worker: Worker) {
     let mut buffer = vec![0; BUFFER];
     let mut ready = [EpollEvent::empty(); READY];
@@ -59,7 +60,7 @@ pub(super) fn run(shared: &Shared, mut worker: Worker) {
                                     pass.received(arrival, frame);
                                 }
                                 None => {
-                                    counters.strangers.fetch_add(1, Ordering::Relaxed);
+                                    counters.unknown_senders.fetch_add(1, Ordering::Relaxed);
                                 }
                             }
                         },
@@ -78,7 +79,7 @@ pub(super) fn run(shared: &Shared, mut worker: Worker) {
     }
 }
 
-/// Takes some frames of a socket; one that makes no sense comes as none.
+/// Receives some frames of a socket. A malformed one is passed as `None`.
 fn turn(
     shared: &Shared,
     worker: &mut Worker,
@@ -95,13 +96,13 @@ fn turn(
                 each(&mut pass, virtio::frame_with_tag(read, vlan).ok(), network);
             }
             Ok(None) => each(&mut pass, None, 0),
-            // Nothing more, or the device is gone: its keeper notices.
+            // There are no more, or the device was deleted, which the controller notices.
             Err(_) => return,
         }
     }
 }
 
-/// A frame that the kernel has given to the bridge as well, unless it is a special one.
+/// Handles a frame that the kernel has also passed to the bridge, or a special frame.
 fn delivered(
     tunnel: &VxlanTunnel,
     pass: &mut Pass<'_, dyn weave_core::switch::Inject + Send>,
@@ -120,7 +121,7 @@ fn delivered(
     pass.relay_only(Arrival { neighbour: remote, source: remote, destination: tunnel.own }, frame);
 }
 
-/// What is in a packet that no device was there for, if it is from a neighbour.
+/// Decodes a packet without a device; `None` if it is not from a neighbour.
 fn undelivered<'f>(
     shared: &Shared,
     frame: Option<Frame<'f>>,
@@ -132,7 +133,7 @@ fn undelivered<'f>(
     let vni = Vni::new(u32::from_be_bytes([0, outer[32], outer[33], outer[34]]))?;
     let start = network + OUTER;
     let inner = bytes.get(start..)?;
-    // A heartbeat that came before the device.
+    // A heartbeat that arrived before the device was created.
     if is_special(inner) {
         return None;
     }
@@ -143,7 +144,7 @@ fn undelivered<'f>(
         source: ids.owner(vni.source)?,
         destination: ids.owner(vni.destination)?,
     };
-    // One of the packet around it, from a neighbour on this machine, is not looked at by anybody.
+    // The checksum of the outer packet, from a neighbour on this machine, does not matter.
     let within = |ChecksumRequest { start: at, offset }| {
         let start = usize::from(at).checked_sub(start).and_then(|at| u16::try_from(at).ok())?;
         Some(ChecksumRequest { start, offset })
@@ -158,7 +159,7 @@ fn neighbour_at(shared: &Shared, address: Ipv4Addr) -> Option<PeerName> {
     tunnel.map(|tunnel| tunnel.params.remote)
 }
 
-/// Stations that the bridge has learnt.
+/// Tells the switch of stations that the bridge has learned.
 fn monitor(shared: &Shared) {
     let now = (shared.clock)();
     let tunnels = shared.tunnels.load();
@@ -169,19 +170,4 @@ fn monitor(shared: &Shared) {
             shared.switch.refresh_station(now, station.mac, peer);
         }
     });
-}
-
-impl Shared {
-    /// Which peer a port of the bridge stands for.
-    pub(super) fn home(&self, tunnels: &super::Tunnels, port: u32) -> Option<PeerName> {
-        let of_tunnel = tunnels.values().find(|tunnel: &&Arc<VxlanTunnel>| {
-            tunnel.device.load().as_ref().is_some_and(|device| device.index == port)
-        });
-        if let Some(tunnel) = of_tunnel {
-            return Some(tunnel.params.remote);
-        }
-        let name = super::kernel::name_of(port)?;
-        let is_router = self.config.router_ports.contains(&name) || name.starts_with(super::PREFIX);
-        (!is_router).then(|| self.switch.own())
-    }
 }

@@ -9,11 +9,12 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use weave_core::mesh::{ConnectionId, PeerName, ShortId, ShortIdTable};
-use weave_core::switch::{Envelope, Forwarded, NeighbourLinks, Topology, WorkerId};
+use weave_core::switch::{Envelope, Forwarded, ForwarderId, NeighbourLinks, Topology, WorkerId};
 use weave_core::time::Instant;
 
 use super::*;
 use crate::engine::{Inbox, TunnelParams};
+use crate::error::TunnelError;
 
 const X: MacAddress = MacAddress([2, 0xaa, 0, 0, 0, 1]);
 const Y: MacAddress = MacAddress([2, 0xbb, 0, 0, 0, 2]);
@@ -49,7 +50,7 @@ impl Topology for Mesh {
     }
 }
 
-struct Link;
+struct Link(Option<ForwarderId>);
 
 impl Forwarder for Link {
     fn forward(&self, _: WorkerId, _: Envelope<'_>) -> Forwarded {
@@ -57,86 +58,90 @@ impl Forwarder for Link {
     }
 
     fn flush(&self, _: WorkerId) {}
+
+    fn id(&self) -> Option<ForwarderId> {
+        self.0
+    }
 }
 
-struct Deaf;
+struct NoInbox;
 
-impl Inbox for Deaf {
+impl Inbox for NoInbox {
     fn special(&self, _: &[u8]) -> bool {
         true
     }
-    fn failed(&self, _: String) {}
+    fn failed(&self, _: TunnelError) {}
 }
 
-fn road(number: u8, sealed: bool) -> Road {
+fn tunnel_port(number: u8, encrypted: bool) -> TunnelPort {
     let params = TunnelParams {
         connection: ConnectionId(number.into()),
         remote: peer(number),
         local_address: HERE,
         remote_address: Ipv4Addr::new(192, 0, 2, number),
         port: 6784,
-        sealed,
+        encrypted,
     };
-    Road::new(params, VXLAN, Arc::new(Deaf))
+    TunnelPort::new(params, VXLAN, Arc::new(NoInbox))
 }
 
 struct Setup {
     switch: Switch,
     table: ForwardingTable,
     bridge: Bridge,
-    roads: Roads,
+    tunnel_ports: TunnelPorts,
     own_port: Option<PortNumber>,
 }
 
 impl Setup {
     /// Neighbours with these numbers have tunnels of their own.
     fn new(tunnels: &[u8]) -> Self {
-        let mut roads = Roads::default();
+        let mut tunnel_ports = TunnelPorts::default();
         // The short id of a peer is its number.
         let ids = (1..=4).map(|n| (ShortId::new(n.into()).unwrap(), peer(n)));
-        roads.ids = Arc::new(ShortIdTable::new(ids));
+        tunnel_ports.ids = Arc::new(ShortIdTable::new(ids));
         let mut links = Vec::new();
         for number in [2, 3] {
-            let forwarder: Arc<dyn Forwarder> = Arc::new(Link);
+            let mut id = None;
             if tunnels.contains(&number) {
-                let road = road(number, false);
-                road.is_served_by(&forwarder);
-                assert!(road.carry(true));
-                roads.by_neighbour.insert(peer(number), Arc::new(road));
+                let port = tunnel_port(number, false);
+                assert!(port.set_offload(true));
+                id = Some(port.forwarder_id());
+                tunnel_ports.by_neighbour.insert(peer(number), Arc::new(port));
             }
-            // Something else is in reserve.
-            let forwarders = vec![forwarder, Arc::new(Link) as Arc<dyn Forwarder>];
+            // Another transport is in reserve.
+            let forwarders = [id, None].map(|id| Arc::new(Link(id)) as Arc<dyn Forwarder>).into();
             links.push(NeighbourLinks { name: peer(number), forwarders });
         }
         let mut bridge = Bridge::default();
         bridge.add_port(P1);
         bridge.add_port(P2);
         let table = ForwardingTable::new(peer(1), Arc::new(Mesh), links);
-        Self { switch: Switch::new(peer(1), 1), table, bridge, roads, own_port: None }
+        Self { switch: Switch::new(peer(1), 1), table, bridge, tunnel_ports, own_port: None }
     }
 
     /// A station of this router.
     fn local(&mut self, station: MacAddress, port: PortNumber) {
-        self.bridge.learn(START, station, Place::Port(port));
+        self.bridge.learn(START, station, BridgePort::Vport(port));
         self.switch.refresh_station(START, station, peer(1));
     }
 
     fn remote(&mut self, station: MacAddress, number: u8) {
-        self.bridge.learn(START, station, Place::Router);
+        self.bridge.learn(START, station, BridgePort::Router);
         self.switch.refresh_station(START, station, peer(number));
     }
 
     fn plan(&self, input: &Input) -> Plan {
-        let Self { switch, table, bridge, roads, own_port } = self;
-        Planner { switch, table, bridge, roads, own_port: *own_port }.plan(input)
+        let Self { switch, table, bridge, tunnel_ports, own_port } = self;
+        Planner { switch, table, bridge, tunnel_ports, own_port: *own_port }.plan(input)
     }
 }
 
 impl Setup {
-    fn revise(&self, flow: &Flow) -> Option<Vec<Action>> {
-        let Self { switch, table, bridge, roads, own_port } = self;
-        let planner = Planner { switch, table, bridge, roads, own_port: *own_port };
-        planner.revise(&flow.matches, &flow.actions)
+    fn revalidate(&self, flow: &Flow) -> Option<Vec<Action>> {
+        let Self { switch, table, bridge, tunnel_ports, own_port } = self;
+        let planner = Planner { switch, table, bridge, tunnel_ports, own_port: *own_port };
+        planner.revalidate(&flow.matches, &flow.actions)
     }
 }
 
@@ -193,7 +198,29 @@ fn a_station_behind_a_tunnel_has_a_flow_of_its_own() {
 }
 
 #[test]
-fn local_stations_have_flows_and_are_nobody_elses_business() {
+fn a_packet_about_which_the_switch_has_decided_has_the_plan_of_its_flow() {
+    let mut setup = Setup::new(&[2, 3]);
+    setup.local(X, P1);
+    setup.remote(Y, 2);
+    let Setup { switch, table, bridge, tunnel_ports, .. } = &setup;
+    let planner = Planner { switch, table, bridge, tunnel_ports, own_port: None };
+    for destination in [Y, MacAddress::BROADCAST, MacAddress([2, 0xcc, 0, 0, 0, 1])] {
+        let input = captured(P1, X, destination);
+        let decision = switch.captured(table, START, input.addresses.unwrap());
+        assert_eq!(planner.plan_decided(&input, decision), planner.plan(&input));
+    }
+    for (ends, source, destination) in [((2, 1), Y, X), ((2, 4), Y, X), ((3, 2), Y, X)] {
+        let input = received(ends, source, destination);
+        let peers = [2, ends.0, ends.1].map(|number| peer(number.try_into().unwrap()));
+        let [neighbour, source, destination] = peers;
+        let arrival = Arrival { neighbour, source, destination };
+        let decision = switch.received(table, START, arrival, input.addresses.unwrap());
+        assert_eq!(planner.plan_decided(&input, decision), planner.plan(&input));
+    }
+}
+
+#[test]
+fn flows_between_local_stations_stay_local() {
     let mut setup = Setup::new(&[2, 3]);
     setup.local(X, P1);
     setup.local(Y, P2);
@@ -213,7 +240,10 @@ fn groups_are_flooded_by_flows_and_unknown_stations_are_not() {
     assert_eq!(setup.plan(&input).flow(&input).unwrap().actions, everywhere);
     let input = captured(P1, X, Y);
     let plan = setup.plan(&input);
-    assert_eq!((plan.actions(), plan.veto), (everywhere, Some(Veto::Unknown)));
+    assert_eq!(
+        (plan.actions(), plan.no_flow),
+        (everywhere, Some(NoFlowReason::UnknownDestination))
+    );
     assert_eq!(plan.flow(&input), None);
 }
 
@@ -223,21 +253,25 @@ fn another_transport_on_the_same_packet_means_no_flow() {
     setup.local(X, P1);
     let input = captured(P1, X, MacAddress::BROADCAST);
     let plan = setup.plan(&input);
-    assert_eq!((plan.by_hand, plan.veto), (true, Some(Veto::Foreign)));
+    assert_eq!((plan.slow_path, plan.no_flow), (true, Some(NoFlowReason::OtherTransport)));
     assert_eq!((&plan.local[..], plan.flow(&input)), (&[out(P2)][..], None));
     // The same for a tunnel that may not be used by the kernel alone, or has lost its place.
     setup.remote(Y, 2);
     let input = captured(P1, X, Y);
     assert!(setup.plan(&input).flow(&input).is_some());
-    setup.roads.by_neighbour[&peer(2)].carry(false);
-    assert!(setup.plan(&input).by_hand);
-    setup.roads.by_neighbour[&peer(2)].carry(true);
-    setup.roads.by_neighbour[&peer(2)].is_served_by(&(Arc::new(Link) as Arc<dyn Forwarder>));
-    assert!(setup.plan(&input).by_hand);
+    setup.tunnel_ports.by_neighbour[&peer(2)].set_offload(false);
+    assert!(setup.plan(&input).slow_path);
+    setup.tunnel_ports.by_neighbour[&peer(2)].set_offload(true);
+    // The tunnel of another connection is there, but the switch has still that of the first.
+    let newer = TunnelParams { connection: ConnectionId(20), ..tunnel_port(2, false).params };
+    let newer = TunnelPort::new(newer, VXLAN, Arc::new(NoInbox));
+    newer.set_offload(true);
+    setup.tunnel_ports.by_neighbour.insert(peer(2), Arc::new(newer));
+    assert!(setup.plan(&input).slow_path);
 }
 
 #[test]
-fn what_other_transports_carry_goes_to_the_port_of_the_router_by_flows() {
+fn packets_for_other_transports_go_to_the_own_port_by_flows() {
     let mut setup = Setup::new(&[2]);
     setup.own_port = Some(OWN);
     setup.local(X, P1);
@@ -248,18 +282,21 @@ fn what_other_transports_carry_goes_to_the_port_of_the_router_by_flows() {
     let input = captured(P1, X, MacAddress::BROADCAST);
     let plan = setup.plan(&input);
     assert_eq!(plan.flow(&input).unwrap().actions, [out(P2), out(OWN)]);
-    assert!(!plan.by_hand);
-    // Nobody knows where that one is: no flow floods for ever.
+    assert!(!plan.slow_path);
+    // The location of that station is unknown: no flow floods for ever.
     let input = captured(P1, X, MacAddress([2, 0xcc, 0, 0, 0, 1]));
     let plan = setup.plan(&input);
-    assert_eq!((plan.actions(), plan.veto), (vec![out(P2), out(OWN)], Some(Veto::Unknown)));
+    assert_eq!(
+        (plan.actions(), plan.no_flow),
+        (vec![out(P2), out(OWN)], Some(NoFlowReason::UnknownDestination))
+    );
     // What came through a tunnel is told to the router with its tunnel.
     let input = received((2, 1), Y, MacAddress::BROADCAST);
-    assert!(setup.plan(&input).by_hand);
+    assert!(setup.plan(&input).slow_path);
 }
 
 #[test]
-fn what_the_router_gives_goes_to_local_stations_alone() {
+fn packets_of_the_router_go_to_local_stations_alone() {
     let mut setup = Setup::new(&[2]);
     setup.own_port = Some(OWN);
     setup.local(X, P1);
@@ -302,7 +339,7 @@ fn a_relay_has_one_flow_for_all_addresses() {
 }
 
 #[test]
-fn what_is_dropped_for_good_has_a_flow_and_what_may_pass_has_none() {
+fn permanent_drops_have_flows_and_transient_ones_have_none() {
     let mut setup = Setup::new(&[2, 3]);
     setup.local(X, P1);
     let spanning_tree = MacAddress([0x01, 0x80, 0xc2, 0, 0, 0]);
@@ -315,11 +352,11 @@ fn what_is_dropped_for_good_has_a_flow_and_what_may_pass_has_none() {
     // It came from where it would have to go.
     let input = received((3, 2), Y, X);
     assert_eq!(setup.plan(&input).flow(&input).unwrap().actions, []);
-    // Peers that nobody knows may become known.
+    // Unknown peers may become known.
     let input = received((7, 1), Y, X);
     assert_eq!(
-        (setup.plan(&input).veto, setup.plan(&input).flow(&input)),
-        (Some(Veto::Stranger), None)
+        (setup.plan(&input).no_flow, setup.plan(&input).flow(&input)),
+        (Some(NoFlowReason::UnknownSender), None)
     );
 }
 
@@ -334,10 +371,10 @@ fn a_packet_never_goes_back_into_its_tunnel() {
         ..Plan::default()
     };
     let input = Input { port: VXLAN, tunnel: Some(came), tag: None, addresses: None };
-    assert!(plan.turns_back(&input));
+    assert!(plan.is_hairpin(&input));
     let plan = Plan { local: vec![out(P1)], ..Plan::default() };
-    assert!(plan.turns_back(&captured(P1, X, Y)));
-    assert!(!plan.turns_back(&captured(P2, X, Y)));
+    assert!(plan.is_hairpin(&captured(P1, X, Y)));
+    assert!(!plan.is_hairpin(&captured(P2, X, Y)));
 }
 
 #[test]
@@ -350,20 +387,20 @@ fn peers_that_share_a_short_id_have_no_flows_and_the_others_keep_theirs() {
     let inputs = [captured(P1, X, Y), captured(P1, X, other), received((2, 1), Y, X)];
     let before = inputs.map(|input| setup.plan(&input).flow(&input));
     assert!(before.iter().all(Option::is_some));
-    // Another peer has taken the number of 2, which is nobody's until one of them has a new one.
+    // Another peer has chosen the short id of 2, which is invalid until one of them has a new one.
     let ids = [1, 3, 4].map(|n| (ShortId::new(n.into()).unwrap(), peer(n)));
-    setup.roads.ids = Arc::new(ShortIdTable::new(ids));
+    setup.tunnel_ports.ids = Arc::new(ShortIdTable::new(ids));
     let plans = inputs.map(|input| setup.plan(&input));
     assert_eq!(
-        plans.each_ref().map(|plan| plan.veto),
-        [Some(Veto::Foreign), None, Some(Veto::Stranger)]
+        plans.each_ref().map(|plan| plan.no_flow),
+        [Some(NoFlowReason::OtherTransport), None, Some(NoFlowReason::UnknownSender)]
     );
-    assert!(plans[0].by_hand, "the sleeve knows peers by their names");
+    assert!(plans[0].slow_path, "the sleeve knows peers by their names");
     assert_eq!(plans[1].flow(&inputs[1]), before[1]);
     // The new one.
     let ids = [(1, 1), (9, 2), (3, 3), (4, 4)];
     let ids = ids.map(|(id, n)| (ShortId::new(id).unwrap(), peer(n)));
-    setup.roads.ids = Arc::new(ShortIdTable::new(ids));
+    setup.tunnel_ports.ids = Arc::new(ShortIdTable::new(ids));
     assert_eq!(setup.plan(&inputs[0]).actions(), into(2, 1, 9));
 }
 
@@ -381,7 +418,7 @@ fn a_change_of_routes_leaves_other_flows_alone() {
     assert!(flows.values().all(|(_, flow)| flow.is_some()));
     let before = flows.clone();
     // The tunnel to 3, by which 4 was reached, may not be used any more.
-    setup.roads.by_neighbour[&peer(3)].carry(false);
+    setup.tunnel_ports.by_neighbour[&peer(3)].set_offload(false);
     for (number, (input, flow)) in &before {
         let now = setup.plan(input).flow(input);
         assert_eq!(now == *flow, *number == 2, "{number}");
@@ -395,17 +432,18 @@ fn a_change_of_routes_leaves_other_flows_alone() {
 }
 
 #[test]
-fn a_sealed_tunnel_is_from_one_address() {
+fn an_encrypted_tunnel_is_from_one_address() {
     let mut setup = Setup::new(&[2]);
     let from = |last| Tunnel { source: Ipv4Addr::new(192, 0, 2, last), ..tunnel(2, 1) };
-    let sender = |setup: &Setup, last| setup.roads.sender(&from(last)).map(|it| it.neighbour);
+    let sender =
+        |setup: &Setup, last| setup.tunnel_ports.sender(&from(last)).map(|it| it.neighbour);
     assert_eq!([2, 99].map(|last| sender(&setup, last)), [Some(peer(2)); 2], "it may move");
-    setup.roads.by_neighbour.insert(peer(2), Arc::new(road(2, true)));
+    setup.tunnel_ports.by_neighbour.insert(peer(2), Arc::new(tunnel_port(2, true)));
     assert_eq!([2, 99].map(|last| sender(&setup, last)), [Some(peer(2)), None]);
 }
 
 #[test]
-fn the_first_and_the_last_mile_outlive_a_connection_for_a_moment() {
+fn unicast_flows_of_local_stations_outlive_a_connection_for_a_moment() {
     let mut setup = Setup::new(&[2, 3]);
     setup.local(X, P1);
     setup.remote(Y, 2);
@@ -418,28 +456,32 @@ fn the_first_and_the_last_mile_outlive_a_connection_for_a_moment() {
     // The neighbour is gone, and with it what was known of it.
     let mut later = Setup::new(&[3]);
     later.local(X, P1);
-    later.roads.ids = Arc::new(ShortIdTable::new([(ShortId::new(1).unwrap(), peer(1))]));
-    assert_eq!(later.revise(&there), None);
-    later.roads.end(START, THERE);
-    assert_eq!(later.revise(&there), Some(there.actions.clone()));
-    assert_eq!(later.revise(&back), Some(back.actions.clone()));
-    assert_ne!(later.revise(&everybody), Some(everybody.actions.clone()));
-    assert_eq!(later.revise(&relayed), None, "it might go round");
+    later.tunnel_ports.ids = Arc::new(ShortIdTable::new([(ShortId::new(1).unwrap(), peer(1))]));
+    assert_eq!(later.revalidate(&there), None);
+    later.tunnel_ports.retain_flows(START, THERE);
+    assert_eq!(later.revalidate(&there), Some(there.actions.clone()));
+    assert_eq!(later.revalidate(&back), Some(back.actions.clone()));
+    assert_ne!(later.revalidate(&everybody), Some(everybody.actions.clone()));
+    assert_eq!(later.revalidate(&relayed), None, "it might circulate");
 
-    // The station is elsewhere now: nobody waits for the neighbour.
-    later.roads.ids = Arc::clone(&setup.roads.ids);
+    // The station is elsewhere now: the flow does not wait for the neighbour.
+    later.tunnel_ports.ids = Arc::clone(&setup.tunnel_ports.ids);
     later.remote(Y, 3);
-    assert_eq!(later.revise(&there), Some(into(3, 1, 3).to_vec()));
+    assert_eq!(later.revalidate(&there), Some(into(3, 1, 3).to_vec()));
 
     // The neighbour is back with another short id, and may not yet have noticed that we are.
     let mut back_again = Setup::new(&[2, 3]);
     back_again.local(X, P1);
     let ids = [(1, 1), (9, 2), (3, 3)].map(|(id, n)| (ShortId::new(id).unwrap(), peer(n)));
-    back_again.roads.ids = Arc::new(ShortIdTable::new(ids));
-    back_again.roads.end(START, THERE);
-    assert_eq!(back_again.revise(&there), None, "who misses the flow is flooded, and gets there");
-    assert_eq!(back_again.revise(&back), Some(back.actions.clone()));
-    let end = back_again.roads.next_to_forget().unwrap();
-    back_again.roads.forget_ended(end);
-    assert_eq!(back_again.revise(&back), None);
+    back_again.tunnel_ports.ids = Arc::new(ShortIdTable::new(ids));
+    back_again.tunnel_ports.retain_flows(START, THERE);
+    assert_eq!(
+        back_again.revalidate(&there),
+        None,
+        "a packet without the flow is flooded, and gets there"
+    );
+    assert_eq!(back_again.revalidate(&back), Some(back.actions.clone()));
+    let end = back_again.tunnel_ports.next_expiry().unwrap();
+    back_again.tunnel_ports.expire_retained(end);
+    assert_eq!(back_again.revalidate(&back), None);
 }

@@ -1,15 +1,29 @@
-//! Ports and flows as the original's report has them.
+//! Ports and flows in the form of the original's report.
 
-use weave_odp::{Action, DumpedFlow, FlowMatch, Tunnel, Vport};
+use weave_odp::{Action, Client, DumpedFlow, Error, FlowMatch, Tunnel, Vport};
 
+use super::shared::Shared;
 use crate::engine::{EngineFlow, EnginePort};
+
+/// Lists at most so many flows of the datapath, and returns how many it has. If none are to be
+/// listed, only the datapath's own count is read.
+pub(super) fn flows(shared: &Shared, most: usize) -> Result<(Vec<EngineFlow>, usize), Error> {
+    let mut client = Client::open()?;
+    if most == 0
+        && let Some(stats) = client.datapath(&shared.config.datapath)?.stats
+    {
+        return Ok((Vec::new(), usize::try_from(stats.flows).unwrap_or(usize::MAX)));
+    }
+    let flows = client.flows(shared.datapath)?.flows;
+    Ok((flows.iter().take(most).map(flow).collect(), flows.len()))
+}
 
 pub(super) fn port(vport: &Vport) -> EnginePort {
     let kind = vport.kind.name().to_owned();
     EnginePort { id: vport.number.0, name: vport.name.clone(), kind }
 }
 
-pub(super) fn flow(dumped: &DumpedFlow) -> EngineFlow {
+fn flow(dumped: &DumpedFlow) -> EngineFlow {
     EngineFlow {
         keys: keys(&dumped.flow.matches),
         actions: dumped.flow.actions.iter().map(action).collect(),

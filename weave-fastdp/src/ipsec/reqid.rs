@@ -1,54 +1,56 @@
-//! Whose the states in the kernel are. Those of routers of this kind have a number (`reqid`) with the
-//! UDP port for VXLAN in its lower half, and such a router has the port before it for itself.
+//! The owners of the states in the kernel, by request id.
+//!
+//! States of routers of this kind have a request id with the UDP port for VXLAN in its lower half,
+//! and such a router exclusively uses the UDP port before it.
 
 use std::collections::BTreeSet;
 use std::fs;
 
 use weave_xfrm::Reqid;
 
-/// The upper half: "we".
+/// Upper half of the request ids: "we".
 const REQID: u32 = 0x7765_0000;
-/// The sockets of this network namespace, for IPv4 and IPv6 (proc_net(5)).
+/// Lists of the sockets of this network namespace, for IPv4 and IPv6 (proc_net(5)).
 const SOCKETS: [&str; 2] = ["/proc/thread-self/net/udp", "/proc/thread-self/net/udp6"];
 
-/// What states are called of the router on this UDP port.
+/// Returns the request id of the router on this UDP port.
 pub(super) const fn reqid(port: u16) -> Reqid {
     Reqid(REQID | port as u32)
 }
 
-/// Tells what belongs to nobody any more.
+/// The routers of this host, from which follows which request ids are those of ended routers.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Owners {
-    /// This router, which has made nothing yet.
+pub struct ReqidRegistry {
+    /// Request id of this router, which has added nothing yet.
     own: Option<Reqid>,
-    /// UDP ports that somebody receives on; none if that cannot be found out.
+    /// UDP ports that are in use; `None` if that cannot be found out.
     taken: Option<BTreeSet<u16>>,
 }
 
-impl Owners {
-    /// As it is now on this host, for a router that starts on this UDP port, or for none.
-    pub(super) fn look(own: Option<u16>) -> Self {
+impl ReqidRegistry {
+    /// Reads the UDP ports in use, for a router that starts on this UDP port, or for none.
+    pub(super) fn read(own: Option<u16>) -> Self {
         let text = SOCKETS.map(|path| fs::read_to_string(path).unwrap_or_default()).concat();
         let taken = ports(&text);
-        // There is a heading at least.
+        // An existing list has at least a heading.
         Self { own: own.map(reqid), taken: (!text.is_empty()).then_some(taken) }
     }
 
-    /// For a router that starts on this UDP port, on a host where these are taken.
+    /// Creates a registry for a router on this UDP port, on a host where these are in use.
     #[cfg(test)]
     pub(super) fn of(own: u16, taken: impl IntoIterator<Item = u16>) -> Self {
         Self { own: Some(reqid(own)), taken: Some(taken.into_iter().collect()) }
     }
 
-    /// Whether these are of a router of this kind that has ended.
-    pub(super) fn is_gone(&self, reqid: Reqid) -> bool {
+    /// Returns whether this is the request id of a router of this kind that has ended.
+    pub(super) fn has_ended(&self, reqid: Reqid) -> bool {
         let port = u16::try_from(reqid.0 ^ REQID).ok().and_then(|port| port.checked_sub(1));
         let ended = |taken: &BTreeSet<u16>| port.is_some_and(|port| !taken.contains(&port));
         self.own == Some(reqid) || self.taken.as_ref().is_some_and(ended)
     }
 }
 
-/// The second column has the address and the port here, in hexadecimal.
+/// Parses a list of sockets, whose second column has the local address and port in hexadecimal.
 fn ports(sockets: &str) -> BTreeSet<u16> {
     let local = |line: &str| {
         let (_, port) = line.split_whitespace().nth(1)?.rsplit_once(':')?;
@@ -70,15 +72,15 @@ mod tests {
 ";
 
     #[test]
-    fn who_is_there_keeps_what_it_has() {
+    fn states_of_running_routers_are_not_leftovers() {
         assert_eq!(ports(TABLE), [0x35, 6783, 7000].into());
-        let owners = Owners::of(6784, ports(TABLE));
-        let gone = [6784, 7001, 7002, 0].map(|port| owners.is_gone(reqid(port)));
+        let registry = ReqidRegistry::of(6784, ports(TABLE));
+        let gone = [6784, 7001, 7002, 0].map(|port| registry.has_ended(reqid(port)));
         assert_eq!(gone, [true, false, true, false]);
         let others = [0, 42, 6784, 0x7764_1a90, 0x7865_1a90, u32::MAX];
-        assert!(!others.into_iter().any(|number| owners.is_gone(Reqid(number))));
-        let blind = Owners { taken: None, ..owners };
-        assert!(blind.is_gone(reqid(6784)) && !blind.is_gone(reqid(7002)));
+        assert!(!others.into_iter().any(|number| registry.has_ended(Reqid(number))));
+        let blind = ReqidRegistry { taken: None, ..registry };
+        assert!(blind.has_ended(reqid(6784)) && !blind.has_ended(reqid(7002)));
     }
 
     #[test]
@@ -86,7 +88,7 @@ mod tests {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = socket.local_addr().unwrap().port();
         let next = port.checked_add(1).unwrap();
-        assert!(!Owners::look(None).is_gone(reqid(next)));
-        assert!(Owners::look(Some(next)).is_gone(reqid(next)));
+        assert!(!ReqidRegistry::read(None).has_ended(reqid(next)));
+        assert!(ReqidRegistry::read(Some(next)).has_ended(reqid(next)));
     }
 }

@@ -1,67 +1,67 @@
-//! The flows that are in the datapath, and how long they stay (spec fastdp.md, section 8).
+//! The flows in the datapath, and how long they stay (spec fastdp.md, section 8).
 
 use std::collections::BTreeMap;
 
 use weave_odp::{Action, DumpedFlow, Flow, FlowMatch};
 
-/// How many flows there can be: two for each pair of stations that speak with each other. Further
-/// packets go through the router one by one, until flows that nothing uses are gone.
+/// Largest number of flows: there are two for each pair of stations that communicate. Packets that
+/// need more take the slow path until unused flows are deleted.
 pub(super) const MAX_FLOWS: usize = 8192;
 
-/// The book of flows.
+/// A table of the flows that the engine has put into the datapath.
 #[derive(Debug, Default)]
-pub(super) struct Book {
+pub(super) struct FlowTable {
     flows: BTreeMap<FlowMatch, Vec<Action>>,
 }
 
-/// What to do about a flow.
+/// A step in the maintenance of flows.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Upkeep {
-    /// Nothing used it, or nobody knows it: delete it.
+pub(super) enum Maintenance {
+    /// Delete a flow, since it is unused or not of this engine.
     Delete(FlowMatch),
-    /// It is in use: its stations are alive. Clear its counters.
-    Keep(FlowMatch),
+    /// Reset the counters of a flow, which is in use: its stations are alive.
+    Reset(FlowMatch),
 }
 
-impl Book {
-    /// Whether there is room for a flow.
+impl FlowTable {
+    /// Returns whether there is room for a flow.
     pub(super) fn has_room_for(&self, matches: &FlowMatch) -> bool {
         self.flows.len() < MAX_FLOWS || self.flows.contains_key(matches)
     }
 
-    /// Writes down a flow that was put into the datapath.
+    /// Adds a flow that was put into the datapath.
     pub(super) fn put(&mut self, flow: &Flow) {
         self.flows.insert(flow.matches.clone(), flow.actions.clone());
     }
 
-    /// Strikes out a flow that was deleted.
+    /// Removes a flow that was deleted.
     pub(super) fn remove(&mut self, matches: &FlowMatch) {
         self.flows.remove(matches);
     }
 
-    /// The flow that is there for such packets.
+    /// Returns the flow with this match.
     pub(super) fn flow(&self, matches: FlowMatch) -> Option<Flow> {
         let actions = self.flows.get(&matches)?.clone();
         Some(Flow { matches, actions })
     }
 
-    /// The flows for which this does not hold.
+    /// Returns the matches of all flows but those that stay.
     pub(super) fn all_but(&self, stays: impl Fn(&FlowMatch, &[Action]) -> bool) -> Vec<FlowMatch> {
-        let goes = |(matches, actions): (&FlowMatch, &Vec<Action>)| {
+        let removed = |(matches, actions): (&FlowMatch, &Vec<Action>)| {
             (!stays(matches, actions)).then(|| matches.clone())
         };
-        self.flows.iter().filter_map(goes).collect()
+        self.flows.iter().filter_map(removed).collect()
     }
 
-    /// How many there are.
+    /// Returns the number of flows.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.flows.len()
     }
 
-    /// What has to be changed so that each flow does what `plan` says of it now; `None` is that
-    /// there should be none.
-    pub(super) fn revise(
+    /// Returns the flows whose actions differ from those that `plan` returns, with their new
+    /// actions; `None` is that the flow is to be deleted.
+    pub(super) fn changes(
         &self,
         mut plan: impl FnMut(&FlowMatch, &[Action]) -> Option<Vec<Action>>,
     ) -> Vec<(FlowMatch, Option<Vec<Action>>)> {
@@ -72,25 +72,25 @@ impl Book {
         self.flows.iter().filter_map(changed).collect()
     }
 
-    /// What to do about the flows that the datapath lists. Those it does not list any more are
-    /// struck out; those to delete stay in the book until they are.
-    pub(super) fn maintain(&mut self, dumped: &[DumpedFlow]) -> Vec<Upkeep> {
+    /// Returns the maintenance steps for the flows that the datapath lists. Flows that it does not
+    /// list are removed; flows to be deleted stay in the table until they are.
+    pub(super) fn maintain(&mut self, dumped: &[DumpedFlow]) -> Vec<Maintenance> {
         let mut listed = BTreeMap::new();
-        let mut upkeep = Vec::with_capacity(dumped.len());
+        let mut steps = Vec::with_capacity(dumped.len());
         for DumpedFlow { flow, stats, .. } in dumped {
             let used = stats.used.is_some_and(|time| time != 0);
             let known = self.flows.remove(&flow.matches);
-            upkeep.push(if used && known.is_some() {
-                Upkeep::Keep(flow.matches.clone())
+            steps.push(if used && known.is_some() {
+                Maintenance::Reset(flow.matches.clone())
             } else {
-                Upkeep::Delete(flow.matches.clone())
+                Maintenance::Delete(flow.matches.clone())
             });
             if let Some(actions) = known {
                 listed.insert(flow.matches.clone(), actions);
             }
         }
         self.flows = listed;
-        upkeep
+        steps
     }
 }
 
@@ -112,26 +112,29 @@ mod tests {
     }
 
     #[test]
-    fn flows_that_nothing_uses_and_strange_ones_are_deleted() {
-        let mut book = Book::default();
+    fn unused_and_foreign_flows_are_deleted() {
+        let mut table = FlowTable::default();
         for number in [1, 2, 3] {
-            book.put(&flow(number));
+            table.put(&flow(number));
         }
         let list = [dumped(1, Some(5)), dumped(2, None), dumped(4, Some(5))];
-        let delete = |number| Upkeep::Delete(flow(number).matches);
-        assert_eq!(book.maintain(&list), [Upkeep::Keep(flow(1).matches), delete(2), delete(4)]);
-        assert_eq!(book.len(), 2, "the third was deleted by somebody else");
-        assert!(book.flows.contains_key(&flow(2).matches), "it is there until it is deleted");
+        let delete = |number| Maintenance::Delete(flow(number).matches);
+        assert_eq!(
+            table.maintain(&list),
+            [Maintenance::Reset(flow(1).matches), delete(2), delete(4)]
+        );
+        assert_eq!(table.len(), 2, "the third was deleted by another program");
+        assert!(table.flows.contains_key(&flow(2).matches), "it stays until it is deleted");
     }
 
     #[test]
-    fn a_change_touches_what_changed_alone() {
-        let mut book = Book::default();
+    fn only_flows_that_differ_are_changed() {
+        let mut table = FlowTable::default();
         for number in [1, 2, 3] {
-            book.put(&flow(number));
+            table.put(&flow(number));
         }
         let replaced = vec![Action::Output(PortNumber(9))];
-        let changes = book.revise(|matches, _| match matches.ethernet.key().source[5] {
+        let changes = table.changes(|matches, _| match matches.ethernet.key().source[5] {
             1 => Some(flow(1).actions),
             2 => Some(replaced.clone()),
             _ => None,
@@ -140,8 +143,8 @@ mod tests {
     }
 
     #[test]
-    fn random_addresses_fill_it_to_its_brim_and_no_further() {
-        let mut book = Book::default();
+    fn random_addresses_do_not_exceed_the_limit() {
+        let mut table = FlowTable::default();
         let number = |n: usize| {
             let mut flow = flow(0);
             let mut ethernet = flow.matches.ethernet.key();
@@ -151,16 +154,16 @@ mod tests {
         };
         for n in 0..2 * MAX_FLOWS {
             let flow = number(n);
-            if book.has_room_for(&flow.matches) {
-                book.put(&flow);
+            if table.has_room_for(&flow.matches) {
+                table.put(&flow);
             }
         }
-        assert_eq!(book.len(), MAX_FLOWS);
-        assert!(book.has_room_for(&number(0).matches), "it is there already");
+        assert_eq!(table.len(), MAX_FLOWS);
+        assert!(table.has_room_for(&number(0).matches), "an existing flow needs no room");
         // None of them has seen a second packet.
         let list: Vec<_> =
             (0..MAX_FLOWS).map(|n| DumpedFlow { flow: number(n), ..dumped(0, None) }).collect();
-        let goes = |upkeep: &Upkeep| matches!(upkeep, Upkeep::Delete(_));
-        assert_eq!(book.maintain(&list).iter().filter(|upkeep| goes(upkeep)).count(), MAX_FLOWS);
+        let deletes = |step: &Maintenance| matches!(step, Maintenance::Delete(_));
+        assert_eq!(table.maintain(&list).iter().filter(|step| deletes(step)).count(), MAX_FLOWS);
     }
 }

@@ -1,13 +1,13 @@
-//! What the kernel has for the sealed tunnels of this router, in an order in which nothing leaves
-//! in clear.
+//! Installation of states, policies and firewall rules for the encrypted tunnels of a router, in an
+//! order in which nothing leaves in clear.
 //!
 //! ```text
 //!  a tunnel begins   rules ──▶ states ──▶ policy ──▶ (the engine sends)
 //!  it ends           (the engine stops) ──▶ policy, states ──▶ a minute later, rules
 //! ```
 //!
-//! Without a policy what is marked is dropped, so rules that stay too long cost nothing. A key that
-//! was renewed still receives for a while: what it sealed may be on its way.
+//! Marked packets without a policy are dropped, so rules that stay too long do no harm. A key that
+//! was replaced still receives for a while, since packets encrypted with it may be on their way.
 
 #[cfg(test)]
 pub(super) mod tests;
@@ -22,28 +22,29 @@ use weave_xfrm::{
     Socket, Spi, State, StateEntry,
 };
 
-use super::ledger::{Ledger, Way};
-use super::owner::Owners;
-use super::rules::{Ends, Firewall, MARK, Rules};
+use super::error::IpsecError;
+use super::key_stats::{Direction, KeyStats};
+use super::reqid::ReqidRegistry;
+use super::rules::{Firewall, FirewallRules, MARK, TunnelEnds};
 
-/// The rules of a tunnel outlive it by this, until its engine has let go of it for certain.
+/// How long the rules of a tunnel outlive it, until its engine has certainly stopped sending.
 const LINGER: Duration = Duration::from_secs(60);
-/// A key that was renewed receives for as long after, while the neighbour hears of the new one.
+/// How long a replaced key still receives, until the neighbour certainly uses the new one.
 const OVERLAP: Duration = Duration::from_secs(60);
-/// How often to reserve a number: the kernel takes back one that got no key within
+/// Number of attempts to allocate an SPI: the kernel takes back one that gets no key within
 /// `net.core.xfrm_acq_expires`, 30 s, and the programs of a firewall may take longer than that.
 const ATTEMPTS: u32 = 3;
-/// Whether the rules are still there is looked at as often: others have programs that flush them.
-const LOOK: Duration = Duration::from_secs(10);
+/// Interval between checks of the rules, which other programs may flush.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Two addresses that no host has (RFC 5737), for a state that is made to see whether it can be.
-const NOWHERE: Path = Path {
+/// Two addresses that no host has (RFC 5737), for a state by which the kernel is probed.
+const PROBE_PATH: Path = Path {
     source: std::net::Ipv4Addr::new(192, 0, 2, 1),
     destination: std::net::Ipv4Addr::new(192, 0, 2, 2),
 };
 
-/// What is asked of the kernel; see [`Client`], which is the real one.
-#[expect(missing_docs, reason = "as the methods of Client of the same names")]
+/// The requests to the kernel. [`Client`] implements them for the real one.
+#[expect(missing_docs, reason = "the methods are those of Client with the same names")]
 pub trait Kernel: Send {
     fn allocate_spi(&mut self, path: Path, reqid: Reqid) -> Result<Spi, Error>;
     fn update_state(&mut self, state: &State) -> Result<(), Error>;
@@ -86,90 +87,91 @@ impl Kernel for Client<Socket> {
     }
 }
 
-/// The keeper of one router. Its calls wait for the kernel and for the firewall's programs.
-pub struct Keeper<K> {
+/// The installer of a router. Its calls wait for the kernel and for the firewall's programs.
+pub struct Installer<K> {
     kernel: K,
     firewall: Box<dyn Firewall>,
     reqid: Reqid,
     tunnels: BTreeMap<ConnectionId, Tunnel>,
-    /// Ends whose tunnel is gone, and until when their rules stay.
-    lingering: BTreeMap<Ends, Instant>,
-    looked: Instant,
-    /// There are rules for keys that are gone, which cost nothing until the next look.
+    /// Ends of closed tunnels, and until when their rules stay.
+    lingering: BTreeMap<TunnelEnds, Instant>,
+    checked: Instant,
+    /// Whether there are rules for deleted keys, which do no harm until the next check.
     stale: bool,
-    pub(super) ledger: Ledger,
+    pub(super) key_stats: KeyStats,
 }
 
 struct Tunnel {
-    ends: Ends,
+    ends: TunnelEnds,
     inbound: Option<Spi>,
-    /// The one before, and until when it receives.
+    /// Inbound state before, and until when it receives.
     retired: Option<(Spi, Instant)>,
     outbound: Option<Spi>,
 }
 
-impl<K: Kernel> Keeper<K> {
-    /// Sees whether the kernel has what it takes, puts the common rules in force, and then
-    /// removes what routers left that are gone, and what Weave Net left. Of whoever else's it touches nothing.
+impl<K: Kernel> Installer<K> {
+    /// Probes the kernel, adds the common rules, and then removes what ended routers and Weave Net
+    /// left behind. States and policies of other programs are not touched.
     ///
-    /// Flows and devices of that router must be gone: in the end its rules are, too.
+    /// Flows and devices of the earlier router must be gone, since its rules are removed at the
+    /// end.
     ///
     /// # Errors
-    /// What is missing, in one line for the log.
+    /// Fails if the kernel or the firewall lacks something.
     pub fn start(
         mut kernel: K,
         mut firewall: Box<dyn Firewall>,
         reqid: Reqid,
-        owners: &Owners,
+        registry: &ReqidRegistry,
         now: Instant,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, IpsecError> {
         probe(&mut kernel, reqid)?;
-        firewall.prepare()?;
-        remove_leftovers(&mut kernel, owners).map_err(|error| error.to_string())?;
+        firewall.prepare().map_err(IpsecError::Firewall)?;
+        remove_leftovers(&mut kernel, registry)?;
         let (tunnels, lingering) = (BTreeMap::new(), BTreeMap::new());
-        // Of the tunnels before this one.
-        firewall.apply(&Rules::default())?;
-        let (looked, stale, ledger) = (now, false, Ledger::default());
-        Ok(Self { kernel, firewall, reqid, tunnels, lingering, looked, stale, ledger })
+        // Removes the rules of earlier tunnels.
+        firewall.apply(&FirewallRules::default()).map_err(IpsecError::Firewall)?;
+        let (checked, stale, key_stats) = (now, false, KeyStats::default());
+        Ok(Self { kernel, firewall, reqid, tunnels, lingering, checked, stale, key_stats })
     }
 
-    /// Receives on a tunnel from now on; for a while also with the key before, if there is one.
+    /// Installs a key for receiving. A key before still receives for a while.
     ///
     /// # Errors
-    /// One line for the log. The tunnel is still to be closed.
+    /// Fails if the kernel or the firewall refuses. The tunnel still has to be closed.
     pub fn receive(
         &mut self,
         now: Instant,
         id: ConnectionId,
-        ends: Ends,
+        ends: TunnelEnds,
         key: &AeadKey,
-    ) -> Result<Spi, String> {
-        let (path, reqid) = (ends.outwards().reversed(), self.reqid);
+    ) -> Result<Spi, IpsecError> {
+        let (path, reqid) = (ends.outbound().reversed(), self.reqid);
         self.tunnel(id, ends);
         let mut attempt = 1;
         let spi = loop {
-            // It receives nothing before it has its key.
-            let spi = self.kernel.allocate_spi(path, reqid).map_err(|error| error.to_string())?;
+            // The state receives nothing before it has its key.
+            let spi = self.kernel.allocate_spi(path, reqid)?;
             let state = State { path, spi, reqid, key: key.clone() };
             let refused = match self.put_rules(Some((path, spi))) {
                 Ok(_) => match self.kernel.update_state(&state) {
                     Ok(()) => break spi,
                     Err(Error::Refused { errno: Errno::ESRCH, .. }) if attempt < ATTEMPTS => None,
-                    Err(error) => Some(error.to_string()),
+                    Err(error) => Some(error.into()),
                 },
                 Err(error) => Some(error),
             };
-            if let Some(reason) = refused {
+            if let Some(error) = refused {
                 self.delete_state(path, spi);
-                return Err(reason);
+                return Err(error);
             }
             attempt += 1;
         };
-        self.ledger.entries().open(path, spi, Way::In);
+        self.key_stats.lock().open(path, spi, Direction::Inbound);
         let tunnel = self.tunnel(id, ends);
         if let Some(before) = tunnel.inbound.replace(spi) {
             let older = tunnel.retired.replace((before, now + OVERLAP));
-            self.ledger.entries().renewed += 1;
+            self.key_stats.lock().renewed += 1;
             if let Some((older, _)) = older {
                 self.delete_state(path, older);
             }
@@ -177,47 +179,43 @@ impl<K: Kernel> Keeper<K> {
         Ok(spi)
     }
 
-    /// Seals what is sent on a tunnel from now on.
+    /// Installs a key for sending.
     ///
     /// # Errors
-    /// One line for the log. The tunnel is still to be closed.
+    /// Fails if the kernel or the firewall refuses. The tunnel still has to be closed.
     pub fn send(
         &mut self,
         id: ConnectionId,
-        ends: Ends,
+        ends: TunnelEnds,
         spi: Spi,
         key: AeadKey,
-    ) -> Result<(), String> {
-        let (path, reqid) = (ends.outwards(), self.reqid);
+    ) -> Result<(), IpsecError> {
+        let (path, reqid) = (ends.outbound(), self.reqid);
         self.tunnel(id, ends);
         self.put_rules(None)?;
-        let present = self.kernel.policy(path, MARK).map_err(|error| error.to_string())?;
+        let present = self.kernel.policy(path, MARK)?;
         let owner = present.and_then(|policy| policy.template).map(|template| template.reqid);
         if owner.is_some_and(|owner| owner != reqid) {
-            return Err(format!("somebody else has an IPsec policy from {path}"));
+            return Err(IpsecError::ForeignPolicy(path));
         }
-        self.kernel
-            .add_state(&State { path, spi, reqid, key })
-            .map_err(|error| error.to_string())?;
-        self.ledger.entries().open(path, spi, Way::Out);
+        self.kernel.add_state(&State { path, spi, reqid, key })?;
+        self.key_stats.lock().open(path, spi, Direction::Outbound);
         let before = self.tunnel(id, ends).outbound.replace(spi);
-        self.kernel
-            .put_policy(&Policy { path, mark: MARK, spi, reqid })
-            .map_err(|error| error.to_string())?;
+        self.kernel.put_policy(&Policy { path, mark: MARK, spi, reqid })?;
         if let Some(before) = before {
             self.delete_state(path, before);
         }
         Ok(())
     }
 
-    /// The tunnel of a connection has come to its end.
+    /// Removes the keys of a tunnel.
     pub fn close(&mut self, now: Instant, id: ConnectionId) {
         let Some(Tunnel { ends, inbound, retired, outbound }) = self.tunnels.remove(&id) else {
             return;
         };
-        let path = ends.outwards();
+        let path = ends.outbound();
         if let Some(spi) = outbound {
-            // A newer connection with this neighbour may have replaced it.
+            // A newer connection with this neighbour may have replaced the policy.
             match self.kernel.policy(path, MARK) {
                 Ok(policy) => {
                     let template = policy.and_then(|policy| policy.template);
@@ -238,38 +236,40 @@ impl<K: Kernel> Keeper<K> {
         self.stale = true;
     }
 
-    /// When [`Self::handle_timeout`] is wanted next.
+    /// Returns when [`Self::handle_timeout`] is to be called next.
     pub fn poll_timeout(&self) -> Instant {
-        let look = self.looked + LOOK;
+        let check = self.checked + CHECK_INTERVAL;
         let retired = self.tunnels.values().filter_map(|tunnel| tunnel.retired);
         let retired = retired.map(|(_, until)| until);
-        self.lingering.values().copied().chain(retired).chain([look]).min().unwrap_or(look)
+        self.lingering.values().copied().chain(retired).chain([check]).min().unwrap_or(check)
     }
 
-    /// The time of [`Self::poll_timeout`] has come.
+    /// Handles the expiry of [`Self::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Instant) {
         let before = self.lingering.len();
         self.lingering.retain(|_, until| *until > now);
         let changed = self.delete_retired(now) || before != self.lingering.len();
-        if !changed && now < self.looked + LOOK {
+        if !changed && now < self.checked + CHECK_INTERVAL {
             return;
         }
-        self.looked = now;
+        self.checked = now;
         match self.put_rules(None) {
             Ok(true) if !changed && !std::mem::take(&mut self.stale) => {
-                self.ledger.entries().mended += 1;
-                tracing::warn!("firewall rules of the sealed tunnels were gone and are back");
+                self.key_stats.lock().mended += 1;
+                tracing::warn!(
+                    "firewall rules of the encrypted tunnels were missing and are restored"
+                );
             }
             Ok(_) => self.stale = false,
-            Err(error) => tracing::warn!("firewall rules of the sealed tunnels: {error}"),
+            Err(error) => tracing::warn!("firewall rules of the encrypted tunnels: {error}"),
         }
     }
 
-    /// Deletes the keys whose time is over; whether there were any.
+    /// Deletes replaced keys whose time is over. Returns whether there were any.
     fn delete_retired(&mut self, now: Instant) -> bool {
         let mut over = Vec::new();
         for tunnel in self.tunnels.values_mut() {
-            let path = tunnel.ends.outwards().reversed();
+            let path = tunnel.ends.outbound().reversed();
             let retired = tunnel.retired.take_if(|(_, until)| *until <= now);
             over.extend(retired.map(|(spi, _)| (path, spi)));
         }
@@ -279,26 +279,26 @@ impl<K: Kernel> Keeper<K> {
         !over.is_empty()
     }
 
-    /// Removes all that there is. The engine must have let go of its tunnels.
+    /// Removes everything. The engine must have stopped sending.
     pub fn stop(mut self, now: Instant) {
         let ids: Vec<_> = self.tunnels.keys().copied().collect();
         for id in ids {
             self.close(now, id);
         }
         if let Err(error) = self.firewall.remove() {
-            tracing::warn!("firewall rules of the sealed tunnels stay: {error}");
+            tracing::warn!("firewall rules of the encrypted tunnels stay: {error}");
         }
     }
 
-    fn tunnel(&mut self, id: ConnectionId, ends: Ends) -> &mut Tunnel {
+    fn tunnel(&mut self, id: ConnectionId, ends: TunnelEnds) -> &mut Tunnel {
         let new = Tunnel { ends, inbound: None, retired: None, outbound: None };
         self.tunnels.entry(id).or_insert(new)
     }
 
-    /// `coming` is a state that is about to receive.
-    fn put_rules(&mut self, coming: Option<(Path, Spi)>) -> Result<bool, String> {
+    /// Applies the rules of all tunnels, and of a state that is about to receive.
+    fn put_rules(&mut self, coming: Option<(Path, Spi)>) -> Result<bool, IpsecError> {
         let running = self.tunnels.values();
-        let rules = Rules {
+        let rules = FirewallRules {
             tunnels: running
                 .clone()
                 .map(|tunnel| tunnel.ends)
@@ -306,21 +306,21 @@ impl<K: Kernel> Keeper<K> {
                 .collect(),
             states: running
                 .flat_map(|tunnel| {
-                    let path = tunnel.ends.outwards().reversed();
+                    let path = tunnel.ends.outbound().reversed();
                     let spis = [tunnel.inbound, tunnel.retired.map(|(spi, _)| spi)];
                     spis.into_iter().flatten().map(move |spi| (path, spi))
                 })
                 .chain(coming)
                 .collect(),
         };
-        self.firewall.apply(&rules)
+        self.firewall.apply(&rules).map_err(IpsecError::Firewall)
     }
 
     fn delete_state(&mut self, path: Path, spi: Spi) {
-        let ledger = self.ledger.clone();
-        let mut entries = ledger.entries();
+        let key_stats = self.key_stats.clone();
+        let mut stats = key_stats.lock();
         match self.kernel.states() {
-            Ok(states) => entries.close(path, spi, &states),
+            Ok(states) => stats.close(path, spi, &states),
             Err(error) => tracing::debug!(%path, %spi, "not counted: {error}"),
         }
         if let Err(error) = self.kernel.delete_state(path, spi) {
@@ -329,22 +329,26 @@ impl<K: Kernel> Keeper<K> {
     }
 }
 
-/// Makes a state and deletes it: ESP and AES-GCM are modules that come when they are wanted.
-fn probe(kernel: &mut impl Kernel, reqid: Reqid) -> Result<(), String> {
-    let spi = kernel.allocate_spi(NOWHERE, reqid).map_err(|error| error.to_string())?;
+/// Adds a state and deletes it: ESP and AES-GCM are modules that the kernel loads on demand.
+fn probe(kernel: &mut impl Kernel, reqid: Reqid) -> Result<(), IpsecError> {
+    let spi = kernel.allocate_spi(PROBE_PATH, reqid)?;
     let key = AeadKey::new([0; weave_xfrm::KEY_LEN]);
-    let made = kernel.update_state(&State { path: NOWHERE, spi, reqid, key });
-    let deleted = kernel.delete_state(NOWHERE, spi);
-    made.map_err(|error| format!("this kernel has no ESP with AES-GCM (esp4, gcm): {error}"))?;
-    deleted.map(drop).map_err(|error| error.to_string())
+    let made = kernel.update_state(&State { path: PROBE_PATH, spi, reqid, key });
+    let deleted = kernel.delete_state(PROBE_PATH, spi);
+    made.map_err(IpsecError::NoEsp)?;
+    deleted?;
+    Ok(())
 }
 
-/// What routers left behind that have ended. Those of our kind are known by the reqid. Weave Net
-/// has none, but its policies have its mark, and its states are between the hosts of its policies
-/// and of its kind.
-pub(super) fn remove_leftovers(kernel: &mut impl Kernel, owners: &Owners) -> Result<(), Error> {
-    let nobody = Reqid::default();
-    let mut of_weave_net = Vec::new();
+/// Removes what ended routers left behind. Routers of this kind are recognised by the request id.
+/// Weave Net sets none, but its policies have its mark, and its states are between the hosts of its
+/// policies and have its parameters.
+pub(super) fn remove_leftovers(
+    kernel: &mut impl Kernel,
+    registry: &ReqidRegistry,
+) -> Result<(), Error> {
+    let unspecified = Reqid::default();
+    let mut weave_net_paths = Vec::new();
     for policy in kernel.policies()? {
         let PolicyEntry { path: Some(path), direction: PolicyDirection::Out, udp: true, .. } =
             policy
@@ -354,23 +358,23 @@ pub(super) fn remove_leftovers(kernel: &mut impl Kernel, owners: &Owners) -> Res
         let Some(template) = policy.template.filter(|_| policy.mark == Some(MARK)) else {
             continue;
         };
-        if owners.is_gone(template.reqid) || template.reqid == nobody {
+        if registry.has_ended(template.reqid) || template.reqid == unspecified {
             kernel.delete_policy(path, MARK)?;
         }
-        if template.reqid == nobody {
-            of_weave_net.extend([path, path.reversed()]);
+        if template.reqid == unspecified {
+            weave_net_paths.extend([path, path.reversed()]);
         }
     }
     for state in kernel.states()? {
         let StateEntry { path, spi: Some(spi), mode: Mode::Transport, .. } = state else {
             continue;
         };
-        let ours = owners.is_gone(state.reqid);
-        let weave_net_s = state.reqid == nobody
+        let ours = registry.has_ended(state.reqid);
+        let of_weave_net = state.reqid == unspecified
             && state.aes_gcm
             && state.extended_sequence
-            && of_weave_net.contains(&path);
-        if ours || weave_net_s {
+            && weave_net_paths.contains(&path);
+        if ours || of_weave_net {
             kernel.delete_state(path, spi)?;
         }
     }

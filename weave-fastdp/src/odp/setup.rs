@@ -1,65 +1,24 @@
-//! Making or adopting the datapath (spec fastdp.md, section 3).
+//! Creating or adopting the datapath (spec fastdp.md, section 3).
 
-use std::io;
 use std::thread::sleep;
 use std::time::Duration;
 
-use weave_odp::{Client, Datapath, DatapathId, Errno, Error, FEATURES, Vport, VportKind};
+use weave_odp::{Client, Datapath, DatapathId, Errno, FEATURES, Vport, VportKind};
 
-/// How often and how long to wait for a UDP port: the kernel lets go of one some time after the
-/// port of the datapath is deleted.
+use super::config::{OdpConfig, StartError};
+
+/// Number of attempts to get a UDP port, and the pause between them: the kernel releases one some
+/// time after the port of the datapath is deleted.
 const ATTEMPTS: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What the engine is to use.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct OdpConfig {
-    /// The datapath.
-    pub datapath: String,
-    /// The UDP port on which this router receives VXLAN.
-    pub port: u16,
-    /// The largest IP packet of the local bridge, in bytes.
-    pub mtu: usize,
-    /// How many threads answer misses of local ports; one more answers those of tunnels.
-    pub threads: usize,
-    /// The interface through which other transports get packets and give them, if somebody plugs
-    /// it in: see [`OdpEngine::plug`](super::OdpEngine::plug).
-    pub own_port: String,
-    /// Whether what a router before this one left may go on for a moment: not if it is to be
-    /// sealed, or was.
-    pub adopt: bool,
-}
-
-/// Why the engine cannot start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// This kernel has no Open vSwitch datapath.
-    #[error("this kernel lacks the module openvswitch")]
-    NoDatapaths,
-    /// It has one without VXLAN.
-    #[error("this kernel lacks VXLAN for openvswitch (module vport-vxlan)")]
-    NoVxlan,
-    /// The UDP port is taken.
-    #[error("UDP port {0}, for VXLAN, is used by somebody else")]
-    PortTaken(u16),
-    /// The kernel refused.
-    #[error(transparent)]
-    Kernel(#[from] Error),
-    /// A thread, a socket or a table entry is missing.
-    #[error("{0}")]
-    Resources(#[from] io::Error),
-    /// There are too many data threads.
-    #[error(transparent)]
-    Workers(#[from] weave_core::switch::TooManyWorkers),
-}
-
-/// The name of the port for VXLAN on this UDP port.
+/// Returns the name of the port for VXLAN on this UDP port.
 pub(super) fn vxlan_name(port: u16) -> String {
     format!("vxlan-{port}")
 }
 
-/// A datapath of this name with its VXLAN port, and without others of a predecessor.
+/// Creates or adopts the datapath with its VXLAN port, and removes other VXLAN ports of an earlier
+/// router.
 pub(super) fn prepare(
     client: &mut Client,
     config: &OdpConfig,
@@ -73,10 +32,10 @@ pub(super) fn prepare(
     };
     let prepared = adopt_or_clear(client, &datapath, config).and_then(|adopted| match adopted {
         Some(vport) => Ok(vport),
-        None => vxlan(client, datapath.id, config.port),
+        None => create_vxlan_port(client, datapath.id, config.port),
     });
     let prepared = prepared.and_then(|vport| {
-        // Another program may have opened what is adopted here.
+        // Another program may have changed the features of an adopted datapath.
         if !created && datapath.features != Some(FEATURES) {
             client.set_features(datapath.id, FEATURES)?;
         }
@@ -86,7 +45,7 @@ pub(super) fn prepare(
         Ok(vport) => Ok((datapath, vport)),
         Err(error) => {
             if created {
-                // What matters is the first error.
+                // The first error is the one that matters.
                 let _ = client.delete_datapath(datapath.id);
             }
             Err(error)
@@ -94,7 +53,7 @@ pub(super) fn prepare(
     }
 }
 
-/// Removes the ports for VXLAN of a predecessor, but for the one that can be used further.
+/// Removes the VXLAN ports of an earlier router, but for one that can be adopted.
 fn adopt_or_clear(
     client: &mut Client,
     datapath: &Datapath,
@@ -113,8 +72,8 @@ fn adopt_or_clear(
     Ok(adopted)
 }
 
-/// Makes the port for VXLAN on this UDP port.
-pub(super) fn vxlan(
+/// Creates the port for VXLAN on this UDP port.
+pub(super) fn create_vxlan_port(
     client: &mut Client,
     datapath: DatapathId,
     port: u16,

@@ -1,18 +1,18 @@
-//! How two neighbours agree on their keys (spec fastdp.md, section 9.2): a state machine without
-//! sockets, and without time, since each message comes exactly once over the mesh connection.
+//! The state machine by which two neighbours agree on their keys (spec fastdp.md, section 9.2). It
+//! needs no timer, since each message comes exactly once over the mesh connection.
 //!
 //! ```text
 //!  receive   idle ──confirm──▶ asked ──the kernel receives──▶ announced (message 1)
 //!                                                              │      ▲
 //!                                                              └─renew┘
-//!  send      idle ──message 1──▶ asked ──the kernel seals──▶ sealing
+//!  send      idle ──message 1──▶ asked ──the kernel encrypts──▶ encrypting
 //!
-//!  ready: announced and sealing. Only then may anything leave.
+//!  ready: announced and encrypting. Only then may anything leave.
 //! ```
 //!
-//! The directions know nothing of each other: either side may be first. A later message 1
-//! replaces the key of what is sent. Weave Net sends none, and takes none for granted, so keys are
-//! renewed between routers like this one alone.
+//! The directions are independent: either side may be first. A later message 1 replaces the key for
+//! sending. Weave Net never sends a second one and does not expect one, so keys are only renewed
+//! between routers of this kind.
 
 use weave_core::mesh::{PeerName, SessionKey};
 use weave_xfrm::{AeadKey, Spi};
@@ -20,14 +20,14 @@ use weave_xfrm::{AeadKey, Spi};
 use super::announcement::{ANNOUNCEMENT_LEN, Announcement, AnnouncementError};
 use super::keys::{NONCE_LEN, derive};
 
-/// The keys of one connection.
+/// The key exchange of one connection.
 #[derive(Debug)]
-pub struct Exchange {
+pub struct KeyExchange {
     own: PeerName,
     remote: PeerName,
     session: SessionKey,
     receive: Receive,
-    seals: bool,
+    encrypts: bool,
 }
 
 #[derive(Debug)]
@@ -43,49 +43,50 @@ enum Receive {
     },
 }
 
-/// What the kernel is to do.
+/// A command about a key for the kernel.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Order {
-    /// Choose a number, and receive with this key.
+pub enum KeyCommand {
+    /// Choose an SPI, and receive with a key.
     Receive {
-        /// The key.
+        /// Key for receiving.
         key: AeadKey,
     },
-    /// Seal what is sent.
+    /// Encrypt with a key.
     Send {
-        /// The number that the neighbour's kernel chose.
+        /// SPI that the neighbour's kernel chose.
         spi: Spi,
-        /// The key.
+        /// Key for sending.
         key: AeadKey,
     },
 }
 
-impl Exchange {
-    /// For a connection with this session key, not yet confirmed.
+impl KeyExchange {
+    /// Creates the key exchange of a connection that is not yet confirmed.
     pub const fn new(own: PeerName, remote: PeerName, session: SessionKey) -> Self {
-        Self { own, remote, session, receive: Receive::Idle, seals: false }
+        Self { own, remote, session, receive: Receive::Idle, encrypts: false }
     }
 
-    /// The connection is registered. `nonce` is of random bytes, for this call alone.
-    pub fn confirm(&mut self, nonce: [u8; NONCE_LEN]) -> Option<Order> {
+    /// Starts the exchange, since the connection is registered. `nonce` has random bytes that are
+    /// used for no other call.
+    pub fn confirm(&mut self, nonce: [u8; NONCE_LEN]) -> Option<KeyCommand> {
         if !matches!(self.receive, Receive::Idle) {
             return None;
         }
         self.receive = Receive::Asked { nonce };
-        Some(Order::Receive { key: derive(&self.session, &nonce, self.own) })
+        Some(KeyCommand::Receive { key: derive(&self.session, &nonce, self.own) })
     }
 
-    /// The key that is received with has been in use for long enough. `nonce` as for
-    /// [`Self::confirm`].
-    pub fn renew(&mut self, nonce: [u8; NONCE_LEN]) -> Option<Order> {
+    /// Renews the key for receiving. `nonce` is as for [`Self::confirm`].
+    pub fn renew(&mut self, nonce: [u8; NONCE_LEN]) -> Option<KeyCommand> {
         if !matches!(self.receive, Receive::Announced) {
             return None;
         }
         self.receive = Receive::Renewing { nonce };
-        Some(Order::Receive { key: derive(&self.session, &nonce, self.own) })
+        Some(KeyCommand::Receive { key: derive(&self.session, &nonce, self.own) })
     }
 
-    /// The kernel does not receive with a key. Whether the link can go on, with the key before.
+    /// Handles the kernel's refusal of a key for receiving. Returns whether the link can continue
+    /// with the key before.
     pub fn handle_refusal(&mut self) -> bool {
         let renewing = matches!(self.receive, Receive::Renewing { .. });
         if renewing {
@@ -94,7 +95,7 @@ impl Exchange {
         renewing
     }
 
-    /// The kernel receives under this number. What is to be sent as message 1.
+    /// Handles that the kernel receives under this SPI. Returns message 1 for the neighbour.
     pub fn handle_receiving(&mut self, spi: Spi) -> Option<[u8; ANNOUNCEMENT_LEN]> {
         let (Receive::Asked { nonce } | Receive::Renewing { nonce }) = self.receive else {
             return None;
@@ -103,28 +104,28 @@ impl Exchange {
         Some(Announcement { nonce, spi }.encode())
     }
 
-    /// The neighbour sent message 1.
+    /// Handles message 1 of the neighbour.
     ///
     /// # Errors
-    /// It makes no sense.
-    pub fn handle_announcement(&mut self, data: &[u8]) -> Result<Order, AnnouncementError> {
+    /// Fails if the message is malformed.
+    pub fn handle_announcement(&mut self, data: &[u8]) -> Result<KeyCommand, AnnouncementError> {
         let Announcement { nonce, spi } = Announcement::decode(data)?;
-        Ok(Order::Send { spi, key: derive(&self.session, &nonce, self.remote) })
+        Ok(KeyCommand::Send { spi, key: derive(&self.session, &nonce, self.remote) })
     }
 
-    /// The kernel seals what is sent.
+    /// Handles that the kernel encrypts.
     pub const fn handle_sending(&mut self) {
-        self.seals = true;
+        self.encrypts = true;
     }
 
-    /// Whether frames may leave.
+    /// Returns whether frames may leave.
     pub const fn is_ready(&self) -> bool {
-        self.seals && matches!(self.receive, Receive::Announced | Receive::Renewing { .. })
+        self.encrypts && matches!(self.receive, Receive::Announced | Receive::Renewing { .. })
     }
 
-    /// What it waits for, for the operator; none if it is ready.
-    pub const fn waits_for(&self) -> Option<&'static str> {
-        match (&self.receive, self.seals) {
+    /// Returns what the exchange waits for, for the operator; `None` if it is ready.
+    pub const fn problem(&self) -> Option<&'static str> {
+        match (&self.receive, self.encrypts) {
             (Receive::Announced | Receive::Renewing { .. }, true) => None,
             (Receive::Announced | Receive::Renewing { .. }, false) => {
                 Some("waiting for the neighbour's key for IPsec")
@@ -142,9 +143,12 @@ mod tests {
         PeerName::from_bytes([2, 0, 0, 0, 0, last])
     }
 
-    fn pair() -> [Exchange; 2] {
+    fn pair() -> [KeyExchange; 2] {
         let session = SessionKey([0xa0; 32]);
-        [Exchange::new(name(1), name(2), session.clone()), Exchange::new(name(2), name(1), session)]
+        [
+            KeyExchange::new(name(1), name(2), session.clone()),
+            KeyExchange::new(name(2), name(1), session),
+        ]
     }
 
     fn spi(number: u32) -> Spi {
@@ -152,19 +156,19 @@ mod tests {
     }
 
     #[test]
-    fn what_one_side_seals_the_other_opens() {
+    fn each_side_decrypts_with_the_key_of_the_other() {
         let [mut a, mut b] = pair();
-        let Some(Order::Receive { key: a_opens }) = a.confirm([1; 32]) else { panic!() };
-        let Some(Order::Receive { key: b_opens }) = b.confirm([2; 32]) else { panic!() };
-        assert_ne!(a_opens, b_opens);
+        let Some(KeyCommand::Receive { key: a_receives }) = a.confirm([1; 32]) else { panic!() };
+        let Some(KeyCommand::Receive { key: b_receives }) = b.confirm([2; 32]) else { panic!() };
+        assert_ne!(a_receives, b_receives);
         let from_a = a.handle_receiving(spi(0x100)).unwrap();
         let from_b = b.handle_receiving(spi(0x200)).unwrap();
-        let sends = |spi, key| Ok(Order::Send { spi, key });
-        assert_eq!(a.handle_announcement(&from_b), sends(spi(0x200), b_opens));
-        assert_eq!(b.handle_announcement(&from_a), sends(spi(0x100), a_opens));
+        let sends = |spi, key| Ok(KeyCommand::Send { spi, key });
+        assert_eq!(a.handle_announcement(&from_b), sends(spi(0x200), b_receives));
+        assert_eq!(b.handle_announcement(&from_a), sends(spi(0x100), a_receives));
         assert!(!a.is_ready() && !b.is_ready(), "the kernel has not done it yet");
         a.handle_sending();
-        assert!(a.is_ready() && a.waits_for().is_none() && !b.is_ready());
+        assert!(a.is_ready() && a.problem().is_none() && !b.is_ready());
     }
 
     #[test]
@@ -174,8 +178,8 @@ mod tests {
         let from_b = b.handle_receiving(spi(0x200)).unwrap();
         a.handle_announcement(&from_b).unwrap();
         a.handle_sending();
-        assert_eq!((a.is_ready(), a.waits_for()), (false, Some("setting up IPsec")));
-        assert_eq!(b.waits_for(), Some("waiting for the neighbour's key for IPsec"));
+        assert_eq!((a.is_ready(), a.problem()), (false, Some("setting up IPsec")));
+        assert_eq!(b.problem(), Some("waiting for the neighbour's key for IPsec"));
         a.confirm([1; 32]).unwrap();
         assert!(!a.is_ready());
         a.handle_receiving(spi(0x100)).unwrap();
@@ -185,7 +189,7 @@ mod tests {
     #[test]
     fn each_side_announces_once() {
         let [mut a, _] = pair();
-        assert_eq!(a.handle_receiving(spi(0x100)), None, "nobody asked");
+        assert_eq!(a.handle_receiving(spi(0x100)), None, "no key was asked for");
         assert!(a.confirm([1; 32]).is_some());
         assert_eq!(a.confirm([2; 32]), None, "a nonce too many would be a key too many");
         assert!(a.handle_receiving(spi(0x100)).is_some());
@@ -196,15 +200,15 @@ mod tests {
     fn a_key_is_renewed_while_the_one_before_is_in_use() {
         let [mut a, mut b] = pair();
         assert_eq!(a.renew([3; 32]), None, "there is none yet");
-        let Some(Order::Receive { key: first }) = a.confirm([1; 32]) else { panic!() };
+        let Some(KeyCommand::Receive { key: first }) = a.confirm([1; 32]) else { panic!() };
         a.handle_receiving(spi(0x100)).unwrap();
         a.handle_sending();
-        let Some(Order::Receive { key: second }) = a.renew([2; 32]) else { panic!() };
+        let Some(KeyCommand::Receive { key: second }) = a.renew([2; 32]) else { panic!() };
         assert_ne!(first, second);
-        assert!(a.is_ready() && a.waits_for().is_none());
+        assert!(a.is_ready() && a.problem().is_none());
         assert_eq!(a.renew([3; 32]), None, "one at a time");
         let message = a.handle_receiving(spi(0x101)).unwrap();
-        let expected = Order::Send { spi: spi(0x101), key: second };
+        let expected = KeyCommand::Send { spi: spi(0x101), key: second };
         assert_eq!(b.handle_announcement(&message), Ok(expected));
         assert!(a.renew([3; 32]).is_some());
         assert!(a.handle_refusal() && a.is_ready(), "the second stays");
@@ -214,12 +218,13 @@ mod tests {
     #[test]
     fn other_passwords_make_other_keys() {
         let [mut a, _] = pair();
-        let mut other = Exchange::new(name(2), name(1), SessionKey([0xa1; 32]));
-        let Some(Order::Receive { key }) = a.confirm([1; 32]) else { panic!() };
+        let mut other = KeyExchange::new(name(2), name(1), SessionKey([0xa1; 32]));
+        let Some(KeyCommand::Receive { key }) = a.confirm([1; 32]) else { panic!() };
         let message = a.handle_receiving(spi(0x100)).unwrap();
-        let Ok(Order::Send { key: sealed, .. }) = other.handle_announcement(&message) else {
+        let Ok(KeyCommand::Send { key: other_key, .. }) = other.handle_announcement(&message)
+        else {
             panic!()
         };
-        assert_ne!(sealed, key);
+        assert_ne!(other_key, key);
     }
 }

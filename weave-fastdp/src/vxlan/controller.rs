@@ -1,0 +1,450 @@
+//! The thread that creates, checks and deletes the devices of the tunnels.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use weave_core::switch::ForwardingTable;
+use weave_core::wire::MacAddress;
+
+use super::command::Command;
+use super::filter::{self, Interest};
+use super::kernel::{Device, Interface, Kernel, index_of, name_of};
+use super::setup::{DEVICE_MTU, bring_up, is_busy};
+use super::shared::{PREFIX, Shared, on_input};
+use super::tunnel::{OpenDevice, VxlanTunnel};
+use crate::error::TunnelError;
+use crate::sys::packet::{PacketSocket, Scope};
+use crate::vni::Vni;
+
+/// Interval between checks of devices and routes.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Delay of a check after a change of routes, which are published a moment later.
+const ROUTES_DELAY: Duration = Duration::from_millis(20);
+/// Interval at which the stations that the kernel has heard are refreshed in the switch, where
+/// they age after ten minutes.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
+/// Largest number of stations that the bridge learns, which is that of the switch. A container that
+/// invents addresses would otherwise fill the memory of the kernel. Frames for further stations are
+/// flooded.
+const MAX_STATIONS: u32 = 65_536;
+/// Largest number of stations that are announced to the bridge in a second.
+const MAX_ANNOUNCED: u32 = 500;
+
+/// The controller of an engine.
+pub(super) struct Controller {
+    shared: Arc<Shared>,
+    kernel: Kernel,
+    bridge: Option<u32>,
+    tunnels: BTreeMap<u64, Entry>,
+    /// Forwarding table from which the filters were derived.
+    table: Option<Arc<ForwardingTable>>,
+    /// Local stations, as far as filters need them.
+    local: Vec<MacAddress>,
+    next_check: Instant,
+    next_refresh: Instant,
+    announcements_left: u32,
+}
+
+/// A tunnel and its device.
+struct Entry {
+    tunnel: Arc<VxlanTunnel>,
+    device: Option<Installed>,
+    interest: Interest,
+    /// Whether it was reported that the device cannot be created.
+    failure_reported: bool,
+}
+
+/// A device that was created.
+struct Installed {
+    device: Device,
+    index: u32,
+    /// Whether the bridge learns stations behind it.
+    learning: bool,
+}
+
+impl Controller {
+    pub(super) fn new(shared: Arc<Shared>, kernel: Kernel) -> Self {
+        let now = Instant::now();
+        Self {
+            shared,
+            kernel,
+            bridge: None,
+            tunnels: BTreeMap::new(),
+            table: None,
+            local: Vec::new(),
+            next_check: now,
+            next_refresh: now + REFRESH_INTERVAL,
+            announcements_left: MAX_ANNOUNCED,
+        }
+    }
+
+    /// Carries out commands until it is told to stop, and deletes all devices.
+    pub(super) fn run(mut self, commands: &Receiver<Command>) {
+        loop {
+            let pause = self.next_check.saturating_duration_since(Instant::now());
+            match commands.recv_timeout(pause) {
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(command) => self.carry_out(command),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if Instant::now() >= self.next_check {
+                self.check();
+            }
+        }
+        self.shared.tunnels.store(Arc::default());
+        let numbers: Vec<_> = self.tunnels.keys().copied().collect();
+        for number in numbers {
+            self.remove_device(number);
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::Open(tunnel) => self.open(tunnel),
+            Command::Close { tunnel } => self.close(tunnel),
+            Command::Offload { tunnel } => self.apply_offload(tunnel),
+            Command::Station { tunnel, mac } => self.announce(tunnel, mac),
+            Command::ShortIds => {
+                // Wrong devices are deleted before new ones are created: peers may have swapped ids.
+                for number in self.numbers() {
+                    if self.required_device(number) != self.device(number) {
+                        self.remove_device(number);
+                    }
+                }
+                self.create_devices();
+            }
+            Command::Routes => {
+                self.table = None;
+                self.next_check = self.next_check.min(Instant::now() + ROUTES_DELAY);
+            }
+            Command::Stop => {}
+        }
+    }
+
+    fn open(&mut self, tunnel: Arc<VxlanTunnel>) {
+        let before = self.numbers().into_iter().find(|number| {
+            self.tunnels
+                .get(number)
+                .is_some_and(|entry| entry.tunnel.params.remote == tunnel.params.remote)
+        });
+        if let Some(before) = before {
+            self.close(before);
+        }
+        let number = tunnel.number;
+        let interest = Interest::Everything;
+        let entry = Entry { tunnel, device: None, interest, failure_reported: false };
+        self.tunnels.insert(number, entry);
+        self.publish();
+        self.create_device(number);
+    }
+
+    fn close(&mut self, number: u64) {
+        self.remove_device(number);
+        if self.tunnels.remove(&number).is_some() {
+            self.publish();
+            self.filter_undelivered(None);
+        }
+    }
+
+    /// Makes the bridge learn, or not, according to whether the kernel may carry frames.
+    fn apply_offload(&mut self, number: u64) {
+        let Some(entry) = self.tunnels.get_mut(&number) else { return };
+        let offload = entry.tunnel.offload.load(Ordering::Relaxed);
+        // A device that is created later calls this again.
+        let Some(installed) = &mut entry.device else { return };
+        match self.kernel.set_learning(installed.index, offload) {
+            Ok(()) => installed.learning = offload,
+            Err(error) => tracing::warn!(
+                device = installed.index,
+                "cannot set whether the bridge learns behind the device: {error}"
+            ),
+        }
+        self.filter(number);
+    }
+
+    /// Tells the bridge that a station is behind a tunnel.
+    fn announce(&mut self, number: u64, mac: MacAddress) {
+        let Some(entry) = self.tunnels.get(&number) else { return };
+        entry.tunnel.pending.fetch_sub(1, Ordering::Relaxed);
+        let offloaded = entry.tunnel.offload.load(Ordering::Relaxed);
+        let Some(installed) =
+            entry.device.as_ref().filter(|_| offloaded && self.announcements_left > 0)
+        else {
+            return;
+        };
+        self.announcements_left -= 1;
+        if let Err(error) = self.kernel.add_station(installed.index, mac) {
+            tracing::debug!(station = %mac, device = installed.device.name, "not announced: {error}");
+        }
+    }
+
+    /// Checks everything that other programs may have changed.
+    fn check(&mut self) {
+        self.next_check = Instant::now() + CHECK_INTERVAL;
+        self.announcements_left = MAX_ANNOUNCED;
+        let bridge = index_of(&self.shared.config.bridge);
+        if self.bridge != bridge {
+            self.bridge = bridge;
+            self.shared.bridge.store(bridge.unwrap_or(0), Ordering::Relaxed);
+            // Not every kernel supports these settings.
+            let _ = bridge.map(|index| self.kernel.disable_snooping(index));
+            let _ = bridge.map(|index| self.kernel.limit_stations(index, MAX_STATIONS));
+        }
+        self.remove_changed();
+        self.shared.busy_ports.recheck();
+        self.create_devices();
+        self.refresh_stations();
+        let table = Arc::clone(&*self.shared.switch.table());
+        let same = self.table.as_ref().is_some_and(|before| Arc::ptr_eq(before, &table));
+        if !same {
+            self.table = Some(table);
+        }
+        for number in self.numbers() {
+            self.filter(number);
+        }
+    }
+
+    /// Deletes devices that another program changed, so that they are recreated.
+    fn remove_changed(&mut self) {
+        let found = match self.bridge.map(|bridge| self.kernel.vxlan_ports(bridge)) {
+            Some(Ok(found)) => found,
+            None => Vec::new(),
+            Some(Err(error)) => {
+                tracing::debug!("the devices are not checked: {error}");
+                return;
+            }
+        };
+        for number in self.numbers() {
+            let Some(installed) = self.tunnels.get(&number).and_then(|entry| entry.device.as_ref())
+            else {
+                continue;
+            };
+            if let Some(change) = foreign_change(&mut self.kernel, installed, &found, self.bridge) {
+                tracing::warn!(device = installed.device.name, "{change}: it is recreated");
+                self.remove_device(number);
+            }
+        }
+    }
+
+    fn create_devices(&mut self) {
+        for number in self.numbers() {
+            let missing = self.tunnels.get(&number).is_some_and(|entry| entry.device.is_none());
+            if missing {
+                self.create_device(number);
+            }
+        }
+    }
+
+    /// Creates the device of a tunnel, if both ends have short ids and no other program uses the UDP
+    /// port.
+    fn create_device(&mut self, number: u64) {
+        let (Some(device), Some(bridge)) = (self.required_device(number), self.bridge) else {
+            return;
+        };
+        if self.shared.busy_ports.contains(device.port) {
+            return;
+        }
+        // From here on the kernel delivers the frames for the device, and the router must not.
+        self.filter_undelivered(Some(device.vni));
+        match self.try_device(number, &device, bridge) {
+            Ok(()) => {
+                tracing::debug!(device = device.name, remote = %device.remote, "created");
+                self.apply_offload(number);
+            }
+            Err(error) if is_busy(&error) => {
+                self.filter_undelivered(None);
+                self.shared.busy_ports.add(device.port);
+            }
+            Err(error) => {
+                self.filter_undelivered(None);
+                let Some(entry) = self.tunnels.get_mut(&number) else { return };
+                if !std::mem::replace(&mut entry.failure_reported, true) {
+                    let error = TunnelError::Device { device: device.name, source: error };
+                    tracing::warn!(peer = %entry.tunnel.params.remote, "{error}");
+                    entry.tunnel.inbox.failed(error);
+                }
+            }
+        }
+    }
+
+    fn try_device(&mut self, number: u64, device: &Device, bridge: u32) -> io::Result<()> {
+        if let Some(index) = index_of(&device.name) {
+            self.kernel.delete(index)?;
+        }
+        let index = self.kernel.create(device, bridge, DEVICE_MTU)?;
+        let installed = self.set_up(number, index).inspect_err(|_| {
+            // The first error is the one that matters.
+            let _ = self.kernel.delete(index);
+        })?;
+        let Some(entry) = self.tunnels.get_mut(&number) else { return Ok(()) };
+        entry.device = Some(Installed { device: device.clone(), index, learning: false });
+        entry.tunnel.device.store(Some(Arc::new(installed)));
+        Ok(())
+    }
+
+    fn set_up(&mut self, number: u64, index: u32) -> io::Result<OpenDevice> {
+        self.kernel.isolate(index)?;
+        self.kernel.set_alias(index, &self.shared.config.bridge)?;
+        if let Some(name) = name_of(index) {
+            // A host without IPv6 needs no such setting.
+            let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
+        }
+        bring_up(&mut self.kernel, index)?;
+        let program = filter::delivered(&Interest::Everything);
+        let socket = PacketSocket::open(Scope::Device(index), &program)?;
+        if let Some(entry) = self.tunnels.get_mut(&number) {
+            entry.interest = Interest::Everything;
+        }
+        self.shared.poller.add(&socket, on_input(number))?;
+        Ok(OpenDevice { index, socket })
+    }
+
+    fn remove_device(&mut self, number: u64) {
+        let Some(entry) = self.tunnels.get_mut(&number) else { return };
+        entry.tunnel.device.store(None);
+        if let Some(installed) = entry.device.take() {
+            if let Err(error) = self.kernel.delete(installed.index) {
+                tracing::warn!(
+                    device = installed.device.name,
+                    "the device is not removed: {error}"
+                );
+            }
+            self.filter_undelivered(None);
+        }
+    }
+
+    /// Sets which of the frames that the device delivers the router sees.
+    fn filter(&mut self, number: u64) {
+        let Some(table) = &self.table else { return };
+        let Some(entry) = self.tunnels.get(&number) else { return };
+        let interest = if !entry.tunnel.offload.load(Ordering::Relaxed) {
+            Interest::Everything
+        } else if table.relays(entry.tunnel.params.remote) {
+            Interest::NotFor(self.local.clone())
+        } else {
+            Interest::Groups
+        };
+        let Some(entry) = self.tunnels.get_mut(&number) else { return };
+        let device = entry.tunnel.device.load();
+        if let Some(device) = &*device
+            && entry.interest != interest
+        {
+            match device.socket.set_filter(&filter::delivered(&interest)) {
+                Ok(()) => entry.interest = interest,
+                Err(error) => tracing::warn!("cannot set a packet filter: {error}"),
+            }
+        }
+    }
+
+    /// Excludes frames that devices deliver, including a device that is about to be created, from
+    /// those that the router takes in.
+    fn filter_undelivered(&self, upcoming: Option<Vni>) {
+        let installed = self.tunnels.values().filter_map(|entry| entry.device.as_ref());
+        let delivered =
+            installed.map(|installed| installed.device.vni).chain(upcoming).map(Vni::reversed);
+        let delivered: Vec<_> = delivered.collect();
+        let tunnels = self.tunnels.values();
+        let ports: BTreeSet<u16> = tunnels.map(|entry| entry.tunnel.params.port).collect();
+        let ports: Vec<_> = ports.into_iter().collect();
+        let program = filter::undelivered(&ports, &delivered);
+        if let Err(error) = self.shared.undelivered.set_filter(&program) {
+            tracing::warn!("cannot set a packet filter: {error}");
+        }
+    }
+
+    /// Refreshes the stations that the kernel has heard in the switch.
+    fn refresh_stations(&mut self) {
+        let due = Instant::now() >= self.next_refresh;
+        let table = self.table.as_ref();
+        let relaying = self
+            .tunnels
+            .values()
+            .any(|entry| table.is_some_and(|table| table.relays(entry.tunnel.params.remote)));
+        let Some(bridge) = self.bridge.filter(|_| due || relaying) else { return };
+        let Ok(stations) = self.kernel.stations(bridge) else { return };
+        let tunnels = self.shared.tunnels.load();
+        let own = self.shared.switch.own();
+        self.local.clear();
+        let (now, recent) = ((self.shared.clock)(), REFRESH_INTERVAL.as_secs() * 100);
+        for station in stations {
+            let Some(home) = self.shared.home(&tunnels, station.port) else { continue };
+            if home == own {
+                self.local.push(station.mac);
+            }
+            if due && !station.permanent && u64::from(station.age) <= recent {
+                self.shared.switch.refresh_station(now, station.mac, home);
+            }
+        }
+        self.local.sort_unstable();
+        self.local.dedup();
+        if due {
+            self.next_refresh = Instant::now() + REFRESH_INTERVAL;
+        }
+    }
+
+    /// Returns the device that a tunnel should have.
+    fn required_device(&self, number: u64) -> Option<Device> {
+        let tunnel = &self.tunnels.get(&number)?.tunnel;
+        let ids = self.shared.ids.load();
+        let vni = Vni { source: ids.of(tunnel.own)?, destination: ids.of(tunnel.params.remote)? };
+        Some(Device {
+            name: format!("{PREFIX}{vni}"),
+            vni,
+            local: tunnel.params.local_address,
+            remote: tunnel.params.remote_address,
+            port: tunnel.params.port,
+        })
+    }
+
+    fn device(&self, number: u64) -> Option<Device> {
+        self.tunnels.get(&number)?.device.as_ref().map(|installed| installed.device.clone())
+    }
+
+    fn numbers(&self) -> Vec<u64> {
+        self.tunnels.keys().copied().collect()
+    }
+
+    fn publish(&self) {
+        let tunnels =
+            self.tunnels.iter().map(|(number, entry)| (*number, Arc::clone(&entry.tunnel)));
+        self.shared.tunnels.store(Arc::new(tunnels.collect()));
+    }
+}
+
+/// A change of a device by another program, by which frames are lost or get where they must not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+enum ForeignChange {
+    #[error("another program took it from the bridge")]
+    Detached,
+    #[error("another program set it down")]
+    Down,
+    #[error("another program changed how its port on the bridge passes frames")]
+    PortSettings,
+    #[error("another program changed its destination")]
+    Destination,
+}
+
+/// Returns what another program changed about a device.
+fn foreign_change(
+    kernel: &mut Kernel,
+    installed: &Installed,
+    ports: &[Interface],
+    bridge: Option<u32>,
+) -> Option<ForeignChange> {
+    let port =
+        ports.iter().find(|found| found.index == installed.index && found.controller == bridge);
+    match port {
+        None => Some(ForeignChange::Detached),
+        Some(found) if !found.up => Some(ForeignChange::Down),
+        Some(found) if !found.is_isolated(installed.learning) => Some(ForeignChange::PortSettings),
+        Some(_) if !kernel.has_destination(installed.index, &installed.device) => {
+            Some(ForeignChange::Destination)
+        }
+        Some(_) => None,
+    }
+}

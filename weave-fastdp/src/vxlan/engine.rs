@@ -1,0 +1,171 @@
+//! The engine over the kernel's VXLAN devices.
+
+use std::io;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
+
+use arc_swap::ArcSwap;
+use nix::sys::epoll::{Epoll, EpollCreateFlags};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use weave_core::mesh::ShortIdTable;
+use weave_core::switch::{Inject, Switch, Worker};
+use weave_core::time::Instant;
+
+use super::busy_ports::BusyPorts;
+use super::command::Command;
+use super::config::{VxlanConfig, VxlanError};
+use super::controller::Controller;
+use super::filter;
+use super::kernel::{Kernel, Monitor};
+use super::receive;
+use super::setup::{probe_support, remove_devices};
+use super::shared::{Counters, MONITOR, STOP, Shared, UNDELIVERED, on_input};
+use super::tunnel::VxlanTunnel;
+use super::tunnel_handle::TunnelHandle;
+use crate::engine::{Engine, EngineStatus, Inbox, Tunnel, TunnelParams};
+use crate::sys::packet::{PacketSocket, Scope};
+
+/// The engine over the kernel's VXLAN devices. Dropping it deletes its devices.
+pub struct VxlanEngine {
+    shared: Arc<Shared>,
+    commands: Mutex<Sender<Command>>,
+    next_number: AtomicU64,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl VxlanEngine {
+    /// Probes everything that tunnels need, deletes the devices of an earlier router, and starts.
+    /// If another program uses the UDP port, tunnels wait until it is free: see [`Self::problem`].
+    /// Frames that the kernel does not deliver by itself go to `injector`.
+    ///
+    /// # Errors
+    /// Fails if the kernel lacks something, or refuses it to this process.
+    pub fn start(
+        config: VxlanConfig,
+        switch: Arc<Switch>,
+        injector: Box<dyn Inject + Send>,
+        clock: impl Fn() -> Instant + Send + Sync + 'static,
+    ) -> Result<Self, VxlanError> {
+        let failed = |what| move |source| VxlanError::Kernel { what, source };
+        let mut kernel = Kernel::open().map_err(failed("cannot open a routing socket"))?;
+        remove_devices(&mut kernel, &config.bridge)?;
+        let busy_ports = BusyPorts::default();
+        probe_support(&mut kernel, &config, &busy_ports)?;
+        let undelivered = PacketSocket::open(Scope::Ipv4, &filter::undelivered(&[], &[]))
+            .map_err(failed("cannot open a packet socket"))?;
+        let monitor = Monitor::open().map_err(failed("cannot watch the bridge"))?;
+        let queries = Kernel::open().map_err(failed("cannot open a routing socket"))?;
+        let poll = || -> io::Result<(Epoll, EventFd)> {
+            let poller = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+            let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+            poller.add(&stop, on_input(STOP))?;
+            poller.add(monitor.fd(), on_input(MONITOR))?;
+            poller.add(&undelivered, on_input(UNDELIVERED))?;
+            Ok((poller, stop))
+        };
+        let (poller, stop) = poll().map_err(failed("cannot wait for frames"))?;
+        let worker = Worker::new(Arc::clone(&switch))?;
+        let shared = Arc::new(Shared {
+            config,
+            switch,
+            clock: Arc::new(clock),
+            poller,
+            stop,
+            undelivered,
+            monitor,
+            ids: ArcSwap::default(),
+            tunnels: ArcSwap::default(),
+            bridge: AtomicU32::new(0),
+            counters: Counters::default(),
+            busy_ports,
+            injector: Mutex::new(injector),
+            queries: Mutex::new(queries),
+        });
+        let (commands, receiver) = channel();
+        let mut engine = Self {
+            shared: Arc::clone(&shared),
+            commands: Mutex::new(commands),
+            next_number: AtomicU64::new(0),
+            threads: Vec::new(),
+        };
+        let mut start = |name: &str, body: Box<dyn FnOnce() + Send>| -> Result<(), VxlanError> {
+            let thread = Builder::new().name(name.to_owned()).spawn(body);
+            engine.threads.push(thread.map_err(failed("cannot start a thread"))?);
+            Ok(())
+        };
+        let for_receiver = Arc::clone(&shared);
+        start("fastdp", Box::new(move || receive::run(&for_receiver, worker)))?;
+        start("fastdp-control", Box::new(move || Controller::new(shared, kernel).run(&receiver)))?;
+        Ok(engine)
+    }
+
+    /// Returns what all tunnels wait for, for the operator: another program uses the UDP port.
+    pub fn problem(&self) -> Option<String> {
+        self.shared.busy_ports.problem(self.shared.config.port)
+    }
+
+    /// Replaces the injector for frames that the kernel does not deliver by itself.
+    pub fn inject_into(&self, injector: Box<dyn Inject + Send>) {
+        *self.shared.injector.lock().unwrap_or_else(PoisonError::into_inner) = injector;
+    }
+
+    fn command(&self, command: Command) {
+        // The thread ends after the engine.
+        let _ = self.sender().send(command);
+    }
+
+    fn sender(&self) -> MutexGuard<'_, Sender<Command>> {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Engine for VxlanEngine {
+    fn name(&self) -> &'static str {
+        "vxlan"
+    }
+
+    fn mtu(&self) -> usize {
+        self.shared.config.mtu
+    }
+
+    fn port(&self) -> u16 {
+        self.shared.config.port
+    }
+
+    fn open(&self, params: TunnelParams, inbox: Arc<dyn Inbox>) -> Arc<dyn Tunnel> {
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let own = self.shared.switch.own();
+        let tunnel = Arc::new(VxlanTunnel::new(number, own, params, inbox));
+        self.command(Command::Open(Arc::clone(&tunnel)));
+        let commands = self.sender().clone();
+        Arc::new(TunnelHandle { tunnel, shared: Arc::clone(&self.shared), commands })
+    }
+
+    fn handle_short_ids(&self, ids: &Arc<ShortIdTable>) {
+        self.shared.ids.store(Arc::clone(ids));
+        self.command(Command::ShortIds);
+    }
+
+    fn invalidate_routes(&self) {
+        self.command(Command::Routes);
+    }
+
+    fn status(&self, most_flows: usize) -> EngineStatus {
+        self.shared.status(most_flows)
+    }
+}
+
+impl Drop for VxlanEngine {
+    fn drop(&mut self) {
+        self.command(Command::Stop);
+        // Fails if the event was written already.
+        let _ = self.shared.stop.write(1);
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the fast datapath panicked");
+            }
+        }
+    }
+}
