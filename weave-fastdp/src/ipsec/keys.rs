@@ -6,12 +6,9 @@
 //! ```
 
 use ring::hkdf::{HKDF_SHA256, KeyType, Salt};
-use ring::rand::{SecureRandom as _, SystemRandom};
 use weave_core::mesh::{PeerName, SessionKey};
 use weave_xfrm::{AeadKey, KEY_LEN};
 use zeroize::Zeroizing;
-
-use super::error::IpsecError;
 
 /// Length of a nonce.
 pub const NONCE_LEN: usize = 32;
@@ -31,13 +28,4 @@ pub fn derive(session: &SessionKey, nonce: &[u8; NONCE_LEN], receiver: PeerName)
         .and_then(|material| material.fill(&mut *key))
         .expect("the length is below 255 blocks, and that of the buffer");
     AeadKey::new(*key)
-}
-
-/// Returns a nonce of random bytes.
-pub(super) fn nonce() -> Result<[u8; NONCE_LEN], IpsecError> {
-    let mut nonce = [0; NONCE_LEN];
-    match SystemRandom::new().fill(&mut nonce) {
-        Ok(()) => Ok(nonce),
-        Err(_) => Err(IpsecError::NoRandomness),
-    }
 }

@@ -8,7 +8,7 @@ use weave_core::switch::Waker;
 use super::announcement::ANNOUNCEMENT_LEN;
 use super::error::IpsecError;
 use super::key_exchange::{KeyCommand, KeyExchange};
-use super::keys::nonce;
+use super::nonce::nonce;
 use super::worker::{KeyOutcome, WorkerHandle};
 
 /// The keys of a link whose connection has a session key. Dropping it removes them from the kernel.

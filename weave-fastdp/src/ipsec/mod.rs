@@ -21,6 +21,7 @@ mod key_exchange;
 mod key_stats;
 mod keys;
 mod link_keys;
+mod nonce;
 mod reqid;
 mod rules;
 mod service;
