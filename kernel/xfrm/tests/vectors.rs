@@ -21,7 +21,7 @@ const NOBODY: Reqid = Reqid(0);
 
 fn requests() -> BTreeMap<String, Vec<u8>> {
     let vectors: Value =
-        serde_json::from_str(include_str!("../../tests/vectors/ipsec.json")).unwrap();
+        serde_json::from_str(include_str!("../../../tests/vectors/ipsec.json")).unwrap();
     let entry = |entry: &Value| {
         let bytes = hex::decode(entry["hex"].as_str().unwrap()).unwrap();
         assert_eq!(entry["length"].as_u64().unwrap(), bytes.len() as u64);

@@ -25,7 +25,7 @@ const HERE: Ipv4Addr = Ipv4Addr::new(192, 168, 48, 11);
 const THERE: Ipv4Addr = Ipv4Addr::new(192, 168, 48, 12);
 
 fn vectors() -> Value {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors/odp.json");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/vectors/odp.json");
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
