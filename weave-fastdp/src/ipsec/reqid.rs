@@ -24,29 +24,29 @@ pub struct ReqidRegistry {
     /// Request id of this router, which has added nothing yet.
     own: Option<Reqid>,
     /// UDP ports that are in use; `None` if that cannot be found out.
-    taken: Option<BTreeSet<u16>>,
+    in_use: Option<BTreeSet<u16>>,
 }
 
 impl ReqidRegistry {
     /// Reads the UDP ports in use, for a router that starts on this UDP port, or for none.
     pub(super) fn read(own: Option<u16>) -> Self {
         let text = SOCKETS.map(|path| fs::read_to_string(path).unwrap_or_default()).concat();
-        let taken = ports(&text);
+        let in_use = ports(&text);
         // An existing list has at least a heading.
-        Self { own: own.map(reqid), taken: (!text.is_empty()).then_some(taken) }
+        Self { own: own.map(reqid), in_use: (!text.is_empty()).then_some(in_use) }
     }
 
     /// Creates a registry for a router on this UDP port, on a host where these are in use.
     #[cfg(test)]
-    pub(super) fn of(own: u16, taken: impl IntoIterator<Item = u16>) -> Self {
-        Self { own: Some(reqid(own)), taken: Some(taken.into_iter().collect()) }
+    pub(super) fn of(own: u16, in_use: impl IntoIterator<Item = u16>) -> Self {
+        Self { own: Some(reqid(own)), in_use: Some(in_use.into_iter().collect()) }
     }
 
     /// Returns whether this is the request id of a router of this kind that has ended.
     pub(super) fn has_ended(&self, reqid: Reqid) -> bool {
         let port = u16::try_from(reqid.0 ^ REQID).ok().and_then(|port| port.checked_sub(1));
-        let ended = |taken: &BTreeSet<u16>| port.is_some_and(|port| !taken.contains(&port));
-        self.own == Some(reqid) || self.taken.as_ref().is_some_and(ended)
+        let ended = |in_use: &BTreeSet<u16>| port.is_some_and(|port| !in_use.contains(&port));
+        self.own == Some(reqid) || self.in_use.as_ref().is_some_and(ended)
     }
 }
 
@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(gone, [true, false, true, false]);
         let others = [0, 42, 6784, 0x7764_1a90, 0x7865_1a90, u32::MAX];
         assert!(!others.into_iter().any(|number| registry.has_ended(Reqid(number))));
-        let blind = ReqidRegistry { taken: None, ..registry };
+        let blind = ReqidRegistry { in_use: None, ..registry };
         assert!(blind.has_ended(reqid(6784)) && !blind.has_ended(reqid(7002)));
     }
 

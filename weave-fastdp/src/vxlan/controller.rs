@@ -12,8 +12,9 @@ use weave_core::switch::ForwardingTable;
 use weave_core::wire::MacAddress;
 
 use super::command::Command;
+use super::devices::{Device, Interface};
 use super::filter::{self, Interest};
-use super::kernel::{Device, Interface, Kernel, index_of, name_of};
+use super::kernel::{Kernel, index_of, name_of};
 use super::setup::{DEVICE_MTU, bring_up, is_busy};
 use super::shared::{PREFIX, Shared, on_input};
 use super::tunnel::{OpenDevice, VxlanTunnel};

@@ -51,13 +51,14 @@
 //!
 //! * Threads: `controller` (devices), driven by `command`, and `receive` (frames).
 //! * State of the threads: `shared`, with the order of the locks; `tunnel`, `busy_ports`.
-//! * Requests to the kernel: `kernel`, `filter`, `setup`.
+//! * Requests to the kernel: `kernel`, `devices`, `filter`, `setup`.
 //! * Interface: `engine`, `tunnel_handle`, `config`.
 
 mod busy_ports;
 mod command;
 mod config;
 mod controller;
+mod devices;
 mod engine;
 mod filter;
 mod kernel;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::busy_ports::BusyPorts;
 use super::config::{VxlanConfig, VxlanError};
-use super::kernel::{Device, Kernel, index_of};
+use super::devices::Device;
+use super::kernel::{Kernel, index_of};
 use super::shared::PREFIX;
 use crate::vni::Vni;
 

@@ -26,7 +26,8 @@ use weave_core::switch::{Inject, Switch};
 
 use super::busy_ports::BusyPorts;
 use super::config::VxlanConfig;
-use super::kernel::{Interface, Kernel, Monitor, name_of};
+use super::devices::Interface;
+use super::kernel::{Kernel, Monitor, name_of};
 use super::tunnel::VxlanTunnel;
 use crate::clock::Clock;
 use crate::engine::{EngineFlow, EnginePort, EngineStatus};
