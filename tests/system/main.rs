@@ -8,6 +8,7 @@ mod bad_path;
 mod cleanup;
 mod cni;
 mod cni_lost;
+mod cni_multi;
 mod command;
 mod devices;
 mod expose;

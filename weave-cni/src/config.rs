@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use weave_host::{Cidr, Route};
 
 use crate::Plugin;
 use crate::environment::{is_interface, is_name};
 use crate::error::CniError;
 use crate::version::CniVersion;
+use crate::wishes::Asked;
 
 /// The longest configuration, in bytes: GC lists all containers of a host in it.
 pub const MAX_INPUT: usize = 4 << 20;
@@ -35,6 +36,8 @@ pub struct Config {
     pub dns: Option<Value>,
     /// What ADD answered, for CHECK.
     pub previous: Option<Value>,
+    /// What else is in it: wishes, and keys that nobody knows.
+    pub(crate) asked: Asked,
     /// The attachments that there still are, as container and interface, for GC.
     pub valid: Option<Vec<(String, String)>>,
 }
@@ -68,8 +71,13 @@ struct Raw {
     ipam: RawIpam,
     dns: Option<Value>,
     prev_result: Option<Value>,
+    args: Value,
+    capabilities: Option<Map<String, Value>>,
+    runtime_config: Option<Map<String, Value>>,
     #[serde(rename = "cni.dev/valid-attachments")]
     valid_attachments: Option<Vec<RawAttachment>>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
 }
 
 #[derive(Deserialize, Default)]
@@ -79,6 +87,8 @@ struct RawIpam {
     subnet: String,
     gateway: String,
     routes: Vec<RawRoute>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
 }
 
 /// A route, in a configuration or a result.
@@ -115,7 +125,7 @@ impl Config {
     /// # Errors
     /// If it cannot be decoded, makes no sense, or asks for what there is not.
     pub fn parse(input: &[u8], plugin: Plugin) -> Result<Self, CniError> {
-        let raw: Raw = decode(input)?;
+        let mut raw: Raw = decode(input)?;
         let version = version_of(raw.cni_version)?;
         if !is_name(&raw.name) {
             return Err(CniError::config(format!("invalid network name: {:?}", raw.name)));
@@ -138,6 +148,13 @@ impl Config {
         if !matches!(raw.mtu, 0 | 68..=65_535) {
             return Err(CniError::config(format!("invalid mtu: {}", raw.mtu)));
         }
+        let asked = Asked {
+            capabilities: raw.capabilities.unwrap_or_default(),
+            runtime: raw.runtime_config.unwrap_or_default(),
+            args: raw.args,
+            rest: raw.rest,
+            ipam_rest: std::mem::take(&mut raw.ipam.rest),
+        };
         Ok(Self {
             version,
             name: raw.name,
@@ -147,6 +164,7 @@ impl Config {
             ipam: raw.ipam.check()?,
             dns: raw.dns.filter(|dns| dns.as_object().is_some_and(|dns| !dns.is_empty())),
             previous: raw.prev_result,
+            asked,
             valid: raw.valid_attachments.map(|list| {
                 list.into_iter().map(|entry| (entry.container, entry.ifname)).collect()
             }),

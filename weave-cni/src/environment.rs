@@ -52,6 +52,8 @@ pub struct Environment {
     pub interface: String,
     /// `CNI_PATH`.
     pub path: String,
+    /// `CNI_ARGS`.
+    pub arguments: String,
 }
 
 /// `IFNAMSIZ` of the kernel, less the zero at the end.
@@ -87,6 +89,7 @@ impl Environment {
             netns: text("CNI_NETNS"),
             interface: text("CNI_IFNAME"),
             path: text("CNI_PATH"),
+            arguments: text("CNI_ARGS"),
         };
         // Where they are not needed, runtimes leave in them what they like.
         if needed.is_empty() {

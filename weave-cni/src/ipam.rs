@@ -5,7 +5,7 @@ use serde_json::Value;
 use weave_host::Cidr;
 
 use crate::config::{Config, Ipam};
-use crate::environment::Command;
+use crate::environment::{Command, Environment};
 use crate::error::CniError;
 use crate::holder::{holder, holder_of};
 use crate::lease::{Lease, Leased};
@@ -13,6 +13,7 @@ use crate::record::{Record, Records};
 use crate::result::CniResult;
 use crate::router::{ALLOCATE, End};
 use crate::version::CniVersion;
+use crate::wishes::{Wish, Wishes};
 use crate::{Call, Plugin, note, other};
 
 /// What was got, and what of it the attachment did not have before.
@@ -22,18 +23,19 @@ pub(crate) struct Taken {
 }
 
 /// Gets the addresses of the attachment.
-pub(crate) fn take(call: &Call, config: &Config) -> Result<Taken, CniError> {
+pub(crate) fn take(call: &Call, config: &Config, wishes: &Wishes) -> Result<Taken, CniError> {
     match &config.ipam {
         Ipam::Router { subnet, gateway, routes } => {
-            let holder = holder_of(&call.environment);
-            let before = call.router.addresses(&holder, *subnet, ALLOCATE)?;
-            let end = match call.plugin {
-                Plugin::Net => End::Seen,
-                Plugin::Ipam => End::Told,
+            let before = call.router.addresses(&holder_of(&call.environment), *subnet, ALLOCATE)?;
+            let cidrs = if wishes.addresses.is_empty() {
+                vec![allocate(call, *subnet)?]
+            } else {
+                claim(call, config, *subnet, &wishes.addresses, &before)?
             };
-            let cidr = call.router.allocate(&holder, *subnet, end)?;
-            let fresh = (!before.contains(&cidr)).then_some(cidr).into_iter().collect();
-            let addresses = vec![Leased { cidr, gateway: *gateway }];
+            let is_new = |cidr: &&Cidr| before.iter().all(|held| held.address() != cidr.address());
+            let fresh = cidrs.iter().filter(is_new).copied().collect();
+            let leased = |cidr| Leased { cidr, gateway: *gateway };
+            let addresses = cidrs.into_iter().map(leased).collect();
             Ok(Taken { lease: Lease { addresses, routes: routes.clone(), dns: None }, fresh })
         }
         Ipam::Other(name) => {
@@ -46,6 +48,44 @@ pub(crate) fn take(call: &Call, config: &Config) -> Result<Taken, CniError> {
             Ok(Taken { lease, fresh })
         }
     }
+}
+
+/// How the end of the attachment is found out.
+const fn end(plugin: Plugin) -> End {
+    match plugin {
+        Plugin::Net => End::Seen,
+        Plugin::Ipam => End::Told,
+    }
+}
+
+fn allocate(call: &Call, subnet: Option<Cidr>) -> Result<Cidr, CniError> {
+    call.router.allocate(&holder_of(&call.environment), subnet, end(call.plugin))
+}
+
+/// The addresses that are asked for: all of them, or none.
+fn claim(
+    call: &Call,
+    config: &Config,
+    subnet: Option<Cidr>,
+    wishes: &[Wish],
+    before: &[Cidr],
+) -> Result<Vec<Cidr>, CniError> {
+    let subnet = subnet.map_or_else(|| call.router.default_subnet(), Ok)?;
+    let cidrs: Vec<Cidr> =
+        wishes.iter().map(|wish| wish.within(subnet)).collect::<Result<_, _>>()?;
+    let mut claimed = Vec::new();
+    for cidr in &cidrs {
+        if let Err(error) =
+            call.router.claim(&holder_of(&call.environment), *cidr, end(call.plugin))
+        {
+            undo(call, config, &claimed);
+            return Err(error);
+        }
+        if before.iter().all(|held| held.address() != cidr.address()) {
+            claimed.push(*cidr);
+        }
+    }
+    Ok(cidrs)
 }
 
 /// Gives back what an ADD got that failed. Its error says more than one from here.
@@ -67,9 +107,26 @@ pub(crate) fn take_for_host(call: &Call, config: &Config, holder: &str) -> Resul
     match &config.ipam {
         Ipam::Router { subnet, .. } => call.router.allocate(holder, *subnet, End::Told),
         Ipam::Other(name) => {
+            // What a container wishes is not for the host.
+            let environment = Environment { arguments: String::new(), ..call.environment.clone() };
+            let input = without_wishes(&call.input);
+            let call = &Call { environment, input, ..call.clone() };
             let result = other::run(call, name, Command::Add, holder)?;
             result.map_or_else(|| Ok(Lease::default()), |r| Lease::of_result(&r))?.first()
         }
+    }
+}
+
+fn without_wishes(input: &[u8]) -> Vec<u8> {
+    match serde_json::from_slice(input) {
+        Ok(Value::Object(mut config)) => {
+            for key in ["runtimeConfig", "args"] {
+                config.remove(key);
+            }
+            Value::Object(config).to_string().into_bytes()
+        }
+        // It was read before, and is an object.
+        _ => input.to_vec(),
     }
 }
 
@@ -168,8 +225,9 @@ pub(crate) fn available(call: &Call, config: &Config) -> Result<(), CniError> {
 
 pub(crate) fn add(call: &Call) -> Result<Value, CniError> {
     let config = Config::parse(&call.input, Plugin::Ipam)?;
+    let wishes = Wishes::of(&config, Plugin::Ipam, &call.environment.arguments)?;
     let mut noted = Noted::begin(call, &config)?;
-    let taken = noted.unless_failed(take(call, &config))?;
+    let taken = noted.unless_failed(take(call, &config, &wishes))?;
     noted.record.addresses = taken.lease.cidrs();
     if let Err(error) = noted.records.keep(&noted.record) {
         undo(call, &config, &taken.fresh);

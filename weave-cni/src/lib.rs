@@ -24,6 +24,7 @@ mod record;
 mod result;
 mod router;
 mod version;
+mod wishes;
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -70,7 +71,7 @@ impl Plugin {
 }
 
 /// Everything a plugin works with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Call {
     /// Which plugin it is.
     pub plugin: Plugin,

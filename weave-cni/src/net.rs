@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use weave_host::{
     Attachment, Cidr, Inspected, Layout, Namespace, Route, attach, bridge_addresses, detect_layout,
-    inspect, remove_port_of, remove_unnoted_port,
+    inspect, remove_port_of, remove_unnoted_port, routes_beside,
 };
 
 use crate::config::{Config, Ipam};
@@ -17,6 +17,7 @@ use crate::ipam::{self, Noted, Taken};
 use crate::lease::{Lease, Leased};
 use crate::record::{Record, Records};
 use crate::result::CniResult;
+use crate::wishes::Wishes;
 use crate::{Call, Plugin, note};
 
 /// Who has the addresses of the host.
@@ -29,14 +30,16 @@ const SURE_TO_BE_KEPT: Duration = Duration::from_secs(10);
 
 pub(crate) fn add(call: &Call) -> Result<Value, CniError> {
     let config = Config::parse(&call.input, Plugin::Net)?;
+    let wishes = Wishes::of(&config, Plugin::Net, &call.environment.arguments)?;
+    chained(&config, &call.environment.interface)?;
     let namespace = namespace(call)?;
     find_bridge(&config)?;
     let mut noted = Noted::begin(call, &config)?;
     ipam::pay(call, &config);
     let begun = Instant::now();
-    let result = ipam::take(call, &config).and_then(|Taken { lease, fresh }| {
+    let result = ipam::take(call, &config, &wishes).and_then(|Taken { lease, fresh }| {
         noted.record.addresses = lease.cidrs();
-        let plugged = plug_in(call, &config, &namespace, lease).and_then(|result| {
+        let plugged = plug_in(call, &config, &wishes, &namespace, lease).and_then(|result| {
             if begun.elapsed() > SURE_TO_BE_KEPT {
                 ipam::confirm(call, &config, &noted.record.addresses)?;
             }
@@ -74,20 +77,27 @@ fn find_bridge(config: &Config) -> Result<(), CniError> {
 fn plug_in(
     call: &Call,
     config: &Config,
+    wishes: &Wishes,
     namespace: &Namespace,
     lease: Lease,
 ) -> Result<CniResult, CniError> {
     let Lease { mut addresses, mut routes, dns } = lease;
+    let interface = &call.environment.interface;
+    // What another interface of the container has.
+    let beside = routes_beside(namespace, interface)
+        .map_err(|error| CniError::host("unable to look at the container", &error))?;
     if let Some(first) = addresses.first_mut()
         && routes.is_empty()
         && first.gateway.is_none()
         && first.cidr.address().is_ipv4()
+        && !is_there(&beside, default_route([0, 0, 0, 0].into()))
     {
         first.gateway = Some(host_address(call, config, first.cidr)?);
     }
-    let ways = ways(&addresses, &mut routes);
+    let ways = ways(&addresses, &mut routes, &beside);
     let attachment = Attachment {
-        interface: call.environment.interface.clone(),
+        interface: interface.clone(),
+        mac: wishes.mac,
         holder: Some(holder_of(&call.environment)),
         addresses: addresses.iter().map(|leased| leased.cidr).collect(),
         routes: ways,
@@ -102,35 +112,75 @@ fn plug_in(
         interfaces: Some((attached.host_end, attached.container_end, sandbox)),
         addresses,
         routes,
-        dns: config.dns.clone().or(dns),
+        dns: wishes.dns.clone().or_else(|| config.dns.clone()).or(dns),
+        previous: config.previous.clone(),
     })
 }
 
-/// The routes to make; those to tell are given and, without any, the default route is added.
-fn ways(addresses: &[Leased], routes: &mut Vec<Route>) -> Vec<Route> {
+/// Behind another plugin, ours hands on what that made; only the interface must not be there yet.
+fn chained(config: &Config, interface: &str) -> Result<(), CniError> {
+    let Some(previous) = &config.previous else { return Ok(()) };
+    if !previous.is_object() {
+        return Err(CniError::config("prevResult is no result"));
+    }
+    let interfaces = previous["interfaces"].as_array().map_or(&[][..], Vec::as_slice);
+    let is_same = |entry: &Value| {
+        entry["name"] == interface && entry["sandbox"].as_str().is_some_and(|s| !s.is_empty())
+    };
+    if interfaces.iter().any(is_same) {
+        let msg = format!("a plugin before this one has made the interface {interface} already");
+        return Err(CniError::config(msg));
+    }
+    Ok(())
+}
+
+/// The way to everywhere, of the family of this address.
+fn default_route(gateway: IpAddr) -> Route {
+    let everywhere: IpAddr = match gateway {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    Route { destination: Cidr::whole(everywhere), gateway: Some(gateway) }
+}
+
+/// Whether the container has a route to the same destination by another interface. The kernel would keep
+/// that one, or divide the traffic between both.
+fn is_there(beside: &[Route], route: Route) -> bool {
+    beside.iter().any(|other| other.destination == route.destination)
+}
+
+/// The routes to make; those to tell are given and, without any, the default route is added. One that the
+/// container has by another interface is neither made nor told.
+fn ways(addresses: &[Leased], routes: &mut Vec<Route>, beside: &[Route]) -> Vec<Route> {
     let on_switch = |gateway: IpAddr| addresses.iter().any(|leased| leased.cidr.contains(gateway));
+    let gateways = || addresses.iter().filter_map(|leased| leased.gateway);
     let mut ways = Vec::new();
     if routes.is_empty() {
-        for gateway in addresses.iter().filter_map(|leased| leased.gateway) {
-            let (everything, bits): (IpAddr, u8) = match gateway {
-                IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED.into(), 32),
-                IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED.into(), 128),
-            };
-            if !on_switch(gateway) {
-                let destination = Cidr::new(gateway, bits);
-                ways.extend(destination.map(|destination| Route { destination, gateway: None }));
+        for gateway in gateways() {
+            let route = default_route(gateway);
+            if is_there(beside, route) || routes.iter().any(|o| o.destination == route.destination)
+            {
+                continue;
             }
-            routes.extend(
-                Cidr::new(everything, 0)
-                    .map(|destination| Route { destination, gateway: Some(gateway) }),
-            );
+            if !on_switch(gateway) {
+                ways.push(Route { destination: Cidr::alone(gateway), gateway: None });
+            }
+            routes.push(route);
         }
         ways.extend(routes.iter().copied());
         return ways;
     }
+    routes.retain(|route| {
+        let there = is_there(beside, *route);
+        if there {
+            let destination = route.destination;
+            note(format_args!("a route to {destination} is there already, by another interface"));
+        }
+        !there
+    });
     let usual = |route: &Route| {
         let fits = |gateway: &IpAddr| gateway.is_ipv4() == route.destination.address().is_ipv4();
-        addresses.iter().filter_map(|leased| leased.gateway).find(fits)
+        gateways().find(fits)
     };
     ways.extend(
         routes
@@ -291,7 +341,7 @@ impl Left {
             return changed(format!("address {cidr} is missing on {name}"));
         }
         let there = |route: &&Route| {
-            now.routes.iter().any(|found| {
+            now.routes.iter().chain(&now.other_routes).any(|found| {
                 let gateway = route.gateway.is_none() || route.gateway == found.gateway;
                 found.destination == route.destination && gateway
             })
@@ -337,12 +387,12 @@ mod tests {
     #[test]
     fn routes_to_make_and_to_tell() {
         let mut told = Vec::new();
-        let made = ways(&[leased("10.32.0.5/12", Some("10.32.0.1"))], &mut told);
+        let made = ways(&[leased("10.32.0.5/12", Some("10.32.0.1"))], &mut told, &[]);
         assert_eq!(texts(&made), ["0.0.0.0/0 via 10.32.0.1"]);
         assert_eq!(texts(&told), texts(&made));
 
         let mut told = Vec::new();
-        let made = ways(&[leased("10.40.0.5/16", Some("10.32.0.1"))], &mut told);
+        let made = ways(&[leased("10.40.0.5/16", Some("10.32.0.1"))], &mut told, &[]);
         assert_eq!(texts(&made), ["10.32.0.1/32", "0.0.0.0/0 via 10.32.0.1"]);
         assert_eq!(texts(&told), ["0.0.0.0/0 via 10.32.0.1"]);
 
@@ -351,9 +401,23 @@ mod tests {
             Route { destination: network("10.9.0.0/16"), gateway: None },
             Route { destination: network("fd00::/64"), gateway: None },
         ];
-        let made = ways(&[leased("10.32.0.5/12", Some("10.32.0.1"))], &mut told);
+        let made = ways(&[leased("10.32.0.5/12", Some("10.32.0.1"))], &mut told, &[]);
         assert_eq!(texts(&made), ["10.9.0.0/16 via 10.32.0.1", "fd00::/64"]);
         assert_eq!(texts(&told), ["10.9.0.0/16", "fd00::/64"]);
+
+        // What another interface of the container has stays its own.
+        let beside = [
+            Route { destination: network("0.0.0.0/0"), gateway: Some([10, 1, 0, 1].into()) },
+            Route { destination: network("10.9.0.0/16"), gateway: None },
+        ];
+        let made = ways(&[leased("10.32.0.5/12", Some("10.32.0.1"))], &mut told, &beside);
+        assert_eq!(
+            (texts(&made), texts(&told)),
+            (vec!["fd00::/64".into()], vec!["fd00::/64".into()])
+        );
+        let mut told = Vec::new();
+        let made = ways(&[leased("10.40.0.5/16", Some("10.32.0.1"))], &mut told, &beside);
+        assert_eq!((made, told), (Vec::new(), Vec::new()));
     }
 
     #[test]
@@ -396,6 +460,7 @@ mod tests {
                 gateway: Some([10, 32, 0, 1].into()),
             }],
             holder: Some("c1".to_owned()),
+            other_routes: Vec::new(),
             host_end: Some("vethwepl1".to_owned()),
             bridge: Some("weave".to_owned()),
         };

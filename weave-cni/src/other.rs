@@ -29,6 +29,7 @@ pub(crate) fn run(
         .env("CNI_NETNS", &call.environment.netns)
         .env("CNI_IFNAME", &call.environment.interface)
         .env("CNI_PATH", &call.environment.path)
+        .env("CNI_ARGS", &call.environment.arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

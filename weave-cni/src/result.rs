@@ -14,39 +14,49 @@ pub(crate) struct CniResult {
     pub(crate) addresses: Vec<Leased>,
     pub(crate) routes: Vec<Route>,
     pub(crate) dns: Option<Value>,
+    /// What plugins before this one made, which comes first.
+    pub(crate) previous: Option<Value>,
 }
 
 impl CniResult {
     pub(crate) fn object(&self, version: CniVersion) -> Value {
         let mut object = Map::new();
         object.insert("cniVersion".to_owned(), version.text().into());
+        let mut interfaces = self.before("interfaces");
+        // The one in the container.
+        let number = interfaces.len() + 1;
         if let Some((host, container, sandbox)) = &self.interfaces {
-            let interfaces = json!([
-                { "name": host.name, "mac": host.mac.to_string() },
-                { "name": container.name, "mac": container.mac.to_string(), "sandbox": sandbox },
-            ]);
-            object.insert("interfaces".to_owned(), interfaces);
+            interfaces.push(json!({ "name": host.name, "mac": host.mac.to_string() }));
+            let (name, mac) = (&container.name, container.mac.to_string());
+            interfaces.push(json!({ "name": name, "mac": mac, "sandbox": sandbox }));
         }
-        let ips: Vec<_> = self.addresses.iter().map(|leased| self.ip(*leased, version)).collect();
-        if !ips.is_empty() {
-            object.insert("ips".to_owned(), ips.into());
+        let mut ips = self.before("ips");
+        ips.extend(self.addresses.iter().map(|leased| self.ip(*leased, number, version)));
+        let mut routes = self.before("routes");
+        routes.extend(self.routes.iter().map(route));
+        for (key, list) in [("interfaces", interfaces), ("ips", ips), ("routes", routes)] {
+            if !list.is_empty() {
+                object.insert(key.to_owned(), list.into());
+            }
         }
-        let routes: Vec<_> = self.routes.iter().map(route).collect();
-        if !routes.is_empty() {
-            object.insert("routes".to_owned(), routes.into());
-        }
-        object.insert("dns".to_owned(), self.dns.clone().unwrap_or_else(|| json!({})));
+        let before = self.previous.as_ref().and_then(|previous| previous.get("dns"));
+        let dns = self.dns.as_ref().or(before).cloned();
+        object.insert("dns".to_owned(), dns.unwrap_or_else(|| json!({})));
         object.into()
     }
 
-    fn ip(&self, Leased { cidr, gateway }: Leased, version: CniVersion) -> Value {
+    fn before(&self, key: &str) -> Vec<Value> {
+        let list = self.previous.as_ref().and_then(|previous| previous[key].as_array());
+        list.cloned().unwrap_or_default()
+    }
+
+    fn ip(&self, Leased { cidr, gateway }: Leased, interface: usize, version: CniVersion) -> Value {
         let mut ip = json!({ "address": cidr.to_string() });
         if version < CniVersion::V100 {
             ip["version"] = if cidr.address().is_ipv4() { "4" } else { "6" }.into();
         }
         if self.interfaces.is_some() {
-            // The one in the container.
-            ip["interface"] = 1.into();
+            ip["interface"] = interface.into();
         }
         if let Some(gateway) = gateway {
             ip["gateway"] = gateway.to_string().into();
@@ -91,5 +101,21 @@ mod tests {
         let object = result.object(CniVersion::V110);
         assert_eq!(object["ips"][0]["interface"], 1);
         assert_eq!(object["interfaces"][1]["sandbox"], "/run/netns/x");
+
+        // Behind another plugin.
+        result.previous = Some(json!({
+            "interfaces": [{ "name": "lo", "sandbox": "/run/netns/x" }],
+            "ips": [{ "address": "127.0.0.1/8", "interface": 0 }],
+            "routes": [{ "dst": "10.9.0.0/16" }],
+            "dns": { "nameservers": ["10.0.0.1"] },
+        }));
+        let object = result.object(CniVersion::V110);
+        assert_eq!(
+            (&object["ips"][0]["interface"], &object["ips"][1]["interface"]),
+            (&json!(0), &json!(2))
+        );
+        assert_eq!(object["interfaces"][2]["name"], "eth0");
+        assert_eq!(object["routes"], json!([{ "dst": "10.9.0.0/16" }]));
+        assert_eq!(object["dns"]["nameservers"][0], "10.0.0.1");
     }
 }

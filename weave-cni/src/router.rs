@@ -97,6 +97,18 @@ impl Router {
         })
     }
 
+    /// This address for a holder; one that it has already is fine.
+    pub(crate) fn claim(&self, holder: &str, cidr: Cidr, end: End) -> Result<(), CniError> {
+        self.ask("PUT", &(path(holder, Some(cidr)) + end.query()), ALLOCATE).map(drop)
+    }
+
+    /// The network that addresses are from, unless another is named.
+    pub(crate) fn default_subnet(&self) -> Result<Cidr, CniError> {
+        let text = self.ask("GET", "/ipinfo/defaultsubnet", ALLOCATE)?;
+        Cidr::network(text.trim())
+            .ok_or_else(|| self.try_again(ALLOCATE, &format!("the router said {text:?}")))
+    }
+
     /// The addresses of a holder, of those in the subnet.
     /// `purpose` is what the failure is told of.
     pub(crate) fn addresses(

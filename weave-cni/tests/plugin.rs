@@ -70,6 +70,10 @@ impl Told {
 
 fn respond(owned: &mut BTreeMap<String, String>, line: &str) -> (u16, String) {
     let (method, path) = line.split_once(' ').unwrap();
+    let path = path.split('?').next().unwrap();
+    if path == "/ipinfo/defaultsubnet" {
+        return (200, "10.32.0.0/12".to_owned());
+    }
     let mut parts = path.split('/').skip(2);
     let id = parts.next().unwrap_or_default().to_owned();
     // In a subnet of its own it gives out the first address alone, to whoever asks.
@@ -77,6 +81,8 @@ fn respond(owned: &mut BTreeMap<String, String>, line: &str) -> (u16, String) {
         return match (method, parts.next()) {
             ("POST", Some(prefix)) => (200, place.trim_end_matches('0').to_owned() + "1/" + prefix),
             ("DELETE", None) => (204, String::new()),
+            ("PUT", _) if place == "10.32.0.66" => (400, "Unable to claim: taken".to_owned()),
+            ("PUT", _) => (204, String::new()),
             _ => (200, owned.get(&id).cloned().unwrap_or_default()),
         };
     }
@@ -118,6 +124,18 @@ impl Runtime {
         netns: &str,
         input: &Value,
     ) -> Answer {
+        self.call_with(plugin, command, id, netns, input, "")
+    }
+
+    fn call_with(
+        &self,
+        plugin: Plugin,
+        command: Command,
+        id: &str,
+        netns: &str,
+        input: &Value,
+        arguments: &str,
+    ) -> Answer {
         answer(&Call {
             plugin,
             environment: Environment {
@@ -126,6 +144,7 @@ impl Runtime {
                 netns: netns.to_owned(),
                 interface: "eth0".to_owned(),
                 path: self.bin().display().to_string(),
+                arguments: arguments.to_owned(),
             },
             input: input.to_string().into_bytes(),
             router: Router::at(Some(&self.router)).unwrap(),
@@ -364,6 +383,31 @@ fn what_is_deleted_while_the_router_is_away_is_given_back_later() {
     assert!(runtime.call(Plugin::Ipam, Command::Del, "c1", &config("1.1.0")).success);
     assert_eq!(router.asked(), ["DELETE /ip/c1", "DELETE /ip/Net"]);
     assert_eq!(runtime.notes_of(".owed"), [] as [&str; 0]);
+}
+
+#[test]
+fn addresses_that_are_asked_for_are_claimed_all_or_none() {
+    let router = Told::start(Mood::Good);
+    let runtime = Runtime::of(&router.address.to_string());
+    let add = |input: &Value, arguments: &str| {
+        runtime.call_with(Plugin::Ipam, Command::Add, "c1", "", input, arguments)
+    };
+    let added = add(&config("1.1.0"), "IP=10.32.0.9");
+    assert_eq!(object(&added)["ips"][0]["address"], "10.32.0.9/12");
+    let both = with("1.1.0", "args", json!({ "cni": { "ips": ["10.32.0.8/16", "10.32.0.66"] } }));
+    router.asked();
+    refused(&add(&both, ""), 101, "Unable to claim: taken");
+    let asked = [
+        "GET /ip/c1",
+        "GET /ipinfo/defaultsubnet",
+        "PUT /ip/c1/10.32.0.8/16",
+        "PUT /ip/c1/10.32.0.66/12",
+        "DELETE /ip/c1/10.32.0.8",
+    ];
+    assert_eq!(router.asked(), asked);
+    refused(&add(&config("1.1.0"), "IP=10.48.0.1"), 7, "no address of a container in 10.32.0.0/12");
+    refused(&add(&config("1.1.0"), "K8S_POD_NAME=x"), 4, "unknown key");
+    assert_eq!(runtime.notes(), ["c1@eth0"], "of the first");
 }
 
 #[test]

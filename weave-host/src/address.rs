@@ -26,6 +26,16 @@ impl Cidr {
         Some(cidr.masked())
     }
 
+    /// The network of one address.
+    pub const fn alone(address: IpAddr) -> Self {
+        Self { address, prefix: if address.is_ipv4() { 32 } else { 128 } }
+    }
+
+    /// The network of all addresses, as this one.
+    pub fn whole(address: IpAddr) -> Self {
+        Self { address, prefix: 0 }.masked()
+    }
+
     /// The network it is in.
     #[must_use]
     pub fn masked(self) -> Self {

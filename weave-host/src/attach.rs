@@ -12,7 +12,7 @@ use crate::lock::HostLock;
 use crate::namespace::{Namespace, run_here};
 use crate::netlink::{Change, Interface, Netlink};
 use crate::note::PortNote;
-use crate::plug::Plug;
+use crate::plug::{Plug, ends_on_bridge};
 use crate::{Cidr, announce, probe, sysctl};
 
 /// The interface in a container, unless another name is wanted.
@@ -32,6 +32,8 @@ pub struct Attachment {
     /// Who holds the addresses, if that is noted on the port: [`remove_port_of`](crate::remove_port_of)
     /// finds it again by that, and [`plugged`](crate::plugged) tells that it is there.
     pub holder: Option<String>,
+    /// The Ethernet address of the interface; any if none.
+    pub mac: Option<MacAddress>,
     /// Addresses the interface shall have, besides those it has.
     pub addresses: Vec<Cidr>,
     /// Whether multicast leaves through this interface.
@@ -55,6 +57,7 @@ impl Attachment {
             bridge: bridge.into(),
             interface: CONTAINER_INTERFACE.to_owned(),
             holder: None,
+            mac: None,
             addresses: Vec::new(),
             multicast_route: false,
             routes: Vec::new(),
@@ -114,7 +117,7 @@ pub fn attach(container: &Namespace, attachment: &Attachment) -> Result<Attached
         }
         None => (plug_in(container, &bridge, attachment, &note)?, true),
     };
-    let result = settle(container, attachment, &host_end);
+    let result = settle(container, attachment, &bridge, &host_end);
     if created && result.is_err() {
         // The first error says more than one from here.
         let _ = run_here(async |netlink| match netlink.find(&host_end).await? {
@@ -151,19 +154,29 @@ fn adopt(
 fn settle(
     container: &Namespace,
     attachment: &Attachment,
+    bridge: &Interface,
     host_end: &str,
 ) -> Result<(Vec<Cidr>, End, End), HostError> {
     container.run(async |netlink| {
         let interface = required(netlink, &attachment.interface).await?;
+        if let Some(mac) = attachment.mac.filter(|mac| *mac != interface.mac) {
+            let change = Change::Mac(mac);
+            netlink.change(interface.index, &attachment.interface, change).await?;
+        }
         netlink.change(interface.index, &attachment.interface, Change::Up).await
     })?;
     // The bridge drops what comes from a port that is not running yet.
-    let host_end = run_here(async |netlink| {
+    let (host_end, on_bridge) = run_here(async |netlink| {
         wait_until_running(netlink, host_end).await?;
-        Ok(End::from(required(netlink, host_end).await?))
+        let end = End::from(required(netlink, host_end).await?);
+        Ok((end, ends_on_bridge(netlink, container, bridge).await?))
     })?;
-    let (added, container_end) =
-        container.run(async |netlink| configure(netlink, attachment).await)?;
+    let (added, container_end) = container.run(async |netlink| {
+        if on_bridge.len() > 1 {
+            keep_apart(netlink, &on_bridge).await?;
+        }
+        configure(netlink, attachment).await
+    })?;
     Ok((added, host_end, container_end))
 }
 
@@ -250,6 +263,18 @@ async fn wire(
     }
     sysctl::ignore_router_advertisements(host_end);
     netlink.change(host.index, host_end, Change::Up).await
+}
+
+/// Several interfaces of one container on one switch are one host with two cables in one network. Linux lets
+/// each of them answer ARP for the addresses of all, so that neighbours would find one address now here and
+/// now there.
+async fn keep_apart(netlink: &Netlink, indexes: &[u32]) -> Result<(), HostError> {
+    for interface in netlink.interfaces().await? {
+        if indexes.contains(&interface.index) {
+            sysctl::answer_for_own_addresses(&interface.name);
+        }
+    }
+    Ok(())
 }
 
 /// In the container: the addresses, once nobody else has them, of which the neighbours are told; then the

@@ -20,6 +20,8 @@ pub struct Inspected {
     pub addresses: Vec<Cidr>,
     /// The routes that leave through it.
     pub routes: Vec<Route>,
+    /// The routes that leave through others.
+    pub other_routes: Vec<Route>,
     /// The name of its other end, if that is on this host.
     pub host_end: Option<String>,
     /// Who holds its addresses, if that is noted on the other end.
@@ -44,10 +46,22 @@ pub fn inspect(container: &Namespace, interface: &str) -> Result<Option<Inspecte
             mac: found.mac,
             up: found.up,
             addresses: netlink.addresses(found.index).await?,
-            routes: netlink.routes(found.index).await?,
+            routes: netlink.routes(|through| through == found.index).await?,
+            other_routes: netlink.routes(|through| through != found.index).await?,
             holder,
             host_end,
             bridge,
         }))
+    })
+}
+
+/// The routes of a container that leave through other interfaces than this one, which need not be there.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn routes_beside(container: &Namespace, interface: &str) -> Result<Vec<Route>, HostError> {
+    container.run(async |netlink| {
+        let index = netlink.find(interface).await?.map(|found| found.index);
+        netlink.routes(|through| Some(through) != index).await
     })
 }

@@ -65,7 +65,7 @@ pub use firewall::{
     SealFirewall, SealPolicy, SealedState, SealedTunnel, remove_rules, remove_seal_rules,
 };
 pub use inhabitants::{Inhabitant, inhabitants, plugged};
-pub use inspect::{Inspected, inspect};
+pub use inspect::{Inspected, inspect, routes_beside};
 pub use layout::{Layout, detect_layout};
 pub use names::{BRIDGE_NAME, PortNames};
 pub use namespace::Namespace;
@@ -74,3 +74,4 @@ pub use peer_name::{derive_peer_name, interface_peer_name};
 pub use probe::{PROBE_TIME, holder_of};
 pub use reset::reset;
 pub use underlay::automatic_mtu;
+pub use weave_core::wire::MacAddress;

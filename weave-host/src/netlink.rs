@@ -293,8 +293,12 @@ impl Netlink {
         }
     }
 
-    /// The routes of the main table that leave through this interface.
-    pub(crate) async fn routes(&self, index: u32) -> Result<Vec<Route>, HostError> {
+    /// The routes of the main table that leave through one of these interfaces; through several at once, it is
+    /// asked of the interface 0, which there is not.
+    pub(crate) async fn routes(
+        &self,
+        through: impl Fn(u32) -> bool,
+    ) -> Result<Vec<Route>, HostError> {
         let mut routes = Vec::new();
         for question in [
             RouteMessageBuilder::<Ipv4Addr>::new().build(),
@@ -305,7 +309,8 @@ impl Netlink {
                 .try_collect()
                 .await
                 .map_err(|error| failed("list the routes", "netlink", error))?;
-            routes.extend(messages.iter().filter_map(|message| route(message, index)));
+            let messages = messages.iter().filter_map(route);
+            routes.extend(messages.filter(|(index, _)| through(*index)).map(|(_, route)| route));
         }
         Ok(routes)
     }
@@ -421,14 +426,14 @@ fn cidr(message: &AddressMessage) -> Option<Cidr> {
     Cidr::new(address, message.header.prefix_len)
 }
 
-/// The route, if it is of the main table and leaves through this interface.
-fn route(message: &RouteMessage, index: u32) -> Option<Route> {
-    let mut leaves = false;
+/// The route, if it is of the main table, and the interface it leaves through.
+fn route(message: &RouteMessage) -> Option<(u32, Route)> {
+    let mut through = 0;
     let mut destination = None;
     let mut gateway = None;
     for attribute in &message.attributes {
         match attribute {
-            RouteAttribute::Oif(interface) => leaves = *interface == index,
+            RouteAttribute::Oif(interface) => through = *interface,
             RouteAttribute::Destination(address) => destination = ip_address(address),
             RouteAttribute::Gateway(address) => gateway = ip_address(address),
             _ => {}
@@ -442,7 +447,7 @@ fn route(message: &RouteMessage, index: u32) -> Option<Route> {
     let main = message.header.table == RouteHeader::RT_TABLE_MAIN;
     let prefix = message.header.destination_prefix_length;
     let destination = Cidr::new(destination.unwrap_or(everything), prefix)?;
-    (leaves && main).then_some(Route { destination, gateway })
+    main.then_some((through, Route { destination, gateway }))
 }
 
 fn ip_address(address: &RouteAddress) -> Option<IpAddr> {

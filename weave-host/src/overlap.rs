@@ -24,7 +24,7 @@ pub fn overlapping_route(range: Cidr, bridge: &str) -> Result<Option<HostRoute>,
             if interface.name == bridge {
                 continue;
             }
-            let routes = netlink.routes(interface.index).await?;
+            let routes = netlink.routes(|through| through == interface.index).await?;
             let found = routes.iter().map(|route| route.destination).find(|destination| {
                 destination.prefix() > 0
                     && (destination.contains(range.address())

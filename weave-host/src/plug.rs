@@ -8,7 +8,23 @@ use std::os::fd::AsFd;
 use crate::bridge::is_orphan_of;
 use crate::error::HostError;
 use crate::namespace::{Namespace, run_here};
-use crate::netlink::Interface;
+use crate::netlink::{Interface, Netlink};
+
+/// The indexes that the interfaces of a container on a bridge have there.
+pub(crate) async fn ends_on_bridge(
+    netlink: &Netlink,
+    container: &Namespace,
+    bridge: &Interface,
+) -> Result<Vec<u32>, HostError> {
+    let interfaces = netlink.interfaces().await?;
+    let namespace = netlink.namespace_number(container.as_fd()).await?;
+    let there = |port: &&Interface| {
+        port.controller == Some(bridge.index)
+            && namespace.is_some()
+            && port.other_namespace == namespace
+    };
+    Ok(interfaces.iter().filter(there).filter_map(|port| port.other_end).collect())
+}
 
 /// The interface of a container, seen from the host.
 pub(crate) struct Plug {

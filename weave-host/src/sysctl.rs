@@ -28,6 +28,24 @@ pub(crate) fn expire_neighbours_soon(interface: &str) {
     }
 }
 
+/// Answer ARP for the addresses of this interface alone, and ask with one of them; and take packets although
+/// the way back to their sender is by another interface of the same network, as it is for all but the
+/// first. Without the last, strict reverse path filtering (RFC 3704), which Debian and others switch on, drops
+/// what comes for the others.
+pub(crate) fn answer_for_own_addresses(interface: &str) {
+    set(&format!("ipv4/conf/{interface}/arp_ignore"), "1");
+    set(&format!("ipv4/conf/{interface}/arp_announce"), "2");
+    // The stricter of both counts, and 2, which is loose, is the greater number.
+    let is_strict = |interface: &str| is(&format!("ipv4/conf/{interface}/rp_filter"), "1");
+    if is_strict("all") || is_strict(interface) {
+        set(&format!("ipv4/conf/{interface}/rp_filter"), "2");
+    }
+}
+
+fn is(setting: &str, value: &str) -> bool {
+    fs::read_to_string(format!("/proc/sys/net/{setting}")).is_ok_and(|text| text.trim() == value)
+}
+
 /// Take no address from router advertisements that cross the switch.
 pub(crate) fn ignore_router_advertisements(interface: &str) {
     set(&format!("ipv6/conf/{interface}/accept_ra"), "0");

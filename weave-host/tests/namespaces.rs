@@ -380,6 +380,36 @@ fn the_note_on_a_port_says_whose_interface_it_is() {
 }
 
 #[test]
+fn two_interfaces_of_a_container_answer_for_their_own_addresses() {
+    isolated(|| {
+        prepare_bridge(&config(1376)).unwrap();
+        let container = Container::new();
+        container.run(|| std::fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "1").unwrap());
+        let settings = |interface: &str| {
+            container.run(|| {
+                ["arp_ignore", "arp_announce", "rp_filter"].map(|setting| {
+                    let path = format!("/proc/sys/net/ipv4/conf/{interface}/{setting}");
+                    std::fs::read_to_string(path).unwrap().trim().to_owned()
+                })
+            })
+        };
+        let wanted = |interface: &str, address: &str| Attachment {
+            interface: interface.to_owned(),
+            mac: Some(MacAddress([2, 0, 0, 0, 0, 9])),
+            ..attachment(&[address])
+        };
+        let first = attach(&container.namespace(), &wanted("eth0", "10.32.0.1/24")).unwrap();
+        assert_eq!(first.container_end.mac, MacAddress([2, 0, 0, 0, 0, 9]));
+        // Alone, it answers for whatever the container has, as others do.
+        assert_eq!(settings("eth0")[..2], ["0", "0"]);
+        attach(&container.namespace(), &attachment(&["10.32.0.2/24"])).unwrap();
+        for interface in ["eth0", "ethwe"] {
+            assert_eq!(settings(interface), ["1", "2", "2"], "{interface}");
+        }
+    });
+}
+
+#[test]
 fn an_interface_that_was_renamed_is_no_left_over() {
     isolated(|| {
         prepare_bridge(&config(1376)).unwrap();
