@@ -1,5 +1,7 @@
 //! Events as log lines, in the shapes that people search for (spec cli-http.md, section 9).
 
+mod quota;
+
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::net::SocketAddr;
@@ -8,6 +10,7 @@ use std::time::Duration;
 use crate::mesh::{self, ConnectionError, PeerName, Source};
 use crate::router::Event;
 use crate::time::Instant;
+use quota::{LeftOut, Quota};
 
 /// Failed handshakes of one source are told once in this time, and then summed up.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -18,6 +21,8 @@ const MAX_SOURCES: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Log {
     failures: BTreeMap<(Option<Source>, Severity), Failures>,
+    /// Of connections that others opened.
+    quota: Quota,
 }
 
 /// What an operator makes of a failed handshake.
@@ -47,18 +52,36 @@ impl Log {
             {
                 self.handshake_failed(now, *address, error);
             }
-            event => tell(event),
+            event if self.admits(now, event) => tell(event),
+            _ => {}
+        }
+    }
+
+    /// Whether an event is told, though a host that opens and closes connections all the time can
+    /// bring about many.
+    fn admits(&mut self, now: Instant, event: &Event) -> bool {
+        match event {
+            Event::Mesh(
+                mesh::Event::ConnectionAdded { address, outbound: false, .. }
+                | mesh::Event::ConnectionEnded { address, outbound: false, .. },
+            ) => self.quota.admits(now, Source::of(address.ip())),
+            _ => true,
         }
     }
 
     /// When [`Self::handle_timeout`] is wanted next.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let untold = self.failures.values().filter(|failures| failures.untold > 0);
-        untold.map(|failures| failures.told_at + INTERVAL).min()
+        let untold = untold.map(|failures| failures.told_at + INTERVAL);
+        untold.chain(self.quota.poll_timeout()).min()
     }
 
     /// Sums up what is due.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
+        for LeftOut { source, events } in self.quota.take_left_out(now) {
+            let whose = source.map_or_else(|| "many addresses".to_owned(), |s| s.to_string());
+            tracing::warn!("{events} more connections with {whose} were added or ended, not told");
+        }
         for ((source, severity), failures) in &mut self.failures {
             let Failures { told_at, untold, address, error } = failures;
             if *untold == 0 || now < *told_at + INTERVAL {

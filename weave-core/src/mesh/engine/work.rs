@@ -125,7 +125,7 @@ impl Mesh {
 fn price(message: &[u8], peers: usize) -> Duration {
     let (base, per_byte) = match Message::decode(message) {
         // Records are decoded field by field, and compared.
-        Some(Message::Gossip(_) | Message::Broadcast(_)) => (10_000, 60),
+        Some(Message::Gossip(_) | Message::Broadcast(_)) => (10_000, 20),
         // Mostly passed on: what it costs here it costs the next one as well.
         Some(Message::Unicast(_)) => (10_000, 15),
         Some(Message::Control(_) | Message::LegacyControl(..)) => (20_000, 1),

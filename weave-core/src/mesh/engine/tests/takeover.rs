@@ -135,12 +135,12 @@ enum Step {
 impl Pair {
     fn new(seed: u8) -> Self {
         let now = Instant::since_origin(1000 * SECOND);
-        let meshes = [1, 2].map(|number| {
-            let mut config = Config::new(name(number), Uid(number));
+        let meshes = [1_u8, 2].map(|number| {
+            let mut config = Config::new(name(number.into()), Uid(number.into()));
             config.discovery = false;
             config.overlays = vec!["sim".to_owned()];
-            config.password = (seed % 2 == 0).then(|| Password::new(PASSWORD)).flatten();
-            Mesh::new(config, [seed.wrapping_mul(number as u8 + 1); 32], now)
+            config.password = seed.is_multiple_of(2).then(|| Password::new(PASSWORD)).flatten();
+            Mesh::new(config, [seed.wrapping_mul(number + 1); 32], now)
         });
         let mut pair =
             Self { meshes, now, lines: Vec::new(), preparing: [VecDeque::new(), VecDeque::new()] };
@@ -175,7 +175,7 @@ impl Pair {
     }
 
     fn open(&mut self, side: usize, id: ConnectionId, to: SocketAddr) {
-        let from = SocketAddr::from(([10, 0, 0, 1 + side as u8], 40000));
+        let from = SocketAddr::from(([10, 0, 0, if side == 0 { 1 } else { 2 }], 40000));
         let accepted = self.meshes[1 - side].handle_accepted(self.now, to, from);
         let mut ids = [None; 2];
         (ids[side], ids[1 - side]) = (Some(id), Some(accepted));
