@@ -174,6 +174,8 @@ fn a_table_that_others_made_large_goes_to_a_neighbour_bit_by_bit() {
         }
         let news = gossip("topology", 2, &claims.encode_all().remove(0));
         bench.say(&mut liar, &Message::Gossip(&news));
+        // So much is told over some time.
+        bench.pass(SECOND / 4);
     }
     let size: usize = bench.mesh.peers().encode_all().iter().map(Bytes::len).sum();
     assert!(size > 17 << 20, "more than a connection may hold: {size}");
