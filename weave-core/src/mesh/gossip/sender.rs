@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::channel::Data;
 use crate::mesh::{MAX_PEERS, PeerName};
 
@@ -206,6 +204,7 @@ impl Buckets {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
     use std::any::Any;
 
     struct Words(Vec<&'static str>);
