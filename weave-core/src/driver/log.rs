@@ -1,6 +1,7 @@
 //! Events as log lines, in the shapes that people search for (spec cli-http.md, section 9).
 
 mod quota;
+mod repeats;
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -11,6 +12,7 @@ use crate::mesh::{self, ConnectionError, PeerName, Source};
 use crate::router::Event;
 use crate::time::Instant;
 use quota::{LeftOut, Quota};
+use repeats::Repeats;
 
 /// Failed handshakes of one source are told once in this time, and then summed up.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -23,6 +25,7 @@ pub(super) struct Log {
     failures: BTreeMap<(Option<Source>, Severity), Failures>,
     /// Of connections that others opened.
     quota: Quota,
+    repeats: Repeats,
 }
 
 /// What an operator makes of a failed handshake.
@@ -65,7 +68,7 @@ impl Log {
                 mesh::Event::ConnectionAdded { address, outbound: false, .. }
                 | mesh::Event::ConnectionEnded { address, outbound: false, .. },
             ) => self.quota.admits(now, Source::of(address.ip())),
-            _ => true,
+            event => self.repeats.admit(now, event),
         }
     }
 
@@ -73,11 +76,14 @@ impl Log {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let untold = self.failures.values().filter(|failures| failures.untold > 0);
         let untold = untold.map(|failures| failures.told_at + INTERVAL);
-        untold.chain(self.quota.poll_timeout()).min()
+        untold.chain(self.quota.poll_timeout()).chain(self.repeats.poll_timeout()).min()
     }
 
     /// Sums up what is due.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
+        for line in self.repeats.sum_up(now) {
+            tracing::info!("{line}");
+        }
         for LeftOut { source, events } in self.quota.take_left_out(now) {
             let whose = source.map_or_else(|| "many addresses".to_owned(), |s| s.to_string());
             tracing::warn!("{events} more connections with {whose} were added or ended, not told");

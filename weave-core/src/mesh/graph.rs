@@ -95,6 +95,21 @@ impl Graph {
         (names, listed, mutual) == (&other.names, &other.listed, &other.mutual)
     }
 
+    /// The peers that the one at this position lists a connection to.
+    pub(super) fn listed_by(&self, from: usize) -> impl Iterator<Item = usize> + '_ {
+        ones(self.listed.row(from))
+    }
+
+    /// Whether the one at this position lists a connection to the other one.
+    pub(super) fn lists(&self, from: usize, to: usize) -> bool {
+        self.listed.get(from, to)
+    }
+
+    /// How many connections to peers of the graph the one at this position lists.
+    pub(super) fn degree(&self, from: usize) -> u32 {
+        self.listed.row(from).iter().map(|word| word.count_ones()).sum()
+    }
+
     /// The number of a peer.
     pub(super) fn index(&self, peer: PeerName) -> Option<usize> {
         self.names.binary_search(&peer).ok()

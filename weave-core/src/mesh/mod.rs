@@ -1,6 +1,7 @@
 //! The control plane: who the peers are, how they connect, what they gossip.
 
 mod accept;
+mod branches;
 mod clash;
 mod config;
 mod connection;

@@ -7,6 +7,10 @@
 //! A peer that restarts begins at version 0. Its old record comes back to it from the others,
 //! and it goes on one above: [`Effects::announce_own`].
 
+mod room;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
@@ -19,7 +23,8 @@ use super::short_ids::{Change, ShortIds};
 use super::update::{self, Limits, UpdateError};
 use super::{PeerName, Random, ShortId, Uid};
 
-/// Peers in the table: as many as there are short ids. A hostile peer cannot invent more.
+/// Peers in the table: as many as there are short ids. What is told beyond that goes, and who goes
+/// is decided in [`room`].
 pub const MAX_PEERS: usize = 4096;
 /// Connections in the table, counted at both ends: a full mesh of 1,024 peers. With their encoded
 /// form that is 100 MB, and 250 MB if somebody makes them as long as possible.
@@ -90,17 +95,21 @@ pub struct Applied {
     pub twin: Option<(Uid, String)>,
     /// Records that were left out for want of room, or since no peer can have so many connections.
     pub dropped: usize,
+    /// Peers that made room for these.
+    pub removed: Vec<Peer>,
     /// What else must be done.
     pub effects: Effects,
 }
 
 /// A neighbour was registered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 #[must_use]
 pub struct Registered {
     /// What was known is of an earlier incarnation, or nothing but the name: it may lack all that
     /// was gossiped before.
     pub restarted: bool,
+    /// Peers that made room for it.
+    pub removed: Vec<Peer>,
     /// What else must be done.
     pub effects: Effects,
 }
@@ -111,8 +120,8 @@ pub enum RegisterError {
     /// A discovered address turned out to belong to a peer nobody has told of.
     #[error("unknown remote name {0} at a discovered address")]
     Unknown(PeerName),
-    /// There is no room for another peer.
-    #[error("the mesh has {MAX_PEERS} peers, and {0} is not among them")]
+    /// There is no room for another neighbour.
+    #[error("there are {MAX_PEERS} neighbours, and {0} is not among them")]
     Full(PeerName),
 }
 
@@ -220,12 +229,14 @@ impl Peers {
         if let Some(entry) = self.entries.get_mut(&features.name) {
             entry.references += 1;
             let restarted = entry.peer.uid != features.uid;
-            return Ok(Registered { restarted, effects: Effects::default() });
+            let effects = Effects::default();
+            return Ok(Registered { restarted, removed: Vec::new(), effects });
         }
         if !accept_unknown {
             return Err(RegisterError::Unknown(features.name));
         }
-        if self.entries.len() >= MAX_PEERS {
+        let held = || self.entries.values().filter(|entry| entry.references > 0).count();
+        if self.entries.len() >= self.limits.peers && held() >= self.limits.peers {
             return Err(RegisterError::Full(features.name));
         }
         let change = self.insert(
@@ -239,8 +250,9 @@ impl Peers {
         );
         let mut effects = Effects::default();
         effects.note(change);
+        let removed = self.make_room(&BTreeSet::new(), &mut effects);
         self.keep_own_short_id(&mut effects, random);
-        Ok(Registered { restarted: false, effects })
+        Ok(Registered { restarted: false, removed, effects })
     }
 
     /// A connection that was registered ended: the record may be collected when nothing else
@@ -291,7 +303,8 @@ impl Peers {
     /// second later.
     ///
     /// # Errors
-    /// Nothing was applied. Close the connection it came from.
+    /// The bytes make no sense, and nothing was applied. Routers make such payloads themselves, also
+    /// of what they pass on: close the connection it came from.
     pub fn apply_update(
         &mut self,
         payload: &[u8],
@@ -299,8 +312,7 @@ impl Peers {
     ) -> Result<Applied, UpdateError> {
         let update = update::decode(payload, self.limits, |peer| self.is_news(peer))?;
         let placeholders = self.unknown_remotes(&update.records);
-        self.check_room(&update.records, &placeholders)?;
-
+        let mut fresh = BTreeSet::new();
         let mut applied =
             Applied { names: update.names, dropped: update.dropped, ..Applied::default() };
         let effects = &mut applied.effects;
@@ -313,13 +325,26 @@ impl Peers {
                 continue;
             }
             match self.entries.get_mut(&name) {
-                None => effects.note(self.insert(record, 0)),
+                None => {
+                    fresh.insert(name);
+                    effects.note(self.insert(record, 0));
+                }
                 Some(_) => self.replace(record, effects),
             }
             applied.delta.insert(name);
         }
-        for name in placeholders {
+        let room = self.limits.peers.saturating_sub(self.entries.len());
+        for name in placeholders.into_iter().take(room) {
             effects.note(self.insert(Peer::placeholder(name), 0));
+        }
+        for peer in self.make_room(&fresh, effects) {
+            applied.delta.remove(&peer.name);
+            applied.names.remove(&peer.name);
+            if fresh.contains(&peer.name) {
+                applied.dropped += 1;
+            } else {
+                applied.removed.push(peer);
+            }
         }
         self.keep_own_short_id(effects, random);
         Ok(applied)
@@ -343,14 +368,7 @@ impl Peers {
 
         let mut collected = Collected::default();
         for name in garbage {
-            let Some(Entry { peer, .. }) = self.entries.remove(&name) else { continue };
-            self.graph = None;
-            self.changes += 1;
-            self.links -= peer.connections.len();
-            if let Some(id) = peer.short_id {
-                collected.effects.note(self.short_ids.unregister(id, name));
-            }
-            collected.removed.push(peer);
+            collected.removed.extend(self.remove(name, &mut collected.effects));
         }
         if !collected.removed.is_empty() {
             self.keep_own_short_id(&mut collected.effects, random);
@@ -408,28 +426,6 @@ impl Peers {
             .collect()
     }
 
-    fn check_room(
-        &self,
-        records: &BTreeMap<PeerName, Peer>,
-        placeholders: &BTreeSet<PeerName>,
-    ) -> Result<(), UpdateError> {
-        let Limits { peers, links } = self.limits;
-        let new = records.keys().filter(|name| !self.entries.contains_key(name)).count();
-        if self.entries.len() + new + placeholders.len() > peers {
-            return Err(UpdateError::TooManyPeers { limit: peers });
-        }
-        let replaced: usize = records
-            .keys()
-            .filter_map(|name| self.get(*name))
-            .map(|peer| peer.connections.len())
-            .sum();
-        let added: usize = records.values().map(|record| record.connections.len()).sum();
-        if self.links + added > links + replaced {
-            return Err(UpdateError::TooManyLinks { limit: links });
-        }
-        Ok(())
-    }
-
     /// Goes on where the incarnation was that the mesh remembers. Whether that one must be alive:
     /// it has outlived ours again and again.
     fn outlive(&mut self, remembered: &Peer) -> bool {
@@ -449,6 +445,17 @@ impl Peers {
         self.graph = None;
         self.changes += 1;
         change
+    }
+
+    fn remove(&mut self, name: PeerName, effects: &mut Effects) -> Option<Peer> {
+        let Entry { peer, .. } = self.entries.remove(&name)?;
+        self.graph = None;
+        self.changes += 1;
+        self.links -= peer.connections.len();
+        if let Some(id) = peer.short_id {
+            effects.note(self.short_ids.unregister(id, name));
+        }
+        Some(peer)
     }
 
     /// Takes over a newer record of a known peer.
@@ -544,6 +551,3 @@ fn payloads<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<Bytes> {
     }
     payloads
 }
-
-#[cfg(test)]
-mod tests;

@@ -55,18 +55,6 @@ pub enum UpdateError {
     /// The bytes are not the values that belong there.
     #[error("topology update: {0}")]
     Malformed(#[from] gob::Error),
-    /// The mesh would have more peers than there are short ids.
-    #[error("topology update: more than {limit} peers")]
-    TooManyPeers {
-        /// How many are allowed.
-        limit: usize,
-    },
-    /// The mesh would have more connections than memory is set aside for.
-    #[error("topology update: more than {limit} connections in all")]
-    TooManyLinks {
-        /// How many are allowed.
-        limit: usize,
-    },
 }
 
 /// What an update says.
@@ -76,7 +64,8 @@ pub(super) struct Update {
     pub names: BTreeSet<PeerName>,
     /// The records that are news, the newest one of each peer.
     pub records: BTreeMap<PeerName, Peer>,
-    /// How many records were left out since they have more connections than a peer can have.
+    /// How many records were left out: they have more connections than a peer can have, or the
+    /// update has more than fit a table.
     pub dropped: usize,
 }
 
@@ -109,10 +98,6 @@ pub(super) fn decode(
         let mut peer = Peer::from_summary(&summary);
         let newest = update.records.get(&peer.name).is_none_or(|r| peer.edition() > r.edition());
         let wanted = peer.name != PeerName::UNKNOWN && newest && is_news(&peer);
-        if wanted && update.records.len() >= limits.peers {
-            return Err(UpdateError::TooManyPeers { limit: limits.peers });
-        }
-
         let found = if wanted {
             read_connections(&mut decoder, &mut peer)?
         } else if decoder.skip_value()? {
@@ -132,10 +117,13 @@ pub(super) fn decode(
             update.names.insert(peer.name);
         }
         if wanted {
-            links += peer.connections.len();
-            if links > limits.links {
-                return Err(UpdateError::TooManyLinks { limit: limits.links });
+            let fits = update.records.len() < limits.peers
+                && links + peer.connections.len() <= limits.links;
+            if !fits {
+                update.dropped += 1;
+                continue;
             }
+            links += peer.connections.len();
             keep_later_of_each(&mut peer.connections);
             // It stays as it is until the next version comes.
             peer.connections.shrink_to_fit();

@@ -126,6 +126,7 @@ impl Mesh {
             Err(error) => return self.end(id, ConnectionError::Register(error), TcpSide::Open),
         };
         self.have_effects(registered.effects);
+        self.forget_peers(registered.removed);
 
         let session_key = established.overlay_key().cloned();
         let Established { session, version, remote, connection_uid, trusted, .. } = established;

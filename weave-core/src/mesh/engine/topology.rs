@@ -7,12 +7,13 @@ use std::sync::Arc;
 use super::contest::CLASH_MEMORY;
 use super::sync::Announced;
 use super::{Mesh, Way};
+use crate::mesh::branches::{Branch, Branches};
 use crate::mesh::engine::messages::TOPOLOGY;
 use crate::mesh::gossip::sender::Pending;
 use crate::mesh::gossip::{Channel, GossipError, Outbox};
 use crate::mesh::maker::Candidates;
 use crate::mesh::output::{Event, Output};
-use crate::mesh::{Applied, Effects, PeerName, Routes, Uid, UpdateError};
+use crate::mesh::{Applied, Effects, Peer, PeerName, Routes, Uid, UpdateError};
 use crate::time::Instant;
 
 impl Mesh {
@@ -20,7 +21,7 @@ impl Mesh {
     pub(super) fn update_topology(&mut self, payload: &[u8]) -> Result<Applied, GossipError> {
         // Every router takes part in this channel, and encodes the records that it passes on.
         let neighbour = |error: UpdateError| GossipError::Neighbour(error.to_string());
-        let applied = self.peers.apply_update(payload, &mut self.random).map_err(neighbour)?;
+        let mut applied = self.peers.apply_update(payload, &mut self.random).map_err(neighbour)?;
         self.counters.records_dropped += applied.dropped as u64;
         if let Some((uid, nickname)) = &applied.twin
             && self.twin_told_at.is_none_or(|at| self.now.saturating_since(at) >= CLASH_MEMORY)
@@ -31,7 +32,10 @@ impl Mesh {
         }
         self.have_effects(applied.effects);
         self.stop_asking(&applied.names);
-        if !applied.delta.is_empty() {
+        let removed = std::mem::take(&mut applied.removed);
+        let made_room = !removed.is_empty();
+        self.forget_peers(removed);
+        if made_room || !applied.delta.is_empty() {
             self.encoded.clear();
             self.deadlines.routes_soon(self.now);
             self.deadlines.check_soon(self.now);
@@ -102,13 +106,18 @@ impl Mesh {
         self.deadlines.collection = None;
         let collected = self.peers.collect_garbage(&mut self.random);
         self.have_effects(collected.effects);
-        if collected.removed.is_empty() {
+        self.forget_peers(collected.removed);
+    }
+
+    /// Tells everybody of peers that are not in the table any more.
+    pub(super) fn forget_peers(&mut self, removed: Vec<Peer>) {
+        if removed.is_empty() {
             return;
         }
         self.encoded.clear();
         self.deadlines.routes_soon(self.now);
-        let names: Vec<PeerName> = collected.removed.iter().map(|peer| peer.name).collect();
-        for peer in collected.removed {
+        let names: Vec<PeerName> = removed.iter().map(|peer| peer.name).collect();
+        for peer in removed {
             // Placeholders were never more than hearsay.
             if peer.uid != Uid(0) {
                 self.event(Event::PeerRemoved { peer: peer.name, nickname: peer.nickname });
@@ -131,7 +140,7 @@ impl Mesh {
     }
 
     /// Where peers that are not connected may be reached, as others tell.
-    pub(super) fn candidates(&self) -> Candidates {
+    pub(super) fn candidates(&mut self) -> Candidates {
         let mut candidates = Candidates::default();
         let own = self.config.name;
         let missing: Vec<PeerName> = self
@@ -143,9 +152,19 @@ impl Mesh {
             return candidates;
         }
         let port = self.config.port;
-        // Addresses that somebody did reach go before those that are guessed.
-        for outbound in [true, false] {
-            for teller in self.peers.iter().filter(|peer| peer.name != own) {
+        let graph = self.peers.graph();
+        let branches = Branches::of(&graph, own);
+        let mut by_depth: BTreeMap<u32, Vec<(&Peer, Branch)>> = BTreeMap::new();
+        for teller in self.peers.iter().filter(|peer| peer.name != own) {
+            let depth = branches.depth(teller.name).unwrap_or(u32::MAX);
+            by_depth.entry(depth).or_default().push((teller, branches.branch(teller.name)));
+        }
+        // Those near tell before those far away, and addresses that somebody did reach go before
+        // those that are guessed.
+        for (tellers, outbound) in
+            by_depth.values().flat_map(|tellers| [(tellers, true), (tellers, false)])
+        {
+            for (teller, branch) in tellers {
                 // Both lists ascend.
                 let mut missing = missing.iter().peekable();
                 for connection in &teller.connections {
@@ -154,7 +173,7 @@ impl Mesh {
                         && missing.peek().is_some_and(|name| **name == connection.remote)
                         && let Some(address) = connection.address.socket()
                     {
-                        candidates.offer(connection.remote, address, outbound, port);
+                        candidates.offer(connection.remote, address, outbound, port, branch);
                     }
                 }
             }

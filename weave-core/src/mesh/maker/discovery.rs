@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::mesh::PeerName;
+use crate::mesh::branches::{Branch, Shares};
 
 /// Addresses kept for one peer. Hosts have a few; a hostile peer could list thousands.
 const MAX_PER_PEER: usize = 8;
@@ -11,21 +12,39 @@ const MAX_PER_PEER: usize = 8;
 const MAX_CANDIDATES: usize = 2048;
 
 /// Addresses at which peers that are not connected may be reached, by hearsay.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(in crate::mesh) struct Candidates {
-    by_address: BTreeMap<SocketAddr, PeerName>,
+    by_address: BTreeMap<SocketAddr, Candidate>,
     per_peer: BTreeMap<PeerName, usize>,
+    shares: Shares,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Candidate {
+    /// Who is said to be there.
+    pub(super) peer: PeerName,
+    /// The peer that told, and those it is behind.
+    pub(super) branch: Branch,
+}
+
+impl Default for Candidates {
+    fn default() -> Self {
+        let shares = Shares::of(MAX_CANDIDATES);
+        Self { by_address: BTreeMap::new(), per_peer: BTreeMap::new(), shares }
+    }
 }
 
 impl Candidates {
-    /// Some peer has a connection to `peer`: if it dialled, at `address`; else from there, with
-    /// a port of no use, so that the own port is assumed.
+    /// The peer at the end of `branch` has a connection to `peer`: if it dialled, at `address`; else
+    /// from there, with a port of no use, so that the own port is assumed. Of several that tell the
+    /// same the first one counts.
     pub(in crate::mesh) fn offer(
         &mut self,
         peer: PeerName,
         address: SocketAddr,
         outbound: bool,
         own_port: u16,
+        branch: &Branch,
     ) {
         let port = if outbound { address.port() } else { own_port };
         let address = SocketAddr::new(address.ip(), port);
@@ -33,18 +52,18 @@ impl Candidates {
             return;
         }
         let count = self.per_peer.entry(peer).or_default();
-        if *count < MAX_PER_PEER && self.by_address.len() < MAX_CANDIDATES {
+        if *count < MAX_PER_PEER && self.shares.take(branch) {
             *count += 1;
-            self.by_address.insert(address, peer);
+            self.by_address.insert(address, Candidate { peer, branch: branch.clone() });
         }
     }
 
-    pub(super) fn contains(&self, address: &SocketAddr) -> bool {
-        self.by_address.contains_key(address)
+    pub(super) fn get(&self, address: &SocketAddr) -> Option<&Candidate> {
+        self.by_address.get(address)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (SocketAddr, PeerName)> {
-        self.by_address.iter().map(|(address, peer)| (*address, *peer))
+        self.by_address.iter().map(|(address, candidate)| (*address, candidate.peer))
     }
 }
 
@@ -64,6 +83,10 @@ mod tests {
         PeerName::from_u64(number).unwrap()
     }
 
+    fn branch(teller: u64) -> Branch {
+        [(name(teller), 1)].into()
+    }
+
     fn listed(candidates: &Candidates) -> Vec<String> {
         candidates.iter().map(|(address, peer)| format!("{peer} {address}")).collect()
     }
@@ -71,9 +94,9 @@ mod tests {
     #[test]
     fn dialled_addresses_as_they_are_others_with_the_own_port() {
         let mut candidates = Candidates::default();
-        candidates.offer(name(1), "10.0.0.1:7000".parse().unwrap(), true, 6783);
-        candidates.offer(name(2), "10.0.0.2:34567".parse().unwrap(), false, 6783);
-        candidates.offer(name(2), "10.0.0.2:45678".parse().unwrap(), false, 6783);
+        candidates.offer(name(1), "10.0.0.1:7000".parse().unwrap(), true, 6783, &branch(9));
+        candidates.offer(name(2), "10.0.0.2:34567".parse().unwrap(), false, 6783, &branch(9));
+        candidates.offer(name(2), "10.0.0.2:45678".parse().unwrap(), false, 6783, &branch(9));
         assert_eq!(
             listed(&candidates),
             ["00:00:00:00:00:01 10.0.0.1:7000", "00:00:00:00:00:02 10.0.0.2:6783"]
@@ -84,7 +107,7 @@ mod tests {
     fn what_nobody_can_listen_on_is_left_out() {
         let mut candidates = Candidates::default();
         for address in ["0.0.0.0:1", "224.0.0.1:1", "255.255.255.255:1", "[::]:1", "10.0.0.1:0"] {
-            candidates.offer(name(1), address.parse().unwrap(), true, 6783);
+            candidates.offer(name(1), address.parse().unwrap(), true, 6783, &branch(9));
         }
         assert!(listed(&candidates).is_empty());
     }
@@ -95,10 +118,10 @@ mod tests {
         for peer in 0..1000 {
             for port in 1..100 {
                 let address = SocketAddr::new([10, 0, 0, 1].into(), port * 100 + peer);
-                candidates.offer(name(u64::from(peer)), address, true, 6783);
+                candidates.offer(name(u64::from(peer)), address, true, 6783, &branch(9));
             }
         }
-        assert!(listed(&candidates).len() <= MAX_CANDIDATES);
+        assert_eq!(listed(&candidates).len(), MAX_CANDIDATES / 2, "the rest is for other branches");
         assert!(candidates.per_peer.values().all(|count| *count <= MAX_PER_PEER));
     }
 }

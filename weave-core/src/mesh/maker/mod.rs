@@ -23,12 +23,14 @@ use std::time::Duration;
 use self::backoff::Backoff;
 pub(super) use self::discovery::Candidates;
 use self::syntax::{Host, Wanted};
+use super::branches::{Branch, Shares};
 use super::error::{ConnectionError, TargetError};
 use super::report::{TargetReport, TargetState};
 use super::{ConnectionId, PeerName, Random};
 use crate::time::Instant;
 
-/// Attempts under way at one time.
+/// Attempts under way at one time, at targets of the user and at others, which are shared by branch
+/// of the tellers: addresses where nothing answers take half a minute each.
 const MAX_ATTEMPTS: usize = 64;
 /// Addresses of one host name that are tried.
 const MAX_ADDRESSES: usize = 16;
@@ -86,7 +88,8 @@ enum State {
 
 struct Dialled {
     key: Key,
-    direct: bool,
+    /// The branch of the peer that told of it; none for targets of the user.
+    told_by: Option<Branch>,
 }
 
 struct Live {
@@ -180,7 +183,7 @@ impl Maker {
     /// Whether the user asked for the address of this dialled connection: then its peer need
     /// not be known from others.
     pub(super) fn is_direct(&self, id: ConnectionId) -> bool {
-        self.dialled.get(&id).is_some_and(|dialled| dialled.direct)
+        self.dialled.get(&id).is_some_and(|dialled| dialled.told_by.is_none())
     }
 
     /// The other end of a connection told its name.
@@ -296,7 +299,7 @@ impl Maker {
             }
             let discovered = match key {
                 Key::Address(address) => {
-                    candidates.contains(address) && !surroundings.addresses.contains(address)
+                    candidates.get(address).is_some() && !surroundings.addresses.contains(address)
                 }
                 Key::Name(_) => false,
             };
@@ -310,13 +313,17 @@ impl Maker {
             }
             true
         });
-        // What the user asked for goes first.
-        due.sort_by_key(|key| !direct_keys.contains(key));
+        let mut slots = Slots::of(self);
         let actions = due
             .into_iter()
             .filter_map(|key| {
-                let direct = direct_keys.contains(&key);
-                self.attempt(now, key, direct, random, ids)
+                let told_by = match &key {
+                    Key::Address(address) if !direct_keys.contains(&key) => {
+                        Some(candidates.get(address)?.branch.clone())
+                    }
+                    _ => None,
+                };
+                self.attempt(now, key, told_by, &mut slots, random, ids)
             })
             .collect();
         self.wake_at = self.earliest_due(now);
@@ -384,18 +391,18 @@ impl Maker {
         &mut self,
         now: Instant,
         key: Key,
-        direct: bool,
+        told_by: Option<Branch>,
+        slots: &mut Slots,
         random: &mut Random,
         ids: &mut Ids,
     ) -> Option<Action> {
-        let under_way = self.dialled.len() - self.dialled_and_live();
         let target = self.targets.get_mut(&key)?;
         if let Some(limit) = self.limit.filter(|limit| self.live.len() >= *limit) {
             target.last_error = Some(ConnectionError::Limit(limit).to_string());
             target.backoff.later(now, random);
             return None;
         }
-        if under_way >= MAX_ATTEMPTS {
+        if !slots.take(told_by.as_ref()) {
             return None;
         }
         match &key {
@@ -403,7 +410,7 @@ impl Maker {
                 let address = *address;
                 target.state = State::Dialling;
                 let id = ids.next();
-                self.dialled.insert(id, Dialled { key, direct });
+                self.dialled.insert(id, Dialled { key, told_by });
                 Some(Action::Dial { id, address })
             }
             Key::Name(text) => {
@@ -427,7 +434,7 @@ impl Maker {
             Some(address) if !taken(&address) => {
                 target.state = State::Dialling;
                 let id = ids.next();
-                self.dialled.insert(id, Dialled { key, direct: true });
+                self.dialled.insert(id, Dialled { key, told_by: None });
                 Some(Action::Dial { id, address })
             }
             // Connected already, which the next check will see.
@@ -437,10 +444,6 @@ impl Maker {
                 None
             }
         }
-    }
-
-    fn dialled_and_live(&self) -> usize {
-        self.live.values().filter(|live| live.outbound).count()
     }
 
     fn earliest_due(&self, now: Instant) -> Option<Instant> {
@@ -458,6 +461,37 @@ impl Target {
             identity: None,
             addresses: Vec::new(),
             untried: Vec::new(),
+        }
+    }
+}
+
+/// Attempts that are under way.
+struct Slots {
+    direct: usize,
+    discovered: Shares,
+}
+
+impl Slots {
+    fn of(maker: &Maker) -> Self {
+        let mut slots = Self { direct: 0, discovered: Shares::of(MAX_ATTEMPTS) };
+        let under_way = maker.dialled.iter().filter(|(id, _)| !maker.live.contains_key(*id));
+        for (_, dialled) in under_way {
+            match &dialled.told_by {
+                Some(branch) => slots.discovered.count(branch),
+                None => slots.direct += 1,
+            }
+        }
+        slots
+    }
+
+    fn take(&mut self, told_by: Option<&Branch>) -> bool {
+        match told_by {
+            Some(branch) => self.discovered.take(branch),
+            None => {
+                let takes = self.direct < MAX_ATTEMPTS;
+                self.direct += usize::from(takes);
+                takes
+            }
         }
     }
 }

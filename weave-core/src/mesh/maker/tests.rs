@@ -76,6 +76,11 @@ fn name(number: u64) -> PeerName {
     PeerName::from_u64(number).unwrap()
 }
 
+/// The branch of a neighbour.
+fn branch(neighbour: u64) -> Branch {
+    [(name(neighbour), 1)].into()
+}
+
 fn texts(targets: &[&str]) -> Vec<String> {
     targets.iter().map(|t| (*t).to_owned()).collect()
 }
@@ -197,7 +202,13 @@ fn what_others_tell_of_is_dialled_by_one_end_and_by_the_other_only_later() {
     let (mut first, mut second) = (0, 0);
     for other in 2..40 {
         let mut bench = Bench::new();
-        bench.candidates.offer(name(other), "10.0.0.9:7000".parse().unwrap(), true, 6783);
+        bench.candidates.offer(
+            name(other),
+            "10.0.0.9:7000".parse().unwrap(),
+            true,
+            6783,
+            &branch(8),
+        );
         match bench.check().as_slice() {
             [Action::Dial { .. }] => first += 1,
             _ => {
@@ -216,7 +227,7 @@ fn what_others_tell_of_is_dialled_by_one_end_and_by_the_other_only_later() {
 #[test]
 fn what_nobody_tells_of_any_more_is_forgotten() {
     let mut bench = Bench::new();
-    bench.candidates.offer(name(2), "10.0.0.9:7000".parse().unwrap(), true, 6783);
+    bench.candidates.offer(name(2), "10.0.0.9:7000".parse().unwrap(), true, 6783, &branch(8));
     bench.pass(Duration::from_secs(10));
     bench.check();
     bench.pass(Duration::from_secs(10));
@@ -320,20 +331,43 @@ fn at_the_connection_limit_nothing_is_dialled() {
 }
 
 #[test]
-fn attempts_are_bounded_and_the_users_go_first() {
+fn attempts_are_bounded_and_those_of_the_user_apart() {
     let mut bench = Bench::new();
     for host in 0..100 {
         for peer in 2..4 {
             let address = SocketAddr::from(([10, peer, 0, host], 6783));
-            bench.candidates.offer(name(u64::from(host) * 10 + u64::from(peer)), address, true, 0);
+            let told = name(u64::from(host) * 10 + u64::from(peer));
+            bench.candidates.offer(told, address, true, 0, &branch(u64::from(peer)));
         }
     }
     bench.connect(&["192.168.0.1"]);
-    let actions = bench.check();
-    assert_eq!(actions.len(), MAX_ATTEMPTS);
-    assert!(matches!(&actions[0], Action::Dial { address, .. }
-        if address.to_string() == "192.168.0.1:6783"));
+    let mut actions = bench.check();
+    assert_eq!(actions.len(), MAX_ATTEMPTS + 1);
+    let direct = actions.iter().position(|action| {
+        matches!(action, Action::Dial { address, .. } if address.to_string() == "192.168.0.1:6783")
+    });
+    actions.remove(direct.unwrap());
     let Action::Dial { id, .. } = actions[1] else { panic!("a dial") };
     bench.ended(id, ConnectionError::Dial("refused".to_owned()));
     assert_eq!(bench.check().len(), 1, "one may follow for one that ended");
+}
+
+#[test]
+fn addresses_that_a_member_invents_keep_no_slot_from_others() {
+    let mut bench = Bench::new();
+    for number in 0..2400_u64 {
+        let [.., high, low] = number.to_be_bytes();
+        let address = SocketAddr::from(([10, 1, high, low], 6783));
+        bench.candidates.offer(name(10_000 + number), address, true, 0, &branch(8));
+    }
+    // None of them answers.
+    assert_eq!(bench.check().len(), MAX_ATTEMPTS / 2);
+    bench.pass(DEFERENCE + Duration::from_millis(DEFERENCE_JITTER_MS));
+    assert_eq!(bench.check(), []);
+    bench.candidates.offer(name(5), "10.0.0.9:6783".parse().unwrap(), true, 0, &branch(9));
+    bench.check();
+    bench.pass(DEFERENCE + Duration::from_millis(DEFERENCE_JITTER_MS));
+    bench.check();
+    let honest = "10.0.0.9:6783".parse().unwrap();
+    assert_eq!(bench.maker.targets[&Key::Address(honest)].state, State::Dialling);
 }

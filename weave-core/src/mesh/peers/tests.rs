@@ -261,7 +261,7 @@ fn payload(records: &[Peer]) -> Vec<u8> {
     update::definitions().iter().copied().chain(records).collect()
 }
 
-fn hub(number: u64, spokes: std::ops::Range<u64>) -> Peer {
+fn hub(number: u64, spokes: impl Iterator<Item = u64>) -> Peer {
     let connections = spokes.map(to).collect();
     Peer { uid: Uid(1), version: 1, connections, ..Peer::placeholder(name(number)) }
 }
@@ -334,28 +334,117 @@ fn a_large_table_goes_in_several_payloads() {
     assert_eq!(other.get(name(50)), peers.get(name(50)));
 }
 
+/// A record that confirms a link to each of these.
+fn spoke(number: u64, hubs: &[u64]) -> Peer {
+    let connections = hubs.iter().map(|hub| to(*hub)).collect();
+    Peer { uid: Uid(1), version: 1, connections, ..Peer::placeholder(name(number)) }
+}
+
+/// A neighbour that this process has a connection to.
+fn meet(peers: &mut Peers, number: u64) {
+    let mut random = Random::new([0; 32]);
+    let _ = peers.register(&neighbour(number), true, &mut random).unwrap();
+    peers.add_connection(to(number));
+}
+
+/// A member that tells of so many invented peers, and their confirming records.
+fn inventor(number: u64, version: u64, invented: std::ops::Range<u64>) -> Vec<Peer> {
+    let hub = Peer { version, ..hub(number, std::iter::once(1).chain(invented.clone())) };
+    std::iter::once(hub).chain(invented.map(|spoke_of| spoke(spoke_of, &[number]))).collect()
+}
+
 #[test]
-fn too_many_peers_are_refused_as_a_whole() {
+fn what_is_beyond_the_limit_is_dropped_record_by_record() {
     let mut random = Random::new([0; 32]);
     let mut peers = alone(1);
-    let limit = MAX_PEERS as u64;
-    // Two records, and enough placeholders to fill the table.
-    let fits = [hub(2, 4..limit), hub(3, limit..limit + 1)];
-    let _ = peers.apply_update(&payload(&fits), &mut random).unwrap();
+    meet(&mut peers, 2);
+    meet(&mut peers, 3);
+    let fits = payload(&inventor(2, 5, 10_000..12_200));
+    assert_eq!(peers.apply_update(&fits, &mut random).unwrap().dropped, 0);
+    // What an honest neighbour passes on: 2,200 others that a second member invented, and among
+    // them a peer that exists.
+    let mut passed_on = vec![hub(3, [1, 4, 5].into_iter()), spoke(5, &[3])];
+    passed_on.extend(inventor(4, 5, 20_000..22_200));
+    passed_on[2].connections = [3].into_iter().chain(20_000..22_200).map(to).collect();
+    let applied = peers.apply_update(&payload(&passed_on), &mut random).unwrap();
     assert_eq!(peers.count(), MAX_PEERS);
+    assert!(applied.dropped > 0 && applied.delta.len() > 2000, "{}", applied.dropped);
+    assert!(applied.delta.contains(&name(5)));
+    // Both have about half of the table, and the peers that exist are all there.
+    let count = |from| peers.names().filter(|n| (from..from + 3000).contains(&n.to_u64())).count();
+    assert!(count(10_000).abs_diff(count(20_000)) < 10);
+    for real in 1..=5 {
+        assert!(peers.get(name(real)).is_some_and(|peer| peer.uid != Uid(0)), "{real}");
+    }
+    assert_consistent(&mut peers);
 
-    let error = UpdateError::TooManyPeers { limit: MAX_PEERS };
-    let more = payload(&[hub(2, 4..5), hub(3, limit + 1..limit + 2)]);
-    assert_eq!(peers.apply_update(&payload(&[hub(limit + 1, 0..0)]), &mut random), Err(error));
-    assert_eq!(peers.apply_update(&more, &mut random).unwrap().delta, BTreeSet::new());
-    let features = neighbour(limit + 1);
-    let error = RegisterError::Full(name(limit + 1));
-    assert_eq!(peers.register(&features, true, &mut random), Err(error));
+    // Newcomers have precedence, here and at the neighbour.
+    meet(&mut peers, 6);
+    let news = [Peer { version: 9, ..hub(3, [1, 4, 5, 7].into_iter()) }, spoke(7, &[3])];
+    let applied = peers.apply_update(&payload(&news), &mut random).unwrap();
+    assert_eq!(applied.delta, BTreeSet::from([name(3), name(7)]));
+    assert_eq!(applied.removed.len(), 1, "one that was invented makes room");
+    assert!(peers.get(name(6)).is_some() && peers.get(name(7)).is_some());
+    assert_eq!(peers.count(), MAX_PEERS);
     assert_consistent(&mut peers);
 }
 
 #[test]
-fn too_many_connections_are_refused() {
+fn more_invented_peers_take_from_their_own_branch() {
+    let mut random = Random::new([0; 32]);
+    let mut peers = alone(1);
+    peers.limits.peers = 100;
+    meet(&mut peers, 2);
+    meet(&mut peers, 3);
+    // A line of honest peers behind 3: 3 - 10 - 11 - ... - 29.
+    let mut line = vec![hub(3, [1, 10].into_iter())];
+    line.extend((10..30).map(|n| spoke(n, &[if n == 10 { 3 } else { n - 1 }, n + 1])));
+    let _ = peers.apply_update(&payload(&line), &mut random).unwrap();
+    for (version, first) in [(5, 1000), (6, 3000), (7, 5000)] {
+        let update = payload(&inventor(2, version, first..first + 500));
+        let _ = peers.apply_update(&update, &mut random).unwrap();
+        assert_eq!(peers.count(), 100);
+        let kept = (10..30).filter(|n| peers.get(name(*n)).is_some()).count();
+        assert_eq!(kept, 20, "however far away they are");
+    }
+    assert_consistent(&mut peers);
+}
+
+#[test]
+fn what_is_merely_claimed_makes_room_for_what_links_lead_to() {
+    let mut random = Random::new([0; 32]);
+    let mut peers = alone(1);
+    peers.limits.peers = 50;
+    meet(&mut peers, 2);
+    let claims = payload(&[hub(2, std::iter::once(1).chain(100..1000))]);
+    let _ = peers.apply_update(&claims, &mut random).unwrap();
+    assert_eq!(peers.count(), 50, "placeholders, as many as there is room for");
+    meet(&mut peers, 3);
+    let news = payload(&[hub(3, [1, 4].into_iter()), spoke(4, &[3])]);
+    let applied = peers.apply_update(&news, &mut random).unwrap();
+    assert_eq!((applied.dropped, peers.count()), (0, 50));
+    assert!(peers.get(name(3)).is_some() && peers.get(name(4)).is_some());
+    assert_consistent(&mut peers);
+}
+
+#[test]
+fn a_neighbour_finds_room_in_a_full_table_unless_all_are_neighbours() {
+    let mut random = Random::new([0; 32]);
+    let mut peers = alone(1);
+    peers.limits.peers = 10;
+    meet(&mut peers, 2);
+    let _ = peers.apply_update(&payload(&inventor(2, 5, 100..200)), &mut random).unwrap();
+    for number in 3..11 {
+        let registered = peers.register(&neighbour(number), true, &mut random).unwrap();
+        assert_eq!((registered.removed.len(), peers.count()), (1, 10));
+    }
+    let error = RegisterError::Full(name(11));
+    assert_eq!(peers.register(&neighbour(11), true, &mut random), Err(error));
+    assert_consistent(&mut peers);
+}
+
+#[test]
+fn connections_are_shared_like_peers() {
     let mut random = Random::new([0; 32]);
     let mut peers = alone(1);
     let connections = vec![to(3); update::MAX_CONNECTIONS + 1];
@@ -363,15 +452,18 @@ fn too_many_connections_are_refused() {
     let applied = peers.apply_update(&claim, &mut random).unwrap();
     assert_eq!((applied.dropped, applied.names.len(), peers.count()), (1, 0, 1));
 
-    peers.limits.links = 20;
-    let error = UpdateError::TooManyLinks { limit: 20 };
-    let _ = peers.apply_update(&payload(&[hub(2, 3..15)]), &mut random).unwrap();
-    assert_eq!(peers.apply_update(&payload(&[hub(3, 4..13)]), &mut random), Err(error.clone()));
-    let both = [hub(3, 4..8), hub(4, 5..10)];
-    assert_eq!(peers.apply_update(&payload(&both), &mut random), Err(error));
-    let instead = Peer { version: 2, ..hub(2, 3..23) };
-    let _ = peers.apply_update(&payload(&[instead]), &mut random).unwrap();
-    assert_eq!(peers.links, 20);
+    peers.limits.links = 200;
+    meet(&mut peers, 2);
+    meet(&mut peers, 3);
+    let honest = [hub(3, [1, 4].into_iter()), spoke(4, &[3, 5]), spoke(5, &[4])];
+    let _ = peers.apply_update(&payload(&honest), &mut random).unwrap();
+    let mut greedy = inventor(2, 5, 100..120);
+    greedy[1..].iter_mut().for_each(|spoke| spoke.connections.extend((500..540).map(to)));
+    let applied = peers.apply_update(&payload(&greedy), &mut random).unwrap();
+    assert!(applied.dropped >= 15 && peers.links <= 200, "{} {}", applied.dropped, peers.links);
+    for real in 1..=5 {
+        assert!(peers.get(name(real)).is_some_and(|peer| peer.uid != Uid(0)), "{real}");
+    }
     assert_consistent(&mut peers);
 }
 

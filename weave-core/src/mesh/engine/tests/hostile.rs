@@ -314,7 +314,7 @@ fn broadcasts_of_many_sources_to_a_slow_neighbour_are_bounded() {
 }
 
 #[test]
-fn more_peers_than_can_be_are_refused_and_the_table_stays() {
+fn more_peers_than_can_be_part_nobody_and_keep_nobody_out() {
     let mut bench = Bench::new();
     let by = bystander(&mut bench);
     let mut remote = bench.meet(features(2));
@@ -323,9 +323,12 @@ fn more_peers_than_can_be_are_refused_and_the_table_stays() {
         let payload = gossip("topology", 2, &record(start, &many));
         bench.say(&mut remote, &Message::Gossip(&payload));
     }
-    assert!(matches!(bench.end_of(remote.id), Some(ConnectionError::Gossip { .. })));
+    assert_eq!(bench.end_of(remote.id), None);
+    assert_eq!(bench.mesh.peers().count(), crate::mesh::MAX_PEERS);
+    bench.meet(features(3));
+    assert_eq!(bench.neighbours(), [2, 3, 7]);
     bench.pass(5 * SECOND);
-    assert_eq!(bench.mesh.peers().count(), 2, "what it invented is collected");
+    assert_eq!(bench.mesh.peers().count(), 4, "what it invented is collected");
     unharmed(&bench, &by);
 }
 
