@@ -16,6 +16,9 @@ pub(super) fn of_counter(name: &str) -> Option<&'static str> {
         }
         "gossip_dropped_refused" => "Gossip of any kind dropped since its channel refused it.",
         "gossip_dropped_malformed" => "Gossip of any kind dropped since it is malformed.",
+        "gossip_dropped_circled" => {
+            "Gossip unicasts and broadcasts dropped since they went round in a circle."
+        }
         "topology_records_dropped" => {
             "Records of peers dropped: no room, or more connections than a peer can have."
         }

@@ -120,6 +120,8 @@ pub(super) struct Peered {
     pub(super) digests: bool,
     /// Understands notices.
     pub(super) notices: bool,
+    /// Understands unicasts that say how often they may be relayed.
+    pub(super) hops: bool,
     /// The known record was of another incarnation, so the peer knows nothing of before.
     pub(super) restarted: bool,
     pub(super) since: Instant,

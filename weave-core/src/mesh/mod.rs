@@ -2,6 +2,7 @@
 
 mod accept;
 mod branches;
+mod circles;
 mod clash;
 mod config;
 mod connection;
@@ -47,7 +48,7 @@ pub use message::{Gossip, GossipMessageError, LegacyControl, Message, Unicast};
 pub use notice::{Notice, Refusal, RefusalCause};
 pub use output::{Control, Event, LinkRequest, Output};
 pub use password::Password;
-pub use peer::{Edition, Peer, PeerAddress, PeerConnection};
+pub use peer::{Contents, Edition, Peer, PeerAddress, PeerConnection, RecordId};
 pub use peers::{
     Applied, Collected, Effects, MAX_LINKS, MAX_PEERS, Peers, RegisterError, Registered,
 };

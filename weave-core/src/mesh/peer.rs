@@ -10,7 +10,8 @@ pub(super) const MAX_NICKNAME_LEN: usize = 1024;
 
 /// The record that a peer keeps of itself and everybody else copies.
 ///
-/// Of two copies the one with the greater [`Peer::edition`] is the newer one.
+/// Of two copies the one with the greater [`Peer::edition`] is the newer one. A peer makes but one of
+/// each edition; if there are others, the one with the greater [`Contents`] wins.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Peer {
     /// Its name.
@@ -59,6 +60,21 @@ pub struct Edition {
     pub uid: Uid,
     /// Whether the short id is known: the first copy may come by a peer that cannot tell.
     pub has_short_id: bool,
+}
+
+/// Tells what is in two copies of one edition apart: the end of the SHA-256 of the encoded
+/// record.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Contents(pub [u8; 16]);
+
+/// Tells copies of a peer's record apart, also those that somebody made under one edition; greater
+/// wins everywhere.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct RecordId {
+    /// Which copy it says it is.
+    pub edition: Edition,
+    /// What is in it.
+    pub contents: Contents,
 }
 
 /// What is kept of a nickname: its beginning, with replacement characters for what could take

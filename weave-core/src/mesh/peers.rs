@@ -2,7 +2,9 @@
 //!
 //! Each peer keeps the record of itself and tells its neighbours when it changes; they copy it and
 //! tell theirs. Of two copies the newer one wins everywhere, so all tables become equal, in
-//! whatever order the news comes. What nobody has a connection to any more is collected.
+//! whatever order the news comes. Of two copies of one edition, which only a peer that lies can bring
+//! about, the one with the greater contents does. A peer of which others tell what it did not say
+//! says it again in a later version. What nobody has a connection to any more is collected.
 //!
 //! A peer that restarts begins at version 0. Its old record comes back to it from the others,
 //! and it goes on one above: [`Effects::announce_own`].
@@ -18,7 +20,7 @@ use bytes::Bytes;
 
 use super::features::Features;
 use super::graph::{Graph, View};
-use super::peer::{Peer, PeerAddress, PeerConnection, clean_nickname};
+use super::peer::{Contents, Peer, PeerAddress, PeerConnection, RecordId, clean_nickname};
 use super::short_ids::{Change, ShortIds};
 use super::update::{self, Limits, UpdateError};
 use super::{PeerName, Random, ShortId, Uid};
@@ -61,6 +63,30 @@ struct Entry {
     references: usize,
     /// The record as it is sent, made when first needed.
     encoded: OnceLock<Bytes>,
+    /// Tells it from other copies of its edition, made when first needed.
+    contents: OnceLock<Contents>,
+}
+
+impl Entry {
+    const fn new(peer: Peer, references: usize) -> Self {
+        Self { peer, references, encoded: OnceLock::new(), contents: OnceLock::new() }
+    }
+
+    fn encoded(&self) -> &Bytes {
+        self.encoded.get_or_init(|| update::encode(&self.peer))
+    }
+
+    fn id(&self) -> RecordId {
+        let contents = *self.contents.get_or_init(|| update::contents(self.encoded()));
+        RecordId { edition: self.peer.edition(), contents }
+    }
+
+    /// The record is about to change.
+    fn change(&mut self) -> &mut Peer {
+        self.encoded = OnceLock::new();
+        self.contents = OnceLock::new();
+        &mut self.peer
+    }
 }
 
 /// What the router must do after a change of the table.
@@ -163,6 +189,11 @@ impl Peers {
     /// The record of a peer.
     pub fn get(&self, name: PeerName) -> Option<&Peer> {
         self.entries.get(&name).map(|entry| &entry.peer)
+    }
+
+    /// What tells the record of a peer from other copies.
+    pub fn record_id(&self, name: PeerName) -> Option<RecordId> {
+        self.entries.get(&name).map(Entry::id)
     }
 
     /// All records, by name. Those with [`Uid`] 0 are placeholders.
@@ -310,7 +341,9 @@ impl Peers {
         payload: &[u8],
         random: &mut Random,
     ) -> Result<Applied, UpdateError> {
-        let update = update::decode(payload, self.limits, |peer| self.is_news(peer))?;
+        let may_be_news = |peer: &Peer| self.may_be_news(peer);
+        let is_news = |peer: &Peer| self.is_news(peer);
+        let update = update::decode(payload, self.limits, may_be_news, is_news)?;
         let placeholders = self.unknown_remotes(&update.records);
         let mut fresh = BTreeSet::new();
         let mut applied =
@@ -407,13 +440,34 @@ impl Peers {
         payloads(self.entries.values())
     }
 
-    /// Whether an update may have something to say with this record.
-    fn is_news(&self, peer: &Peer) -> bool {
+    /// Whether an update may have something to say with this record, whose connections have not
+    /// been looked at.
+    fn may_be_news(&self, peer: &Peer) -> bool {
         match self.get(peer.name) {
             None => true,
-            Some(own) if peer.name == self.own => remembers_another(peer, own),
-            Some(known) => peer.edition() > known.edition(),
+            // Nothing is known of a placeholder, whoever tells of it.
+            Some(known) if known.uid == Uid(0) => peer.edition() > known.edition(),
+            // There is no version after the last one.
+            Some(own) if peer.name == self.own => {
+                peer.version >= own.version && own.version < u64::MAX
+            }
+            Some(known) => peer.edition() >= known.edition(),
         }
+    }
+
+    /// Whether an update has something to say with this record.
+    fn is_news(&self, peer: &Peer) -> bool {
+        let Some(entry) = self.entries.get(&peer.name) else { return true };
+        let known = &entry.peer;
+        if peer.edition() == known.edition() && *peer == *known {
+            return false;
+        }
+        if peer.name == self.own {
+            return remembers_another(peer, known) || contradicts(peer, entry);
+        }
+        peer.edition() > known.edition()
+            || (peer.edition() == known.edition()
+                && update::contents(&update::encode(peer)) > entry.id().contents)
     }
 
     /// The peers that these records have connections to and nothing is known of.
@@ -426,11 +480,12 @@ impl Peers {
             .collect()
     }
 
-    /// Goes on where the incarnation was that the mesh remembers. Whether that one must be alive:
+    /// Goes on above what the mesh has of the own peer: from a former incarnation, or because somebody
+    /// made it up. Whether that one must be alive:
     /// it has outlived ours again and again.
     fn outlive(&mut self, remembered: &Peer) -> bool {
         self.change_own();
-        self.own_entry().peer.version = remembered.version.saturating_add(1);
+        self.own_entry().change().version = remembered.version.saturating_add(1);
         let before = self.outlived.filter(|(uid, _)| *uid == remembered.uid);
         let times = before.map_or(1, |(_, times)| times.saturating_add(1));
         self.outlived = Some((remembered.uid, times));
@@ -441,7 +496,7 @@ impl Peers {
         let name = peer.name;
         let change = peer.short_id.map_or(Change::None, |id| self.short_ids.register(id, name));
         self.links += peer.connections.len();
-        self.entries.insert(name, Entry { peer, references, encoded: OnceLock::new() });
+        self.entries.insert(name, Entry::new(peer, references));
         self.graph = None;
         self.changes += 1;
         change
@@ -465,8 +520,7 @@ impl Peers {
         let (old, new) = (entry.peer.short_id, record.short_id);
         self.links += record.connections.len();
         self.links -= entry.peer.connections.len();
-        entry.peer = record;
-        entry.encoded = OnceLock::new();
+        *entry.change() = record;
         self.changed.insert(name);
         self.changes += 1;
         if old != new {
@@ -483,10 +537,9 @@ impl Peers {
     fn change_own(&mut self) -> &mut Vec<PeerConnection> {
         self.changed.insert(self.own);
         self.changes += 1;
-        let entry = self.own_entry();
-        entry.encoded = OnceLock::new();
-        entry.peer.version = entry.peer.version.saturating_add(1);
-        &mut entry.peer.connections
+        let own = self.own_entry().change();
+        own.version = own.version.saturating_add(1);
+        &mut own.connections
     }
 
     fn own_entry(&mut self) -> &mut Entry {
@@ -505,7 +558,7 @@ impl Peers {
         effects.note(self.short_ids.unregister(old, own));
         effects.note(self.short_ids.register(new, own));
         self.change_own();
-        self.own_entry().peer.short_id = Some(new);
+        self.own_entry().change().short_id = Some(new);
         effects.announce_own = true;
         effects.new_short_id = Some(new);
     }
@@ -531,11 +584,17 @@ fn remembers_another(record: &Peer, own: &Peer) -> bool {
     record.uid != own.uid && record.version >= own.version
 }
 
+/// Whether somebody tells of this incarnation what it did not.
+fn contradicts(record: &Peer, own: &Entry) -> bool {
+    let same = record.uid == own.peer.uid;
+    let forged = record.version == own.peer.version && update::encode(record) != *own.encoded();
+    same && (record.version > own.peer.version || forged)
+}
+
 /// Strings records together, in payloads of about [`MAX_PAYLOAD_LEN`].
 fn payloads<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<Bytes> {
     let definitions = update::definitions();
-    let records: Vec<&[u8]> =
-        entries.map(|entry| &**entry.encoded.get_or_init(|| update::encode(&entry.peer))).collect();
+    let records: Vec<&[u8]> = entries.map(|entry| &**entry.encoded()).collect();
     let mut payloads = Vec::new();
     let mut rest = records.as_slice();
     while !rest.is_empty() {

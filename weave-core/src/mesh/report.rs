@@ -158,6 +158,8 @@ pub struct Counters {
     pub gossip_refused: u64,
     /// Messages that are malformed where relays do not look, dropped.
     pub gossip_malformed: u64,
+    /// Unicasts and broadcasts dropped since they go round in a circle.
+    pub gossip_circled: u64,
     /// Records of peers dropped: there is no room, or no peer can have so many connections.
     pub records_dropped: u64,
     /// Unicasts and gossip dropped because a neighbour reads too slowly.

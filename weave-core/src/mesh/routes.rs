@@ -27,6 +27,8 @@ pub struct Routes {
 struct Tables {
     /// The first peer on the way there: `None` for what is out of reach, oneself for oneself.
     next_hops: Vec<Option<PeerName>>,
+    /// How many hops it takes; 0 for oneself and what is out of reach.
+    distances: Vec<usize>,
     broadcasts: Vec<OnceLock<Box<[PeerName]>>>,
 }
 
@@ -66,6 +68,13 @@ impl Routes {
     /// of reach.
     pub fn unicast_all(&self, to: PeerName) -> Option<PeerName> {
         self.next_hop(&self.all, to)
+    }
+
+    /// The number of hops that a gossip message for `to` takes; `None` for oneself and what is out of
+    /// reach.
+    pub fn distance_all(&self, to: PeerName) -> Option<usize> {
+        let distance = *self.all.distances.get(self.graph.index(to)?)?;
+        Some(distance).filter(|distance| *distance > 0)
     }
 
     /// The neighbours to which this peer passes on a frame that `source` broadcasts.
@@ -167,13 +176,19 @@ impl Tables {
     fn new(graph: &Graph, view: View, own: PeerName) -> Self {
         let names = graph.names();
         let mut next_hops = vec![None; names.len()];
+        let mut distances = vec![0; names.len()];
         if let Some(start) = graph.index(own) {
             next_hops[start] = Some(own);
             graph.reach(view, start, None, |from, to| {
+                distances[to] = distances[from] + 1;
                 next_hops[to] = if from == start { Some(names[to]) } else { next_hops[from] };
             });
         }
-        Self { next_hops, broadcasts: (0..names.len()).map(|_| OnceLock::new()).collect() }
+        Self {
+            next_hops,
+            distances,
+            broadcasts: (0..names.len()).map(|_| OnceLock::new()).collect(),
+        }
     }
 }
 

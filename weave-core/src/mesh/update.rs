@@ -15,8 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
-use super::peer::{Peer, PeerAddress, PeerConnection, clean_nickname};
+use super::peer::{Contents, Peer, PeerAddress, PeerConnection, clean_nickname};
 use super::{PeerName, ShortId, Uid};
 use crate::gob_struct;
 use crate::wire::gob::{self, Decoder, Encoder, Text};
@@ -78,9 +79,10 @@ enum Connections {
     Missing,
 }
 
-/// Reads an update. `is_news` is shown each record without its connections: what it does not
+/// Reads an update. `may_be_news` is shown each record without its connections: what it does not
 /// want is passed over, however long. So an outdated record does not leave placeholders either,
-/// which the original makes and collects a second later.
+/// which the original makes and collects a second later. `is_news` is shown the others as they are
+/// kept.
 ///
 /// Short ids above 4095 count as none; nicknames are cleaned ([`clean_nickname`]); addresses that
 /// are longer than [`MAX_ADDRESS_LEN`] or have control characters are emptied; a peer with a name
@@ -89,6 +91,7 @@ enum Connections {
 pub(super) fn decode(
     payload: &[u8],
     limits: Limits,
+    may_be_news: impl Fn(&Peer) -> bool,
     is_news: impl Fn(&Peer) -> bool,
 ) -> Result<Update, UpdateError> {
     let mut update = Update::default();
@@ -96,8 +99,8 @@ pub(super) fn decode(
     let mut decoder = Decoder::new(payload);
     while let Some(summary) = decoder.next_value::<PeerSummary<'_>>()? {
         let mut peer = Peer::from_summary(&summary);
-        let newest = update.records.get(&peer.name).is_none_or(|r| peer.edition() > r.edition());
-        let wanted = peer.name != PeerName::UNKNOWN && newest && is_news(&peer);
+        let newest = update.records.get(&peer.name).is_none_or(|r| peer.edition() >= r.edition());
+        let wanted = peer.name != PeerName::UNKNOWN && newest && may_be_news(&peer);
         let found = if wanted {
             read_connections(&mut decoder, &mut peer)?
         } else if decoder.skip_value()? {
@@ -117,6 +120,11 @@ pub(super) fn decode(
             update.names.insert(peer.name);
         }
         if wanted {
+            keep_later_of_each(&mut peer.connections);
+            let wins = |other: &Peer| wins_over(&peer, other);
+            if !is_news(&peer) || !update.records.get(&peer.name).is_none_or(wins) {
+                continue;
+            }
             let fits = update.records.len() < limits.peers
                 && links + peer.connections.len() <= limits.links;
             if !fits {
@@ -124,7 +132,6 @@ pub(super) fn decode(
                 continue;
             }
             links += peer.connections.len();
-            keep_later_of_each(&mut peer.connections);
             // It stays as it is until the next version comes.
             peer.connections.shrink_to_fit();
             update.records.insert(peer.name, peer);
@@ -161,6 +168,20 @@ pub(super) struct Limits {
     pub peers: usize,
     /// Connections, each counted at both ends.
     pub links: usize,
+}
+
+/// Whether a copy of a record is the one that everybody keeps.
+pub(super) fn wins_over(copy: &Peer, other: &Peer) -> bool {
+    copy.edition() > other.edition()
+        || (copy.edition() == other.edition()
+            && copy != other
+            && contents(&encode(copy)) > contents(&encode(other)))
+}
+
+/// What tells this encoded record from others of the same edition.
+pub(super) fn contents(encoded: &[u8]) -> Contents {
+    let hash = Sha256::digest(encoded);
+    Contents(hash.last_chunk().copied().unwrap_or_default())
 }
 
 /// The definitions of both types. Whatever records follow, a stream begins with them.

@@ -139,7 +139,7 @@ impl Play {
                 short_id: ShortId::new(u16::from(argument)),
                 trusted: false,
                 overlays: (!argument.is_multiple_of(8)).then(|| vec!["sim".to_owned()]),
-                further: [("Gossip", "digest", 3), ("Notice", "1", 5)]
+                further: [("Gossip", "contents", 3), ("Notice", "1", 5), ("Unicast", "hops", 7)]
                     .into_iter()
                     .filter(|(_, _, without)| !argument.is_multiple_of(*without))
                     .map(|(key, value, _)| (key.to_owned(), value.to_owned()))

@@ -12,7 +12,7 @@ use crate::mesh::clash::{Claimant, NameClash};
 use crate::mesh::connection::{Connection, Early, HEARTBEAT, Peered, Phase, READ_TIMEOUT, Stage};
 use crate::mesh::error::ConnectionError;
 use crate::mesh::gossip::sender::Buckets;
-use crate::mesh::gossip::sync;
+use crate::mesh::gossip::{hops, sync};
 use crate::mesh::notice;
 use crate::mesh::output::{Event, LinkRequest, Output};
 use crate::mesh::{
@@ -48,7 +48,7 @@ impl Mesh {
     ) {
         let trusted = self.config.trusted_subnets.iter().any(|net| net.contains(remote.ip()));
         let mut further = self.config.extra_features.clone();
-        for (key, value) in [sync::FEATURE, notice::FEATURE] {
+        for (key, value) in [sync::FEATURE, notice::FEATURE, hops::FEATURE] {
             further.insert(key.to_owned(), value.to_owned());
         }
         let mut handshake = Handshake::new(HandshakeParams {
@@ -134,6 +134,7 @@ impl Mesh {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let announces = |(key, value)| remote.further.get(key).is_some_and(|text| text == value);
         let (digests, notices) = (announces(sync::FEATURE), announces(notice::FEATURE));
+        let hops = announces(hops::FEATURE);
         connection.read_deadline = self.now + READ_TIMEOUT;
         connection.phase = Phase::Peered(Box::new(Peered {
             session,
@@ -147,6 +148,7 @@ impl Mesh {
             switched: remote.overlays.is_some(),
             digests,
             notices,
+            hops,
             restarted: registered.restarted,
             since: self.now,
             stage: Stage::Preparing,

@@ -13,7 +13,7 @@ use crate::mesh::error::ConnectionError;
 use crate::mesh::gossip::sender::{Pending, Reply};
 use crate::mesh::gossip::surrogate::Surrogate;
 use crate::mesh::gossip::sync::{self, SyncMessage};
-use crate::mesh::gossip::{Channel, GossipError, Outbox};
+use crate::mesh::gossip::{Channel, GossipError, Outbox, hops};
 use crate::mesh::notice::Notice;
 use crate::mesh::output::{Control, Output};
 use crate::mesh::{ConnectionId, Gossip, LegacyControl, Message, PeerName, Unicast};
@@ -58,7 +58,7 @@ impl Mesh {
             return Ok(());
         };
         let (peer, switched, digests) = (peered.peer, peered.switched, peered.digests);
-        let notices = peered.notices;
+        let (notices, hops) = (peered.notices, peered.hops);
         let mut control = |control| self.outputs.push_back(Output::Control { id, control });
         match Message::decode(bytes) {
             Some(Message::Heartbeat) => {}
@@ -85,12 +85,12 @@ impl Mesh {
             }
             Some(Message::Unicast(payload)) => {
                 self.counters.gossip_received += 1;
-                match Unicast::decode(payload) {
-                    Ok(unicast) if unicast.destination == self.config.name => {
-                        self.handle_unicast(peer, unicast)?;
-                    }
-                    Ok(unicast) => self.relay_unicast(peer, unicast, payload),
-                    Err(error) => self.drop_malformed(peer, &error),
+                self.receive_unicast(peer, None, payload)?;
+            }
+            Some(Message::Unknown { tag: hops::TAG, payload }) if hops => {
+                self.counters.gossip_received += 1;
+                if let Some((relays, unicast)) = hops::decode(payload) {
+                    self.receive_unicast(peer, Some(relays), unicast)?;
                 }
             }
             Some(Message::Unknown { tag: sync::TAG, payload }) if digests => {
@@ -108,6 +108,23 @@ impl Mesh {
                 }
             }
             _ => self.counters.messages_ignored += 1,
+        }
+        Ok(())
+    }
+
+    /// `relays` is how often it may still be relayed, if it says so.
+    fn receive_unicast(
+        &mut self,
+        from: PeerName,
+        relays: Option<u8>,
+        payload: &[u8],
+    ) -> Result<(), ConnectionError> {
+        match Unicast::decode(payload) {
+            Ok(unicast) if unicast.destination == self.config.name => {
+                self.handle_unicast(from, unicast)?;
+            }
+            Ok(unicast) => self.relay_unicast(from, unicast, relays, payload),
+            Err(error) => self.drop_malformed(from, &error),
         }
         Ok(())
     }
@@ -143,6 +160,11 @@ impl Mesh {
         if source == self.config.name {
             // Sent round in a circle while routes differ: once was enough.
             self.counters.messages_ignored += 1;
+            return Ok(());
+        }
+        // Routers that take no part in a channel pass on whatever they get.
+        if self.circles.sees_too_often(self.now, &[channel.as_bytes(), &source.to_bytes(), data]) {
+            self.counters.gossip_circled += 1;
             return Ok(());
         }
         let way = Way::Broadcast { source };

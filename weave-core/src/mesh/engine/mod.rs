@@ -40,6 +40,7 @@ use self::sources::KnownSources;
 use self::spread::{Deferred, Encoded, Way};
 use self::sync::{Announced, Asked, Summary};
 use super::accept::AcceptLimit;
+use super::circles::Circles;
 use super::config::Config;
 use super::connection::Connection;
 use super::error::{ConnectionError, TargetError};
@@ -112,6 +113,7 @@ pub struct Mesh {
     unopposed: VecDeque<ConnectionId>,
     clashes: Clashes,
     refusals: Refusals,
+    circles: Circles,
     /// When it was last told that another router says that it is this one.
     twin_told_at: Option<Instant>,
     outputs: VecDeque<Output>,
@@ -156,6 +158,7 @@ impl Mesh {
             unopposed: VecDeque::new(),
             clashes: Clashes::default(),
             refusals: Refusals::default(),
+            circles: Circles::new(random.number(), now),
             twin_told_at: None,
             outputs: VecDeque::new(),
             counters: Counters::default(),

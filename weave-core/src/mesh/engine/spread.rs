@@ -11,10 +11,10 @@ use bytes::Bytes;
 use super::Mesh;
 use super::messages::TOPOLOGY;
 use crate::mesh::connection::Connection;
-use crate::mesh::gossip::Outbox;
 use crate::mesh::gossip::channel::Wish;
 use crate::mesh::gossip::sender::{Parcel, Pending, Reply};
 use crate::mesh::gossip::sync::SyncMessage;
+use crate::mesh::gossip::{Outbox, hops};
 use crate::mesh::{ConnectionId, Gossip, Message, PeerName, Unicast};
 
 /// Whom gossip goes to.
@@ -260,20 +260,44 @@ impl Mesh {
     pub(super) fn send_unicast(&mut self, channel: &str, to: PeerName, data: &[u8]) {
         let source = self.config.name;
         let payload = Unicast { channel, source, destination: to, data }.encode();
-        self.transmit_unicast(None, to, &payload);
+        self.transmit_unicast(None, to, None, &payload);
     }
 
     /// Passes on a unicast for another peer, as it is.
-    pub(super) fn relay_unicast(&mut self, from: PeerName, unicast: Unicast<'_>, payload: &[u8]) {
+    pub(super) fn relay_unicast(
+        &mut self,
+        from: PeerName,
+        unicast: Unicast<'_>,
+        relays: Option<u8>,
+        payload: &[u8],
+    ) {
         if unicast.channel == TOPOLOGY {
             // The original would close the connection over which it gets that.
             self.counters.gossip_refused += 1;
-        } else if self.transmit_unicast(Some(from), unicast.destination, payload) {
+            return;
+        }
+        let relays_left = match relays {
+            Some(relays) => relays.checked_sub(1),
+            None => Some(u8::MAX),
+        };
+        let circles = relays.is_none() && self.circles.sees_too_often(self.now, &[payload]);
+        let Some(relays_left) = relays_left.filter(|_| !circles) else {
+            self.counters.gossip_circled += 1;
+            return;
+        };
+        let to = unicast.destination;
+        if self.transmit_unicast(Some(from), to, Some(relays_left), payload) {
             self.counters.unicasts_relayed += 1;
         }
     }
 
-    fn transmit_unicast(&mut self, from: Option<PeerName>, to: PeerName, payload: &[u8]) -> bool {
+    fn transmit_unicast(
+        &mut self,
+        from: Option<PeerName>,
+        to: PeerName,
+        relays: Option<u8>,
+        payload: &[u8],
+    ) -> bool {
         // Back to where it came from: routes differ at the moment, and it would circle.
         let hop = self.routes.unicast_all(to).filter(|hop| Some(*hop) != from);
         let Some(id) = hop.and_then(|hop| self.by_peer.get(&hop).copied()) else {
@@ -284,12 +308,18 @@ impl Mesh {
             Some(_) => connection.takes_relayed_unicast(payload.len()),
             None => connection.takes_unicast(payload.len()),
         };
-        if !self.connections.get(&id).is_some_and(takes) {
+        let Some(connection) = self.connections.get(&id).filter(|c| takes(c)) else {
             self.counters.dropped_backlog += 1;
             return false;
-        }
+        };
         self.counters.gossip_sent += 1;
-        self.transmit(id, &Message::Unicast(payload));
+        if connection.peered().is_some_and(|peered| peered.hops) {
+            let distance = self.routes.distance_all(to).unwrap_or(1);
+            let payload = hops::encode(hops::allowance(distance, relays), payload);
+            self.transmit(id, &Message::Unknown { tag: hops::TAG, payload: &payload });
+        } else {
+            self.transmit(id, &Message::Unicast(payload));
+        }
         true
     }
 

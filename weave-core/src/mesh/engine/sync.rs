@@ -11,7 +11,7 @@ use super::messages::TOPOLOGY;
 use crate::mesh::connection::Connection;
 use crate::mesh::gossip::sender::{Pending, Reply};
 use crate::mesh::gossip::sync::{self, Inventory, SyncMessage};
-use crate::mesh::{ConnectionId, Edition, Gossip, Message, Peer, PeerName, Peers, Uid};
+use crate::mesh::{ConnectionId, Gossip, Message, Peer, PeerName, Peers, RecordId, Uid};
 use crate::time::Instant;
 
 /// A record that was asked for and has not come after this time is asked of the next neighbour
@@ -23,14 +23,14 @@ const MAX_ASKED: usize = crate::mesh::MAX_PEERS;
 /// A record that a neighbour was asked for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
-    edition: Edition,
+    record: RecordId,
     at: Instant,
 }
 
 /// What is known, as it is compared with neighbours.
 pub(super) struct Summary {
     /// The changes of the table, and the own record as it was announced.
-    edition: (u64, Edition),
+    of: (u64, RecordId),
     inventory: Arc<Inventory>,
     digest: [u8; 32],
 }
@@ -40,14 +40,15 @@ pub(super) struct Summary {
 /// While a mesh forms the own record changes many times a second. If everybody who asks got the
 /// latest one, each would have another one to pass on; so between announcements all get the same.
 pub(super) struct Announced {
-    edition: Edition,
+    record: RecordId,
     payloads: Vec<Bytes>,
 }
 
 impl Announced {
     pub(super) fn new(peers: &Peers) -> Self {
-        let own = peers.own();
-        Self { edition: own.edition(), payloads: peers.encode(&BTreeSet::from([own.name])) }
+        let own = peers.own().name;
+        let record = peers.record_id(own).expect("the own peer is never removed");
+        Self { record, payloads: peers.encode(&BTreeSet::from([own])) }
     }
 }
 
@@ -83,16 +84,16 @@ impl Mesh {
     fn handle_offer(&mut self, id: ConnectionId, theirs: &Inventory) {
         let now = self.now;
         let mut wanted = BTreeSet::new();
-        for (name, edition) in &theirs.0 {
-            if self.peers.get(*name).is_some_and(|peer| peer.edition() >= *edition) {
+        for (name, record) in &theirs.0 {
+            if self.peers.record_id(*name).is_some_and(|known| known >= *record) {
                 continue;
             }
             let under_way = |asked: &Asked| {
-                asked.edition >= *edition && now.saturating_since(asked.at) < PATIENCE
+                asked.record >= *record && now.saturating_since(asked.at) < PATIENCE
             };
             if !self.asked.get(name).is_some_and(under_way) {
                 wanted.insert(*name);
-                self.asked.insert(*name, Asked { edition: *edition, at: now });
+                self.asked.insert(*name, Asked { record: *record, at: now });
             }
         }
         if self.asked.len() > MAX_ASKED {
@@ -154,22 +155,23 @@ impl Mesh {
     }
 
     fn summary(&mut self) -> &Summary {
-        let edition = (self.peers.changes(), self.announced.edition);
-        let current = self.summary.take().filter(|summary| summary.edition == edition);
+        let of = (self.peers.changes(), self.announced.record);
+        let current = self.summary.take().filter(|summary| summary.of == of);
         let summary = current.unwrap_or_else(|| {
             let inventory = self.inventory_of(self.peers.iter());
-            Summary { edition, digest: inventory.digest(), inventory: Arc::new(inventory) }
+            Summary { of, digest: inventory.digest(), inventory: Arc::new(inventory) }
         });
         self.summary.insert(summary)
     }
 
     fn inventory_of<'a>(&self, records: impl Iterator<Item = &'a Peer>) -> Inventory {
         let known = records.filter(|peer| peer.uid != Uid(0));
-        let editions = known.map(|peer| {
+        let ids = known.filter_map(|peer| {
             let own = peer.name == self.config.name;
-            (peer.name, if own { self.announced.edition } else { peer.edition() })
+            let id = if own { self.announced.record } else { self.peers.record_id(peer.name)? };
+            Some((peer.name, id))
         });
-        Inventory(editions.collect())
+        Inventory(ids.collect())
     }
 
     pub(super) fn transmit_sync(&mut self, id: ConnectionId, message: &SyncMessage) {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::{Mesh, TcpSide};
 use crate::mesh::connection::Connection;
 use crate::mesh::error::ConnectionError;
-use crate::mesh::gossip::sync;
+use crate::mesh::gossip::{hops, sync};
 use crate::mesh::{ConnectionId, Message};
 use crate::time::Instant;
 
@@ -127,7 +127,7 @@ fn price(message: &[u8], peers: usize) -> Duration {
         // Records are decoded field by field, and compared.
         Some(Message::Gossip(_) | Message::Broadcast(_)) => (10_000, 20),
         // Mostly passed on: what it costs here it costs the next one as well.
-        Some(Message::Unicast(_)) => (10_000, 15),
+        Some(Message::Unicast(_) | Message::Unknown { tag: hops::TAG, .. }) => (10_000, 15),
         Some(Message::Control(_) | Message::LegacyControl(..)) => (20_000, 1),
         Some(Message::Unknown { tag: sync::TAG, payload }) => {
             let compared = if sync::compares(payload) { peers } else { 0 };

@@ -1,6 +1,7 @@
 //! Gossip: conversations of the whole mesh, carried from neighbour to neighbour.
 
 pub(crate) mod channel;
+pub(crate) mod hops;
 pub(crate) mod sender;
 pub(crate) mod surrogate;
 pub(crate) mod sync;

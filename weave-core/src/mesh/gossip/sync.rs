@@ -15,8 +15,11 @@
 //!   | 4 | name: 6 |   ...                          "send these"
 //!
 //!   inventory, ascending by name, of every peer whose record is known:
-//!   | name: 6 | uid: 8 | version: 8 | 1 if it has a short id, else 0: 1 |   ...
+//!   | name: 6 | uid: 8 | version: 8 | 1 if it has a short id, else 0: 1 | contents: 16 |   ...
 //! ```
+//!
+//! The contents are the end of the SHA-256 of the record as it is encoded, so that also copies
+//! differ that somebody made under one version.
 //!
 //! A digest that differs from one's own is answered with 1; 1 is answered with the records the
 //! other side lacks (as ordinary gossip), and with 2 if it has some that are newer; 2 is
@@ -28,14 +31,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};
 
-use crate::mesh::{Edition, MAX_PEERS, PeerName, Uid};
+use crate::mesh::{Contents, Edition, MAX_PEERS, PeerName, RecordId, Uid};
 
 /// Key and value in the handshake's feature map of those who understand the tag.
-pub(crate) const FEATURE: (&str, &str) = ("Gossip", "digest");
+pub(crate) const FEATURE: (&str, &str) = ("Gossip", "contents");
 /// Far from the tags of the original, which ignores those it does not know.
 pub(crate) const TAG: u8 = 64;
 
-const ENTRY_LEN: usize = 23;
+const ENTRY_LEN: usize = 39;
 const DIGEST: u8 = 0;
 const ASK: u8 = 1;
 const ANSWER: u8 = 2;
@@ -45,7 +48,7 @@ const NAME_LEN: usize = 6;
 
 /// The records a router has.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Inventory(pub(crate) BTreeMap<PeerName, Edition>);
+pub(crate) struct Inventory(pub(crate) BTreeMap<PeerName, RecordId>);
 
 /// What one side lacks of the other's records.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -59,15 +62,15 @@ pub(crate) struct Difference {
 impl Inventory {
     pub(crate) fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
-        for (name, edition) in &self.0 {
-            hash.update(entry(*name, *edition));
+        for (name, id) in &self.0 {
+            hash.update(entry(*name, *id));
         }
         hash.finalize().into()
     }
 
     pub(crate) fn compare(&self, theirs: &Self) -> Difference {
-        let newer = |(name, edition): &(&PeerName, &Edition), than: &Self| {
-            than.0.get(name).is_none_or(|other| *edition > other)
+        let newer = |(name, id): &(&PeerName, &RecordId), than: &Self| {
+            than.0.get(name).is_none_or(|other| *id > other)
         };
         Difference {
             to_send: self.0.iter().filter(|e| newer(e, theirs)).map(|(name, _)| *name).collect(),
@@ -119,8 +122,8 @@ impl SyncMessage {
         };
         let mut bytes = Vec::with_capacity(1 + inventory.0.len() * ENTRY_LEN);
         bytes.push(kind);
-        for (name, edition) in &inventory.0 {
-            bytes.extend_from_slice(&entry(*name, *edition));
+        for (name, id) in &inventory.0 {
+            bytes.extend_from_slice(&entry(*name, *id));
         }
         bytes
     }
@@ -147,12 +150,13 @@ pub(crate) fn compares(payload: &[u8]) -> bool {
     matches!(payload, [ASK | ANSWER, ..])
 }
 
-fn entry(name: PeerName, edition: Edition) -> [u8; ENTRY_LEN] {
+fn entry(name: PeerName, RecordId { edition, contents }: RecordId) -> [u8; ENTRY_LEN] {
     let mut bytes = [0; ENTRY_LEN];
     bytes[..6].copy_from_slice(&name.to_bytes());
     bytes[6..14].copy_from_slice(&edition.uid.0.to_be_bytes());
     bytes[14..22].copy_from_slice(&edition.version.to_be_bytes());
     bytes[22] = u8::from(edition.has_short_id);
+    bytes[23..].copy_from_slice(&contents.0);
     bytes
 }
 
@@ -182,8 +186,9 @@ fn decode_inventory(bytes: &[u8]) -> Result<Inventory, SyncError> {
     let mut inventory = BTreeMap::new();
     let mut last = PeerName::UNKNOWN;
     for entry in entries {
-        let [n0, n1, n2, n3, n4, n5, u @ .., flag] = *entry;
-        let [u0, u1, u2, u3, u4, u5, u6, u7, v0, v1, v2, v3, v4, v5, v6, v7] = u;
+        let [n0, n1, n2, n3, n4, n5, rest @ ..] = *entry;
+        let [u0, u1, u2, u3, u4, u5, u6, u7, rest @ ..] = rest;
+        let [v0, v1, v2, v3, v4, v5, v6, v7, flag, contents @ ..] = rest;
         let name = PeerName::from_bytes([n0, n1, n2, n3, n4, n5]);
         if name <= last {
             return Err(SyncError::Order(name));
@@ -197,7 +202,7 @@ fn decode_inventory(bytes: &[u8]) -> Result<Inventory, SyncError> {
             uid: Uid(u64::from_be_bytes([u0, u1, u2, u3, u4, u5, u6, u7])),
             has_short_id: flag == 1,
         };
-        inventory.insert(name, edition);
+        inventory.insert(name, RecordId { edition, contents: Contents(contents) });
     }
     Ok(Inventory(inventory))
 }
@@ -211,19 +216,24 @@ mod tests {
         PeerName::from_u64(number).unwrap()
     }
 
-    fn edition(version: u64, uid: u64, has_short_id: bool) -> Edition {
-        Edition { version, uid: Uid(uid), has_short_id }
+    fn edition(version: u64, uid: u64, has_short_id: bool) -> RecordId {
+        let edition = Edition { version, uid: Uid(uid), has_short_id };
+        RecordId { edition, contents: Contents::default() }
     }
 
-    fn inventory(entries: &[(u64, Edition)]) -> Inventory {
-        Inventory(entries.iter().map(|(number, edition)| (name(*number), *edition)).collect())
+    fn inventory(entries: &[(u64, RecordId)]) -> Inventory {
+        Inventory(entries.iter().map(|(number, id)| (name(*number), *id)).collect())
     }
 
     fn some_inventory() -> impl Strategy<Value = Inventory> {
-        let entry = (1..50_u64, (0..5_u64, 0..3_u64, any::<bool>()));
+        let entry = (1..50_u64, (0..5_u64, 0..3_u64, any::<bool>()), 0..3_u8);
         proptest::collection::vec(entry, 0..30).prop_map(|entries| {
-            let entries = entries.into_iter();
-            Inventory(entries.map(|(n, (v, u, s))| (name(n), edition(v, u, s))).collect())
+            let ids =
+                entries.into_iter().map(|(number, (version, uid, has_short_id), contents)| {
+                    let id = edition(version, uid, has_short_id);
+                    (name(number), RecordId { contents: Contents([contents; 16]), ..id })
+                });
+            Inventory(ids.collect())
         })
     }
 
@@ -238,6 +248,19 @@ mod tests {
     }
 
     #[test]
+    fn copies_of_one_edition_with_other_contents_differ() {
+        let copy = |contents: u8| {
+            inventory(&[(
+                1,
+                RecordId { contents: Contents([contents; 16]), ..edition(1, 1, true) },
+            )])
+        };
+        assert_ne!(copy(1).digest(), copy(2).digest());
+        assert_eq!(copy(2).compare(&copy(1)).to_send, BTreeSet::from([name(1)]));
+        assert!(copy(1).compare(&copy(2)).to_fetch);
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         let good =
             SyncMessage::Ask(inventory(&[(1, edition(1, 1, false)), (2, edition(1, 1, true))]))
@@ -248,7 +271,7 @@ mod tests {
         twice[6 + ENTRY_LEN] = 1;
         assert_eq!(SyncMessage::decode(&twice), Err(SyncError::Order(name(1))));
         let mut large = good;
-        large[2 * ENTRY_LEN] = 7;
+        large[ENTRY_LEN + 23] = 7;
         assert_eq!(SyncMessage::decode(&large), Err(SyncError::Flag(name(2), 7)));
         assert_eq!(SyncMessage::decode(&[0; 5]), Err(SyncError::DigestLength(5)));
         assert_eq!(SyncMessage::decode(&[WANT, 1]), Err(SyncError::NamesLength(1)));

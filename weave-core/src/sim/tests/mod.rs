@@ -1,5 +1,7 @@
 //! Stories.
 
+mod circles;
+mod crowds;
 mod failing;
 mod forming;
 mod frames;

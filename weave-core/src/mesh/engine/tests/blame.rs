@@ -195,3 +195,88 @@ fn a_table_that_others_made_large_goes_to_a_neighbour_bit_by_bit() {
     }
     assert!(total > 16 << 20, "{total}");
 }
+
+#[test]
+fn a_unicast_says_how_often_it_may_be_relayed_where_the_next_router_understands() {
+    let mut bench = Bench::new();
+    let mut from = bench.meet(features(2));
+    let mut to = bench.meet(features(3));
+    bench.pass(SECOND);
+    bench.heard(&mut to);
+    let payload = unicast("x", 3, b"psst");
+    let with = |relays: u8| [&[relays][..], &payload].concat();
+    let tell = |bench: &mut Bench, from: &mut Remote, to: &mut Remote, message: &Message<'_>| {
+        bench.say(from, message);
+        bench.heard(to).iter().map(|message| message[..2].to_vec()).collect::<Vec<_>>()
+    };
+    let plain = tell(&mut bench, &mut from, &mut to, &Message::Unicast(&payload));
+    assert_eq!(plain, [[66, 8]], "it is a neighbour: no relay is needed, and eight are to spare");
+    for (said, passed_on) in
+        [(255, vec![[66, 8]]), (5, vec![[66, 4]]), (1, vec![[66, 0]]), (0, vec![])]
+    {
+        let message = Message::Unknown { tag: 66, payload: &with(said) };
+        assert_eq!(tell(&mut bench, &mut from, &mut to, &message), passed_on, "{said}");
+    }
+    assert_eq!(bench.mesh.report().counters.gossip_circled, 1);
+    assert_eq!(bench.end_of(from.id), None);
+    let mut legacy = bench.meet(legacy_features(4));
+    bench.pass(SECOND);
+    bench.heard(&mut legacy);
+    let payload = [&[3][..], &unicast("x", 4, b"psst")].concat();
+    bench.say(&mut from, &Message::Unknown { tag: 66, payload: &payload });
+    assert_eq!(bench.tags(&mut legacy), [5], "the original gets what it understands");
+}
+
+#[test]
+fn what_goes_round_in_a_circle_among_routers_of_weave_net_is_stopped() {
+    let mut bench = Bench::new();
+    let mut from = bench.meet(legacy_features(2));
+    let mut to = bench.meet(legacy_features(3));
+    for record in [record(2, &[1, 66]), record(66, &[2])] {
+        bench.say(&mut from, &Message::Gossip(&gossip("topology", 2, &record)));
+    }
+    bench.pass(SECOND);
+    bench.heard(&mut to);
+    let circling = unicast("x", 3, b"round");
+    let broadcast = gossip("x", 66, b"and round");
+    for _ in 0..1000 {
+        bench.say(&mut from, &Message::Unicast(&circling));
+        bench.say(&mut from, &Message::Broadcast(&broadcast));
+    }
+    let tags = bench.tags(&mut to);
+    let count = |tag: u8| tags.iter().filter(|found| **found == tag).count();
+    assert_eq!((count(5), count(6)), (64, 64));
+    assert_eq!(bench.mesh.report().counters.gossip_circled, 2 * (1000 - 64));
+    for number in 0..1000_u32 {
+        let honest = unicast("x", 3, &number.to_be_bytes());
+        bench.say(&mut from, &Message::Unicast(&honest));
+    }
+    let passed_on = bench.tags(&mut to).len();
+    assert!(passed_on > 990, "what differs is not taken for it: {passed_on}");
+}
+
+#[test]
+fn what_others_make_up_about_this_router_is_outlived() {
+    let mut bench = Bench::new();
+    let mut remote = bench.meet(legacy_features(2));
+    bench.pass(2 * SECOND);
+    let own = bench.mesh.peers().own().clone();
+    let forged = |version: u64, remote: u64| {
+        let mut peers = Peers::new(name(1), String::new(), own.uid, ShortId::new(1).unwrap());
+        (0..version).for_each(|_| peers.add_connection(bare_connection(remote)));
+        peers.encode_all().remove(0)
+    };
+    // Under the version that this router has itself, and a later one.
+    for version in [own.version, own.version + 100] {
+        bench.say(&mut remote, &Message::Gossip(&gossip("topology", 2, &forged(version, 9))));
+        assert_eq!(bench.mesh.peers().own().version, version + 1);
+        assert_eq!(bench.mesh.peers().own().connections, own.connections);
+    }
+    // What it said itself is no news, nor is what is outdated.
+    let payload = bench.mesh.peers().encode(&BTreeSet::from([name(1)])).remove(0);
+    let version = bench.mesh.peers().own().version;
+    for payload in [payload, forged(own.version, 8)] {
+        bench.say(&mut remote, &Message::Gossip(&gossip("topology", 2, &payload)));
+    }
+    assert_eq!(bench.mesh.peers().own().version, version);
+}

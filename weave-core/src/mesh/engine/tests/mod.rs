@@ -56,7 +56,7 @@ fn features(number: u64) -> Features {
         short_id: ShortId::new(100 + u16::try_from(number % 1000).unwrap()),
         trusted: false,
         overlays: Some(vec!["sim".to_owned()]),
-        further: [("Gossip", "digest"), ("Notice", "1")]
+        further: [("Gossip", "contents"), ("Notice", "1"), ("Unicast", "hops")]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .into(),
     }
