@@ -87,6 +87,23 @@ impl Routes {
         self.broadcast_set(&self.all, View::All, source)
     }
 
+    /// The peers that are no farther from `to` than this peer is: none of them sends frames for it
+    /// this way, unless it knows another topology. Ascending.
+    pub fn no_farther(&self, to: PeerName) -> Vec<PeerName> {
+        let ends = self.graph.index(to).zip(self.graph.index(self.own));
+        let Some((start, own)) = ends else { return Vec::new() };
+        let mut distances = vec![None; self.graph.names().len()];
+        distances[start] = Some(0_usize);
+        self.graph.reach(View::Established, start, None, |from, found| {
+            distances[found] = distances[from].map(|distance| distance + 1);
+        });
+        let Some(limit) = distances[own] else { return Vec::new() };
+        let near = |(name, distance): (&PeerName, &Option<usize>)| {
+            (*distance)?.le(&limit).then_some(*name)
+        };
+        self.graph.names().iter().zip(&distances).filter_map(near).collect()
+    }
+
     /// Destinations and next hops of frames, ascending. The next hop to oneself is
     /// [`PeerName::UNKNOWN`], the way status pages show it.
     pub fn unicast_table(&self) -> impl Iterator<Item = (PeerName, PeerName)> + '_ {

@@ -4,7 +4,7 @@
 //! the table, the stations known, and what is passed in, on nothing else, so that fastdp can turn
 //! it into a kernel flow. The numbers in comments are those of the specification.
 //!
-//! Three mends of what Weave Net does, none of which a neighbour can tell from a lost frame:
+//! Four mends of what Weave Net does, none of which a neighbour can tell from a lost frame:
 //!
 //! * A source address with the group bit set, or zero, is never learnt; such frames are dropped.
 //!   A container could otherwise claim the broadcast address and with it everybody's broadcasts.
@@ -12,6 +12,10 @@
 //!   make the bridge believe that its sender is on the other side of the overlay.
 //! * A frame never leaves by the link it came in on. While the tables of two neighbours differ,
 //!   each may think that the other is nearer to the destination, and frames carry no hop count.
+//! * A frame is not relayed for a neighbour that is no farther from the destination, which has no
+//!   reason to send it here. When a neighbour loses a link of its own, that is so until the news of
+//!   it arrives a moment later. But where all routers are connected to each other, no frame goes
+//!   round in a circle among three of them or more, however much their tables differ.
 
 use super::mac_table::{Learned, MacTable};
 use super::table::{ForwardingTable, Hops, Neighbour, NextHop};
@@ -108,6 +112,8 @@ pub enum DropCause {
     Loop,
     /// The next hop is where it came from.
     Hairpin,
+    /// It came from a neighbour that is no farther from the destination.
+    NoDetour,
     /// No peer of that name is reachable.
     NoRoute,
     /// The next hop has no connection (any more).
@@ -122,7 +128,7 @@ pub enum DropCause {
 
 impl DropCause {
     /// All of them, in order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Short,
         Self::UnknownPeer,
         Self::InvalidSource,
@@ -131,6 +137,7 @@ impl DropCause {
         Self::Local,
         Self::Loop,
         Self::Hairpin,
+        Self::NoDetour,
         Self::NoRoute,
         Self::NoLink,
         Self::Refused,
@@ -149,6 +156,7 @@ impl DropCause {
             Self::Local => "local",
             Self::Loop => "loop",
             Self::Hairpin => "hairpin",
+            Self::NoDetour => "no_detour",
             Self::NoRoute => "no_route",
             Self::NoLink => "no_link",
             Self::Refused => "refused",
@@ -244,6 +252,9 @@ pub fn peek_received<'t>(
             && hop.name() == arrival.neighbour
         {
             return Err(DropCause::Hairpin);
+        }
+        if !table.leads_on(arrival.neighbour, arrival.destination) {
+            return Err(DropCause::NoDetour);
         }
         return Ok(Decision { learned: Learned::Known, inject: false, onward });
     }

@@ -21,6 +21,12 @@ pub trait Topology: Send + Sync {
 
     /// Whether there is a peer of this name, reachable or not.
     fn knows(&self, peer: PeerName) -> bool;
+
+    /// The peers that are no farther from `destination` than the own one, and so have no reason to
+    /// send frames for it this way; none if that is not known.
+    fn no_farther(&self, _destination: PeerName) -> Vec<PeerName> {
+        Vec::new()
+    }
 }
 
 impl Topology for Routes {
@@ -34,6 +40,10 @@ impl Topology for Routes {
 
     fn knows(&self, peer: PeerName) -> bool {
         self.peers().binary_search(&peer).is_ok()
+    }
+
+    fn no_farther(&self, destination: PeerName) -> Vec<PeerName> {
+        Self::no_farther(self, destination)
     }
 }
 
@@ -73,6 +83,15 @@ struct Destination {
     /// Indices of the neighbours that get its broadcasts. Found out when the first one comes,
     /// because most peers never broadcast through most others.
     flood: OnceLock<Box<[usize]>>,
+    /// Indices of the neighbours that are no farther from it. Found out when the first frame is
+    /// relayed to it.
+    no_farther: OnceLock<Box<[usize]>>,
+}
+
+impl Destination {
+    const fn new(name: PeerName, hop: Option<usize>) -> Self {
+        Self { name, hop, flood: OnceLock::new(), no_farther: OnceLock::new() }
+    }
 }
 
 /// What a table says about a destination.
@@ -116,16 +135,15 @@ impl ForwardingTable {
             .next_hops()
             .into_iter()
             .filter(|&(name, _)| name != own)
-            .map(|(name, hop)| Destination {
-                name,
-                hop: neighbours.binary_search_by_key(&hop, |neighbour| neighbour.name).ok(),
-                flood: OnceLock::new(),
+            .map(|(name, hop)| {
+                let hop = neighbours.binary_search_by_key(&hop, |neighbour| neighbour.name);
+                Destination::new(name, hop.ok())
             })
             .collect();
         peers.sort_by_key(|peer| peer.name);
         // The own peer is a source of broadcasts like any other, but no destination.
         let here = peers.partition_point(|peer| peer.name < own);
-        peers.insert(here, Destination { name: own, hop: None, flood: OnceLock::new() });
+        peers.insert(here, Destination::new(own, None));
         Self {
             own,
             topology: Some(topology),
@@ -164,6 +182,19 @@ impl ForwardingTable {
                 .and_then(|hop| self.neighbours.get(hop))
                 .map_or(NextHop::NoLink, NextHop::Via),
         }
+    }
+
+    /// Whether a neighbour may have a reason to send frames for `destination` this way.
+    pub(super) fn leads_on(&self, neighbour: PeerName, destination: PeerName) -> bool {
+        let index = |name: PeerName| self.neighbours.binary_search_by_key(&name, |n| n.name).ok();
+        let (Some(peer), Some(neighbour)) = (self.find(destination), index(neighbour)) else {
+            return true;
+        };
+        let no_farther = peer.no_farther.get_or_init(|| {
+            let near = self.topology.iter().flat_map(|all| all.no_farther(destination));
+            near.filter_map(index).collect()
+        });
+        no_farther.binary_search(&neighbour).is_err()
     }
 
     /// The neighbours that get a broadcast of `source`; those without a connection are left out.

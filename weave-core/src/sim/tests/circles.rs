@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::super::host::Bridge;
 use super::*;
 use crate::mesh::gossip::Data;
 use crate::mesh::{PeerConnection, PeerName, Peers, ShortId, Uid};
+use crate::switch::{Arrival, DropCause, Frame};
 
 /// What a member says, whatever its router knows.
 struct Lie(Vec<Bytes>);
@@ -25,17 +27,30 @@ impl Data for Lie {
 /// A record as somebody could make it up.
 pub(super) fn record(name: PeerName, uid: Uid, version: u64, neighbours: &[PeerName]) -> Bytes {
     let mut peers = Peers::new(name, "liar".to_owned(), uid, ShortId::new(7).unwrap());
-    let all = neighbours.iter().cycle().take(usize::try_from(version).unwrap());
+    let additions = usize::try_from(version).unwrap() - neighbours.len();
+    assert!(additions >= neighbours.len(), "each is added and established");
+    let all = neighbours.iter().cycle().take(additions);
     for neighbour in all {
         let address = SocketAddr::from(([10, 0, 9, 9], 6783));
         peers.add_connection(PeerConnection::new(*neighbour, address, true));
     }
+    neighbours.iter().for_each(|neighbour| assert!(peers.establish_connection(*neighbour)));
     peers.encode_all().remove(0)
 }
 
 pub(super) fn tell(net: &mut Net, member: HostId, records: Vec<Bytes>) {
     let lie = Arc::new(Lie(records));
     net.ask(member, |router, now| router.update(now, |mesh| mesh.gossip(now, "topology", lie)));
+}
+
+/// A frame comes in over an overlay, whoever sent it.
+fn receive(net: &mut Net, host: HostId, arrival: Arrival, frame: &[u8]) {
+    let now = net.now();
+    let entry = &mut net.hosts[host.0];
+    let running = entry.running.as_mut().unwrap();
+    let mut bridge = Bridge(&mut entry.frames);
+    running.worker.pass(now, &mut bridge).received(arrival, Frame::plain(frame));
+    net.ask(host, |_, _| ());
 }
 
 /// Routers in a ring, and a member behind each of them.
@@ -143,4 +158,39 @@ fn what_is_made_up_of_a_router_is_put_right_by_that_router() {
     let now = net.router(hosts[3]).unwrap().mesh().peers().own();
     assert!(now.version > honest.version + 1000);
     assert_eq!(now.connections.len(), 4);
+}
+
+#[test]
+fn a_frame_does_not_go_round_in_a_circle_where_all_routers_are_connected() {
+    for size in [3, 5] {
+        let mut ring = ring(75, size);
+        for (at, a) in ring.routers.iter().enumerate() {
+            for b in &ring.routers[at + 1..] {
+                ring.net.connect(*a, *b);
+            }
+        }
+        converge(&mut ring.net, 20 * SECOND);
+        ring.net.run_for(3 * SECOND);
+        ring.lie();
+        let switches = |ring: &Ring| {
+            let report = |host: &HostId| ring.net.router(*host).unwrap().report().switch;
+            ring.routers.iter().map(report).collect::<Vec<_>>()
+        };
+        let before: u64 = switches(&ring).iter().map(|switch| switch.forwarded).sum();
+        let Ring { net, routers, members } = &mut ring;
+        let arrival = Arrival {
+            neighbour: net.name(members[0]),
+            source: net.name(members[0]),
+            destination: PeerName::from_u64(NOWHERE).unwrap(),
+        };
+        for _ in 0..100 {
+            receive(net, routers[0], arrival, &[6; 64]);
+        }
+        net.run_for(SECOND);
+        let after: u64 = switches(&ring).iter().map(|switch| switch.forwarded).sum();
+        assert_eq!(after - before, 100, "the next router sees that the last one is no farther");
+        let refused: u64 =
+            switches(&ring).iter().map(|switch| switch.dropped.get(DropCause::NoDetour)).sum();
+        assert_eq!(refused, 100);
+    }
 }

@@ -13,7 +13,7 @@ fn crowd(net: &Net, member: HostId, router: HostId, invented: Range<u64>) -> Vec
     let name = |number| PeerName::from_u64(number).unwrap();
     let neighbours: Vec<PeerName> =
         std::iter::once(net.name(router)).chain(invented.clone().map(name)).collect();
-    let version = own.version.max(neighbours.len() as u64) + 100;
+    let version = own.version.max(2 * neighbours.len() as u64) + 100;
     let mut random = Random::new([1; 32]);
     let mut table =
         Peers::new(name(1), String::new(), Uid(1), crate::mesh::ShortId::new(1).unwrap());
@@ -22,7 +22,7 @@ fn crowd(net: &Net, member: HostId, router: HostId, invented: Range<u64>) -> Vec
     };
     add(&record(own.name, own.uid, version, &neighbours));
     for number in invented.clone() {
-        add(&record(name(number), Uid(7), 1, &[own.name]));
+        add(&record(name(number), Uid(7), 2, &[own.name]));
     }
     let told: BTreeSet<PeerName> = invented.map(name).chain([own.name]).collect();
     table.encode(&told)
