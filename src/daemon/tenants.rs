@@ -62,8 +62,8 @@ fn those_there(ipam: &Ipam, bridge: &str, proc: &Path) -> Result<BTreeSet<String
     Ok(there)
 }
 
-/// The holders of addresses that some container on the bridge has that is not known by its port: somebody
-/// wiped the note. One that is known keeps what is its own, and cannot keep what is others' by adding that to
+/// The holders of addresses that some container on the bridge has that is not known by its port: the note
+/// was wiped. One that is known keeps what is its own, and cannot keep what is others' by adding that to
 /// its interface.
 fn those_with_addresses(ipam: &Ipam, inhabitants: &[Inhabitant]) -> Vec<String> {
     let holders = ipam.holders();

@@ -53,7 +53,7 @@ impl From<Stopped> for NoAnswer {
     }
 }
 
-/// Somebody who has addresses.
+/// A holder of addresses.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Holder {
     pub(crate) name: String,
@@ -68,7 +68,7 @@ pub(crate) enum Presence {
     Here,
     /// Its interface is gone, and so are its addresses soon.
     Ended,
-    /// It keeps its addresses until somebody gives them back.
+    /// It keeps its addresses until they are given back.
     Unwatched,
 }
 

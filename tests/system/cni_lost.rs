@@ -61,7 +61,7 @@ fn options(range: &str) -> RouterOptions {
     options.argument("--ipalloc-init=consensus=1")
 }
 
-/// Whoever holds addresses, but for the host.
+/// All holders of addresses but the host.
 fn holders(router: &Router) -> Result<Vec<String>> {
     let all: Value = serde_json::from_str(&router.get("/ip")?.body)?;
     let entries = all["owned"].as_array().into_iter().flatten();
@@ -70,7 +70,7 @@ fn holders(router: &Router) -> Result<Vec<String>> {
 }
 
 #[test]
-fn a_path_that_leads_to_another_container_unplugs_nobody() -> Result<()> {
+fn a_path_that_leads_to_another_container_unplugs_nothing() -> Result<()> {
     let lab = lab()?;
     let host = lab.host("h1")?;
     let runtime = Runtime::new(&lab, &host)?;
@@ -185,7 +185,7 @@ fn what_lost_containers_had_comes_back_and_what_living_ones_have_stays() -> Resu
         ensure!(page.contains("weave:expose unwatched 10.32.0."), "{page}");
         lost.clear();
         // The second time together with the router and its bridge, as when the machine is started again; and
-        // somebody has wiped the note of one that lives.
+        // the note of one that lives has been wiped.
         if round == 1 {
             router.kill()?;
             host.namespace.exec(&format!("ip link set dev {port} alias other"))?;

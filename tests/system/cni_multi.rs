@@ -183,6 +183,36 @@ fn a_pod_is_attached_to_two_networks() -> Result<()> {
 }
 
 #[test]
+fn what_is_exposed_for_others_is_no_gateway() -> Result<()> {
+    let lab = lab()?;
+    let host = lab.host("h1")?;
+    let runtime = Runtime::new(&lab, &host)?;
+    let router = host.router(options())?;
+    let pod = host.bare_container("pod")?;
+    // A part of the network, and another network; then one that covers it, which serves.
+    for (exposed, serves) in
+        [("10.32.5.1/24", false), ("172.30.1.1/24", false), ("10.32.9.1/12", true)]
+    {
+        host.weave(&format!("expose {exposed}"))?;
+        let result = runtime.call("ADD", &pod, "eth0", &config())?;
+        let gateway = result["ips"][0]["gateway"].as_str().context("no gateway")?;
+        let same = exposed.split('/').next() == Some(gateway);
+        ensure!(same == serves, "{exposed} is exposed, and the gateway is {gateway}");
+        let routes = pod.namespace.ip("route show default")?;
+        ensure!(routes.starts_with(&format!("default via {gateway} dev eth0")), "{routes}");
+        pod.wait_ping(gateway, SOON)?;
+        host.namespace.exec(&format!("ping -q -c 1 -W 2 {}", address(&result)?))?;
+        runtime.call("DEL", &pod, "eth0", &config())?;
+        // All that the host has, also what the plugin exposed.
+        host.weave("hide")?;
+        let left = router.get("/ip")?.body;
+        ensure!(left == "{\"owned\":null}\n", "{exposed}: still held: {left}");
+    }
+    router.stop()?;
+    lab.finish()
+}
+
+#[test]
 fn what_a_runtime_asks_for_is_done_or_refused() -> Result<()> {
     let lab = lab()?;
     let host = lab.host("h1")?;

@@ -288,7 +288,9 @@ pub(crate) fn check(call: &Call) -> Result<(), CniError> {
 }
 
 pub(crate) fn status(call: &Call) -> Result<(), CniError> {
-    available(call, &Config::parse(&call.input, Plugin::Ipam)?)
+    let config = Config::parse(&call.input, Plugin::Ipam)?;
+    Wishes::of(&config, Plugin::Ipam, "")?;
+    available(call, &config)
 }
 
 /// Gives back the addresses of this network's containers that are gone, and removes what they

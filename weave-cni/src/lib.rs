@@ -37,6 +37,7 @@ pub use environment::{Command, Environment};
 pub use error::CniError;
 pub use router::Router;
 pub use version::CniVersion;
+pub use wishes::Wishes;
 
 /// One of the two plugins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -355,6 +355,8 @@ impl Left {
 
 pub(crate) fn status(call: &Call) -> Result<(), CniError> {
     let config = Config::parse(&call.input, Plugin::Net)?;
+    // What ADD would refuse. The arguments of a container are not known yet.
+    Wishes::of(&config, Plugin::Net, "")?;
     if matches!(config.ipam, Ipam::Other(_)) {
         call.router.ready(false)?;
     }

@@ -6,8 +6,8 @@
 //!  CNI_ARGS        IP, MAC              unknown ones are refused, unless IgnoreUnknown says otherwise
 //! ```
 //!
-//! What somebody asks for is done, or ADD fails and says why: a container with another address than the one
-//! it was promised is found out much later. A key that asks for nothing (`false`, an empty list) is as good
+//! What is asked for is done, or ADD fails and says why: that a container has another address than the one
+//! it was promised would be noticed much later. A key that asks for nothing (`false`, an empty list) is as good
 //! as none. With another IPAM plugin, wishes about addresses are that plugin's, which gets the same input.
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -26,7 +26,7 @@ const OF_OTHERS: [&str; 2] = ["type", "disableCheck"];
 
 /// Everything that is asked for.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub(crate) struct Wishes {
+pub struct Wishes {
     /// These addresses, in place of any.
     pub(crate) addresses: Vec<Wish>,
     /// The Ethernet address of the interface.
@@ -37,7 +37,7 @@ pub(crate) struct Wishes {
 
 /// An address, and the length of its network if that was named.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Wish {
+pub struct Wish {
     pub(crate) address: Ipv4Addr,
     pub(crate) prefix: Option<u8>,
 }
@@ -56,7 +56,10 @@ pub(crate) struct Asked {
 
 impl Wishes {
     /// Reads them; `arguments` is `CNI_ARGS`.
-    pub(crate) fn of(config: &Config, plugin: Plugin, arguments: &str) -> Result<Self, CniError> {
+    ///
+    /// # Errors
+    /// If something is asked for that makes no sense, or is not to be had.
+    pub fn of(config: &Config, plugin: Plugin, arguments: &str) -> Result<Self, CniError> {
         let asked = &config.asked;
         let own = matches!(config.ipam, Ipam::Router { .. });
         if own {
@@ -175,8 +178,8 @@ fn asks(value: &Value) -> bool {
     }
 }
 
-/// Keys with a prefix are of whoever owns that (CNI specification, "Reserved keys"); those that begin with a
-/// line are comments.
+/// Keys with a prefix belong to the owner of that (CNI specification, "Reserved keys"); those that begin with
+/// an underscore are comments.
 fn is_of_others(key: &str) -> bool {
     OF_OTHERS.contains(&key) || key.contains('/') || key.starts_with('_')
 }
@@ -198,7 +201,7 @@ fn refuse(
         "isDefaultGateway" | "vlan" | "promiscMode" | "forceAddress" => {
             "that is of the plugin bridge"
         }
-        _ => "nobody here knows what it means: take it out, or put it where it belongs",
+        _ => "weave does not know it: take it out, or move it to the plugin that does",
     };
     let msg = format!("unsupported key in the configuration: {place}{key}: {value}");
     Err(CniError::new(CniError::FIELD, msg, advice))

@@ -286,6 +286,21 @@ fn wrong_configurations_are_told_by_their_code() {
 }
 
 #[test]
+fn status_tells_what_every_add_would_be_refused_for() {
+    let router = Told::start(Mood::Good);
+    let runtime = Runtime::of(&router.address.to_string());
+    let status = |plugin, input: &Value| runtime.call(plugin, Command::Status, "", input);
+    let rates = with("1.1.0", "capabilities", json!({ "bandwidth": true }));
+    refused(&status(Plugin::Net, &rates), 2, "capabilities.bandwidth");
+    assert!(status(Plugin::Ipam, &rates).success, "the capabilities of another plugin");
+    let ranges = with("1.1.0", "ipam", json!({ "ranges": [[{ "subnet": "10.0.0.0/8" }]] }));
+    for plugin in [Plugin::Net, Plugin::Ipam] {
+        refused(&status(plugin, &ranges), 2, "ipam.ranges");
+        assert!(status(plugin, &config("1.1.0")).success);
+    }
+}
+
+#[test]
 fn versions_are_told() {
     let runtime = Runtime::of("127.0.0.1:1");
     let version = runtime.call(Plugin::Net, Command::Version, "", &json!({"cniVersion": "0.4.0"}));

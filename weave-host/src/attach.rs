@@ -129,7 +129,7 @@ pub fn attach(container: &Namespace, attachment: &Attachment) -> Result<Attached
     Ok(Attached { created, added, host_end, container_end })
 }
 
-/// An interface that is there already is of the same holder, or of nobody that is known: those that an
+/// An interface that is there already belongs to the same holder, or its holder is not known: those that an
 /// earlier version or the original made have no note yet.
 fn adopt(
     container: &Namespace,

@@ -1,7 +1,7 @@
 //! Taking a container off the switch (spec cni.md, section 6).
 
 use crate::Cidr;
-use crate::attach::CONTAINER_INTERFACE;
+use crate::attach::{CONTAINER_INTERFACE, HOST_END};
 use crate::error::HostError;
 use crate::lock::HostLock;
 use crate::namespace::{Namespace, run_here};
@@ -63,7 +63,9 @@ pub fn remove_port_of(holder: &str) -> Result<bool, HostError> {
     run_here(async |netlink| {
         let mut found = false;
         for port in netlink.interfaces().await? {
-            if port.kind == "veth" && PortNote::of(&port).holder == Some(holder) {
+            // Other programs may note the ids of containers, too.
+            let is_ours = port.kind == "veth" && port.name.starts_with(HOST_END);
+            if is_ours && PortNote::of(&port).holder == Some(holder) {
                 netlink.delete(port.index, &port.name).await?;
                 found = true;
             }

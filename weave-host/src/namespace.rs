@@ -91,8 +91,8 @@ impl Namespace {
     }
 }
 
-/// What a path leads to, found without opening it: to open a queue waits for somebody at its other end, and
-/// to open some devices sets them going.
+/// What a path leads to, found without opening it: opening a queue waits for its other end to be opened,
+/// and opening some devices starts them.
 struct Place {
     file: File,
     device: u64,

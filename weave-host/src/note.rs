@@ -8,7 +8,7 @@
 //!
 //! The note is an attribute of the kernel's device: it comes with the interface and goes with it, and no
 //! container can write it. A path, a process id or the number of a namespace can be given to another
-//! container while somebody still remembers it; the note cannot. So this, and nothing else, decides whose
+//! container while a runtime still remembers it; the note cannot. So this, and nothing else, decides whose
 //! interface it is.
 
 use crate::BRIDGE_NAME;
@@ -22,7 +22,7 @@ const LONGEST: usize = 255;
 pub(crate) struct PortNote<'a> {
     /// The bridge it belongs on.
     pub(crate) bridge: &'a str,
-    /// Who holds the addresses of the interface, if somebody keeps track of that.
+    /// Who holds the addresses of the interface, if that is known.
     pub(crate) holder: Option<&'a str>,
 }
 
