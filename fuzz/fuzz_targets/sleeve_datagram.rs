@@ -1,6 +1,6 @@
 //! Datagrams of the sleeve. The first byte says how: as they come in clear, as they come on a
 //! sealed link, or sealed here before with the right key, so that what is inside gets through. The
-//! same bytes are also taken as a train of datagrams, whose length the first byte says, too.
+//! same bytes are also taken as a batch of datagrams, whose length the first byte says, too.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -17,11 +17,11 @@ fuzz_target!(|input: &[u8]| {
     let mut windows = Windows::default();
     match how % 3 {
         0 => {
-            train(&Cipher::Plain, input, each_len);
+            batch(&Cipher::Plain, input, each_len);
             check(&Cipher::Plain, &mut windows, &mut datagram);
         }
         1 => {
-            train(&legacy(false), input, each_len);
+            batch(&legacy(false), input, each_len);
             check(&legacy(false), &mut windows, &mut datagram);
         }
         _ => {
@@ -49,10 +49,10 @@ fn check(cipher: &Cipher, windows: &mut Windows, datagram: &mut [u8]) {
     }
 }
 
-/// Of each datagram is told once.
-fn train(cipher: &Cipher, input: &[u8], each_len: usize) {
+/// The result of each datagram is reported once.
+fn batch(cipher: &Cipher, input: &[u8], each_len: usize) {
     let mut count = 0;
-    cipher.open_train(&mut Windows::default(), &mut input.to_vec(), each_len, |opened| {
+    cipher.open_batch(&mut Windows::default(), &mut input.to_vec(), each_len, |opened| {
         count += 1;
         if let Ok(bytes) = opened {
             records(bytes);
