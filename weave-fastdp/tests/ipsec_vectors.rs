@@ -43,7 +43,7 @@ fn announcements() {
 }
 
 #[test]
-fn announcements_that_are_none() {
+fn malformed_announcements() {
     let vectors = vectors();
     for case in vectors["init_sa_remote_rejected"].as_array().unwrap() {
         let length = usize::try_from(case["length"].as_u64().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! What is encoded comes back, whatever it is.
+//! Decoding what was encoded yields the same values.
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
 use proptest::prelude::*;
@@ -104,7 +104,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_executed_is_a_packet_without_a_key(
+    fn an_executed_packet_has_no_key(
         packet in proptest::collection::vec(any::<u8>(), 0..2000),
         actions in actions(),
     ) {
@@ -114,9 +114,9 @@ proptest! {
         prop_assert_eq!(error.to_string(), "there is no input port");
     }
 
-    /// Whatever comes, decoding ends, with an answer or an error that can be printed.
+    /// Decoding any bytes ends with a value or an error that can be printed.
     #[test]
-    fn noise(bytes in proptest::collection::vec(any::<u8>(), 0..200), command: u8) {
+    fn any_bytes_are_decoded_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200), command: u8) {
         prop_assert!(Messages::new(&bytes).count() <= 1 + bytes.len() / 16);
         for error in [
             DumpedFlow::decode(&bytes).err(),

@@ -1,4 +1,4 @@
-//! The bytes of requests, and what is understood of the kernel's: `tests/vectors/odp.json`.
+//! The bytes of requests, and the decoding of answers: `tests/vectors/odp.json`.
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
 use std::net::Ipv4Addr;
@@ -35,7 +35,7 @@ fn entry(list: &str, name: &str) -> Value {
     entries.iter().find(|entry| entry["name"] == name).expect(name).clone()
 }
 
-/// The original leaves out the padding behind the last attribute; the kernel takes both.
+/// The original omits the padding behind the last attribute; the kernel accepts both.
 fn bytes(name: &str) -> Vec<u8> {
     let mut bytes = hex::decode(entry("requests", name)["hex"].as_str().unwrap()).unwrap();
     bytes.resize(bytes.len().next_multiple_of(4), 0);

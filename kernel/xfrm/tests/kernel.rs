@@ -1,4 +1,4 @@
-//! A real kernel, as far as it goes without ESP: numbers and policies.
+//! Requests to a real kernel that work without ESP: SPIs and policies.
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
 use std::net::Ipv4Addr;
@@ -11,14 +11,14 @@ const PATH: Path =
 const MARK: Mark = Mark { value: 0x20000, mask: 0x20000 };
 const OURS: Reqid = Reqid(0x6784);
 
-/// In a network namespace that ends with the thread of the test.
+/// Returns a client in a network namespace that ends with the thread of the test.
 fn client() -> Client<Socket> {
     unshare(CloneFlags::CLONE_NEWNET).unwrap();
     Client::open().unwrap()
 }
 
 #[test]
-fn numbers_are_allocated_and_go_with_their_states() {
+fn spis_are_allocated_and_deleted_with_their_states() {
     let mut client = client();
     let spi = client.allocate_spi(PATH, OURS).unwrap();
     let other = client.allocate_spi(PATH, OURS).unwrap();
@@ -50,9 +50,9 @@ fn policies_are_replaced_and_deleted() {
     assert_eq!(client.policies().unwrap(), []);
 }
 
-/// Where the kernel has ESP the state is made; where not, it says what is missing.
+/// The state is added if the kernel has ESP; otherwise the error says what is missing.
 #[test]
-fn a_state_is_made_or_refused_for_a_reason() {
+fn a_state_is_added_or_refused_with_a_reason() {
     let mut client = client();
     let spi = client.allocate_spi(PATH, OURS).unwrap();
     let key = AeadKey::new([7; 36]);

@@ -64,9 +64,9 @@ fn every_request() {
     assert!(requests.is_empty(), "{requests:?}");
 }
 
-/// What the kernel tells of states and policies has the form of what made them.
+/// Listed states and policies have the form of the requests that added them.
 #[test]
-fn what_was_made_is_told() {
+fn added_states_and_policies_are_listed() {
     let requests = requests();
     let payload = |name: &str| &requests[name][16..];
     let expected = StateEntry {
@@ -102,7 +102,7 @@ fn what_was_made_is_told() {
 }
 
 #[test]
-fn what_is_cut_off_is_an_error_that_says_where() {
+fn truncated_messages_are_errors_with_an_offset() {
     let requests = requests();
     let (state, policy) =
         (&requests["add-outbound-sa"][16..], &requests["update-outbound-policy"][16..]);
@@ -124,7 +124,7 @@ fn what_is_cut_off_is_an_error_that_says_where() {
 }
 
 #[test]
-fn states_of_others_are_told_apart() {
+fn states_of_other_programs_are_distinguished() {
     let requests = requests();
     let mut other = requests["add-outbound-sa"][16..].to_vec();
     // Reqid, mode and flags of the structure, then the name of the algorithm.

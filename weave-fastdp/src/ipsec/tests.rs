@@ -12,7 +12,7 @@ use super::installer::tests::{ENDS, Host, start};
 use super::reqid::reqid;
 use super::*;
 
-/// Far more than the threads take.
+/// Time limit, far more than the threads need.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Side {

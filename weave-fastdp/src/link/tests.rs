@@ -97,7 +97,7 @@ impl Pair {
         [0, 1].map(|side| self.links[side].may_offload())
     }
 
-    /// When which side was told of its health.
+    /// Returns the changes of health with their times and links.
     fn health(&self) -> Vec<(u64, usize, bool)> {
         let healthy = |(time, side, event): &(u64, usize, LinkEvent)| match event {
             LinkEvent::Healthy(healthy) => Some((*time, *side, *healthy)),
@@ -189,7 +189,7 @@ fn only_the_side_whose_frames_do_not_arrive_stops() {
     pair.run_until(6_000);
     assert_eq!(pair.carry(), [false, true]);
     assert!(pair.links[0].problem().unwrap().contains("nothing arrives there"));
-    // Until the silence has lasted so long that nothing can be said for the other direction.
+    // The silence is too long for a statement about the other direction.
     pair.run_until(66_000);
     assert_eq!(pair.carry(), [false, false]);
 }

@@ -144,7 +144,8 @@ mod tests {
 
     use super::*;
 
-    /// What a program hands over of a packet of this type, whose network header is at `network`.
+    /// Returns how much a program passes of a packet of this type, whose network header is at
+    /// `network`.
     fn run(program: &[sock_filter], packet: &[u8], kind: u32, network: usize) -> u32 {
         let (mut at, mut accumulator) = (0, 0);
         loop {
@@ -167,7 +168,7 @@ mod tests {
                 LOAD_BYTE => load(1),
                 _ => Some(accumulator),
             };
-            // What is not there ends the program.
+            // A load beyond the packet ends the program.
             let Some(loaded) = loaded else { return NOTHING };
             accumulator = loaded;
             let jump = |condition| usize::from(if condition { jt } else { jf });
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_no_device_is_taken_in() {
+    fn packets_without_a_device_are_received() {
         let vni = |source, destination| Vni {
             source: ShortId::new(source).unwrap(),
             destination: ShortId::new(destination).unwrap(),

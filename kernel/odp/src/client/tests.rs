@@ -46,7 +46,7 @@ fn families_are_looked_up() {
 }
 
 #[test]
-fn what_a_datapath_does_is_read_and_changed() {
+fn features_of_a_datapath_are_read_and_changed() {
     let datapath = |features: &[Attribute<'_>]| {
         let list = [&[Attribute::text(1, "datapath")][..], features].concat();
         vec![message(32, &list)]
@@ -82,7 +82,7 @@ fn lists_and_refusals() {
     assert_eq!(names, ["a", "c"]);
     client.execute(DATAPATH, &[0; 14], &[]).unwrap();
     assert_eq!(client.vport(DATAPATH, PortNumber(2)).unwrap().name, "b");
-    assert_eq!(client.strays(), 1, "a packet that the kernel did not want");
+    assert_eq!(client.strays(), 1, "a packet that the kernel refused");
 }
 
 #[test]
@@ -95,9 +95,9 @@ fn a_flow_and_the_packet_that_missed_go_together() {
         vec![Reply::refused(Errno::EINVAL).to_earlier(1), message(34, &[])],
         vec![Reply::refused(Errno::EINVAL)],
     ]);
-    // Of a length that is no multiple of four.
+    // The length is not a multiple of four.
     client.put_flow_and_execute(DATAPATH, &flow, &[7; 15]).unwrap();
-    assert_eq!(client.strays(), 1, "the flow is there, whatever became of the packet");
+    assert_eq!(client.strays(), 1, "the flow exists although the packet was refused");
     let sent = client.exchange.transport().last_request().to_vec();
     let messages: Vec<_> = weave_netlink::Messages::new(&sent).map(Result::unwrap).collect();
     let kinds: Vec<_> = messages

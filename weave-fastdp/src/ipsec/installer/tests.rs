@@ -254,7 +254,7 @@ fn a_renewed_key_overlaps_with_the_one_before() {
     assert_eq!(installer.poll_timeout(), at(160));
     installer.handle_timeout(at(160));
     assert_eq!(host.notes(), ["delete 257", "rules: 1 1"]);
-    // One that does not come leaves the one there is.
+    // A renewal that fails leaves the key before.
     host.with(|inner| inner.refuse.push_back(("update", Errno::ENOMEM)));
     assert!(installer.receive(at(170), FIRST, ENDS, &key()).is_err());
     assert_eq!(host.notes(), ["allocate 259", "rules: 1 2", "delete 259"]);
@@ -304,7 +304,7 @@ fn a_second_key_replaces_the_first() {
     host.notes();
     installer.send(FIRST, ENDS, spi(10), key()).unwrap();
     assert_eq!(host.notes(), ["encrypt 10", "policy 10", "delete 9"]);
-    // A key that the kernel does not take leaves the one there is.
+    // A key that the kernel refuses leaves the one before.
     host.with(|inner| inner.refuse.push_back(("add", Errno::EEXIST)));
     assert!(installer.send(FIRST, ENDS, spi(11), key()).is_err());
     assert_eq!(host.notes(), [] as [&str; 0]);
