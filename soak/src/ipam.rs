@@ -163,7 +163,7 @@ impl Tenants {
 }
 
 fn refused(refusal: impl std::fmt::Display) -> GossipError {
-    GossipError(refusal.to_string())
+    GossipError::Content(refusal.to_string())
 }
 
 impl Channel for Tenants {

@@ -422,7 +422,7 @@ fn an_interface_that_was_renamed_is_no_left_over() {
         let again = attach(&container.namespace(), &attachment(&["10.32.0.2/24"]));
         let error = again.unwrap_err().to_string();
         assert!(error.contains("has another name in the container by now"), "{error}");
-        assert_eq!(veths(), [first.host_end.name.clone()]);
+        assert_eq!(veths(), std::slice::from_ref(&first.host_end.name));
         // What was interrupted before it had its name is made again.
         let guest = first.host_end.name.replace("vethwepl", "vethwepg");
         container.run(|| ip(&["link", "set", "mine", "name", &guest]));
