@@ -362,6 +362,7 @@ const fn is_permanent(cause: DropCause) -> bool {
         | DropCause::Local
         | DropCause::Loop
         | DropCause::Hairpin
+        | DropCause::NoDetour
         | DropCause::NoRoute
         | DropCause::NoLink => true,
         DropCause::Short
