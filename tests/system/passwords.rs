@@ -79,12 +79,13 @@ fn refuse_password(
     if variable == "unset" {
         command.env_remove("WEAVE_PASSWORD");
     }
+    let before = std::fs::read_dir(host.directory())?.count();
     let output = command.args(line).output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{line:?}: {said}");
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(said.contains(text), "{line:?}: {said}");
-    assert!(!host.database().exists(), "nothing was changed");
+    assert_eq!(std::fs::read_dir(host.directory())?.count(), before, "nothing was changed");
     Ok(())
 }
 
