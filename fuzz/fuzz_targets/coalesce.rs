@@ -1,8 +1,8 @@
-//! Any frames, each after two bytes of length: joined and cut they are still the same.
+//! Any frames, each after two bytes of length: coalesced and segmented they are still the same.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use weave_fuzz::{join, sorted_without_ids};
+use weave_fuzz::{coalesce, sorted_without_ids};
 
 fuzz_target!(|input: &[u8]| {
     let mut frames = Vec::new();
@@ -13,5 +13,5 @@ fuzz_target!(|input: &[u8]| {
         frames.push(frame.to_vec());
         rest = after;
     }
-    assert_eq!(sorted_without_ids(&join(&frames)), sorted_without_ids(&frames));
+    assert_eq!(sorted_without_ids(&coalesce(&frames)), sorted_without_ids(&frames));
 });

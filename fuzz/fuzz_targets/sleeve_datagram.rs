@@ -1,6 +1,6 @@
-//! Datagrams of the sleeve. The first byte says how: as they come in clear, as they come on a
-//! sealed link, or sealed here before with the right key, so that what is inside gets through. The
-//! same bytes are also taken as a batch of datagrams, whose length the first byte says, too.
+//! Sleeve datagrams in the legacy format. The first byte chooses: in clear, as they arrive on an
+//! encrypted link, or encrypted here with the right key, so that the contents get through. The same
+//! bytes are also opened as a batch of datagrams, whose length the first byte chooses as well.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -49,7 +49,7 @@ fn check(cipher: &Cipher, windows: &mut Windows, datagram: &mut [u8]) {
     }
 }
 
-/// The result of each datagram is reported once.
+/// Opens a batch: each datagram is reported once.
 fn batch(cipher: &Cipher, input: &[u8], each_len: usize) {
     let mut count = 0;
     cipher.open_batch(&mut Windows::default(), &mut input.to_vec(), each_len, |opened| {
@@ -61,7 +61,7 @@ fn batch(cipher: &Cipher, input: &[u8], each_len: usize) {
     assert_eq!(count, input.len().div_ceil(each_len));
 }
 
-/// Records put together again are what they were taken from, up to the error.
+/// Reads records: written again they give the same bytes, up to the error.
 fn records(bytes: &[u8]) {
     let mut again = Vec::new();
     let mut failed = false;

@@ -1,10 +1,10 @@
-//! A super-frame as a device hands it over, preceded by what happens to its segments on the way:
-//! a number of steps, then two bytes a step. However the segments are joined, cutting gives back
-//! what arrived.
+//! A super-frame as a device hands it over, preceded by the faults that its segments meet on the
+//! path: their number, then two bytes each. However the segments are coalesced, segmentation gives
+//! back what arrived.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use weave_fuzz::{cut, join, sorted_without_ids};
+use weave_fuzz::{coalesce, segment, sorted_without_ids};
 use weave_port::offload::Segments;
 use weave_port::virtio;
 
@@ -14,10 +14,10 @@ fuzz_target!(|input: &[u8]| {
     let Ok(frame) = virtio::frame(read) else { return };
     let Ok(segments) = Segments::new(frame) else { return };
     assert!(segments.limited_to(600).longest() <= segments.longest());
-    let mut frames = cut(frame);
+    let mut frames = segment(frame);
     assert!(frames.iter().all(|frame| frame.len() <= segments.longest()));
-    let joined = join(&frames);
-    assert_eq!(joined, frames, "nothing happened on the way");
+    let coalesced = coalesce(&frames);
+    assert_eq!(coalesced, frames, "nothing happened on the way");
 
     for step in steps.chunks_exact(2) {
         let at = usize::from(step[1]) % frames.len().max(1);
@@ -34,5 +34,5 @@ fuzz_target!(|input: &[u8]| {
             }
         }
     }
-    assert_eq!(sorted_without_ids(&join(&frames)), sorted_without_ids(&frames));
+    assert_eq!(sorted_without_ids(&coalesce(&frames)), sorted_without_ids(&frames));
 });

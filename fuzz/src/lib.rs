@@ -1,10 +1,10 @@
-//! What the targets for super-frames have in common.
+//! Segmentation and coalescing for the targets of super-frames.
 
 use weave_core::switch::Frame;
 use weave_port::offload::{Coalescer, Segments, SuperFrameKinds};
 
-/// The frames that a frame stands for; none if it is not what it is said to be.
-pub fn cut(frame: Frame<'_>) -> Vec<Vec<u8>> {
+/// Returns the frames that a frame stands for, and none if it is inconsistent.
+pub fn segment(frame: Frame<'_>) -> Vec<Vec<u8>> {
     let Ok(segments) = Segments::new(frame) else { return Vec::new() };
     let write = |index| {
         let mut place = vec![0xee; segments.frame_len(index)];
@@ -14,11 +14,11 @@ pub fn cut(frame: Frame<'_>) -> Vec<Vec<u8>> {
     (0..segments.count()).map(write).collect()
 }
 
-/// Joins frames and cuts the result.
-pub fn join(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
+/// Coalesces frames and segments the result.
+pub fn coalesce(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     let mut coalescer = Coalescer::new(SuperFrameKinds { tcp: true, udp: true });
-    let mut each = |(), frame: Frame<'_>| all.extend(cut(frame));
+    let mut each = |(), frame: Frame<'_>| all.extend(segment(frame));
     for frame in frames {
         coalescer.push((), Frame::plain(frame), &mut each);
     }
@@ -26,8 +26,8 @@ pub fn join(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
     all
 }
 
-/// Flows may overtake each other, and the id of an IPv4 packet that must not be fragmented is
-/// nobody's business (RFC 6864).
+/// Returns frames in a canonical form: flows may overtake each other, and the id of an IPv4 packet
+/// that must not be fragmented has no meaning (RFC 6864).
 pub fn sorted_without_ids(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut frames: Vec<_> = frames.iter().map(|frame| without_id(frame.clone())).collect();
     frames.sort();
