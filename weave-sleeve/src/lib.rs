@@ -82,8 +82,8 @@ mod sys;
 mod udp;
 
 #[cfg(test)]
-#[path = "../tests/common/frames.rs"]
-mod frames;
+#[path = "../tests/common/fixtures.rs"]
+mod fixtures;
 
 pub use clock::Clock;
 pub use data_thread::{DataThread, DataThreadError};

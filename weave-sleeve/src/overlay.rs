@@ -172,9 +172,8 @@ impl Drop for SleeveLink {
 mod tests {
     use std::net::UdpSocket;
 
-    use weave_core::mesh::{ConnectionId, ConnectionUid, PeerName};
-
     use super::*;
+    use crate::fixtures::link_request;
 
     fn sleeve() -> Sleeve {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -182,18 +181,7 @@ mod tests {
     }
 
     fn request(sleeve: &Sleeve, remote_address: SocketAddr) -> LinkRequest {
-        LinkRequest {
-            id: ConnectionId(1),
-            own: PeerName::from_u64(0xa1).unwrap(),
-            remote: PeerName::from_u64(0xa2).unwrap(),
-            connection_uid: ConnectionUid(7),
-            outbound: true,
-            local_address: sleeve.local_address(),
-            remote_address,
-            session_key: None,
-            overlays: None,
-            remote_features: BTreeMap::new(),
-        }
+        link_request(true, sleeve.local_address(), remote_address)
     }
 
     #[test]

@@ -352,12 +352,12 @@ impl RecordReader<'_> {
 
 #[cfg(test)]
 mod tests {
-    use weave_core::mesh::{ConnectionId, ConnectionUid, LinkRequest};
+    use weave_core::mesh::LinkRequest;
     use weave_core::switch::{Envelope, Forwarded, Forwarder, Waker, WorkerId};
     use weave_core::time::Instant;
 
     use super::*;
-    use crate::frames::super_frame_of;
+    use crate::fixtures::{link_request, super_frame_of};
     use crate::native::Capabilities;
 
     const WORKER: WorkerId = WorkerId::new(0).expect("zero is below the limit");
@@ -372,22 +372,13 @@ mod tests {
     fn setup() -> Setup {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let sockets = [(); 2].map(|()| Arc::new(UdpSockets::bind(any, 1).unwrap()));
-        let names = [0xa1, 0xa2].map(|name| PeerName::from_u64(name).unwrap());
         let clock = Clock::new(|| Instant::ORIGIN);
         let capabilities = Capabilities::default();
         let [from, to] = [0, 1].map(|index| {
-            let request = LinkRequest {
-                id: ConnectionId(1),
-                own: names[index],
-                remote: names[1 - index],
-                connection_uid: ConnectionUid(7),
-                outbound: index == 0,
-                local_address: sockets[index].address(),
-                remote_address: sockets[1 - index].address(),
-                session_key: None,
-                overlays: None,
-                remote_features: capabilities.features(),
-            };
+            let [local, remote] = [index, 1 - index].map(|index: usize| sockets[index].address());
+            let remote_features = capabilities.features();
+            let request =
+                LinkRequest { remote_features, ..link_request(index == 0, local, remote) };
             let (sockets, waker) = (sockets[index].clone(), Waker::new(|| {}));
             SleeveForwarder::new(&request, waker, &capabilities, sockets, clock.clone())
         });

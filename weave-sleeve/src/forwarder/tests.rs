@@ -1,7 +1,6 @@
-use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 
-use weave_core::mesh::{ConnectionId, ConnectionUid, LinkRequest, SessionKey};
+use weave_core::mesh::{LinkRequest, SessionKey};
 use weave_core::switch::{ChecksumRequest, Frame};
 use weave_core::wire::Checksum;
 
@@ -10,7 +9,7 @@ use weave_core::wire::complete_checksum;
 use super::*;
 use crate::cipher::{Cipher, LegacyBox};
 use crate::encapsulation::Opened;
-use crate::frames::super_frame_of;
+use crate::fixtures::{link_request, super_frame_of};
 use crate::native::Protection;
 
 const WORKER: WorkerId = WorkerId::new(0).expect("zero is below the limit");
@@ -26,18 +25,8 @@ fn setup(session_key: Option<SessionKey>) -> Setup {
     let neighbour = UdpSocket::bind(any).unwrap();
     neighbour.set_nonblocking(true).unwrap();
     let sockets = Arc::new(UdpSockets::bind(any, 1).unwrap());
-    let request = LinkRequest {
-        id: ConnectionId(1),
-        own: PeerName::from_u64(0xa1).unwrap(),
-        remote: PeerName::from_u64(0xa2).unwrap(),
-        connection_uid: ConnectionUid(7),
-        outbound: true,
-        local_address: sockets.address(),
-        remote_address: neighbour.local_addr().unwrap(),
-        session_key,
-        overlays: None,
-        remote_features: BTreeMap::new(),
-    };
+    let remote = neighbour.local_addr().unwrap();
+    let request = LinkRequest { session_key, ..link_request(true, sockets.address(), remote) };
     let clock = Clock::new(|| Instant::ORIGIN);
     let capabilities = Capabilities::default();
     Setup {

@@ -6,11 +6,11 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use weave_core::mesh::{ConnectionId, ConnectionUid, LinkRequest, PeerName, SessionKey};
+use weave_core::mesh::{LinkRequest, SessionKey};
 use weave_core::switch::{Envelope, Forwarded, Waker, WorkerId};
 
 use super::*;
-use crate::frames::super_frame_of;
+use crate::fixtures::{link_request, super_frame_of};
 use crate::sys::udp::{self, GsoBatch, ReceivedBatch};
 
 const WORKER: WorkerId = WorkerId::new(0).expect("zero is below the limit");
@@ -49,24 +49,17 @@ impl Bench {
         let middle = UdpSocket::bind("127.0.0.1:0").unwrap();
         udp::enable_gro(middle.as_fd()).unwrap();
         let milliseconds = Arc::new(AtomicU64::new(0));
-        let number = [0xa1, 0xa2].map(|number| PeerName::from_u64(number).unwrap());
         let sides = [0, 1].map(|index| {
             let time = milliseconds.clone();
             let now = move || Duration::from_millis(time.load(Ordering::Relaxed));
             let clock = Clock::new(move || Instant::since_origin(now()));
             let any = SocketAddr::from(([127, 0, 0, 1], 0));
             let sleeve = Sleeve::bind(any, 1, capabilities.clone(), clock.clone()).unwrap();
+            let (local, remote) = (sleeve.local_address(), middle.local_addr().unwrap());
             let request = LinkRequest {
-                id: ConnectionId(1),
-                own: number[index],
-                remote: number[1 - index],
-                connection_uid: ConnectionUid(7),
-                outbound: index == 0,
-                local_address: sleeve.local_address(),
-                remote_address: middle.local_addr().unwrap(),
                 session_key: Some(SessionKey([3; 32])),
-                overlays: None,
                 remote_features: capabilities.features(),
+                ..link_request(index == 0, local, remote)
             };
             let forwarder = SleeveForwarder::new(
                 &request,

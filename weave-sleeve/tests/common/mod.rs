@@ -3,16 +3,17 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
-mod frames;
+mod fixtures;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
+use fixtures::link_request;
 #[allow(unused_imports, reason = "each test binary uses its part")]
-pub use frames::{frame, ipv4, super_frame};
-use weave_core::mesh::{ConnectionId, ConnectionUid, LinkRequest, PeerName, SessionKey};
+pub use fixtures::{frame, ipv4, super_frame};
+use weave_core::mesh::{ConnectionUid, LinkRequest, PeerName, SessionKey};
 use weave_core::switch::{
     ForwardingTable, Link, LinkEvent, NeighbourLinks, Overlay, Switch, Topology, Waker, Worker,
 };
@@ -180,17 +181,14 @@ impl Wire {
         let links = [0, 1].map(|index: usize| {
             let wake = wake.clone();
             let other = 1 - index;
+            let remote = via.filter(|_| index == 0).unwrap_or(addresses[other]);
             let request = LinkRequest {
-                id: ConnectionId(1),
                 own: names[index],
                 remote: names[other],
                 connection_uid: UID,
-                outbound: index == 0,
-                local_address: addresses[index],
-                remote_address: via.filter(|_| index == 0).unwrap_or(addresses[other]),
                 session_key: key.cloned(),
-                overlays: None,
                 remote_features: features[other].clone(),
+                ..link_request(index == 0, addresses[index], remote)
             };
             let now = routers[index].now();
             let waker = Waker::new(move || wake.send(()).unwrap_or(()));

@@ -1,7 +1,11 @@
-//! Frames for tests, including unit tests.
+//! Frames and links for tests, including unit tests.
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use weave_core::mesh::{ConnectionId, ConnectionUid, LinkRequest, PeerName};
 use weave_core::switch::{ChecksumRequest, Frame, Segmentation, SegmentationKind};
 use weave_core::wire::Checksum;
 
@@ -60,4 +64,23 @@ pub fn super_frame_of(source: u8, destination: u8, payload: &[u8], size: u16) ->
     bytes[24..26].copy_from_slice(&checksum);
     let segmentation = Segmentation { kind: SegmentationKind::Tcp4, size };
     SuperFrame { bytes, checksum: ChecksumRequest { start: 34, offset: 16 }, segmentation }
+}
+
+/// Returns the request for a plain link in the legacy format between peer 0xa1, which dialled, and
+/// peer 0xa2, as seen by one of them.
+pub fn link_request(outbound: bool, local: SocketAddr, remote: SocketAddr) -> LinkRequest {
+    let [dialler, acceptor] = [0xa1, 0xa2].map(|number| PeerName::from_u64(number).unwrap());
+    let (own, other) = if outbound { (dialler, acceptor) } else { (acceptor, dialler) };
+    LinkRequest {
+        id: ConnectionId(1),
+        own,
+        remote: other,
+        connection_uid: ConnectionUid(7),
+        outbound,
+        local_address: local,
+        remote_address: remote,
+        session_key: None,
+        overlays: None,
+        remote_features: BTreeMap::new(),
+    }
 }
