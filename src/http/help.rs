@@ -51,7 +51,7 @@ pub(super) fn of_counter(name: &str) -> Option<&'static str> {
         "station_evictions" => "Ethernet addresses forgotten for want of room.",
         "sleeve_rx_calls" => "System calls that received datagrams, for all links together.",
         "sleeve_rx_dropped_by_kernel" => {
-            "Datagrams, or trains of them, dropped at the socket: it was full, or a UDP checksum wrong."
+            "Datagrams, or GRO batches, dropped at the socket: it was full, or a UDP checksum wrong."
         }
         "sleeve_rx_dropped_short" => "Datagrams dropped: too short to say who sent them.",
         "sleeve_rx_dropped_unknown_sender" => "Datagrams dropped: from nobody there is a link to.",
@@ -93,19 +93,19 @@ pub(super) fn of_link_counter(name: &str) -> Option<&'static str> {
         "tx_datagrams" => "Datagrams sent to the neighbour.",
         "tx_calls" => "System calls that sent datagrams to the neighbour.",
         "tx_super_frames" => "Super-frames that were cut into frames for the neighbour.",
-        "tx_datagrams_in_trains" => "Datagrams sent with others in one train.",
+        "tx_datagrams_in_trains" => "Datagrams that shared a GSO batch with others.",
         "tx_datagrams_special" => {
-            "Datagrams sent for the link itself: heartbeats, tests, questions."
+            "Datagrams sent for the link itself: heartbeats, tests, counts requests."
         }
-        "tx_trains_off" => "Times that trains were given up since they do not arrive.",
-        "tx_trains" => {
-            "Trains of datagrams given to the kernel, by the number of datagrams in them."
-        }
+        "tx_trains_off" => "Times that GSO was disabled because batches did not arrive.",
+        "tx_trains" => "GSO batches given to the kernel, by the number of datagrams in them.",
         "tx_dropped_oversize" => "Frames not sent since no datagram holds them.",
         "tx_dropped_malformed" => "Super-frames not sent since they are not what they claim to be.",
         "tx_dropped_too_big" => "Datagrams not sent since the path turned out too small for them.",
         "tx_dropped_queue_full" => "Datagrams not sent since the queue of the kernel was full.",
-        "tx_dropped_unreachable" => "Datagrams not sent for want of a route to the neighbour.",
+        "tx_dropped_unreachable" => {
+            "Datagrams not sent because there was no route to the neighbour."
+        }
         "tx_dropped_no_address" => "Frames not sent before the neighbour's address was known.",
         "tx_dropped_unsealed" => "Datagrams not sent since they could not be sealed any more.",
         "tx_dropped" => "Frames not sent since the kernel could not take them.",
@@ -123,13 +123,11 @@ pub(super) fn of_link_counter(name: &str) -> Option<&'static str> {
         "rx_bytes" => "Bytes received from the neighbour.",
         "rx_datagrams" => "Datagrams received from the neighbour.",
         "rx_datagrams_special" => {
-            "Datagrams received for the link itself: heartbeats, tests, questions."
+            "Datagrams received for the link itself: heartbeats, tests, counts requests."
         }
-        "rx_super_frames" => "Super-frames joined from pieces that the neighbour sent.",
-        "rx_trains" => {
-            "Trains of datagrams taken from the kernel, by the number of datagrams in them."
-        }
-        "rx_forged_in_trains" => "Forged datagrams that arrived in a train with others.",
+        "rx_super_frames" => "Super-frames reassembled from segments of the neighbour.",
+        "rx_trains" => "GRO batches received from the kernel, by the number of datagrams in them.",
+        "rx_forged_in_trains" => "Forged datagrams that shared a batch with others.",
         "rx_dropped_forged" => "Datagrams dropped: sealed with another key, or changed on the way.",
         "rx_dropped_replayed" => "Datagrams dropped: received before.",
         "rx_dropped_epoch" => {
