@@ -64,7 +64,9 @@ pub(crate) fn start(level: LogLevel) {
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false)
-        .event_format(Lines);
+        .event_format(Lines)
+        // A log that cannot be written is no reason to end.
+        .log_internal_errors(false);
     // A second start would find one running, and leave it.
     let _ = tracing_subscriber::registry().with(ours).with(lines).try_init();
 }

@@ -100,14 +100,14 @@ fuzz_target!(|input: &[u8]| {
         let holder = if subject == 0 { "_".to_owned() } else { format!("c{subject}") };
         requests += 1;
         let request = RequestId(requests);
-        match operation % 12 {
+        match operation % 14 {
             0..=2 => {
                 let Some((len, tail)) = rest.split_first_chunk() else { break };
                 let len = usize::from(u16::from_be_bytes(*len)).min(tail.len());
                 let (payload, tail) = tail.split_at(len);
                 rest = tail;
                 let source = name(u64::from(subject % 4) + 1);
-                let _refused = match operation % 12 {
+                let _refused = match operation % 14 {
                     0 => allocator.handle_unicast(now, source, payload),
                     1 => allocator.handle_gossip(now, Some(source), payload),
                     _ => allocator.handle_gossip(now, None, payload),
@@ -143,9 +143,18 @@ fuzz_target!(|input: &[u8]| {
             9 => drop(allocator.take_over(now, &name(u64::from(subject % 4)).to_string())),
             10 if subject == 7 => allocator.shut_down(now),
             10 => allocator.set_reachable(if subject % 2 == 0 { peers() } else { BTreeSet::new() }),
+            11 => drop(allocator.give_in(now, &name(u64::from(subject)).to_string())),
+            12 => {
+                let asked = u32::from(subject) + 0x0a00_0000;
+                allocator.handle_probed(now, asked.into(), subject % 3 == 0);
+            }
             _ => {
                 allocator = begin(&disk, now);
+                if subject % 2 == 0 {
+                    allocator.be_careful();
+                }
                 allocator.set_reachable(peers());
+                allocator.set_linked(peers());
             }
         }
         drain(&mut allocator, &mut disk);

@@ -11,15 +11,16 @@ use std::fs::OpenOptions;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::Args;
 
 use super::failure::Failure;
+use super::output;
 use super::router::Router;
-use crate::daemon::READY_LINE;
-use crate::state::make_directory;
+use crate::daemon::{READY_LINE, in_memory, takes_nothing};
+use crate::state::{StateError, make_directory};
 
 /// The longest line the router may say: an error with two paths in it.
 const LONGEST_LINE: u64 = 16 * 1024;
@@ -44,14 +45,26 @@ impl Launch {
         self.router.check()?;
         let failed =
             |what: String| move |error: std::io::Error| Failure::failed(format!("{what}: {error}"));
-        let cannot_log = || failed(format!("cannot log to {}", log_file.display()));
-        make_directory(&log_file).map_err(|error| Failure::failed(error.to_string()))?;
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o640)
-            .open(&log_file)
-            .map_err(cannot_log())?;
+        let open = |path: &Path| {
+            if let Err(StateError::Directory { source, .. }) = make_directory(path) {
+                return Err(source);
+            }
+            OpenOptions::new().create(true).append(true).mode(0o640).open(path)
+        };
+        let (log_file, log) = match open(&log_file) {
+            Err(error) if takes_nothing(&error) => {
+                let elsewhere = in_memory(&log_file);
+                output::complain(&format!(
+                    "weave: cannot log to {}: {error}; the log is {}",
+                    log_file.display(),
+                    elsewhere.display()
+                ));
+                let log = open(&elsewhere);
+                (elsewhere, log)
+            }
+            result => (log_file, result),
+        };
+        let log = log.map_err(failed(format!("cannot log to {}", log_file.display())))?;
 
         let program = std::env::current_exe().map_err(failed("cannot find myself".to_owned()))?;
         let mut child = Command::new(program)

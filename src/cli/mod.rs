@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0; 1 when something failed; 2 for a wrong use, which changes nothing.
 
+mod accept;
 mod attach;
 mod bridge_name;
 mod connect;
@@ -76,6 +77,8 @@ enum Command {
     Prime(prime::Prime),
     /// Take over the addresses of peers that will never come back.
     Rmpeer(rmpeer::Rmpeer),
+    /// Give in to peers whose division of the addresses conflicts with ours.
+    Accept(accept::Accept),
     /// Connect to further peers.
     Connect(connect::Connect),
     /// No longer connect to peers.
@@ -120,6 +123,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::Ps(command) => command.run(),
         Command::Prime(command) => command.run(),
         Command::Rmpeer(command) => command.run(),
+        Command::Accept(command) => command.run(),
         Command::Connect(command) => command.run(),
         Command::Forget(command) => command.run(),
         Command::SetupCni(command) => command.run(),

@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::output;
 use super::remote::Remote;
 use super::state_args::StateArgs;
-use crate::daemon::{InstanceError, log_file, pid_file, stop_running, was_killed};
+use crate::daemon::{InstanceError, in_memory, log_file, pid_file, stop_running, was_killed};
 use crate::http::{self, ClientError};
 use crate::state::data_file;
 
@@ -81,7 +81,9 @@ impl Reset {
             }
         }))?;
         let prefix = &self.state.db_prefix;
-        for path in [data_file(prefix), log_file(prefix), pid_file(prefix)] {
+        let files = [data_file(prefix), log_file(prefix), pid_file(prefix)];
+        let elsewhere = [log_file(prefix), pid_file(prefix)].map(|path| in_memory(&path));
+        for path in files.into_iter().chain(elsewhere) {
             self.step(match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     Err(Failure::failed(format!("cannot remove {}: {error}", path.display())))

@@ -59,7 +59,7 @@ impl Control {
         tokio::task::spawn_blocking(move || state.set_direct_peers(&targets))
             .await
             .map_err(|error| Unavailable(error.to_string()))?
-            .map_err(|error| Unavailable(error.to_string()))
+            .map_err(|error| Unavailable(format!("done, but not remembered: {error}")))
     }
 }
 
@@ -87,6 +87,7 @@ impl http::Control for Control {
             capture: self.port.counters(),
             sleeve: self.port.socket_counters(),
             ipam: self.ipam.as_ref().map(|ipam| (ipam.report(), ipam.default_subnet())),
+            state_fault: self.state.fault(),
         };
         Ok(gather(report, &surroundings, now, detail))
     }

@@ -7,7 +7,7 @@ use weave_core::mesh::PeerName;
 
 use super::random::random;
 use super::settings::Settings;
-use crate::state::State;
+use crate::state::{State, StateError};
 
 /// The name given, else the one of before, else what the machine says. It is kept, so that it
 /// does not change when the machine's ids or the bridge do.
@@ -23,9 +23,20 @@ pub(super) fn peer_name(settings: &Settings, state: &State) -> Result<PeerName> 
         (None, None) => derive_peer_name(&settings.weave_bridge, &settings.host_root)?,
     };
     if before != Some(name) {
-        state.set_peer_name(name)?;
+        keep_going(state.set_peer_name(name))?;
     }
     Ok(name)
+}
+
+/// A disk that takes nothing is told of, and stops nothing.
+pub(super) fn keep_going(stored: Result<(), StateError>) -> Result<(), StateError> {
+    match stored {
+        Err(error) if error.is_of_the_disk() => {
+            tracing::warn!("not stored yet: {error}");
+            Ok(())
+        }
+        result => result,
+    }
 }
 
 /// The name of the bridge that is there, or the one that follows from the machine's ids. A

@@ -26,6 +26,9 @@ const DYING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Too short for a person to notice, and too long to cost anything.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
+/// For files that cannot be where they belong (FHS 3.0, section 3.15).
+const RUN_DIRECTORY: &str = "/run/weave";
+
 /// Being the router of a state.
 #[derive(Debug)]
 pub(crate) struct Instance {
@@ -55,6 +58,16 @@ pub(crate) enum InstanceError {
     Stubborn { pid: i32 },
 }
 
+impl InstanceError {
+    fn is_of_the_disk(&self) -> bool {
+        match self {
+            Self::State(error) => error.is_of_the_disk(),
+            Self::File { source, .. } => takes_nothing(source),
+            _ => false,
+        }
+    }
+}
+
 fn running(pid: Option<i32>) -> String {
     pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
 }
@@ -69,11 +82,44 @@ pub(crate) fn pid_file(prefix: &Path) -> PathBuf {
     with_suffix(prefix, ".pid")
 }
 
+/// Where such a file lies if it cannot be written where it belongs: in memory, by the path of the other
+/// place. It goes with the next start of the machine.
+pub(crate) fn in_memory(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let name = absolute.to_string_lossy().replace(['/', '%'], "%");
+    Path::new(RUN_DIRECTORY).join(name)
+}
+
+/// Whether a place takes no files.
+pub(crate) fn takes_nothing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::ReadOnlyFilesystem
+    )
+}
+
 impl Instance {
     /// Becomes the router of this state.
     pub(crate) fn acquire(prefix: &Path) -> Result<Self, InstanceError> {
-        make_directory(prefix)?;
         let path = pid_file(prefix);
+        let made = make_directory(prefix).map_err(InstanceError::from);
+        match made.and_then(|()| Self::acquire_at(path.clone())) {
+            Err(error) if error.is_of_the_disk() => {
+                let elsewhere = in_memory(&path);
+                make_directory(&elsewhere)?;
+                tracing::warn!("{error}: the process id is in {}", elsewhere.display());
+                let instance = Self::acquire_at(elsewhere)?;
+                // What could not be written would say that there is no router.
+                let _ = fs::remove_file(&path);
+                Ok(instance)
+            }
+            result => result,
+        }
+    }
+
+    fn acquire_at(path: PathBuf) -> Result<Self, InstanceError> {
         let failed = |source| InstanceError::File { path: path.clone(), source };
         let deadline = Instant::now() + DYING_TIMEOUT;
         loop {
@@ -171,7 +217,9 @@ fn wait_until_cleared(file: &mut File, deadline: Instant) {
 /// Whether the router of this state was killed. Until the kernel has cleared it away, its sockets
 /// still take connections, which nobody answers.
 pub(crate) fn was_killed(prefix: &Path) -> bool {
-    let Ok(mut file) = File::open(pid_file(prefix)) else { return false };
+    let path = pid_file(prefix);
+    let file = File::open(&path).or_else(|_| File::open(in_memory(&path)));
+    let Ok(mut file) = file else { return false };
     match file.try_lock() {
         Ok(()) => true,
         Err(_) => pid(&mut file).is_some_and(is_dying),
@@ -181,6 +229,13 @@ pub(crate) fn was_killed(prefix: &Path) -> bool {
 /// Stops the router of this state in good order and waits until it has ended.
 pub(crate) fn stop_running(prefix: &Path) -> Result<(), InstanceError> {
     let path = pid_file(prefix);
+    match stop_at(path.clone(), prefix) {
+        Err(InstanceError::NotRunning(_)) => stop_at(in_memory(&path), prefix),
+        result => result,
+    }
+}
+
+fn stop_at(path: PathBuf, prefix: &Path) -> Result<(), InstanceError> {
     let failed = |source| InstanceError::File { path: path.clone(), source };
     let mut file = match File::open(&path) {
         Ok(file) => file,

@@ -33,7 +33,9 @@ use anyhow::{Context as _, Result};
 
 pub(crate) use addresses::hidden_route;
 pub(crate) use identity::derive_peer_name;
-pub(crate) use instance::{Instance, InstanceError, log_file, pid_file, stop_running, was_killed};
+pub(crate) use instance::{
+    Instance, InstanceError, in_memory, log_file, pid_file, stop_running, takes_nothing, was_killed,
+};
 pub(crate) use notify::{READY_LINE, Readiness};
 pub(crate) use settings::{Capture, Peers, Settings, SleeveFormat};
 

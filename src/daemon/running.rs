@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, block_in_place};
 use weave_core::driver::{self, Handle, TokioClock};
 use weave_core::mesh::{Config, PeerName, Uid};
@@ -23,13 +23,13 @@ use super::identity::peer_name;
 use super::listeners::{Servers, listen};
 use super::random::{random, seed};
 use super::sealing::Sealing;
-use super::settings::{Settings, data_threads};
+use super::settings::{Capture, Settings, data_threads};
 use super::signals::{Signal, Signals};
 use super::targets::{connect, targets};
 use super::{keeper, tenants};
 use crate::http;
 use crate::ipam::{Books, Ipam};
-use crate::state::{State, StateError};
+use crate::state::State;
 use crate::status::{self, Detail};
 use crate::sys;
 
@@ -43,8 +43,6 @@ pub(super) struct Running {
     /// Looks after the devices until `release` is dropped.
     keeper: JoinHandle<Result<()>>,
     release: oneshot::Sender<()>,
-    /// The state on disk could not be written.
-    failures: mpsc::Receiver<StateError>,
 }
 
 impl Running {
@@ -73,11 +71,10 @@ impl Running {
         let overlays = overlays(settings, &devices, sealing, sleeve, &data_clock);
         let config = config(settings, name)?;
         warn_of_hidden_route(settings);
-        let (failed, failures) = mpsc::channel(1);
         let books = settings.ipam.as_ref().map(|ipam| -> Result<_> {
             let found = block_in_place(|| in_use(settings));
             let config = allocator(ipam, &config);
-            Ok(Books::open(config, &state, found, seed()?, clock.now(), failed)?)
+            Ok(Books::open(config, &state, found, seed()?, clock.now())?)
         });
         let books = books.transpose()?;
         let mut router = Router::new(config, switch, overlays, seed()?, clock.now());
@@ -100,15 +97,19 @@ impl Running {
             exposure.clone(),
             ipam.clone(),
         ));
-        connect(&control, targets).await?;
+        connect(&control, &state, targets).await?;
         let servers = listeners.serve(&control);
         devices.settle();
+        if let Some(ipam) = &ipam {
+            let bridge = settings.capture != Capture::None;
+            ipam.ask_on(bridge.then(|| settings.weave_bridge.clone()));
+        }
         let tenants = ipam.map(|ipam| {
             tenants::look_after(ipam, settings.weave_bridge.clone(), settings.proc_path.clone())
         });
         let (release, released) = oneshot::channel();
         let keeper = tokio::spawn(keeper::keep(devices, exposure, released));
-        Ok(Self { handle, control, servers, tenants, keeper, release, failures })
+        Ok(Self { handle, control, servers, tenants, keeper, release })
     }
 
     /// Until a signal ends it, or what cannot be mended.
@@ -127,7 +128,6 @@ impl Running {
                     ended??;
                     bail!("the data plane ended by itself");
                 }
-                Some(error) = self.failures.recv() => return Err(error.into()),
                 () = self.handle.stopped() => bail!("the router ended by itself"),
             }
         }

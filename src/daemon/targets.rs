@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 
 use super::control::Control;
+use super::identity::keep_going;
 use super::settings::Peers;
 use crate::http;
 use crate::state::State;
@@ -27,13 +28,13 @@ pub(super) fn targets(peers: &Peers, state: &State) -> Result<Vec<String>> {
             Vec::new()
         }
     };
-    state.set_direct_peers(&targets)?;
+    keep_going(state.set_direct_peers(&targets))?;
     Ok(targets)
 }
 
 /// A stored target that is none any more must not keep the router from starting; those of the
 /// command line were checked before.
-pub(super) async fn connect(control: &Control, targets: Vec<String>) -> Result<()> {
+pub(super) async fn connect(control: &Control, state: &State, targets: Vec<String>) -> Result<()> {
     match http::Control::connect(control, targets, true).await {
         Ok(()) => Ok(()),
         Err(http::ConnectError::Targets(errors)) => {
@@ -42,6 +43,8 @@ pub(super) async fn connect(control: &Control, targets: Vec<String>) -> Result<(
             }
             Ok(())
         }
+        // They are connected to, and stored when that can be done.
+        Err(http::ConnectError::Unavailable(_)) if state.fault().is_some() => Ok(()),
         Err(http::ConnectError::Unavailable(error)) => bail!("{error}"),
     }
 }

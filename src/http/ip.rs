@@ -8,7 +8,7 @@ use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, put};
 use serde::Deserialize;
 use weave_core::driver::Stopped;
 use weave_ipam::allocator::{Answer, RequestError};
@@ -30,6 +30,7 @@ pub(super) fn routes<C: Control>() -> Router<Arc<C>> {
         .route("/ipinfo/defaultsubnet", get(default_subnet))
         .route("/ipinfo/tracker", get(tracker))
         .route("/ring", get(prime))
+        .route("/ring/{peer}", put(give_in))
         .route("/peer", delete(leave::<C>))
         .route("/peer/{peer}", delete(take_over::<C>))
 }
@@ -132,6 +133,16 @@ async fn take_over<C: Control>(
         ))
     })?;
     Ok(format!("{count} IPs taken over from {peer}\n"))
+}
+
+/// Decides a conflict of rings for another peer.
+async fn give_in(Allocator(ipam): Allocator, Path(peer): Path<String>) -> Result<String, Refused> {
+    if ipam.give_in(peer.clone()).await? {
+        return Ok(format!("gave in to {peer}\n"));
+    }
+    Err(Refused::bad(format!(
+        "nothing of the ring of {peer} conflicts with ours: `weave status ipam` names those it does"
+    )))
 }
 
 /// The allocator of this router; without one, a path is not found.

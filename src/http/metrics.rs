@@ -87,6 +87,10 @@ fn render(report: &Report) -> String {
             push(&format!("weave_capture_{name}_total"));
         }
     }
+    let help =
+        "Whether the state of the router cannot be stored, and so no addresses are given out.";
+    let unwritable = f64::from(u8::from(!router.storage.is_empty()));
+    metrics.push(Metric::new("weave_storage_failing", "gauge", help).value(&[], unwritable));
     if let Some(ipam) = &report.ipam {
         metrics.extend(addresses(ipam));
     }
@@ -123,6 +127,8 @@ fn addresses(ipam: &IpamStatus) -> Vec<Metric> {
             .value(&[], count(ipam.pending_allocates.len())),
         gauge("weave_ipam_pending_claims", "Number of pending claims.")
             .value(&[], count(ipam.pending_claims.len())),
+        gauge("weave_ipam_conflicts", "Claims of other peers to addresses that do not fit.")
+            .value(&[], count(ipam.conflicts.len())),
     ]
 }
 

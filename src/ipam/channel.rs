@@ -86,7 +86,11 @@ impl Channel for IpamChannel {
     fn routes_changed(&mut self, _: Instant, routes: &Routes, out: &mut Outbox) {
         let reachable: BTreeSet<PeerName> =
             routes.unicast_all_table().map(|(peer, _)| peer).collect();
-        self.handle(out, |allocator| allocator.set_reachable(reachable));
+        let linked: BTreeSet<PeerName> = routes.unicast_table().map(|(peer, _)| peer).collect();
+        self.handle(out, |allocator| {
+            allocator.set_reachable(reachable);
+            allocator.set_linked(linked);
+        });
     }
 
     fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) {
@@ -117,7 +121,7 @@ impl Data for Everything {
         let wall_clock = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
         let books = lock(&self.0);
         // What could not be stored is not told.
-        if books.mute {
+        if books.is_mute() {
             return Vec::new();
         }
         vec![books.allocator.state(wall_clock).encode().into()]

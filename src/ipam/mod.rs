@@ -10,11 +10,13 @@
 //! nothing is said that a router killed in that moment would have forgotten.
 
 mod channel;
+mod probing;
 mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot::error::TryRecvError;
@@ -35,16 +37,21 @@ pub(crate) use settings::{Settings, origin};
 /// containers do not wait for good reasons.
 pub(crate) const MAX_WAITING: usize = 256;
 
+/// How long a disk that failed is left alone: each attempt reads all of the file.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// What a request came to; the error is that there is no answer.
 type Answered = Result<Result<Answer, RequestError>, NoAnswer>;
 
 /// Why there is no answer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum NoAnswer {
     #[error("the router is stopping")]
     Stopped,
     #[error("{MAX_WAITING} requests wait for addresses already: try again later")]
     Crowded,
+    #[error("no addresses are given out: {0}; it is tried again every 5 s")]
+    Unstored(String),
 }
 
 impl From<Stopped> for NoAnswer {
@@ -98,11 +105,17 @@ pub(crate) struct Books {
     allocator: Allocator,
     name: PeerName,
     state: Arc<State>,
-    waiting: BTreeMap<RequestId, oneshot::Sender<Result<Answer, RequestError>>>,
+    waiting: BTreeMap<RequestId, oneshot::Sender<Answered>>,
     next: u64,
-    /// Told once if the state cannot be stored, after which nothing is said any more.
-    failed: mpsc::Sender<StateError>,
-    mute: bool,
+    /// What could not be stored. Until it is, nothing is said.
+    unstored: Update,
+    /// Why it could not be stored.
+    fault: Option<String>,
+    /// When that was tried last.
+    tried: std::time::Instant,
+    /// Addresses that may be in use somewhere on the switch, and until somebody asks, the other end.
+    probes: mpsc::Sender<Ipv4Addr>,
+    questions: Option<mpsc::Receiver<Ipv4Addr>>,
 }
 
 /// Something for the mesh.
@@ -112,20 +125,31 @@ enum Message {
 }
 
 impl Books {
-    /// Begins with what was stored and found. `failed` is told if later changes cannot be stored.
+    /// Begins with what was stored and found.
     pub(crate) fn open(
         config: Config,
         state: &Arc<State>,
         found: Vec<Found>,
         seed: [u8; 32],
         now: Instant,
-        failed: mpsc::Sender<StateError>,
     ) -> Result<Arc<Mutex<Self>>, StateError> {
         let name = config.name;
-        let allocator = Allocator::new(config, state.ipam()?, found, seed, now);
-        let waiting = BTreeMap::new();
-        let state = Arc::clone(state);
-        let mut books = Self { allocator, name, state, waiting, next: 0, failed, mute: false };
+        let stored = state.ipam(name, config.universe.range())?;
+        let mut allocator = Allocator::new(config, stored, found, seed, now);
+        allocator.be_careful();
+        let (probes, questions) = mpsc::channel(MAX_WAITING);
+        let mut books = Self {
+            allocator,
+            name,
+            state: Arc::clone(state),
+            waiting: BTreeMap::new(),
+            next: 0,
+            unstored: Update::default(),
+            fault: state.fault(),
+            tried: std::time::Instant::now(),
+            probes,
+            questions: Some(questions),
+        };
         // There is nobody to hear of it yet; new neighbours are told everything.
         books.settle();
         Ok(Arc::new(Mutex::new(books)))
@@ -139,27 +163,26 @@ impl Books {
 
     /// Stores what changed, and then says what is to be said. Returns what is for the mesh.
     fn settle(&mut self) -> Vec<Message> {
-        let (mut update, mut rest) = (Update::default(), Vec::new());
+        let mut rest = Vec::new();
         while let Some(output) = self.allocator.poll_output() {
             match output {
-                Output::Store(later) => update.append(later),
+                Output::Store(later) => self.unstored.append(later),
                 other => rest.push(other),
             }
         }
-        if !self.mute
-            && !update.is_empty()
-            && let Err(error) = self.state.update_ipam(&update)
-        {
-            self.mute = true;
-            // There is room for one, and one is enough.
-            let _told = self.failed.try_send(error);
-        }
-        if self.mute {
-            // Whoever waits hears that there is no answer.
-            self.waiting.clear();
-            return Vec::new();
-        }
         let mut messages = Vec::new();
+        match self.store() {
+            Stored::InOrder => {}
+            Stored::Again => messages.push(Message::Broadcast),
+            Stored::Failed(fault) => {
+                for (_, waiting) in std::mem::take(&mut self.waiting) {
+                    // Who is not there any more needs no reason.
+                    let _unwanted = waiting.send(Err(NoAnswer::Unstored(fault.clone())));
+                }
+                // What is asked for and told in vain comes again.
+                rest.retain(|output| matches!(output, Output::Event(_) | Output::Probe(_)));
+            }
+        }
         for output in rest {
             match output {
                 Output::Store(_) => {}
@@ -168,9 +191,11 @@ impl Books {
                 Output::Answer { request, answer } => {
                     if let Some(waiting) = self.waiting.remove(&request) {
                         // Nobody waits any more: then nobody misses the answer.
-                        let _unwanted = waiting.send(answer);
+                        let _unwanted = waiting.send(Ok(answer));
                     }
                 }
+                // If there are too many, the allocator goes on without an answer.
+                Output::Probe(address) => drop(self.probes.try_send(address)),
                 Output::Event(event) => {
                     let name = self.name;
                     if event.is_warning() {
@@ -183,6 +208,60 @@ impl Books {
         }
         messages
     }
+
+    /// Stores what is not stored yet.
+    fn store(&mut self) -> Stored {
+        // Something else that the router stores may have failed.
+        if self.fault.is_none() {
+            self.fault = self.state.fault();
+        }
+        if self.unstored.is_empty() && self.fault.is_none() {
+            return Stored::InOrder;
+        }
+        if let Some(fault) = &self.fault
+            && self.tried.elapsed() < RETRY
+        {
+            return Stored::Failed(fault.clone());
+        }
+        self.tried = std::time::Instant::now();
+        match self.state.update_ipam(&self.unstored) {
+            Ok(()) => {
+                self.unstored = Update::default();
+                match self.fault.take() {
+                    None => Stored::InOrder,
+                    Some(_) => {
+                        tracing::info!("[allocator {}] addresses are given out again", self.name);
+                        Stored::Again
+                    }
+                }
+            }
+            Err(error) => {
+                let fault = error.to_string();
+                if self.fault.as_ref() != Some(&fault) {
+                    tracing::error!(
+                        "[allocator {}] {fault}: no addresses are given out until it can; it is tried \
+                         every 5 s",
+                        self.name
+                    );
+                }
+                self.fault = Some(fault.clone());
+                Stored::Failed(fault)
+            }
+        }
+    }
+
+    /// Whether all that is known is stored, so that something can be said.
+    fn is_mute(&self) -> bool {
+        self.fault.is_some()
+    }
+}
+
+/// What became of the changes.
+enum Stored {
+    InOrder,
+    /// After they could not be for a while.
+    Again,
+    Failed(String),
 }
 
 fn lock(books: &Mutex<Books>) -> MutexGuard<'_, Books> {
@@ -305,6 +384,23 @@ impl Ipam {
         .await
     }
 
+    /// See [`Allocator::give_in`].
+    pub(crate) async fn give_in(&self, peer: String) -> Result<bool, Stopped> {
+        self.with(move |allocator, now| allocator.give_in(now, &peer)).await
+    }
+
+    /// Asks on this bridge for addresses that may be in use, from now on.
+    pub(crate) fn ask_on(&self, bridge: Option<String>) {
+        if let Some(questions) = lock(&self.books).questions.take() {
+            tokio::spawn(probing::ask(self.clone(), bridge, questions));
+        }
+    }
+
+    /// See [`Allocator::handle_probed`].
+    async fn probed(&self, address: Ipv4Addr, in_use: bool) -> Result<(), Stopped> {
+        self.with(move |allocator, now| allocator.handle_probed(now, address, in_use)).await
+    }
+
     /// Whether a network namespace has addresses.
     pub(crate) fn has_tenants(&self) -> bool {
         lock(&self.books).allocator.containers().next().is_some()
@@ -350,6 +446,12 @@ impl Ipam {
         let (answer, mut answered) = oneshot::channel();
         let request = {
             let mut books = lock(&self.books);
+            if books.is_mute()
+                && let Stored::Failed(fault) = books.store()
+            {
+                // Before anything is taken that could not be kept.
+                return Err(NoAnswer::Unstored(fault));
+            }
             books.next += 1;
             let request = RequestId(books.next);
             books.waiting.insert(request, answer);
@@ -359,12 +461,12 @@ impl Ipam {
         self.with(move |allocator, now| ask(allocator, now, request)).await?;
         // However many there are: who need not wait is not refused.
         match answered.try_recv() {
-            Ok(answer) => return Ok(answer),
+            Ok(answer) => return answer,
             Err(TryRecvError::Closed) => return Err(NoAnswer::Stopped),
             Err(TryRecvError::Empty) => {}
         }
         let _place = self.places.try_acquire().map_err(|_| NoAnswer::Crowded)?;
-        answered.await.map_err(|_| NoAnswer::Stopped)
+        answered.await.unwrap_or(Err(NoAnswer::Stopped))
     }
 }
 

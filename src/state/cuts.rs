@@ -14,6 +14,7 @@ use weave_core::time::Instant;
 use weave_ipam::allocator::{Answer, Origin, Output, RequestId, Stored};
 use weave_ipam::{AddressSet, Allocator, Cidr, Config, Subnet};
 
+use super::file::DataFile;
 use super::{State, StateError};
 
 /// Disks write sectors of this size whole or not at all.
@@ -106,6 +107,8 @@ struct Log {
     ops: Vec<Op>,
     /// This operation and all later ones fail, a write after half of it.
     fails_at: Option<usize>,
+    /// After so many failures there is room again, if ever.
+    failures: Option<usize>,
 }
 
 impl Disk {
@@ -117,6 +120,12 @@ impl Disk {
         Self(Arc::new(Mutex::new(Log { fails_at: Some(number), ..Log::default() })))
     }
 
+    fn failing_for_a_while(number: usize, failures: usize) -> Self {
+        let disk = Self::failing_at(number);
+        disk.log().failures = Some(failures);
+        disk
+    }
+
     fn log(&self) -> MutexGuard<'_, Log> {
         self.0.lock().unwrap()
     }
@@ -126,8 +135,12 @@ impl Disk {
     }
 
     fn open(&self) -> Result<State, StateError> {
-        let backend = self.clone();
-        State::look(Path::new("disk"), || Database::builder().create_with_backend(backend))
+        let disk = self.clone();
+        let open = move || {
+            let backend = disk.clone();
+            DataFile::look(Path::new("disk"), || Database::builder().create_with_backend(backend))
+        };
+        Ok(State::of(open()?, None, open))
     }
 
     fn act(&self, op: Op) -> io::Result<()> {
@@ -135,6 +148,12 @@ impl Disk {
         if log.fails_at.is_some_and(|number| log.ops.len() >= number) {
             if let Some(torn) = op.torn() {
                 torn.apply(&mut log.bytes);
+            }
+            if let Some(left) = log.failures.as_mut() {
+                *left -= 1;
+                if *left == 0 {
+                    log.fails_at = None;
+                }
             }
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -192,6 +211,8 @@ struct Session {
     waiting: BTreeMap<RequestId, String>,
     now: Instant,
     moments: Vec<Moment>,
+    /// A disk that fails is tried again.
+    patient: bool,
 }
 
 fn name(number: u64) -> PeerName {
@@ -216,6 +237,10 @@ fn allocator(number: u64, stored: Stored) -> Allocator {
     allocator
 }
 
+fn stored(state: &State) -> Result<Stored, StateError> {
+    state.ipam(name(1), universe().range())
+}
+
 impl Session {
     fn begin(disk: &Disk) -> Result<Self, StateError> {
         let state = disk.open()?;
@@ -228,13 +253,14 @@ impl Session {
         };
         Ok(Self {
             disk: disk.clone(),
-            ours: allocator(1, state.ipam()?),
+            ours: allocator(1, stored(&state)?),
             state,
             other: allocator(2, Stored::default()),
             asked: 0,
             waiting: BTreeMap::new(),
             now: Instant::ORIGIN,
             moments: vec![first],
+            patient: false,
         })
     }
 
@@ -265,6 +291,11 @@ impl Session {
         Ok(())
     }
 
+    fn fails(&self, error: StateError) -> Result<(), StateError> {
+        assert!(self.state.fault().is_some());
+        if self.patient { Ok(()) } else { Err(error) }
+    }
+
     fn moment(&mut self) {
         let last = self.moments.last().unwrap();
         let mut others = self.other.space().free().clone();
@@ -280,7 +311,9 @@ impl Session {
 
     fn targets(&mut self, targets: &[&str]) -> Result<(), StateError> {
         let targets: Vec<String> = targets.iter().map(|text| (*text).to_owned()).collect();
-        self.state.set_direct_peers(&targets)?;
+        while let Err(error) = self.state.set_direct_peers(&targets) {
+            self.fails(error)?;
+        }
         self.now_true(|moment| moment.targets = Some(targets));
         Ok(())
     }
@@ -331,8 +364,10 @@ impl Session {
         while let Some(output) = self.ours.poll_output() {
             match output {
                 Output::Store(update) => {
-                    self.state.update_ipam(&update)?;
-                    let stored = self.state.ipam()?;
+                    while let Err(error) = self.state.update_ipam(&update) {
+                        self.fails(error)?;
+                    }
+                    let stored = stored(&self.state)?;
                     self.now_true(|moment| moment.stored = stored);
                 }
                 Output::Unicast { to, payload } if to == name(2) => {
@@ -352,7 +387,7 @@ impl Session {
                         });
                     }
                 }
-                Output::Unicast { .. } | Output::Event(_) => {}
+                Output::Unicast { .. } | Output::Probe(_) | Output::Event(_) => {}
             }
             self.other_speaks();
             self.moment();
@@ -386,7 +421,7 @@ fn check(bytes: Vec<u8>, done: usize, moments: &[Moment], cut: &str) {
     let context = format!("operation {done}, {cut}");
     let state = Disk::of(bytes).open();
     let state = state.unwrap_or_else(|error| panic!("{context}: {error}"));
-    let found = state.ipam().unwrap_or_else(|error| panic!("{context}: {error}"));
+    let found = stored(&state).unwrap_or_else(|error| panic!("{context}: {error}"));
     let targets = state.direct_peers().unwrap();
     let after = moments.get(next).unwrap_or(last);
     assert!(found == last.stored || found == after.stored, "{context}: neither before nor after");
@@ -460,5 +495,27 @@ fn a_disk_that_fails_keeps_what_was_said() {
         assert!(matches!(error, StateError::Access { .. }), "operation {at}: {text}");
         assert_eq!(text.lines().count(), 1);
         check(disk.log().bytes.clone(), at, &moments, "the disk is full");
+    }
+}
+
+/// The router waits until there is room, and goes on from there as if nothing had been.
+#[test]
+fn a_disk_that_was_full_is_used_again() {
+    let (begun, done, whole) = {
+        let disk = Disk::default();
+        let mut session = Session::begin(&disk).unwrap();
+        let begun = disk.done();
+        session.run().unwrap();
+        (begun, disk.done(), session.moments.pop().unwrap())
+    };
+    for at in begun..done {
+        let disk = Disk::failing_for_a_while(at, 1 + at % 9);
+        let mut session = Session::begin(&disk).unwrap();
+        session.patient = true;
+        session.run().unwrap_or_else(|error| panic!("operation {at}: {error}"));
+        assert_eq!(session.state.fault(), None, "operation {at}");
+        let last = session.moments.pop().unwrap();
+        assert!(last.given == whole.given && last.stored == whole.stored, "operation {at}");
+        check(disk.log().bytes.clone(), usize::MAX, &[last], "after it was full");
     }
 }

@@ -24,10 +24,39 @@ pub(crate) enum StateError {
     )]
     Damaged { path: PathBuf, what: String },
     #[error("cannot {action} {}: {what}", path.display())]
-    Access { action: &'static str, path: PathBuf, what: String },
+    Access { action: &'static str, path: PathBuf, what: String, kind: io::ErrorKind },
+    #[error("the state is closed: {0}")]
+    Closed(String),
 }
 
 impl StateError {
+    /// Whether it is for want of room, or since nothing may be written: what is there can be used.
+    pub(crate) fn is_of_the_disk(&self) -> bool {
+        let kind = match self {
+            Self::Directory { source, .. } => source.kind(),
+            Self::Access { kind, .. } => *kind,
+            Self::Closed(_) => return true,
+            Self::InUse { .. } | Self::Version { .. } | Self::Damaged { .. } => return false,
+        };
+        matches!(
+            kind,
+            io::ErrorKind::StorageFull
+                | io::ErrorKind::QuotaExceeded
+                | io::ErrorKind::ReadOnlyFilesystem
+        )
+    }
+
+    /// A value that cannot be written down.
+    pub(super) fn value(key: &str, error: &impl ToString) -> Self {
+        let what = format!("{key}: {}", error.to_string());
+        Self::Closed(what)
+    }
+
+    /// The system refuses.
+    pub(super) fn access(action: &'static str, path: &Path, error: &io::Error) -> Self {
+        Self::Access { action, path: path.to_owned(), what: error.to_string(), kind: error.kind() }
+    }
+
     pub(super) fn open(path: &Path, error: DatabaseError) -> Self {
         let path = path.to_owned();
         match error {
@@ -37,25 +66,29 @@ impl StateError {
                 Self::Damaged { path, what }
             }
             DatabaseError::Storage(StorageError::Io(error)) if !looks_damaged(&error) => {
-                Self::Access { action: "open", path, what: error.to_string() }
+                Self::access("open", &path, &error)
             }
             other => Self::Damaged { path, what: one_line(&other) },
         }
     }
 
     pub(super) fn read(path: &Path, error: redb::Error) -> Self {
-        Self::access("read", path, error)
+        Self::of_library("read", path, error)
     }
 
     pub(super) fn write(path: &Path, error: redb::Error) -> Self {
-        Self::access("write", path, error)
+        Self::of_library("write", path, error)
     }
 
-    fn access(action: &'static str, path: &Path, error: redb::Error) -> Self {
+    fn of_library(action: &'static str, path: &Path, error: redb::Error) -> Self {
         let path = path.to_owned();
         match error {
+            redb::Error::Io(error) => Self::access(action, &path, &error),
             redb::Error::Corrupted(what) => Self::Damaged { path, what },
-            other => Self::Access { action, path, what: one_line(&other) },
+            other => {
+                let kind = io::ErrorKind::Other;
+                Self::Access { action, path, what: one_line(&other), kind }
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use super::file::VERSION;
 use super::*;
 
 fn opened(prefix: &Path) -> State {
@@ -166,4 +167,45 @@ fn no_damage_is_passed_over() {
         }
     }
     assert!(count > 16, "only {count} were refused");
+}
+
+fn name(number: u64) -> PeerName {
+    PeerName::from_u64(number).unwrap()
+}
+
+/// A ring of one peer, with a holder of the address after the first.
+fn allocations(peer: PeerName, universe: &str) -> (Range, Update) {
+    let subnet: weave_ipam::Subnet = universe.parse().unwrap();
+    let mut ring = weave_ipam::Ring::new(subnet.range(), peer);
+    ring.divide(&[peer]);
+    let first = subnet.range().start + 1;
+    let address = weave_ipam::Cidr::new(first.into(), subnet.cidr().prefix()).unwrap();
+    let holding = weave_ipam::message::Holding { is_container: false, cidrs: vec![address] };
+    let holdings = [("c1".to_owned(), Some(holding.encode()))].into();
+    let ring = Some(weave_ipam::message::encode_ring(&ring));
+    (subnet.range(), Update { ring, holdings, ..Update::default() })
+}
+
+/// A mistyped range, or a mistyped name, costs nothing.
+#[test]
+fn allocations_of_another_range_are_set_aside() {
+    let directory = tempfile::tempdir().unwrap();
+    let prefix = directory.path().join("weave");
+    let (range, update) = allocations(name(1), "10.32.0.0/12");
+    let (mistyped, other) = allocations(name(1), "10.3.0.0/16");
+    opened(&prefix).update_ipam(&update).unwrap();
+    let before = opened(&prefix).ipam(name(1), range).unwrap();
+    assert_eq!(before.holdings.len(), 1);
+    for (peer, place) in [(name(1), mistyped), (name(2), range)] {
+        for _ in 0..2 {
+            assert_eq!(opened(&prefix).ipam(peer, place).unwrap(), Stored::default());
+        }
+    }
+    // What is given out there does not touch it.
+    opened(&prefix).update_ipam(&other).unwrap();
+    assert_eq!(opened(&prefix).ipam(name(1), range).unwrap(), before);
+    assert_eq!(opened(&prefix).ipam(name(1), range).unwrap(), before);
+    let there = opened(&prefix).ipam(name(1), mistyped).unwrap();
+    assert!(there != before && there.holdings.len() == 1);
+    assert_eq!(opened(&prefix).ipam(name(1), range).unwrap(), before);
 }

@@ -17,8 +17,8 @@ use weave_ipam::allocator::Vote;
 
 use super::detail::Detail;
 use super::report::{
-    BroadcastRoute, ClaimedCidr, IpamEntry, IpamStatus, Mac, PaxosStatus, Peer, PeerConnection,
-    PendingClaim, Report, RouterStatus, UnicastRoute, VersionCheck,
+    BroadcastRoute, ClaimedCidr, IpamConflict, IpamEntry, IpamStatus, Mac, PaxosStatus, Peer,
+    PeerConnection, PendingClaim, Report, RouterStatus, UnicastRoute, VersionCheck,
 };
 use crate::sys::local_time::LocalTime;
 use connections::{attempt, clash, connection};
@@ -45,6 +45,8 @@ pub(crate) struct Surroundings {
     pub(crate) sleeve: BTreeMap<String, u64>,
     /// The address allocator, if there is one, and its default subnet.
     pub(crate) ipam: Option<(weave_ipam::allocator::Report, weave_ipam::Subnet)>,
+    /// Why nothing can be stored.
+    pub(crate) state_fault: Option<String>,
 }
 
 /// The two clocks at one moment: what the router's clock shows, and the one on the wall.
@@ -119,6 +121,7 @@ pub(crate) fn gather(
         trusted_subnets: mesh.trusted_subnets.iter().map(ToString::to_string).collect(),
         interface: surroundings.interface.clone(),
         firewall: surroundings.firewall.clone(),
+        storage: surroundings.state_fault.clone().unwrap_or_default(),
         fastdp: surroundings.fastdp.clone(),
         capture_stats: capture_stats(surroundings),
         macs: stations.iter().map(|station| mac(station, &nicknames, now)).collect(),
@@ -154,6 +157,12 @@ fn ipam(report: &weave_ipam::allocator::Report, default_subnet: weave_ipam::Subn
             prefix_len: claim.cidr.prefix(),
         },
     };
+    let conflict = |conflict: &weave_ipam::allocator::Conflict| IpamConflict {
+        peer: conflict.peer.to_string(),
+        nickname: conflict.nickname.clone(),
+        text: conflict.text.clone(),
+        count: conflict.count,
+    };
     IpamStatus {
         paxos: report.awaiting.map(paxos),
         range: report.universe.to_string(),
@@ -162,6 +171,8 @@ fn ipam(report: &weave_ipam::allocator::Report, default_subnet: weave_ipam::Subn
         default_subnet: default_subnet.to_string(),
         entries: report.entries.iter().map(entry).collect(),
         pending_claims: report.pending_claims.iter().map(claim).collect(),
+        settling: report.is_settling,
+        conflicts: report.conflicts.iter().map(conflict).collect(),
         pending_allocates: report.pending_allocations.iter().map(ToString::to_string).collect(),
     }
 }

@@ -77,6 +77,9 @@ pub(crate) struct RouterStatus {
     /// What the original does not have: where the rules of the firewall are.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) firewall: String,
+    /// Ours alone: why the state of the router cannot be stored.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) storage: String,
     /// What the original does not have: what carries frames in the kernel, or why nothing does.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) fastdp: String,
@@ -183,6 +186,22 @@ pub(crate) struct IpamStatus {
     pub(crate) pending_claims: Vec<PendingClaim>,
     #[serde(serialize_with = "null_if_empty", deserialize_with = "empty_if_null")]
     pub(crate) pending_allocates: Vec<String>,
+    /// Addresses wait until other peers told what is in use. Ours alone.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) settling: bool,
+    /// What other peers say that does not fit. Ours alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) conflicts: Vec<IpamConflict>,
+}
+
+/// Something that a peer says of the ring that does not fit.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct IpamConflict {
+    pub(crate) peer: String,
+    pub(crate) nickname: String,
+    pub(crate) text: String,
+    pub(crate) count: u64,
 }
 
 /// The vote on the first division of the range.

@@ -1,11 +1,16 @@
 //! The status pages (spec cli-http.md, section 6; router.md, section 14).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
 use super::report::{IpamEntry, IpamStatus, PaxosStatus, Report, VersionCheck};
+
+/// Peers that the page of the whole router names.
+const MOST_NAMED: usize = 4;
+/// Conflicts that the page of the allocator tells.
+const MOST_CONFLICTS: usize = 32;
 
 /// `/status`.
 pub(crate) fn status(report: &Report) -> String {
@@ -52,6 +57,9 @@ pub(crate) fn status(report: &Report) -> String {
     if !router.interface.is_empty() {
         lines.push(("Capture", router.interface.clone()));
     }
+    if !router.storage.is_empty() {
+        lines.push(("Storage", router.storage.clone()));
+    }
     if !router.firewall.is_empty() {
         lines.push(("Firewall", router.firewall.clone()));
     }
@@ -62,10 +70,17 @@ pub(crate) fn status(report: &Report) -> String {
         lines.extend([
             ("", String::new()),
             ("Service", "ipam".to_owned()),
-            ("Status", ipam_state(ipam)),
+            ("Status", ipam_state(ipam, !router.storage.is_empty())),
             ("Range", ipam.range.clone()),
             ("DefaultSubnet", ipam.default_subnet.clone()),
         ]);
+        if !ipam.conflicts.is_empty() {
+            let peers: BTreeSet<&str> =
+                ipam.conflicts.iter().map(|conflict| conflict.peer.as_str()).collect();
+            let peers = peers.into_iter().take(MOST_NAMED).collect::<Vec<_>>().join(", ");
+            let text = format!("with {peers}: see `weave status ipam`");
+            lines.push(("Conflicts", text));
+        }
     }
     let line = |(label, value): &(&str, String)| match *label {
         "" => "\n".to_owned(),
@@ -75,11 +90,15 @@ pub(crate) fn status(report: &Report) -> String {
 }
 
 /// The first of these that applies, as in the original.
-fn ipam_state(ipam: &IpamStatus) -> String {
+fn ipam_state(ipam: &IpamStatus, is_unwritable: bool) -> String {
     let reachable = ipam.entries.iter().any(|entry| entry.size > 0 && entry.is_known_peer);
     match &ipam.paxos {
         _ if !ipam.entries.is_empty() && !reachable => {
             "all IP ranges owned by unreachable peers - use 'rmpeer' if they are dead".to_owned()
+        }
+        _ if is_unwritable => "no addresses are given out: see Storage".to_owned(),
+        _ if ipam.settling && !ipam.entries.is_empty() => {
+            "waiting for peers to tell which addresses are in use".to_owned()
         }
         _ if !ipam.entries.is_empty() && !ipam.pending_allocates.is_empty() => {
             "waiting for IP(s) to become available".to_owned()
@@ -112,6 +131,12 @@ pub(crate) fn ipam(report: &Report) -> String {
         };
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{name:<37} {size:>8} IPs ({share:04.1}% of total) {remark}");
+    }
+    for conflict in ipam.conflicts.iter().take(MOST_CONFLICTS) {
+        let _ = writeln!(text, "conflict: {}", conflict.text);
+    }
+    if let Some(more) = ipam.conflicts.len().checked_sub(MOST_CONFLICTS).filter(|more| *more > 0) {
+        let _ = writeln!(text, "and {more} more conflicts: see `weave report`");
     }
     text
 }

@@ -111,9 +111,9 @@ pub enum SpaceError {
 }
 
 impl Space {
-    /// Takes the lowest free address within the range.
-    pub fn allocate(&mut self, range: Range) -> Option<u32> {
-        let address = self.free.within(range).next()?.start;
+    /// Takes the lowest free address within the range that is not one of these.
+    pub fn allocate(&mut self, range: Range, except: &AddressSet) -> Option<u32> {
+        let address = self.free_but(range, except).iter().next()?.start;
         self.take(address);
         Some(address)
     }
@@ -151,6 +151,13 @@ impl Space {
         Ok(())
     }
 
+    fn free_but(&self, range: Range, except: &AddressSet) -> AddressSet {
+        let mut free = AddressSet::default();
+        self.free.within(range).for_each(|part| free.insert(part));
+        except.iter().for_each(|part| free.remove(part));
+        free
+    }
+
     /// How many addresses within the range are free.
     pub fn free_within(&self, range: Range) -> u32 {
         self.free.within(range).map(Range::size).sum()
@@ -163,9 +170,10 @@ impl Space {
 
     /// Takes a block out of the space, for another peer: the largest one, or half of it if that
     /// would be most of what there is.
-    pub fn donate(&mut self, range: Range) -> Option<Range> {
+    pub fn donate(&mut self, range: Range, except: &AddressSet) -> Option<Range> {
+        let free = self.free_but(range, except);
         let mut best = Range::default();
-        for run in self.free.within(range) {
+        for run in free.iter() {
             let block = run.largest_block();
             // Of equal ones the last.
             if block.size() >= best.size() {
@@ -175,7 +183,7 @@ impl Space {
         if best.is_empty() {
             return None;
         }
-        if best.size() > self.free_within(range) / 2 {
+        if best.size() > free.len() / 2 {
             best.start += best.size() / 2;
         }
         self.free.remove(best);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use weave_core::driver::{self, TokioClock};
 use weave_core::mesh::{Config as MeshConfig, PeerName, Uid};
@@ -69,9 +69,7 @@ async fn router(
     let name = PeerName::from_u64(1).unwrap();
     let clock = TokioClock::start();
     let config = Config { name, uid: Uid(1), nickname: "host1".to_owned(), universe, origin };
-    let (failed, _failures) = mpsc::channel(1);
-    let books =
-        Books::open(config, &Arc::new(store), Vec::new(), [1; 32], clock.now(), failed).unwrap();
+    let books = Books::open(config, &Arc::new(store), Vec::new(), [1; 32], clock.now()).unwrap();
     let switch = Arc::new(Switch::new(name, 1));
     let config = MeshConfig::new(name, Uid(1));
     let mut mesh = Mesh::new(config, switch, Vec::new(), [2; 32], clock.now());
@@ -80,6 +78,7 @@ async fn router(
     let settings = driver::Settings { listen, ..driver::Settings::default() };
     let handle = driver::start(mesh, settings, clock).unwrap();
     let ipam = Ipam::new(books, handle, universe);
+    ipam.ask_on(None);
     let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.tcp_address().unwrap();
     let (stop, stopped) = watch::channel(false);

@@ -68,7 +68,7 @@ impl Allocator {
             }
         }
         if let Some(ring) = state.ring {
-            self.merge(ring)
+            self.merge(source, ring)
         } else if !self.ring.is_empty() {
             // Whoever has no ring gets ours.
             self.sends.extend(source.map(Send::RingUpdate));
@@ -89,17 +89,35 @@ impl Allocator {
         }
     }
 
-    fn merge(&mut self, theirs: RawRing) -> Result<(), Refusal> {
-        let theirs = Ring::try_from(theirs)?;
-        let merged = self.ring.merge(&theirs, |range| self.space.is_free(range));
-        let merged = merged.map_err(|error| self.explain(error))?;
+    fn merge(&mut self, source: Option<PeerName>, theirs: RawRing) -> Result<(), Refusal> {
+        let whole = Ring::try_from(theirs.clone())?;
+        let teller = source.unwrap_or(whole.peer());
+        self.settling.heard(teller);
+        self.settling.heard(whole.peer());
+        if self.adopts(&whole) {
+            self.events.push(Event::Adopted(teller));
+        }
+        if let Err(error) = self.ring.fits(&whole) {
+            self.foreign(teller, error);
+            return Ok(());
+        }
+        // What is left out makes no entry larger than it was.
+        let theirs = Ring::try_from(self.left_out(source, theirs))?;
+        let merged = match self.ring.merge(&theirs, |range| self.space.is_free(range)) {
+            Ok(merged) => merged,
+            Err(error) => {
+                self.foreign(teller, error);
+                return Ok(());
+            }
+        };
         // Whatever the merge did not look at: nothing that is in use here is ever given up.
         let owned = merged.ring.owned_by(self.config.name);
         let mut lost = self.space.used().clone();
         owned.iter().for_each(|range| lost.remove(*range));
         if let Some(range) = lost.iter().next() {
             let peer = merged.ring.owner(range.start).unwrap_or_default();
-            return Err(RingError::EntryInMyRange { token: range.start, peer }.into());
+            self.foreign(teller, RingError::EntryInMyRange { token: range.start, peer });
+            return Ok(());
         }
         if merged.ring != self.ring {
             self.ring = merged.ring;
@@ -107,23 +125,17 @@ impl Allocator {
             self.ring_changed = !self.ring.is_empty();
             self.space.set_ranges(&owned);
         }
+        self.defend(merged.contested);
+        self.win(&merged.ties);
+        if !merged.news && self.settle() {
+            self.try_pending();
+        }
         if merged.news {
             self.events.extend(merged.repairs.into_iter().map(Event::Repaired));
             self.prune_nicknames();
             self.ring_updated();
         }
         Ok(())
-    }
-
-    /// Peers of one cluster have the same seeds; who they are says which peers to reset.
-    fn explain(&self, error: RingError) -> Refusal {
-        match error {
-            RingError::DifferentSeeds { theirs, ours } => Refusal::DifferentSeeds {
-                theirs: self.with_nicknames(&theirs),
-                ours: self.with_nicknames(&ours),
-            },
-            other => other.into(),
-        }
     }
 
     fn prune_nicknames(&mut self) {
@@ -139,6 +151,12 @@ impl Allocator {
         if self.ring.is_empty() || self.leaving {
             return;
         }
+        if range.size() == 1 {
+            self.make_way(range.start);
+        } else if !self.settling.is_settled() {
+            // It asks again; that there is nothing would be wrong, and end what it claims.
+            return self.sends.push(Send::RingUpdate(from));
+        }
         let is_ours = !range.is_empty() && range.overlaps(self.ring.range());
         let donated = if from == self.config.name || !is_ours {
             self.events.push(Event::BadRequest { from, range });
@@ -146,7 +164,9 @@ impl Allocator {
         } else if self.space.free_within(usable(range)) == 0 {
             None
         } else {
-            self.space.donate(range)
+            // Whoever wants exactly this one has it, or chose it.
+            let frozen = if range.size() == 1 { self.taken_over() } else { self.frozen() };
+            self.space.donate(range, &frozen)
         };
         match donated {
             Some(block) => {

@@ -48,7 +48,10 @@ impl Allocator {
         let before = self.space.free().len();
         match self.find(peer) {
             Some(name) if name != self.config.name => {
-                if !self.ring.transfer(name, self.config.name).is_empty() {
+                let given = self.believe_gifts_of(name);
+                let gained = self.ring.transfer(name, self.config.name);
+                self.conflicts.took_over(self.now, &gained);
+                if given || !gained.is_empty() {
                     self.ring_updated();
                     self.sends.push(Send::Broadcast);
                 }
@@ -66,7 +69,7 @@ impl Allocator {
         self.find(peer).is_some_and(|name| name != self.config.name && self.can_reach(name))
     }
 
-    fn find(&self, peer: &str) -> Option<PeerName> {
+    pub(super) fn find(&self, peer: &str) -> Option<PeerName> {
         let named = self.nicknames.iter().find(|(_, nickname)| *nickname == peer);
         named.map(|(name, _)| *name).or_else(|| peer.parse().ok())
     }

@@ -10,12 +10,14 @@
 //! A request that cannot be answered waits: for the ring, or for space that a peer was asked for. All
 //! that wait are tried again when the ring changes, and every 5 s.
 
+mod conflicts;
 mod holdings;
 mod incoming;
 mod leave;
 mod output;
 mod report;
 mod requests;
+mod settling;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -25,6 +27,7 @@ use weave_core::mesh::{PeerName, Random, Uid};
 use weave_core::time::Instant;
 use weave_core::wire::gob::AtMost;
 
+pub use conflicts::Conflict;
 pub use output::{Answer, Event, Output, Refusal, RequestError, RequestId, Update};
 pub use report::{Entry, PendingClaim, Report, Vote};
 
@@ -32,8 +35,11 @@ use crate::consensus::Consensus;
 use crate::message::{Holding, State, Unicast, encode_ring};
 use crate::ring::RawRing;
 use crate::{Cidr, Range, Ring, Space, Subnet};
+use conflicts::Conflicts;
 use holdings::Holdings;
 use requests::{Allocation, Claim};
+pub use settling::GRACE;
+use settling::{Others, Settling};
 
 /// From one look at what waits to the next, as in the original.
 pub const TICK: Duration = Duration::from_secs(5);
@@ -126,6 +132,16 @@ pub struct Allocator {
     asked: BTreeMap<Range, usize>,
     /// Peers that had nothing, since the ring changed last. They are asked last.
     denied: BTreeSet<PeerName>,
+    conflicts: Conflicts,
+    settling: Settling,
+    /// Peers that frames get to.
+    linked: BTreeSet<PeerName>,
+    /// Those for whom an address is taken that may be in use elsewhere, by the address.
+    probing: BTreeMap<u32, (Allocation, Instant)>,
+    /// The driver can ask on the switch.
+    can_probe: bool,
+    /// What this peer knows was stored by an earlier life.
+    is_restored: bool,
     leaving: bool,
     random: Random,
     now: Instant,
@@ -147,6 +163,8 @@ enum Send {
     SpaceRequest(PeerName, Range),
     RingUpdate(PeerName),
     Denied(PeerName, Range),
+    /// A state that says nothing, which is answered with the ring.
+    Question(PeerName),
     Broadcast,
 }
 
@@ -185,6 +203,12 @@ impl Allocator {
             dead: BTreeMap::new(),
             asked: BTreeMap::new(),
             denied: BTreeSet::new(),
+            conflicts: Conflicts::default(),
+            settling: Settling::default(),
+            linked: BTreeSet::new(),
+            probing: BTreeMap::new(),
+            can_probe: false,
+            is_restored: false,
             leaving: false,
             random: Random::new(seed),
             now,
@@ -204,10 +228,26 @@ impl Allocator {
         allocator
     }
 
+    /// Gives out nothing that may be in use by containers that ran before this peer lost what it knew.
+    /// To be called right after the start; from then on [`Output::Probe`] is answered by
+    /// [`Self::handle_probed`].
+    pub fn be_careful(&mut self) {
+        self.can_probe = true;
+        if self.is_restored {
+            return;
+        }
+        self.settling = Settling::begin();
+        if !self.ring.is_empty() {
+            self.settling.ring_known(self.now);
+        }
+        self.settle();
+    }
+
     fn begin(&mut self, stored: Stored) {
         let is_new = stored == Stored::default();
         match self.restore(stored) {
             Ok(()) => {
+                self.is_restored = true;
                 self.events.push(Event::Restored { in_use: self.space.used().len() });
                 return self.try_pending();
             }
@@ -258,6 +298,38 @@ impl Allocator {
         self.reachable = peers;
     }
 
+    /// The peers that frames get to.
+    pub fn set_linked(&mut self, peers: BTreeSet<PeerName>) {
+        self.linked = peers;
+        self.linked.remove(&self.config.name);
+        if self.settle() {
+            self.try_pending();
+        }
+        self.finish();
+    }
+
+    /// Looks whether addresses may be given out. Says whether they just may.
+    fn settle(&mut self) -> bool {
+        let missing = self.settling.missing(&self.linked);
+        missing.into_iter().for_each(|peer| self.question(peer));
+        let own = self.config.name;
+        let expected = match &self.config.origin {
+            Origin::Consensus { peers: Some(peers) } => peers.saturating_sub(1),
+            Origin::Seed(names) => names.iter().filter(|name| **name != own).count(),
+            Origin::Consensus { peers: None } | Origin::Observer => self.targets,
+        };
+        let claims_wait = self.waits_for_found();
+        let others = Others { linked: &self.linked, expected, claims_wait };
+        if self.settling.shows(&others) {
+            self.sends.push(Send::Broadcast);
+        }
+        let Some(missing) = self.settling.look(self.now, &others) else { return false };
+        if missing > 0 {
+            self.events.push(Event::Unheard(missing));
+        }
+        true
+    }
+
     /// How many peers the user asked to connect to.
     pub const fn set_targets(&mut self, count: usize) {
         self.targets = count;
@@ -292,10 +364,13 @@ impl Allocator {
     }
 
     fn tick(&mut self) {
+        self.look_at_conflicts();
+        self.give_up_probes();
+        let settled = self.settle();
         self.asked.clear();
         if self.awaiting {
             self.propose();
-        } else if self.is_pending() {
+        } else if self.is_pending() || settled {
             if self.ring.is_empty() {
                 self.establish_ring();
             } else {
@@ -392,7 +467,11 @@ impl Allocator {
         self.asked.clear();
         self.denied.clear();
         self.space.set_ranges(&self.ring.owned_by(self.config.name));
+        self.settling.ring_known(self.now);
         self.try_pending();
+        if self.settle() {
+            self.try_pending();
+        }
     }
 
     fn with_nicknames(&self, peers: &[PeerName]) -> String {
@@ -428,7 +507,9 @@ impl Allocator {
         if !update.is_empty() {
             self.outputs.push_back(Output::Store(update));
         }
-        let sends = std::mem::take(&mut self.sends);
+        let mut sends = std::mem::take(&mut self.sends);
+        // Whoever is asked may need to hear the rest to answer.
+        sends.sort_by_key(|send| matches!(send, Send::Question(_)));
         // What is told is the state at the end: once is enough.
         let told = sends.iter().rposition(|send| matches!(send, Send::Broadcast));
         for (place, send) in sends.into_iter().enumerate() {
@@ -442,6 +523,7 @@ impl Allocator {
                 Send::SpaceRequest(to, range) => (to, Unicast::SpaceRequest(range)),
                 Send::Denied(to, range) => (to, Unicast::Denied(range)),
                 // Nobody reads the time in it.
+                Send::Question(to) => (to, Unicast::RingUpdate(State::default())),
                 Send::RingUpdate(to) => (to, Unicast::RingUpdate(self.state(0))),
             };
             let payload = Bytes::from(message.encode());

@@ -37,6 +37,8 @@ pub enum Output {
         /// How.
         answer: Result<Answer, RequestError>,
     },
+    /// Ask on the switch whether somebody has this address, and tell [`super::Allocator::handle_probed`].
+    Probe(std::net::Ipv4Addr),
     /// Something an operator may want to know.
     Event(Event),
 }
@@ -223,6 +225,23 @@ pub enum Event {
         /// Why.
         error: MessageError,
     },
+    /// Something of another peer's ring does not fit ours.
+    Conflict {
+        /// Whose it is.
+        peer: PeerName,
+        /// What is wrong, and what to do.
+        text: String,
+    },
+    /// Nothing of this peer's ring conflicts with ours any more.
+    ConflictOver(PeerName),
+    /// The user decided for this peer.
+    Accepted(PeerName),
+    /// The ring of a peer took the place of ours, as the user wanted.
+    Adopted(PeerName),
+    /// Addresses are given out although these many peers were not heard, who may have containers.
+    Unheard(usize),
+    /// An address is in use that was about to be given out.
+    InUse(Cidr),
     /// This peer gives its space away and leaves.
     Leaving {
         /// To whom; nobody if there is nobody.
@@ -241,6 +260,9 @@ impl Event {
                 | Self::NothingToTakeOver(_)
                 | Self::BadRequest { .. }
                 | Self::Ignored { .. }
+                | Self::Conflict { .. }
+                | Self::Unheard(_)
+                | Self::InUse(_)
                 | Self::Leaving { heir: None }
         )
     }
@@ -286,6 +308,23 @@ impl fmt::Display for Event {
                 write!(f, "{from} asks for space in {range}, which is not in the allocation range")
             }
             Self::Ignored { from, error } => write!(f, "ignored a message of {from}: {error}"),
+            Self::Conflict { text, .. } => write!(f, "conflict: {text}"),
+            Self::ConflictOver(peer) => write!(f, "the ring of {peer} fits ours again"),
+            Self::Accepted(peer) => write!(f, "gave in to {peer}, as told"),
+            Self::Adopted(peer) => {
+                write!(f, "took the ring of {peer}, as told: what is in use here is claimed there")
+            }
+            Self::Unheard(missing) => write!(
+                f,
+                "what was given out before is not known, and {missing} peers that may know it did not come \
+                 in time: addresses are given out without them"
+            ),
+            Self::InUse(cidr) => {
+                write!(
+                    f,
+                    "{cidr} is in use on the switch: it is set aside, and another one is taken"
+                )
+            }
             Self::Leaving { heir: Some(heir) } => write!(f, "leaving: the space goes to {heir}"),
             Self::Leaving { heir: None } => {
                 f.write_str("leaving, and no peer is known to give the space to")

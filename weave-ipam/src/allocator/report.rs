@@ -2,7 +2,7 @@
 
 use weave_core::mesh::PeerName;
 
-use super::Allocator;
+use super::{Allocator, Conflict};
 use crate::{Cidr, Range, Subnet};
 
 /// The state of an allocator.
@@ -20,6 +20,10 @@ pub struct Report {
     pub pending_claims: Vec<PendingClaim>,
     /// Subnets of which any address is waited for.
     pub pending_allocations: Vec<Subnet>,
+    /// What others say that does not fit.
+    pub conflicts: Vec<Conflict>,
+    /// Addresses are not given out until other peers told what is in use.
+    pub is_settling: bool,
 }
 
 /// How far the first division is.
@@ -85,7 +89,14 @@ impl Allocator {
             pending_claims: claims
                 .map(|claim| PendingClaim { holder: claim.holder.clone(), cidr: claim.cidr })
                 .collect(),
-            pending_allocations: self.allocations.iter().map(|waiting| waiting.subnet).collect(),
+            conflicts: self.conflicts(),
+            is_settling: !self.settling.is_settled(),
+            pending_allocations: self
+                .allocations
+                .iter()
+                .chain(self.probing.values().map(|(waiting, _)| waiting))
+                .map(|waiting| waiting.subnet)
+                .collect(),
         }
     }
 }

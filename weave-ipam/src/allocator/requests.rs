@@ -1,16 +1,29 @@
 //! What users want: addresses, and to give them back.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use weave_core::mesh::PeerName;
 use weave_core::time::Instant;
 
 use super::holdings::NOBODY;
 use super::{
-    Allocator, Answer, DEATH_GRACE, Event, Found, MAX_ASKED, MAX_TRIES, RequestError, RequestId,
-    Send,
+    Allocator, Answer, DEATH_GRACE, Event, Found, MAX_ASKED, MAX_TRIES, Output, RequestError,
+    RequestId, Send,
 };
-use crate::{Cidr, Range, Subnet};
+use crate::{AddressSet, Cidr, Range, Subnet};
+
+/// How long the driver may take to ask on the switch; it should take a fraction of a second.
+const MAX_PROBE_TIME: Duration = Duration::from_secs(2);
+
+/// Addresses that may turn out to be in use until one is given out all the same: a container that answers
+/// for all there are must not keep others from getting any.
+const MAX_PASSED_OVER: usize = 16;
+
+/// The holder that stands for whoever uses an address without having asked for it.
+fn stand_in(address: Ipv4Addr) -> String {
+    format!("in-use:{address}")
+}
 
 /// Someone who waits for any address.
 pub(super) struct Allocation {
@@ -20,6 +33,8 @@ pub(super) struct Allocation {
     is_container: bool,
     /// That there is nothing was told.
     told: bool,
+    /// Addresses that turned out to be in use.
+    passed_over: usize,
 }
 
 /// Someone who waits for a particular address.
@@ -32,6 +47,8 @@ pub(super) struct Claim {
     /// Whoever waits need not wait until it is certain.
     lenient: bool,
     tries: u32,
+    /// How often the owner had nothing to give.
+    denied: u32,
     /// The address was in use when this peer started. Whoever has it in our books is right.
     found: bool,
 }
@@ -39,7 +56,16 @@ pub(super) struct Claim {
 impl Claim {
     pub(super) fn found(found: Found) -> Self {
         let Found { holder, cidr, is_container } = found;
-        Self { request: None, holder, cidr, is_container, lenient: false, tries: 0, found: true }
+        Self {
+            request: None,
+            holder,
+            cidr,
+            is_container,
+            lenient: false,
+            tries: 0,
+            denied: 0,
+            found: true,
+        }
     }
 }
 
@@ -65,7 +91,8 @@ impl Allocator {
             self.answer(request, Err(RequestError::Cancelled));
         } else {
             let holder = holder.to_owned();
-            let allocation = Allocation { request, holder, subnet, is_container, told: false };
+            let allocation =
+                Allocation { request, holder, subnet, is_container, told: false, passed_over: 0 };
             if let Attempt::Waiting(allocation) = self.try_allocation(allocation) {
                 self.allocations.push_back(allocation);
             }
@@ -89,8 +116,16 @@ impl Allocator {
             self.answer(request, Err(RequestError::Cancelled));
         } else {
             let (request, holder) = (Some(request), holder.to_owned());
-            let claim =
-                Claim { request, holder, cidr, is_container, lenient, tries: 0, found: false };
+            let claim = Claim {
+                request,
+                holder,
+                cidr,
+                is_container,
+                lenient,
+                tries: 0,
+                denied: 0,
+                found: false,
+            };
             if let Attempt::Waiting(claim) = self.try_claim(claim) {
                 self.claims.push_back(claim);
             }
@@ -114,6 +149,7 @@ impl Allocator {
 
     /// Nobody waits for the answer any more.
     pub fn cancel(&mut self, request: RequestId) {
+        self.drop_probes(|allocation| allocation.request == request);
         self.primes.retain(|waiting| *waiting != request);
         self.claims.retain(|claim| claim.request != Some(request));
         self.allocations.retain(|allocation| allocation.request != request);
@@ -277,7 +313,7 @@ impl Allocator {
     }
 
     fn cancel_all(&mut self, holder: &str) {
-        let mut cancelled = Vec::new();
+        let mut cancelled = self.drop_probes(|allocation| allocation.holder == holder);
         self.claims.retain(|claim| {
             let concerned = claim.holder == holder;
             cancelled.extend(claim.request.filter(|_| concerned));
@@ -295,10 +331,12 @@ impl Allocator {
 
     /// This peer leaves: nobody gets anything any more.
     pub(super) fn cancel_everything(&mut self) {
+        let probing = self.drop_probes(|_| true);
         let claims = std::mem::take(&mut self.claims);
         let allocations = std::mem::take(&mut self.allocations);
         let requests = std::mem::take(&mut self.primes)
             .into_iter()
+            .chain(probing)
             .chain(claims.into_iter().filter_map(|claim| claim.request))
             .chain(allocations.into_iter().map(|allocation| allocation.request));
         for request in requests {
@@ -352,12 +390,28 @@ impl Allocator {
             return Attempt::Done;
         }
         self.establish_ring();
-        if let Some(address) = self.space.allocate(subnet.host_range()) {
+        let is_asked = |(waiting, _): &(Allocation, Instant)| {
+            waiting.holder == allocation.holder && waiting.subnet == subnet
+        };
+        if holder != NOBODY && self.probing.values().any(is_asked) {
+            return Attempt::Waiting(allocation);
+        }
+        let frozen = self.frozen();
+        if let Some(address) = self.space.allocate(subnet.host_range(), &frozen) {
             let cidr = subnet.with_address(address);
+            let doubts = self.settling.doubts(self.now) || self.conflicts.are_any();
+            if self.can_probe && doubts && allocation.passed_over < MAX_PASSED_OVER {
+                self.outputs.push_back(Output::Probe(cidr.address()));
+                self.probing.insert(address, (allocation, self.now));
+                return Attempt::Done;
+            }
             self.dead.remove(holder);
             self.holdings.add(holder, cidr, is_container);
             self.answer(request, Ok(Answer::Allocated(cidr)));
             return Attempt::Done;
+        }
+        if !self.settling.is_settled() {
+            return Attempt::Waiting(allocation);
         }
         if !self.ask_for_space(subnet.range()) && !self.ring.is_empty() && !allocation.told {
             allocation.told = true;
@@ -418,12 +472,13 @@ impl Allocator {
                     self.sends.push(Send::SpaceRequest(owner, Range::one(address)));
                 } else if claim.lenient {
                     self.accept(&mut claim);
-                } else if claim.tries > MAX_TRIES {
+                } else if claim.tries > MAX_TRIES && !claim.found {
                     let error = self.owned_by_other(cidr, owner, "it is out of reach");
                     return self.settle_claim(&claim, Err(error));
                 }
                 Attempt::Waiting(claim)
             }
+            Some(_) if !claim.found && self.frozen().contains(address) => Attempt::Waiting(claim),
             Some(_) => {
                 let result = self.claim_own(&claim);
                 self.settle_claim(&claim, result)
@@ -484,6 +539,108 @@ impl Allocator {
         }
     }
 
+    /// Whether somebody has this address was asked on the switch.
+    pub fn handle_probed(&mut self, now: Instant, address: Ipv4Addr, in_use: bool) {
+        self.advance(now);
+        self.probed(address.to_bits(), in_use);
+        self.try_pending();
+        self.finish();
+    }
+
+    fn probed(&mut self, address: u32, in_use: bool) {
+        let Some((mut allocation, _)) = self.probing.remove(&address) else { return };
+        let cidr = allocation.subnet.with_address(address);
+        if in_use {
+            // Whoever that is has no interface here: it is taken for a container that ended, and looked
+            // for again when its time is over.
+            self.holdings.add(&stand_in(cidr.address()), cidr, true);
+            self.events.push(Event::InUse(cidr));
+            allocation.passed_over += 1;
+            self.allocations.push_front(allocation);
+        } else {
+            self.dead.remove(&allocation.holder);
+            self.holdings.add(&allocation.holder, cidr, allocation.is_container);
+            self.answer(allocation.request, Ok(Answer::Allocated(cidr)));
+        }
+    }
+
+    /// A peer wants exactly this address: if it is only set aside, or about to be given out, somebody there
+    /// has it.
+    pub(super) fn make_way(&mut self, address: u32) {
+        if let Some((allocation, _)) = self.probing.remove(&address) {
+            self.free(Ipv4Addr::from_bits(address));
+            self.allocations.push_front(allocation);
+        }
+        let stand_in = stand_in(Ipv4Addr::from_bits(address));
+        if self.holdings.remove(&stand_in, address) {
+            self.dead.remove(&stand_in);
+            self.free(Ipv4Addr::from_bits(address));
+        }
+    }
+
+    /// The driver did not answer: it is not for the clients to wait for it.
+    pub(super) fn give_up_probes(&mut self) {
+        let now = self.now;
+        let late = |since: &Instant| now.saturating_since(*since) >= MAX_PROBE_TIME;
+        let late: Vec<u32> = self
+            .probing
+            .iter()
+            .filter(|(_, (_, since))| late(since))
+            .map(|(address, _)| *address)
+            .collect();
+        late.into_iter().for_each(|address| self.probed(address, false));
+    }
+
+    /// Those that are not wanted any more; their addresses are free.
+    fn drop_probes(&mut self, concerned: impl Fn(&Allocation) -> bool) -> Vec<RequestId> {
+        let dropped: Vec<(u32, RequestId)> = self
+            .probing
+            .iter()
+            .filter(|(_, (allocation, _))| concerned(allocation))
+            .map(|(address, (allocation, _))| (*address, allocation.request))
+            .collect();
+        for (address, _) in &dropped {
+            self.probing.remove(address);
+            self.free(Ipv4Addr::from_bits(*address));
+        }
+        dropped.into_iter().map(|(_, request)| request).collect()
+    }
+
+    /// An address that was found in use at the start waits for an owner who can be asked.
+    pub(super) fn waits_for_found(&self) -> bool {
+        let in_reach = |claim: &Claim| {
+            let owner = self.ring.owner(claim.cidr.address().to_bits());
+            owner.is_none_or(|owner| self.can_reach(owner))
+        };
+        self.claims.iter().any(|claim| claim.found && in_reach(claim))
+    }
+
+    /// What is not to be given out now.
+    pub(super) fn frozen(&self) -> AddressSet {
+        let mut frozen = self.taken_over();
+        if !self.settling.is_settled() {
+            frozen.insert(self.config.universe.range());
+        }
+        frozen
+    }
+
+    /// What was taken over from others, and may be given out by others too.
+    pub(super) fn taken_over(&self) -> AddressSet {
+        self.conflicts.frozen(self.now, &self.ring)
+    }
+
+    /// All that is held is to be claimed in a ring that is not known yet.
+    pub(super) fn claim_what_is_held(&mut self) {
+        for (holder, holding) in self.holdings.iter() {
+            let (holder, is_container) = (holder.clone(), holding.is_container);
+            self.claims.extend(holding.cidrs.iter().map(|cidr| {
+                let holder = holder.clone();
+                Claim::found(Found { holder, cidr: *cidr, is_container })
+            }));
+        }
+        self.holdings.clear();
+    }
+
     fn owned_by_other(&self, cidr: Cidr, peer: PeerName, reason: &'static str) -> RequestError {
         let nickname = self.nickname(peer).to_owned();
         RequestError::OwnedByOther { cidr, peer, nickname, reason }
@@ -492,8 +649,14 @@ impl Allocator {
     /// A peer has nothing free in the range: claims for it fail.
     pub(super) fn space_denied(&mut self, peer: PeerName, range: Range) {
         self.denied.insert(peer);
-        for claim in std::mem::take(&mut self.claims) {
-            if range.contains(claim.cidr.address().to_bits()) {
+        for mut claim in std::mem::take(&mut self.claims) {
+            // What is in use here is in use, whoever has nothing else to give.
+            let is_meant = !claim.found || range.size() == 1;
+            let is_denied = is_meant && range.contains(claim.cidr.address().to_bits());
+            claim.denied += u32::from(is_denied);
+            // A peer denies what it has given already, which the claimant may not have heard yet.
+            let is_final = !claim.found || claim.denied > MAX_TRIES;
+            if is_denied && is_final {
                 let error = self.owned_by_other(claim.cidr, peer, "it is in use there");
                 self.settle_claim(&claim, Err(error));
             } else {

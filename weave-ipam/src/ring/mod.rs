@@ -20,7 +20,7 @@ use weave_core::wire::gob::AtMost;
 
 use crate::{Range, Space};
 
-pub use merge::{Merged, Repair};
+pub use merge::{Contested, Merged, Repair};
 
 /// Tokens of one ring. Each donation makes one or two; this is far beyond what a mesh of the largest
 /// size makes, and 6 MB.
@@ -297,6 +297,46 @@ impl Ring {
     /// Who owns the address; nobody in a ring that is not divided.
     pub fn owner(&self, address: u32) -> Option<PeerName> {
         self.entries.get(self.index_of(address)?).map(|entry| entry.peer)
+    }
+
+    /// The entry of exactly this token.
+    pub fn entry_at(&self, token: u32) -> Option<Entry> {
+        let index = self.entries.binary_search_by_key(&token, |entry| entry.token).ok()?;
+        self.entries.get(index).copied()
+    }
+
+    /// From an address to the next token, or to the end of the range.
+    pub fn range_at(&self, address: u32) -> Option<Range> {
+        let behind = self.entries.partition_point(|entry| entry.token <= address);
+        let end = self.entries.get(behind).map_or(self.range.end, |entry| entry.token);
+        self.range.contains(address).then(|| Range::new(address, end))
+    }
+
+    /// Makes a token of this peer's own count more than the version of somebody else's.
+    pub fn defend(&mut self, token: u32, other: u32) {
+        let version = other.saturating_add(1);
+        let before = self.entry_at(token);
+        let version = before.map_or(version, |entry| entry.version.max(version));
+        let free = before.map_or(0, |entry| entry.free);
+        self.put(Entry { token, peer: self.peer, version, free });
+    }
+
+    /// Takes an entry as it is, in place of the one of its token if there is one.
+    pub fn put(&mut self, entry: Entry) {
+        if !self.range.contains(entry.token) {
+            return;
+        }
+        match self.entries.binary_search_by_key(&entry.token, |entry| entry.token) {
+            Ok(index) => self.entries.splice(index..=index, [entry]).for_each(drop),
+            Err(index) => self.entries.insert(index, entry),
+        }
+        // What it splits has less room than before.
+        for index in 0..self.entries.len() {
+            let size = self.size_at(index);
+            if let Some(entry) = self.entries.get_mut(index) {
+                entry.free = entry.free.min(size);
+            }
+        }
     }
 
     /// What the entries cover, ascending, with the one that goes over the end in two parts.

@@ -1,5 +1,6 @@
 //! The golden vectors, and many allocators together.
 
+mod conflicts;
 mod ring;
 mod scenarios;
 mod sim;

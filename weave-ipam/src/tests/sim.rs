@@ -9,8 +9,8 @@ use weave_core::mesh::{PeerName, Random, Uid};
 use weave_core::time::Instant;
 
 use super::scenarios::Disk;
-use crate::allocator::{Answer, Origin, Output, RequestId};
-use crate::{Allocator, Config, Subnet};
+use crate::allocator::{Answer, Found, Origin, Output, RequestId, Stored};
+use crate::{Allocator, Cidr, Config, Subnet};
 
 /// A message on its way.
 #[derive(Clone)]
@@ -52,6 +52,8 @@ struct World {
     /// Out of a hundred.
     loss: u64,
     votes: bool,
+    /// Nobody gives out what may be in use by containers that are forgotten.
+    careful: bool,
 }
 
 impl World {
@@ -79,6 +81,7 @@ impl World {
             // What is said at the start is known to all.
             loss: 100,
             votes,
+            careful: false,
         };
         (0..count).for_each(|index| world.start(index));
         world.loss = 10;
@@ -107,8 +110,20 @@ impl World {
             universe: self.universe,
             origin,
         };
-        let mut allocator = Allocator::new(config, node.disk.read(), Vec::new(), seed, now);
-        for (holder, address) in &node.containers {
+        let stored = node.disk.read();
+        let is_lost = stored == Stored::default();
+        let prefix = self.universe.cidr().prefix();
+        let found = node.containers.iter().map(|(holder, address)| Found {
+            holder: holder.clone(),
+            cidr: Cidr::new((*address).into(), prefix).unwrap(),
+            is_container: true,
+        });
+        let found = found.collect();
+        let mut allocator = Allocator::new(config, stored, found, seed, now);
+        if self.careful {
+            allocator.be_careful();
+        }
+        for (holder, address) in node.containers.iter().filter(|_| !is_lost) {
             let held = allocator.holders().find(|(name, _)| name == holder).map(|(_, cidrs)| cidrs);
             let held = held.unwrap_or_default().iter().any(|c| c.address().to_bits() == *address);
             assert!(held, "{holder} lost its address when its host was killed");
@@ -133,9 +148,18 @@ impl World {
             let reach = up.iter().filter(|(side, _)| *side == node.side);
             let reach: BTreeSet<PeerName> = reach.map(|(_, name)| *name).collect();
             if let Some(allocator) = &mut node.allocator {
-                allocator.set_reachable(reach);
+                allocator.set_reachable(reach.clone());
+                allocator.set_linked(reach);
             }
         }
+        (0..self.nodes.len()).for_each(|index| self.settle(index));
+    }
+
+    /// Whether a container on this side of the network answers for the address.
+    fn is_in_use(&self, index: usize, address: u32) -> bool {
+        let side = self.nodes[index].side;
+        let there = self.nodes.iter().filter(|node| node.side == side && node.allocator.is_some());
+        there.flat_map(|node| node.containers.values()).any(|other| *other == address)
     }
 
     /// Does what an allocator wants; `killed_after` this many outputs, if at all.
@@ -163,6 +187,13 @@ impl World {
                     let holder = self.nodes[index].waiting.remove(&request).unwrap();
                     if let Ok(Answer::Allocated(cidr)) = answer {
                         self.given(index, holder, cidr.address().to_bits());
+                    }
+                }
+                Output::Probe(address) => {
+                    let in_use = self.is_in_use(index, address.to_bits());
+                    let now = self.time(index);
+                    if let Some(allocator) = &mut self.nodes[index].allocator {
+                        allocator.handle_probed(now, address, in_use);
                     }
                 }
                 Output::Event(_) => {}
@@ -235,7 +266,7 @@ impl World {
         let size = universe.range().size();
         let address =
             universe.range().start + u32::try_from(self.random.below(size.into())).unwrap();
-        let cidr = crate::Cidr::new(address.into(), universe.cidr().prefix()).unwrap();
+        let cidr = Cidr::new(address.into(), universe.cidr().prefix()).unwrap();
         self.number += 1;
         let (request, holder) = (RequestId(self.number), format!("c{}", self.number));
         let node = &mut self.nodes[index];
@@ -374,6 +405,62 @@ impl World {
         self.calm_down();
         self.check_whole();
         self.loss = 10;
+    }
+}
+
+impl World {
+    /// All hosts lose all they know, under running containers, while the network is in two parts.
+    fn lose_all_state(&mut self) {
+        for index in 0..self.nodes.len() {
+            let side = self.random.below(2);
+            let node = &mut self.nodes[index];
+            (node.allocator, node.disk, node.side) = (None, Disk::default(), side);
+            node.waiting.clear();
+        }
+        self.letters.clear();
+        (0..self.nodes.len()).for_each(|index| self.start(index));
+    }
+}
+
+/// Clients ask from the first moment on, on all hosts.
+#[test]
+fn state_lost_everywhere_gives_nothing_of_a_running_container_away() {
+    for seed in 0..24 {
+        for votes in [true, false] {
+            let mut world = World::new(4, "10.32.0.0/26", seed, true);
+            world.vote();
+            (0..150).for_each(|_| world.step());
+            world.calm_down();
+            let running: usize = world.nodes.iter().map(|node| node.containers.len()).sum();
+            (world.careful, world.votes, world.loss) = (true, votes, 10);
+            world.lose_all_state();
+            for round in 0..3 {
+                for index in 0..world.nodes.len() {
+                    world.allocate(index, usize::MAX);
+                    world.gossip(index);
+                }
+                (0..40).for_each(|_| world.deliver());
+                // It heals before anybody goes on without the others.
+                if round < 2 {
+                    world.tick_all();
+                }
+            }
+            world.nodes.iter_mut().for_each(|node| node.side = 0);
+            world.update_reach();
+            for _ in 0..8 {
+                (0..world.nodes.len()).for_each(|index| world.allocate(index, usize::MAX));
+                (0..60).for_each(|_| world.deliver());
+                world.tick_all();
+            }
+            world.calm_down();
+            let given: usize = world.nodes.iter().map(|node| node.containers.len()).sum();
+            assert!(given > running, "seed {seed}: nothing is given out any more");
+            for node in &world.nodes {
+                let used = node.allocator.as_ref().unwrap().space().used();
+                let lost = node.containers.values().find(|address| !used.contains(**address));
+                assert_eq!(lost, None, "seed {seed}: a container is not known any more");
+            }
+        }
     }
 }
 

@@ -29,7 +29,7 @@ fn sequences() {
             let range = || pair(&step["range"]);
             match text(&step["op"]) {
                 "allocate" => {
-                    let got = space.allocate(range());
+                    let got = space.allocate(range(), &AddressSet::default());
                     assert_eq!(got.is_some(), ok.unwrap(), "{name}: {step}");
                     assert!(
                         got.is_none_or(|got| got == address(&step["address"])),
@@ -46,7 +46,7 @@ fn sequences() {
                 }
                 "donate" => {
                     assert_eq!(space.free_within(range()), number(&step["free_in_range_before"]));
-                    let block = space.donate(range());
+                    let block = space.donate(range(), &AddressSet::default());
                     assert_eq!(block.is_some(), ok.unwrap(), "{name}: {step}");
                     if let Some(block) = block {
                         assert_eq!(block, pair(&step["donated"]), "{name}: {step}");
