@@ -10,7 +10,7 @@ use weave_core::sim::{HostId, Net};
 use weave_core::time::Instant;
 use weave_ipam::allocator::{Answer, Origin, Output, RequestId, Stored};
 use weave_ipam::message::{CHANNEL, Holding, decode_ring};
-use weave_ipam::{Allocator, Config};
+use weave_ipam::{Allocator, Config, Subnet};
 
 /// The addresses that all share.
 const UNIVERSE: &str = "10.32.0.0/26";
@@ -78,36 +78,48 @@ impl Tenants {
     /// The router of the host runs (again): takes part in the mesh.
     pub fn start(&self, net: &mut Net, host: HostId, origin: Origin, seed: [u8; 32]) {
         let name = net.name(host);
-        let channel = self.clone();
         net.ask(host, |router, now| {
-            let mut books = self.lock();
-            let [a, b, c, d, e, f, g, h, ..] = seed;
-            let uid = Uid(u64::from_be_bytes([a, b, c, d, e, f, g, h]));
-            let universe = UNIVERSE.parse().expect("the universe is a subnet");
-            let nickname = format!("host{}", host.0);
-            let config = Config { name, uid, nickname, universe, origin };
-            books.waiting.clear();
-            let stored = books.stored();
-            books.allocator = Some(Allocator::new(config, stored, Vec::new(), seed, now));
-            drop(books);
-            router.update(now, |mesh| mesh.add_channel(CHANNEL, Box::new(channel)));
+            let channel = self.begin(now, name, origin, seed);
+            router.update(now, |mesh| mesh.add_channel(CHANNEL, channel));
         });
+    }
+
+    /// A new life of the allocator, from what is on the disk: its channel.
+    pub fn begin(
+        &self,
+        now: Instant,
+        name: PeerName,
+        origin: Origin,
+        seed: [u8; 32],
+    ) -> Box<dyn Channel> {
+        let mut books = self.lock();
+        let [a, b, c, d, e, f, g, h, ..] = seed;
+        let uid = Uid(u64::from_be_bytes([a, b, c, d, e, f, g, h]));
+        let config = Config { name, uid, nickname: name.to_string(), universe: universe(), origin };
+        books.waiting.clear();
+        let stored = books.stored();
+        books.allocator = Some(Allocator::new(config, stored, Vec::new(), seed, now));
+        Box::new(self.clone())
     }
 
     /// A new container wants an address.
     pub fn allocate(&self, net: &mut Net, host: HostId) {
         net.ask(host, |router, now| {
-            let mut books = self.lock();
-            books.requests += 1;
-            let request = RequestId(books.requests);
-            let holder = format!("{}-c{}", host.0, books.requests);
-            let universe = UNIVERSE.parse().expect("the universe is a subnet");
-            let Books { allocator: Some(allocator), waiting, .. } = &mut *books else { return };
-            waiting.insert(request, holder.clone());
-            allocator.allocate(now, request, &holder, universe, true);
-            drop(books);
-            router.update(now, |mesh| self.speak(now, mesh));
+            router.update(now, |mesh| self.allocate_in(now, mesh, &host.0.to_string()));
         });
+    }
+
+    /// A new container wants an address: its name begins with that of its host.
+    pub fn allocate_in(&self, now: Instant, mesh: &mut Mesh, host: &str) {
+        let mut books = self.lock();
+        books.requests += 1;
+        let request = RequestId(books.requests);
+        let holder = format!("{host}-c{}", books.requests);
+        let Books { allocator: Some(allocator), waiting, .. } = &mut *books else { return };
+        waiting.insert(request, holder.clone());
+        allocator.allocate(now, request, &holder, universe(), true);
+        drop(books);
+        self.speak(now, mesh);
     }
 
     /// One of the containers ends. Returns which.
@@ -160,6 +172,10 @@ impl Tenants {
         }
         result
     }
+}
+
+fn universe() -> Subnet {
+    UNIVERSE.parse().expect("the universe is a subnet")
 }
 
 fn refused(refusal: impl std::fmt::Display) -> GossipError {

@@ -10,6 +10,7 @@
 //!   cargo xtask soak --seed 17         one again: its plan, and the last lies if it fails
 //! ```
 
+pub mod encounter;
 pub mod framing;
 pub mod invariants;
 pub mod ipam;
@@ -22,8 +23,9 @@ pub mod watch;
 pub mod world;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use invariants::Violation;
+use invariants::{Invariant, Violation};
 use liar::Liar;
 use world::World;
 
@@ -40,13 +42,18 @@ pub struct Failure {
     pub lies: Vec<Vec<String>>,
 }
 
-/// Tells the story of a seed.
+/// Tells the story of a seed. Returns what it broke that is not enforced.
 ///
 /// # Errors
 /// What a liar brought about.
-pub fn run(seed: u64) -> Result<(), Box<Failure>> {
+pub fn run(seed: u64) -> Result<Vec<Violation>, Box<Failure>> {
     let mut world = World::new(seed);
-    story::tell(&mut world).map_err(|violation| {
+    let story = AssertUnwindSafe(|| story::tell(&mut world));
+    let told = catch_unwind(story).unwrap_or_else(|_| {
+        let text = "see the message of the panic above".to_owned();
+        Err(Violation { invariant: Invariant::NeverPanics, text })
+    });
+    told.map_err(|violation| {
         let lies = world.liars.iter().map(Liar::log).collect();
         Box::new(Failure { seed, violation, plan: world.plan.clone(), lies })
     })

@@ -1,14 +1,18 @@
 //! Tells the stories of many seeds, on all processors. `cargo xtask soak` builds and runs it.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line program")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
+
+use weave_soak::invariants::Invariant;
 
 /// Failures that are shown in full.
 const SHOWN: usize = 3;
+/// Seeds that are shown of each kind.
+const SEEDS_SHOWN: usize = 20;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -48,11 +52,23 @@ impl Range {
     }
 }
 
+/// The seeds that broke each.
+type Kinds = BTreeMap<Invariant, BTreeSet<u64>>;
+
+/// A line for each, with the first seeds.
+fn show(what: &str, kinds: &Kinds) {
+    for (invariant, seeds) in kinds {
+        let first: Vec<u64> = seeds.iter().copied().take(SEEDS_SHOWN).collect();
+        println!("{what}: {invariant:?}, {} seeds: {first:?}", seeds.len());
+    }
+}
+
 fn soak(range: &Range) -> ExitCode {
     let begun = Instant::now();
     let next = AtomicU64::new(range.from);
     let end = range.from + range.count;
     let failures = Mutex::new(Vec::new());
+    let awaited = Mutex::new(Kinds::new());
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -62,10 +78,17 @@ fn soak(range: &Range) -> ExitCode {
                     if seed >= end {
                         return;
                     }
-                    if let Err(failure) = weave_soak::run(seed)
-                        && let Ok(mut failures) = failures.lock()
-                    {
-                        failures.push(failure);
+                    match weave_soak::run(seed) {
+                        Ok(broken) => {
+                            let mut awaited =
+                                awaited.lock().unwrap_or_else(PoisonError::into_inner);
+                            for violation in broken {
+                                awaited.entry(violation.invariant).or_default().insert(seed);
+                            }
+                        }
+                        Err(failure) => {
+                            failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
+                        }
                     }
                 }
             });
@@ -76,13 +99,12 @@ fn soak(range: &Range) -> ExitCode {
     for failure in failures.iter().take(SHOWN) {
         println!("{failure}");
     }
-    let mut kinds: BTreeMap<_, Vec<u64>> = BTreeMap::new();
+    show("not enforced yet", &awaited.into_inner().unwrap_or_default());
+    let mut kinds = Kinds::new();
     for failure in &failures {
-        kinds.entry(failure.violation.invariant).or_default().push(failure.seed);
+        kinds.entry(failure.violation.invariant).or_default().insert(failure.seed);
     }
-    for (invariant, seeds) in kinds {
-        println!("{invariant:?}: {} seeds: {:?}", seeds.len(), &seeds[..seeds.len().min(20)]);
-    }
+    show("failed", &kinds);
     let (seeds, failed) = (range.count, failures.len());
     println!("{seeds} seeds, {failed} failed, {:.1} s", begun.elapsed().as_secs_f64());
     if failed == 0 {

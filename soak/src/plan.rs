@@ -90,7 +90,7 @@ impl Plan {
             latency: Duration::from_millis(1 + below(random, 40) as u64),
             votes: below(random, 3) == 0,
             accidents,
-            calm: Duration::from_secs(15 + below(random, 20) as u64),
+            calm: Duration::from_secs(6 + below(random, 8) as u64),
         }
     }
 }
@@ -101,11 +101,11 @@ fn liar(random: &mut Random, honest: usize) -> LiarPlan {
         targets.push(below(random, honest));
     }
     // Few habits at a time, so that one does not end what another one needs.
-    let habits = (0..1 + below(random, 4)).map(|_| Habit::ALL[below(random, Habit::ALL.len())]);
+    let habits = (0..2 + below(random, 3)).map(|_| Habit::ALL[below(random, Habit::ALL.len())]);
     LiarPlan {
         targets,
         habits: habits.collect(),
-        pace: 1 + below(random, 4),
+        pace: 1 + below(random, 3),
         rate: 20_000 << below(random, 7),
         allocates: below(random, 3) > 0,
     }
@@ -115,7 +115,7 @@ fn accident(random: &mut Random, honest: usize) -> Accident {
     let host = below(random, honest);
     match below(random, 4) {
         0 => Accident::Reset(host, (host + 1) % honest),
-        1 => Accident::Cut(host, 2 + random.below(90)),
+        1 => Accident::Cut(host, 2 + random.below(75)),
         2 => Accident::Leap(host),
         _ => Accident::Restart(host),
     }

@@ -20,44 +20,53 @@ use crate::world::{TICK, World};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Tells the story of a seed.
+/// Tells the story of a seed. Returns what it broke that is not enforced.
 ///
 /// # Errors
 /// The first invariant that was broken.
-pub fn tell(world: &mut World) -> Result<(), Violation> {
+pub fn tell(world: &mut World) -> Result<Vec<Violation>, Violation> {
     let mut inspector = Inspector::new(world);
+    if let Err(violation) = act(world, &mut inspector) {
+        inspector.judge(violation)?;
+    }
+    Ok(inspector.into_awaited())
+}
+
+fn act(world: &mut World, inspector: &mut Inspector) -> Result<(), Violation> {
     let formed = world.net.run_until(60 * SECOND, Net::converged);
     formed.map_err(|error| broken(Invariant::Forms, error))?;
     world.let_liars_in();
-    run(world, &mut inspector, 5 * SECOND)?;
+    run(world, inspector, 5 * SECOND)?;
 
     set_mood(world, Mood::Lying);
     inspector.restart_counts(world);
     inspector.expect_calm(world);
     let calm = world.plan.calm;
-    run(world, &mut inspector, calm)?;
+    run(world, inspector, calm)?;
 
     set_mood(world, Mood::Careful);
-    run_until(world, &mut inspector, 60 * SECOND, Inspector::records_agree)
-        .map_err(|error| error.unwrap_or_else(|text| broken(Invariant::RecordsConverge, text)))?;
-    if is_full(world) {
-        everybody_hears_once(world, &mut inspector)?;
+    let converge = Inspector::records_agree;
+    let agreed = wait_for(world, inspector, 60 * SECOND, Invariant::RecordsConverge, converge)?;
+    if agreed && is_full(world) {
+        everybody_hears_once(world, inspector)?;
     }
 
     inspector.expect_accidents();
     for accident in world.plan.accidents.clone() {
         set_mood(world, Mood::Forging);
-        happen(world, &mut inspector, accident)?;
-        run(world, &mut inspector, 3 * SECOND)?;
+        happen(world, inspector, accident)?;
+        run(world, inspector, 3 * SECOND)?;
     }
 
     for liar in &world.liars {
         liar.set_mood(Mood::Truthful);
         world.net.kill(liar.host());
     }
-    run_until(world, &mut inspector, 240 * SECOND, |world| world.net.converged())
-        .map_err(|error| error.unwrap_or_else(|text| broken(Invariant::Recovers, text)))?;
-    everybody_hears_once(world, &mut inspector)
+    let recovered = |world: &World| world.net.converged();
+    if wait_for(world, inspector, 240 * SECOND, Invariant::Recovers, recovered)? {
+        everybody_hears_once(world, inspector)?;
+    }
+    Ok(())
 }
 
 fn broken(invariant: Invariant, text: String) -> Violation {
@@ -77,20 +86,22 @@ fn run(world: &mut World, inspector: &mut Inspector, time: Duration) -> Result<(
     Ok(())
 }
 
-/// The error is a violation, or what has not become so in time.
-fn run_until(
+/// Whether the condition came true in time, which is an invariant.
+fn wait_for(
     world: &mut World,
     inspector: &mut Inspector,
     limit: Duration,
+    invariant: Invariant,
     condition: impl Fn(&World) -> Result<(), String>,
-) -> Result<(), Result<Violation, String>> {
+) -> Result<bool, Violation> {
     let end = world.net.now() + limit;
     loop {
-        run(world, inspector, 5 * TICK).map_err(Ok)?;
+        run(world, inspector, 5 * TICK)?;
         match condition(world) {
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(true),
             Err(error) if world.net.now() >= end => {
-                return Err(Err(format!("after {limit:?}: {error}")));
+                inspector.judge(broken(invariant, format!("after {limit:?}: {error}")))?;
+                return Ok(false);
             }
             Err(_) => {}
         }

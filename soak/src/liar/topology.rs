@@ -98,8 +98,8 @@ impl Tongue {
 
     /// Peers that are not there, in a chain that hangs on this one.
     pub(super) fn invent_peers(&mut self) -> Vec<Record> {
-        let count = if self.one_in(10) { 200 } else { 1 + self.below(6) };
-        let base = if count > 100 { 0x0bad_1000_0000 } else { 0x0bad_0000_0000 };
+        let count = if self.one_in(40) { 60 } else { 1 + self.below(6) };
+        let base = if count > 10 { 0x0bad_1000_0000 } else { 0x0bad_0000_0000 };
         let name = |at: usize| PeerName::from_u64(base + at as u64).unwrap_or_default();
         let link = |to: PeerName, address: String| LinkRecord {
             name: to.to_bytes().to_vec(),
@@ -114,7 +114,7 @@ impl Tongue {
         }];
         if let Some(own) = self.records.get(&self.own.to_bytes()[..]).cloned() {
             records[0].links.extend(own.links);
-            records[0].version = own.version + version;
+            records[0].version = own.version.saturating_add(version);
         }
         for at in 0..count {
             let before = if at == 0 { self.own } else { name(at - 1) };
@@ -185,14 +185,14 @@ impl Tongue {
             && let Some(mut record) = self.records.get(&behind.to_bytes()[..]).cloned()
         {
             record.links.push(link(target));
-            record.version += 1 + self.random.below(3);
+            record.version = record.version.saturating_add(1 + self.random.below(3));
             record.version = record.version.min(MAX_FORGED_VERSION);
             records.push(record);
         }
         if self.one_in(2)
             && let Some(mut own) = self.records.get(&self.own.to_bytes()[..]).cloned()
         {
-            own.version += 100;
+            own.version = own.version.saturating_add(100);
             if turn.is_multiple_of(2) {
                 own.links.push(link(target));
             }
