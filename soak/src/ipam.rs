@@ -60,7 +60,8 @@ impl Books {
                         self.given.push((holder, cidr.address().to_bits()));
                     }
                 }
-                Output::Event(_) => {}
+                // Frames are not asked: nothing here says that they can be.
+                Output::Event(_) | Output::Probe(_) => {}
             }
         }
         said
