@@ -140,7 +140,12 @@ impl Disk {
             let backend = disk.clone();
             DataFile::look(Path::new("disk"), || Database::builder().create_with_backend(backend))
         };
-        Ok(State::of(open()?, None, open))
+        let disk = self.clone();
+        let copy = move || {
+            let backend = Self::of(disk.log().bytes.clone());
+            DataFile::look(Path::new("disk"), || Database::builder().create_with_backend(backend))
+        };
+        Ok(State::of(open()?, None, Box::new(open), Box::new(copy)))
     }
 
     fn act(&self, op: Op) -> io::Result<()> {

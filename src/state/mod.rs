@@ -25,11 +25,15 @@ pub(crate) use file::{data_file, make_directory, with_suffix};
 /// The state of the router that has it open.
 pub(crate) struct State {
     held: Mutex<Held>,
-    open: Box<dyn Fn() -> Result<DataFile, StateError> + Send + Sync>,
+    open: Open,
+    /// The same, to be read alone.
+    copy: Open,
 }
 
+type Open = Box<dyn Fn() -> Result<DataFile, StateError> + Send + Sync>;
+
 struct Held {
-    /// None while a file that failed could not be opened again.
+    /// A copy while the file cannot be written; none if it cannot be read either.
     file: Option<DataFile>,
     /// Why nothing can be stored.
     fault: Option<String>,
@@ -59,17 +63,14 @@ impl State {
             }
             Err(error) => return Err(error),
         };
-        let prefix = prefix.to_owned();
-        Ok(Self::of(file, fault, move || DataFile::open(&prefix)))
+        let (path, same) = (prefix.to_owned(), prefix.to_owned());
+        let open = Box::new(move || DataFile::open(&path));
+        Ok(Self::of(file, fault, open, Box::new(move || DataFile::open_copy(&same))))
     }
 
-    fn of(
-        file: DataFile,
-        fault: Option<String>,
-        open: impl Fn() -> Result<DataFile, StateError> + Send + Sync + 'static,
-    ) -> Self {
+    fn of(file: DataFile, fault: Option<String>, open: Open, copy: Open) -> Self {
         let held = Held { file: Some(file), fault, missed: BTreeMap::new() };
-        Self { held: Mutex::new(held), open: Box::new(open) }
+        Self { held: Mutex::new(held), open, copy }
     }
 
     /// Why nothing can be stored, if it cannot.
@@ -202,6 +203,7 @@ impl State {
             held.fault = Some(error.to_string());
             // While it is open, it cannot be opened again.
             held.file = None;
+            held.file = (self.copy)().ok();
         }
         result
     }

@@ -209,3 +209,22 @@ fn allocations_of_another_range_are_set_aside() {
     assert!(there != before && there.holdings.len() == 1);
     assert_eq!(opened(&prefix).ipam(name(1), range).unwrap(), before);
 }
+
+/// A router that starts goes on reading after a write that failed.
+#[test]
+fn what_can_be_read_is_read_after_a_write_that_failed() {
+    let directory = tempfile::tempdir().unwrap();
+    let prefix = directory.path().join("weave");
+    let (range, update) = allocations(name(1), "10.32.0.0/12");
+    let state = opened(&prefix);
+    state.update_ipam(&update).unwrap();
+    state.set_direct_peers(&targets(&["a"])).unwrap();
+    let failed = state.change(|_| Err::<(), _>(StateError::Closed("full".to_owned())));
+    assert!(failed.is_err() && state.fault().is_some());
+    assert_eq!(state.direct_peers().unwrap(), Some(targets(&["a"])));
+    assert_eq!(state.ipam(name(1), range).unwrap().holdings.len(), 1);
+    state.set_direct_peers(&targets(&["b"])).unwrap();
+    assert_eq!(state.fault(), None);
+    drop(state);
+    assert_eq!(opened(&prefix).direct_peers().unwrap(), Some(targets(&["b"])));
+}

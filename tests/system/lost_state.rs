@@ -42,10 +42,9 @@ fn nothing_of_a_running_container_is_given_out_when_all_state_is_lost() -> Resul
     let mut running = BTreeMap::new();
     for round in 0..3 {
         for host in &hosts {
-            let name = format!("a{round}");
+            let name = format!("{}-{round}", host.name());
             let (container, address) = attach(host, &name)?;
-            let holder = format!("{} {name}", host.name());
-            let twice = running.insert(address.clone(), (holder, container));
+            let twice = running.insert(address.clone(), (name, container));
             ensure!(twice.is_none(), "{address} is given twice while all is well");
         }
     }
@@ -56,8 +55,10 @@ fn nothing_of_a_running_container_is_given_out_when_all_state_is_lost() -> Resul
     }
     let routers = start()?;
     // At once, on all hosts, by the command and by the interface of the CNI plugin.
-    let late: Vec<Container> =
-        hosts.iter().map(|host| host.bare_container("late")).collect::<Result<_>>()?;
+    let late: Vec<Container> = hosts
+        .iter()
+        .map(|h| h.bare_container(&format!("{}-late", h.name())))
+        .collect::<Result<_>>()?;
     let binary = env!("CARGO_BIN_EXE_weave");
     let given = std::thread::scope(|scope| -> Result<Vec<(String, String)>> {
         let attaching: Vec<_> = hosts
