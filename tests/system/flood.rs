@@ -6,7 +6,6 @@
 //!  h3 (member) ─┘   no router, but a client that speaks as one
 //! ```
 
-use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -65,7 +64,12 @@ impl Member {
             if length == 0 {
                 bail!("the router closed the connection of member {number}");
             }
-            if let Progress::Done(done) = handshake.handle_bytes(&buffer[..length])? {
+            let progress = handshake.handle_bytes(&buffer[..length])?;
+            // The last thing the router says may come before the last that it is told.
+            while let Some(bytes) = handshake.poll_transmit() {
+                stream.write_all(&bytes)?;
+            }
+            if let Progress::Done(done) = progress {
                 return Ok(Self { name, stream, session: done.session });
             }
         }
@@ -92,21 +96,15 @@ impl Member {
         Ok(())
     }
 
-    /// Says the same thing all the time, as fast as the router takes it.
-    fn flood(&mut self, message: &Message<'_>, time: Duration) -> Result<()> {
+    /// Says the same thing all the time, as fast as the router takes it, until the time is over.
+    fn flood(mut self, message: &Message<'_>, time: Duration) -> Result<()> {
         let frame = self.session.seal(message)?;
         let frames = frame.repeat((256 << 10) / frame.len());
         self.stream.set_write_timeout(Some(Duration::from_millis(100)))?;
         let end = Instant::now() + time;
         let mut at = 0;
-        // What was begun is finished, so that it goes on as it should.
-        while Instant::now() < end || at % frame.len() != 0 {
-            let until = if Instant::now() < end {
-                frames.len()
-            } else {
-                at + frame.len() - at % frame.len()
-            };
-            match self.stream.write(&frames[at..until]) {
+        while Instant::now() < end {
+            match self.stream.write(&frames[at..]) {
                 Ok(length) => at = (at + length) % frames.len(),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error.into()),
@@ -116,34 +114,36 @@ impl Member {
     }
 }
 
-/// A member that tells about a large mesh, and then says each of many things for a while.
+/// A member that tells about a large mesh, and others that each say one of many things for a while.
 fn flood_with_everything(router: PeerName) -> Result<()> {
-    const SELF: u64 = 0x0a00_0000_0001;
-    let mut member = Member::join(SELF)?;
+    const TELLER: u64 = 0x0a00_0000_0001;
+    let mut teller = Member::join(TELLER)?;
     let invented = || (0..INVENTED).map(|number| name(0x0b00_0000_0000 + number));
-    member.tell(name(SELF), std::iter::once(router).chain(invented()))?;
+    teller.tell(name(TELLER), std::iter::once(router).chain(invented()))?;
     for peer in invented() {
-        member.tell(peer, std::iter::once(name(SELF)))?;
+        teller.tell(peer, std::iter::once(name(TELLER)))?;
     }
-    // It reads all it gets, so that there is always more.
-    let mut answers = member.stream.try_clone()?;
-    let reader = std::thread::spawn(move || std::io::copy(&mut answers, &mut std::io::sink()));
     let wanted: Vec<u8> = invented().take(50).flat_map(PeerName::to_bytes).collect();
-    let kinds: BTreeMap<&str, (u8, Vec<u8>)> = BTreeMap::from([
-        ("heartbeat", (0, Vec::new())),
-        ("digest", (64, [&[0][..], &[7; 32]].concat())),
-        ("ask", (64, vec![1])),
-        ("answer", (64, vec![2])),
-        ("want", (64, [&[4][..], &wanted].concat())),
-        ("probe", (65, vec![0])),
-    ]);
-    for (kind, (tag, payload)) in kinds {
+    let kinds = [
+        ("heartbeat", 0, Vec::new()),
+        ("digest", 64, [&[0][..], &[7; 32]].concat()),
+        ("ask", 64, vec![1]),
+        ("answer", 64, vec![2]),
+        ("want", 64, [&[4][..], &wanted].concat()),
+        ("probe", 65, vec![0]),
+    ];
+    for (number, (kind, tag, payload)) in (TELLER + 1..).zip(kinds) {
+        let member = Member::join(number)?;
+        // It reads all it gets, so that there is always more.
+        let mut answers = member.stream.try_clone()?;
+        let reader = std::thread::spawn(move || std::io::copy(&mut answers, &mut std::io::sink()));
+        let stream = member.stream.try_clone()?;
         let message = Message::Unknown { tag, payload: &payload };
         member.flood(&message, Duration::from_secs(4)).with_context(|| kind.to_owned())?;
+        stream.shutdown(std::net::Shutdown::Both)?;
+        // How it ends does not matter.
+        let _ = reader.join();
     }
-    member.stream.shutdown(std::net::Shutdown::Both)?;
-    // How it ends does not matter.
-    let _ = reader.join();
     Ok(())
 }
 
@@ -189,7 +189,7 @@ fn members_that_read_nothing_take_little_memory() -> Result<()> {
     let flood = h3.namespace.spawn(|| -> Result<()> {
         let floods: Vec<_> = (1..=20)
             .map(|number| {
-                let mut member = Member::join(0x0a00_0000_0100 + number)?;
+                let member = Member::join(0x0a00_0000_0100 + number)?;
                 Ok(std::thread::spawn(move || {
                     let probe = Message::Unknown { tag: 65, payload: &[0] };
                     member.flood(&probe, Duration::from_secs(15))
