@@ -7,8 +7,8 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use weave_core::mesh::PeerName;
 use weave_core::switch::{
-    Arrival, Envelope, Forwarded, Forwarder, ForwardingTable, Frame, Inject, NeighbourLinks,
-    Switch, Topology, Worker, WorkerId,
+    Arrival, Envelope, Forwarded, Forwarder, ForwardingTable, Frame, Inject, MAX_RELAYS,
+    NeighbourLinks, Switch, Topology, Worker, WorkerId,
 };
 use weave_core::time::Instant;
 
@@ -37,6 +37,7 @@ impl Forwarder for Link {
             return Forwarded::TooBig { mtu: 86 };
         }
         assert!(!envelope.broadcast || envelope.destination == self.0);
+        assert!(envelope.relays <= MAX_RELAYS);
         self.1.lock().unwrap().push(self.0);
         Forwarded::Taken
     }
@@ -83,8 +84,8 @@ fuzz_target!(|operations: &[u8]| {
             }
             3..=5 => {
                 let neighbour = peer(2 + (c & 1));
-                let arrival =
-                    Arrival { neighbour, source: peer(c >> 1 & 7), destination: peer(c >> 4 & 7) };
+                let (source, destination) = (peer(c >> 1 & 7), peer(c >> 4 & 7));
+                let arrival = Arrival { neighbour, source, destination, relays: a >> 3 };
                 worker.pass(now, &mut bridge).received(arrival, Frame::plain(&frame));
                 let answered = frame.len() > 100;
                 assert!(answered || !sent.lock().unwrap().contains(&neighbour));

@@ -166,7 +166,7 @@ impl Node {
         drop(queues);
         let mut pass = self.worker.pass(self.clock.now(), &mut self.bridge);
         for Parcel { neighbour, source, destination, frame } in parcels {
-            let arrival = Arrival { neighbour, source, destination };
+            let arrival = Arrival { neighbour, source, destination, relays: 0 };
             pass.received(arrival, Frame::plain(&frame));
         }
     }

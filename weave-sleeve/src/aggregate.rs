@@ -197,7 +197,7 @@ mod tests {
                 (PeerName::from_bytes([2; 6]), PeerName::from_bytes([4; 6]));
             let write = |place: &mut [u8]| place.copy_from_slice(&frame);
             let (form, length) = (Form::Complete, frame.len());
-            let record = Draft { source, destination, form, length, write };
+            let record = Draft { source, destination, form, relays: 0, length, write };
             let append = |batch: &mut Batch| batch.append(&legacy, max_payload, &record);
             match append(&mut batch) {
                 AppendOutcome::Appended => {}

@@ -7,7 +7,7 @@ use weave_core::mesh::PeerName;
 use weave_core::time::Instant;
 
 use crate::cipher::{Channel, Cipher, LegacyBox, NoncesExhausted};
-use crate::native::{self, Capabilities, Form, Negotiated, Protection};
+use crate::native::{self, Capabilities, Form, Negotiated, Protection, Version};
 use crate::replay::Windows;
 use crate::{cipher, datagram};
 
@@ -17,7 +17,7 @@ pub(crate) enum Encapsulation {
     /// The format of Weave Net 2.x.
     Legacy(Cipher),
     /// The format between routers of this kind.
-    Native(Protection),
+    Native(Version, Protection),
 }
 
 /// The records of an opened datagram.
@@ -72,6 +72,8 @@ pub(crate) struct Draft<W> {
     pub(crate) destination: PeerName,
     /// A legacy record is always a complete frame.
     pub(crate) form: Form,
+    /// Number of times that the frame was relayed. Legacy records do not say it.
+    pub(crate) relays: u8,
     /// Number of bytes.
     pub(crate) length: usize,
     /// Writes that many bytes.
@@ -88,10 +90,10 @@ impl Encapsulation {
         let LinkRequest { remote_features, outbound, session_key, .. } = request;
         let choice = capabilities.negotiate(remote_features, *outbound, session_key.is_some());
         match (session_key, choice) {
-            (None, Negotiated::Plain) => Self::Native(Protection::Plain),
+            (None, Negotiated::Plain(version)) => Self::Native(version, Protection::Plain),
             (None, _) => Self::Legacy(Cipher::Plain),
-            (Some(key), Negotiated::Sealed(suite)) => {
-                Self::Native(Protection::new(key, *outbound, suite, now))
+            (Some(key), Negotiated::Sealed(version, suite)) => {
+                Self::Native(version, Protection::new(key, *outbound, suite, now))
             }
             (Some(key), _) => Self::Legacy(Cipher::Legacy(LegacyBox::new(key, *outbound))),
         }
@@ -101,7 +103,7 @@ impl Encapsulation {
     pub(crate) const fn header_len(&self) -> usize {
         match self {
             Self::Legacy(cipher) => cipher.header_len(),
-            Self::Native(protection) => protection.header_len(),
+            Self::Native(_, protection) => protection.header_len(),
         }
     }
 
@@ -109,7 +111,7 @@ impl Encapsulation {
     pub(crate) const fn trailer_len(&self) -> usize {
         match self {
             Self::Legacy(_) => 0,
-            Self::Native(protection) => protection.trailer_len(),
+            Self::Native(_, protection) => protection.trailer_len(),
         }
     }
 
@@ -117,7 +119,7 @@ impl Encapsulation {
     pub(crate) const fn record_header_len(&self) -> usize {
         match self {
             Self::Legacy(_) => datagram::RECORD_HEADER,
-            Self::Native(_) => native::RECORD_HEADER,
+            Self::Native(..) => native::RECORD_HEADER,
         }
     }
 
@@ -133,7 +135,7 @@ impl Encapsulation {
         draft: &Draft<impl Fn(&mut [u8])>,
         buffer: &mut [u8],
     ) -> Option<usize> {
-        let Draft { source, destination, form, length, write } = draft;
+        let Draft { source, destination, form, relays, length, write } = draft;
         let (header, rest) = buffer.split_at_mut_checked(self.record_header_len())?;
         write(rest.get_mut(..*length)?);
         let length = u16::try_from(*length).ok()?;
@@ -141,9 +143,9 @@ impl Encapsulation {
             Self::Legacy(_) => {
                 datagram::put_header(header.try_into().ok()?, *source, *destination, length);
             }
-            Self::Native(_) => {
-                let header = header.try_into().ok()?;
-                native::put_header(header, *source, *destination, *form, length);
+            Self::Native(version, _) => {
+                let (header, relays) = (header.try_into().ok()?, version.relays(*relays));
+                native::put_header(header, *source, *destination, *form, relays, length);
             }
         }
         Some(self.record_len(draft))
@@ -164,7 +166,7 @@ impl Encapsulation {
     pub(crate) const fn format(&self) -> &'static str {
         match self {
             Self::Legacy(_) => "legacy",
-            Self::Native(_) => "native",
+            Self::Native(..) => "native",
         }
     }
 
@@ -172,7 +174,7 @@ impl Encapsulation {
     pub(crate) const fn cipher(&self) -> Option<&'static str> {
         match self {
             Self::Legacy(cipher) => cipher.name(),
-            Self::Native(protection) => protection.name(),
+            Self::Native(_, protection) => protection.name(),
         }
     }
 
@@ -188,7 +190,7 @@ impl Encapsulation {
     ) -> Result<(), NoncesExhausted> {
         match self {
             Self::Legacy(cipher) => cipher.seal_batch(own, channel, arena, datagrams),
-            Self::Native(protection) => {
+            Self::Native(_, protection) => {
                 protection.seal(now, own, arena, datagrams);
                 Ok(())
             }
@@ -211,7 +213,7 @@ impl Encapsulation {
                     Err(error) => Err(error.into()),
                 });
             }),
-            Self::Native(protection) => {
+            Self::Native(_, protection) => {
                 for datagram in batch.chunks_mut(each_len.max(1)) {
                     each(match protection.open(datagram) {
                         Ok(records) => Ok(Opened::Native(native::Records::new(records))),

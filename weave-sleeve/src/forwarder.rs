@@ -100,7 +100,7 @@ impl SleeveForwarder {
         let machine = LinkMachine::new(request.connection_uid, remote, path_mtu);
         let machine = match encapsulation {
             Encapsulation::Legacy(_) => machine,
-            Encapsulation::Native(_) => machine.with_counts(),
+            Encapsulation::Native(..) => machine.with_counts(),
         };
         let forwarder = Self {
             own: request.own,
@@ -203,7 +203,8 @@ impl SleeveForwarder {
         special.emit(&mut frame);
         let write = |place: &mut [u8]| place.copy_from_slice(&frame);
         let (form, length) = (Form::Complete, frame.len());
-        let draft = Draft { source: self.own, destination: self.remote, form, length, write };
+        let (source, destination) = (self.own, self.remote);
+        let draft = Draft { source, destination, form, relays: 0, length, write };
         let header = self.encapsulation.header_len();
         let trailer = self.encapsulation.trailer_len();
         datagram.clear();
@@ -324,8 +325,9 @@ impl SleeveForwarder {
         length: usize,
         write: impl Fn(&mut [u8]),
     ) -> bool {
-        let Envelope { source, destination, .. } = *envelope;
-        let draft = Draft { source, destination, form: Form::Complete, length, write };
+        let Envelope { source, destination, relays, .. } = *envelope;
+        let form = Form::Complete;
+        let draft = Draft { source, destination, form, relays, length, write };
         self.append_draft(path, batch, &draft)
     }
 
@@ -338,11 +340,11 @@ impl SleeveForwarder {
         envelope: &Envelope<'_>,
         segments: &Segments<'_>,
     ) -> bool {
-        let Envelope { source, destination, frame, .. } = *envelope;
+        let Envelope { source, destination, frame, relays, .. } = *envelope;
         if segments.lacks_only_checksum() {
             let (form, length) = (Form::Unfinished, frame.bytes.len());
             let write = |place: &mut [u8]| place.copy_from_slice(frame.bytes);
-            let draft = Draft { source, destination, form, length, write };
+            let draft = Draft { source, destination, form, relays, length, write };
             return self.append_draft(path, batch, &draft);
         }
         let Some(segments) = segments.parts().and_then(native::segments) else {
@@ -352,7 +354,7 @@ impl SleeveForwarder {
         for segment in segments {
             let write = |place: &mut [u8]| segment.write(place);
             let (form, length) = (segment.form, segment.len());
-            let draft = Draft { source, destination, form, length, write };
+            let draft = Draft { source, destination, form, relays, length, write };
             let appended = self.append_uncounted(path, batch, &draft);
             all &= appended;
             count += usize::from(appended);
@@ -498,7 +500,7 @@ impl Forwarder for SleeveForwarder {
                 Encapsulation::Legacy(_) => {
                     self.append_segments(path, unfragmented, &envelope, &segments)
                 }
-                Encapsulation::Native(_) => {
+                Encapsulation::Native(..) => {
                     self.append_native(path, unfragmented, &envelope, &segments)
                 }
             },

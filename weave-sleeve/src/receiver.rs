@@ -291,7 +291,8 @@ impl RecordReader<'_> {
             if is_special(frame) {
                 self.special(source, destination, frame);
             } else {
-                each(self.arrival(source, destination, frame.len()), Frame::plain(frame));
+                let arrival = self.arrival(source, destination, 0, frame.len());
+                each(arrival, Frame::plain(frame));
             }
         }
         Some(())
@@ -305,12 +306,12 @@ impl RecordReader<'_> {
         each: &mut impl FnMut(Arrival, Frame<'_>),
     ) -> Option<()> {
         for record in records {
-            let native::Record { source, destination, form, bytes } = record.ok()?;
+            let native::Record { source, destination, form, relays, bytes } = record.ok()?;
             match form {
                 Form::Segment { headers, size, offset } => {
                     let (headers, payload) = bytes.split_at_checked(headers.into())?;
                     let segment = Segment { headers, payload, size: size.get(), offset };
-                    let arrival = self.arrival(source, destination, bytes.len());
+                    let arrival = self.arrival(source, destination, relays, bytes.len());
                     reassembler.push(arrival, segment, each).ok()?;
                 }
                 Form::Complete if is_special(bytes) => self.special(source, destination, bytes),
@@ -321,7 +322,7 @@ impl RecordReader<'_> {
                     };
                     // The frame must not overtake the segments before it.
                     reassembler.flush(each);
-                    let arrival = self.arrival(source, destination, bytes.len());
+                    let arrival = self.arrival(source, destination, relays, bytes.len());
                     each(arrival, Frame { checksum, ..Frame::plain(bytes) });
                 }
             }
@@ -329,10 +330,16 @@ impl RecordReader<'_> {
         Some(())
     }
 
-    fn arrival(&mut self, source: PeerName, destination: PeerName, length: usize) -> Arrival {
+    fn arrival(
+        &mut self,
+        source: PeerName,
+        destination: PeerName,
+        relays: u8,
+        length: usize,
+    ) -> Arrival {
         self.pending.frames += 1;
         self.pending.bytes += length;
-        Arrival { neighbour: self.forwarder.remote, source, destination }
+        Arrival { neighbour: self.forwarder.remote, source, destination, relays }
     }
 
     fn special(&mut self, source: PeerName, destination: PeerName, frame: &[u8]) {
@@ -369,14 +376,16 @@ mod tests {
         receiver: Receiver,
     }
 
-    fn setup() -> Setup {
+    /// `versions` are those that both know.
+    fn setup(versions: &str) -> Setup {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let sockets = [(); 2].map(|()| Arc::new(UdpSockets::bind(any, 1).unwrap()));
         let clock = Clock::new(|| Instant::ORIGIN);
         let capabilities = Capabilities::default();
         let [from, to] = [0, 1].map(|index| {
             let [local, remote] = [index, 1 - index].map(|index: usize| sockets[index].address());
-            let remote_features = capabilities.features();
+            let mut remote_features = capabilities.features();
+            remote_features.insert("SleeveNative".to_owned(), versions.to_owned());
             let request =
                 LinkRequest { remote_features, ..link_request(index == 0, local, remote) };
             let (sockets, waker) = (sockets[index].clone(), Waker::new(|| {}));
@@ -392,9 +401,9 @@ mod tests {
     }
 
     impl Setup {
-        fn send(&self, frame: Frame<'_>) {
+        fn send(&self, frame: Frame<'_>, relays: u8) {
             let (source, destination) = (self.from.own, self.from.remote);
-            let envelope = Envelope { source, destination, frame, broadcast: false };
+            let envelope = Envelope { source, destination, frame, broadcast: false, relays };
             assert_eq!(self.from.forward(WORKER, envelope), Forwarded::Taken);
         }
 
@@ -405,14 +414,14 @@ mod tests {
 
     #[test]
     fn super_frames_are_reassembled_across_calls() {
-        let mut setup = setup();
+        let mut setup = setup("1 2");
         let whole = super_frame_of(1, 2, &[7; 64_000], 1360);
         let small = super_frame_of(1, 2, &[7; 100], 1360);
         for round in 0..3 {
             // Each super-frame takes two batches, and the small one makes them arrive in different
             // calls.
-            setup.send(small.frame());
-            (0..5).for_each(|_| setup.send(whole.frame()));
+            setup.send(small.frame(), 0);
+            (0..5).for_each(|_| setup.send(whole.frame(), 0));
             setup.from.flush(WORKER);
             let (mut frames, before) = (Vec::new(), setup.calls());
             while setup.receiver.receive(|_, frame| frames.push(frame.bytes.to_vec()))
@@ -425,5 +434,33 @@ mod tests {
         }
         assert_eq!(setup.to.received.super_frames.get(), 15);
         assert_eq!(setup.to.received.frames.get(), setup.from.sent.frames.get());
+    }
+    #[test]
+    fn the_number_of_relays_travels_with_frames_and_super_frames() {
+        let whole = super_frame_of(1, 2, &[7; 20_000], 1360);
+        // Without a checksum to complete, with one, and in segments.
+        let small = super_frame_of(1, 2, &[7; 100], 1360);
+        let unfinished = Frame { segmentation: None, ..small.frame() };
+        for (versions, expected) in [("1 2", [0, 1, 30, 31]), ("1", [0; 4])] {
+            let mut setup = setup(versions);
+            for relays in [0, 1, 30, 31] {
+                setup.send(Frame::plain(&[2; 60]), relays);
+                setup.send(unfinished, relays);
+                setup.send(whole.frame(), relays);
+            }
+            setup.from.flush(WORKER);
+            let mut received = Vec::new();
+            while setup.receiver.receive(|arrival, frame| {
+                received.push((arrival.relays, frame.bytes.len()));
+            }) == More::Likely
+            {}
+            let lengths = [60, unfinished.bytes.len(), whole.bytes.len()];
+            let all = expected.map(|relays| lengths.map(|length| (relays, length)));
+            let mut all = all.concat();
+            // What may be fragmented travels in datagrams of its own.
+            all.sort_unstable();
+            received.sort_unstable();
+            assert_eq!(received, all, "version {versions}");
+        }
     }
 }

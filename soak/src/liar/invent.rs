@@ -101,7 +101,7 @@ impl Tongue {
                 Unicast { channel: CHANNEL, source: self.own, destination, data: b"round" };
             lies.push(self.lie(id, peer, &message(UNICAST, &unicast.encode())));
             let bytes = [&[0x02; 12][..], &[0x08, 0x00], b"round"].concat();
-            let frame = TappedFrame { source: self.own, destination, bytes };
+            let frame = TappedFrame { source: self.own, destination, relays: 0, bytes };
             lies.push(Lie::Frame { to: peer, frame });
         }
         lies
@@ -181,7 +181,7 @@ impl Tongue {
         let (source, destination) = (self.anybody(), self.anybody());
         self.note(format!("to {peer}: a frame from {source} to {destination}"));
         let lies = 1 + self.below(3);
-        let frame = TappedFrame { source, destination, bytes };
+        let frame = TappedFrame { source, destination, relays: 0, bytes };
         (0..lies).map(|_| Lie::Frame { to: peer, frame: frame.clone() }).collect()
     }
 

@@ -169,6 +169,7 @@ impl Tongue {
             1 if !watched => return vec![frame.clone(), frame],
             2 if !watched => frame.source = self.anybody(),
             3 if !watched => frame.destination = self.anybody(),
+            4 if !watched => frame.relays = u8::try_from(self.below(64)).unwrap_or(0),
             _ => {}
         }
         vec![frame]

@@ -87,6 +87,19 @@ impl Routes {
         self.broadcast_set(&self.all, View::All, source)
     }
 
+    /// The neighbour from which this peer gets what `source` broadcasts in frames, the one that has
+    /// it in its broadcast set; `None` for itself and what is out of reach.
+    pub fn broadcast_parent(&self, source: PeerName) -> Option<PeerName> {
+        let (source, own) = self.graph.index(source).zip(self.graph.index(self.own))?;
+        let mut parent = None;
+        self.graph.reach(View::Established, source, Some(own), |from, found| {
+            if found == own {
+                parent = Some(from);
+            }
+        });
+        self.graph.names().get(parent?).copied()
+    }
+
     /// The peers that are no farther from `to` than this peer is: none of them sends frames for it
     /// this way, unless it knows another topology. Ascending.
     pub fn no_farther(&self, to: PeerName) -> Vec<PeerName> {

@@ -262,7 +262,7 @@ impl Net {
                 let mut pass = worker.pass(self.now, bridge);
                 for Parcel { source, destination, frame } in parcels {
                     any = true;
-                    let arrival = Arrival { neighbour: from, source, destination };
+                    let arrival = Arrival { neighbour: from, source, destination, relays: 0 };
                     pass.received(arrival, Frame::plain(&frame));
                 }
             }

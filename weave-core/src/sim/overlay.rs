@@ -28,7 +28,7 @@ pub(super) struct Datagram {
 pub(super) enum Content {
     Hello,
     Answer,
-    Frame { source: PeerName, destination: PeerName, bytes: Vec<u8> },
+    Frame { source: PeerName, destination: PeerName, relays: u8, bytes: Vec<u8> },
 }
 
 /// The transport of one simulated host.
@@ -81,8 +81,8 @@ impl SimOverlay {
         let mut shared = self.lock();
         let link = shared.links.iter().find(|(_, state)| state.remote == to);
         let Some(connection) = link.map(|(connection, _)| *connection) else { return false };
-        let TappedFrame { source, destination, bytes } = frame;
-        let content = Content::Frame { source, destination, bytes };
+        let TappedFrame { source, destination, relays, bytes } = frame;
+        let content = Content::Frame { source, destination, relays, bytes };
         shared.outgoing.push(Datagram { connection, to, content });
         true
     }
@@ -201,8 +201,9 @@ impl Drop for SimLink {
 
 impl Forwarder for SimForwarder {
     fn forward(&self, _: WorkerId, envelope: Envelope<'_>) -> Forwarded {
-        let Envelope { source, destination, frame, .. } = envelope;
-        let content = Content::Frame { source, destination, bytes: frame.bytes.to_vec() };
+        let Envelope { source, destination, frame, relays, .. } = envelope;
+        let bytes = frame.bytes.to_vec();
+        let content = Content::Frame { source, destination, relays, bytes };
         let datagram = Datagram { connection: self.connection, to: self.remote, content };
         self.overlay.lock().outgoing.push(datagram);
         Forwarded::Taken

@@ -36,6 +36,8 @@ pub struct TappedFrame {
     pub source: PeerName,
     /// The peer that is to inject it.
     pub destination: PeerName,
+    /// How often it is said to have been relayed. Not carried by routers of Weave Net: 0.
+    pub relays: u8,
     /// The frame itself.
     pub bytes: Vec<u8>,
 }

@@ -4,24 +4,32 @@
 //! the table, the stations known, and what is passed in, on nothing else, so that fastdp can turn
 //! it into a kernel flow. The numbers in comments are those of the specification.
 //!
-//! Four mends of what Weave Net does, none of which a neighbour can tell from a lost frame:
+//! Six mends of what Weave Net does, none of which a neighbour can tell from a lost frame:
 //!
 //! * A source address with the group bit set, or zero, is never learnt; such frames are dropped.
 //!   A container could otherwise claim the broadcast address and with it everybody's broadcasts.
 //! * A frame that this router captured and that comes back for it is dropped. Injected, it would
 //!   make the bridge believe that its sender is on the other side of the overlay.
 //! * A frame never leaves by the link it came in on. While the tables of two neighbours differ,
-//!   each may think that the other is nearer to the destination, and frames carry no hop count.
+//!   each may think that the other is nearer to the destination.
 //! * A frame is not relayed for a neighbour that is no farther from the destination, which has no
 //!   reason to send it here. When a neighbour loses a link of its own, that is so until the news of
 //!   it arrives a moment later. But where all routers are connected to each other, no frame goes
 //!   round in a circle among three of them or more, however much their tables differ.
+//! * A frame is relayed [`MAX_RELAYS`] times at most, as far as the links on its way count that. It
+//!   is the bound where routers are not all connected to each other.
+//! * A flooded frame is passed on only if it came from the neighbour from which the own table expects
+//!   the broadcasts of its source. So each router passes on one copy of it for each that this
+//!   neighbour sends, and copies cannot multiply while tables differ.
 
 use super::mac_table::{Learned, MacTable};
 use super::table::{ForwardingTable, Hops, Neighbour, NextHop};
 use crate::mesh::PeerName;
 use crate::time::Instant;
 use crate::wire::MacAddress;
+
+/// How often a frame can be relayed: enough for a line of 33 routers.
+pub const MAX_RELAYS: u8 = 31;
 
 /// Frames for this address stay on their bridge (IEEE 802.1D, table 7-10).
 const SPANNING_TREE: MacAddress = MacAddress([0x01, 0x80, 0xc2, 0, 0, 0]);
@@ -57,6 +65,9 @@ pub struct Arrival {
     pub source: PeerName,
     /// The peer that is to inject it.
     pub destination: PeerName,
+    /// How often it was relayed before it came here, as far as that is known: transports that do not
+    /// carry the number say 0.
+    pub relays: u8,
 }
 
 /// What to do with a frame.
@@ -75,6 +86,8 @@ pub struct Decision<'t> {
 pub enum Onward<'t> {
     /// It stays here.
     Nowhere,
+    /// It stays here, though there are neighbours that do not get it from anyone else.
+    Withheld(DropCause),
     /// To one peer.
     Unicast {
         /// The peer that captured it.
@@ -114,6 +127,11 @@ pub enum DropCause {
     Hairpin,
     /// It came from a neighbour that is no farther from the destination.
     NoDetour,
+    /// It was relayed as often as a frame can be.
+    HopLimit,
+    /// A flooded frame that came from another neighbour than the broadcasts of its source do: it was
+    /// injected, but not passed on.
+    ReversePath,
     /// No peer of that name is reachable.
     NoRoute,
     /// The next hop has no connection (any more).
@@ -128,7 +146,7 @@ pub enum DropCause {
 
 impl DropCause {
     /// All of them, in order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Short,
         Self::UnknownPeer,
         Self::InvalidSource,
@@ -138,6 +156,8 @@ impl DropCause {
         Self::Loop,
         Self::Hairpin,
         Self::NoDetour,
+        Self::HopLimit,
+        Self::ReversePath,
         Self::NoRoute,
         Self::NoLink,
         Self::Refused,
@@ -157,6 +177,8 @@ impl DropCause {
             Self::Loop => "loop",
             Self::Hairpin => "hairpin",
             Self::NoDetour => "no_detour",
+            Self::HopLimit => "hop_limit",
+            Self::ReversePath => "reverse_path",
             Self::NoRoute => "no_route",
             Self::NoLink => "no_link",
             Self::Refused => "refused",
@@ -256,6 +278,9 @@ pub fn peek_received<'t>(
         if !table.leads_on(arrival.neighbour, arrival.destination) {
             return Err(DropCause::NoDetour);
         }
+        if arrival.relays >= MAX_RELAYS {
+            return Err(DropCause::HopLimit);
+        }
         return Ok(Decision { learned: Learned::Known, inject: false, onward });
     }
     // Step 1, see the module's documentation.
@@ -267,8 +292,7 @@ pub fn peek_received<'t>(
     let onward = if macs.lookup(addresses.destination) == Some(own) {
         Onward::Nowhere
     } else {
-        let hops = table.flood(arrival.source).except(arrival.neighbour);
-        Onward::Flood { source: arrival.source, hops }
+        flood_on(table, arrival)
     };
     Ok(Decision { learned: Learned::Known, inject: true, onward })
 }
@@ -298,6 +322,23 @@ fn unicast(
         NextHop::Via(hop) => Ok(Onward::Unicast { source, destination, hop }),
         NextHop::NoRoute => Err(DropCause::NoRoute),
         NextHop::NoLink => Err(DropCause::NoLink),
+    }
+}
+
+/// 3.4: relay a broadcast.
+fn flood_on(
+    table: &ForwardingTable,
+    Arrival { neighbour, source, relays, .. }: Arrival,
+) -> Onward<'_> {
+    let hops = table.flood(source).except(neighbour);
+    if hops.is_empty() {
+        Onward::Nowhere
+    } else if !table.expects_floods(source, neighbour) {
+        Onward::Withheld(DropCause::ReversePath)
+    } else if relays >= MAX_RELAYS {
+        Onward::Withheld(DropCause::HopLimit)
+    } else {
+        Onward::Flood { source, hops }
     }
 }
 
@@ -335,6 +376,7 @@ mod tests {
                 (peer(4), vec![peer(2), peer(3)]),
             ]
             .into(),
+            ..Routes::default()
         };
         let links = [2, 3].map(|n| NeighbourLinks {
             name: peer(n),
@@ -359,6 +401,7 @@ mod tests {
             Ok(Decision { inject, onward, .. }) => {
                 let text = match onward {
                     Onward::Nowhere => String::new(),
+                    Onward::Withheld(cause) => format!("withheld {}", cause.name()),
                     Onward::Unicast { source, destination, hop } => format!(
                         "{} to {} via {}",
                         number(source),
@@ -376,7 +419,8 @@ mod tests {
     }
 
     fn arrival(neighbour: u8, source: u8, destination: u8) -> Arrival {
-        Arrival { neighbour: peer(neighbour), source: peer(source), destination: peer(destination) }
+        let (source, destination) = (peer(source), peer(destination));
+        Arrival { neighbour: peer(neighbour), source, destination, relays: 0 }
     }
 
     #[test]
@@ -453,6 +497,42 @@ mod tests {
         assert_eq!(ask(arrival(3, 4, 1)), (true, "flood 4 to [2]".into()));
         assert_eq!(ask(arrival(2, 1, 1)), (false, "drop loop".into()));
         assert_eq!(macs.lookup(X), Some(peer(4)));
+    }
+
+    #[test]
+    fn frames_are_relayed_up_to_a_limit() {
+        let (table, macs) = (table(), MacTable::new(1));
+        let ask = |relays, a| {
+            let arrival = Arrival { relays, ..a };
+            outcome(received(&table, &macs, at(0), arrival, from(Y, X)))
+        };
+        assert_eq!(ask(MAX_RELAYS - 1, arrival(2, 2, 4)), (false, "2 to 4 via 3".into()));
+        assert_eq!(ask(MAX_RELAYS - 1, arrival(2, 2, 1)), (true, "flood 2 to [3]".into()));
+        for relays in [MAX_RELAYS, u8::MAX] {
+            assert_eq!(ask(relays, arrival(2, 2, 4)), (false, "drop hop_limit".into()));
+            // Here it has arrived all the same.
+            assert_eq!(ask(relays, arrival(2, 2, 1)), (true, "withheld hop_limit".into()));
+            assert_eq!(ask(relays, arrival(3, 2, 1)), (true, String::new()), "nobody is behind");
+        }
+    }
+
+    #[test]
+    fn floods_are_passed_on_only_from_where_they_are_expected() {
+        let routes = Routes {
+            next_hops: [(2, 2), (3, 3), (4, 4), (7, 2)].map(|(a, b)| (peer(a), peer(b))).into(),
+            broadcast: [(peer(7), vec![peer(3)])].into(),
+            flood_parents: [(peer(7), peer(2))].into(),
+        };
+        let links = [2, 3, 4].map(|n| NeighbourLinks {
+            name: peer(n),
+            forwarders: vec![Recorder::new(Forwarded::Taken)],
+        });
+        let table = ForwardingTable::new(peer(1), Arc::new(routes), links.into());
+        let macs = MacTable::new(1);
+        let ask = |a| outcome(received(&table, &macs, at(0), a, from(Y, X)));
+        assert_eq!(ask(arrival(2, 7, 1)), (true, "flood 7 to [3]".into()));
+        assert_eq!(ask(arrival(4, 7, 1)), (true, "withheld reverse_path".into()));
+        assert_eq!(ask(arrival(3, 7, 1)), (true, String::new()), "there is no other one");
     }
 
     #[test]

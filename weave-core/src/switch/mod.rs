@@ -22,7 +22,7 @@ mod table;
 pub mod virtio;
 
 pub use counters::{DropCounts, SwitchReport};
-pub use decision::{Addresses, Arrival, Decision, DropCause, Onward};
+pub use decision::{Addresses, Arrival, Decision, DropCause, MAX_RELAYS, Onward};
 pub use frame::{ChecksumRequest, Frame, Segmentation, SegmentationKind};
 pub use mac_table::{Conflict, Learned, MAX_AGE, MacEntry, MacTable, QUIET, SWEEP_INTERVAL};
 pub use null::NullOverlay;

@@ -164,6 +164,9 @@ pub struct Envelope<'a> {
     pub frame: Frame<'a>,
     /// The frame is flooded: nobody wants to hear that it was too big.
     pub broadcast: bool,
+    /// How often it has been relayed, this time included: at most
+    /// [`MAX_RELAYS`](super::MAX_RELAYS). A transport that can tells the neighbour.
+    pub relays: u8,
 }
 
 /// The data half of a link: takes frames from data threads.

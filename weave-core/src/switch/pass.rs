@@ -111,7 +111,7 @@ impl<P: Inject + ?Sized> Pass<'_, P> {
         };
         let decision = switch.captured(table, *now, addresses);
         Outlet { table, id: *id, counters, touched, answer, port: &mut **port }
-            .carry_out(decision, frame);
+            .carry_out(decision, frame, 0);
     }
 
     /// A frame was received from a neighbour.
@@ -138,8 +138,11 @@ impl<P: Inject + ?Sized> Pass<'_, P> {
             return counters.dropped(DropCause::Short);
         };
         let decision = switch.received(table, *now, arrival, addresses).map(left_to_do);
-        Outlet { table, id: *id, counters, touched, answer, port: &mut **port }
-            .carry_out(decision, frame);
+        Outlet { table, id: *id, counters, touched, answer, port: &mut **port }.carry_out(
+            decision,
+            frame,
+            arrival.relays.saturating_add(1),
+        );
     }
 }
 
@@ -166,7 +169,13 @@ struct Outlet<'a, P: Inject + ?Sized> {
 }
 
 impl<P: Inject + ?Sized> Outlet<'_, P> {
-    fn carry_out(&mut self, decision: Result<Decision<'_>, DropCause>, frame: Frame<'_>) {
+    /// `relays` is how often the frame will have been relayed if it leaves by a link.
+    fn carry_out(
+        &mut self,
+        decision: Result<Decision<'_>, DropCause>,
+        frame: Frame<'_>,
+        relays: u8,
+    ) {
         let decision = match decision {
             Ok(decision) => decision,
             Err(cause) => return self.counters.dropped(cause),
@@ -176,16 +185,17 @@ impl<P: Inject + ?Sized> Outlet<'_, P> {
         }
         match decision.onward {
             Onward::Nowhere => {}
+            Onward::Withheld(cause) => self.counters.dropped(cause),
             Onward::Unicast { source, destination, hop } => {
-                let envelope = Envelope { source, destination, frame, broadcast: false };
+                let envelope = Envelope { source, destination, frame, broadcast: false, relays };
                 if let Err(TooBig { mtu }) = self.forward(hop, envelope) {
                     self.answer_too_big(envelope, mtu);
                 }
             }
             Onward::Flood { source, hops } => {
                 for hop in hops.iter() {
-                    let envelope =
-                        Envelope { source, destination: hop.name(), frame, broadcast: true };
+                    let (destination, broadcast) = (hop.name(), true);
+                    let envelope = Envelope { source, destination, frame, broadcast, relays };
                     if self.forward(hop, envelope).is_err() {
                         self.counters.dropped(DropCause::TooBig);
                     }
@@ -239,7 +249,8 @@ impl<P: Inject + ?Sized> Outlet<'_, P> {
             Err(cause) => return self.counters.dropped(cause),
             Ok(decision) if decision.inject => self.inject(frame),
             Ok(Decision { onward: Onward::Unicast { hop, .. }, .. }) => {
-                let envelope = Envelope { source, destination, frame, broadcast: false };
+                let broadcast = false;
+                let envelope = Envelope { source, destination, frame, broadcast, relays: 0 };
                 if self.forward(hop, envelope).is_err() {
                     return self.counters.dropped(DropCause::TooBig);
                 }
@@ -290,6 +301,7 @@ mod tests {
     use super::super::table::NeighbourLinks;
     use super::super::table::fixture::{Recorder, Routes, Taken, peer};
     use super::*;
+    use crate::mesh::PeerName;
     use crate::wire::MacAddress;
 
     const X: MacAddress = MacAddress([2, 0xaa, 0, 0, 0, 1]);
@@ -332,6 +344,7 @@ mod tests {
             let routes = Routes {
                 next_hops: [(peer(2), peer(2)), (peer(3), peer(3))].into(),
                 broadcast: [(peer(1), vec![peer(2), peer(3)])].into(),
+                ..Routes::default()
             };
             let links = vec![
                 NeighbourLinks { name: peer(2), forwarders: vec![fast.clone(), slow.clone()] },
@@ -352,6 +365,11 @@ mod tests {
         fn dropped(&self, cause: DropCause) -> u64 {
             self.switch.report().dropped.get(cause)
         }
+    }
+
+    /// A frame comes from peer 2.
+    fn from_2(source: PeerName, destination: PeerName) -> Arrival {
+        Arrival { neighbour: peer(2), source, destination, relays: 0 }
     }
 
     fn at(seconds: u64) -> Instant {
@@ -401,7 +419,7 @@ mod tests {
     fn received_frames_are_injected_and_relayed() {
         let mut setup = Setup::new();
         let mut pass = setup.worker.pass(at(0), &mut setup.port);
-        let arrival = |to| Arrival { neighbour: peer(2), source: peer(2), destination: peer(to) };
+        let arrival = |to| from_2(peer(2), peer(to));
         pass.received(arrival(1), Frame::plain(&frame(Y, X)));
         pass.received(arrival(3), Frame::plain(&frame(Y, X)));
         pass.received(arrival(3), Frame::plain(&[0; 13]));
@@ -418,13 +436,14 @@ mod tests {
         let routes = Routes {
             next_hops: [(peer(2), peer(2)), (peer(3), peer(3))].into(),
             broadcast: [(peer(2), vec![peer(3)])].into(),
+            ..Routes::default()
         };
         let links = [(2, &setup.fast), (3, &setup.other)].map(|(number, link)| NeighbourLinks {
             name: peer(number),
             forwarders: vec![Arc::clone(link) as Arc<dyn super::super::Forwarder>],
         });
         setup.switch.publish(ForwardingTable::new(peer(1), Arc::new(routes), links.into()));
-        let arrival = Arrival { neighbour: peer(2), source: peer(2), destination: peer(1) };
+        let arrival = from_2(peer(2), peer(1));
         let flooded = frame(Y, MacAddress::BROADCAST);
         setup.worker.pass(at(0), &mut setup.port).relay_only(arrival, Frame::plain(&flooded));
         assert!(setup.port.injected.is_empty());
@@ -476,7 +495,7 @@ mod tests {
         let mut setup = Setup::new();
         *setup.other.answer.lock().unwrap() = Forwarded::TooBig { mtu: 1400 };
         let mut pass = setup.worker.pass(at(0), &mut setup.port);
-        let arrival = Arrival { neighbour: peer(2), source: peer(2), destination: peer(3) };
+        let arrival = from_2(peer(2), peer(3));
         pass.received(arrival, Frame::plain(&packet(1500)));
         drop(pass);
         let sent = setup.fast.take();
@@ -523,7 +542,7 @@ mod tests {
         switch.on_move(moved);
         let mut pass = worker.pass(at(0), &mut port);
         for from in [2, 3] {
-            let arrival = Arrival { neighbour: peer(2), source: peer(from), destination: peer(1) };
+            let arrival = from_2(peer(from), peer(1));
             pass.received(arrival, Frame::plain(&frame(Y, X)));
         }
         pass.captured(Frame::plain(&frame(Y, X)));

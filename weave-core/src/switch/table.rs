@@ -19,6 +19,12 @@ pub trait Topology: Send + Sync {
     /// The neighbours that get a broadcast of `source` from this peer.
     fn broadcast(&self, source: PeerName) -> Vec<PeerName>;
 
+    /// The neighbour from which this peer gets the broadcasts of `source`; `None` if that is not
+    /// known.
+    fn flood_parent(&self, _source: PeerName) -> Option<PeerName> {
+        None
+    }
+
     /// Whether there is a peer of this name, reachable or not.
     fn knows(&self, peer: PeerName) -> bool;
 
@@ -36,6 +42,10 @@ impl Topology for Routes {
 
     fn broadcast(&self, source: PeerName) -> Vec<PeerName> {
         Self::broadcast(self, source).to_vec()
+    }
+
+    fn flood_parent(&self, source: PeerName) -> Option<PeerName> {
+        Self::broadcast_parent(self, source)
     }
 
     fn knows(&self, peer: PeerName) -> bool {
@@ -80,12 +90,21 @@ struct Destination {
     name: PeerName,
     /// Index of the neighbour; none if the route leads over one without a connection.
     hop: Option<usize>,
-    /// Indices of the neighbours that get its broadcasts. Found out when the first one comes,
-    /// because most peers never broadcast through most others.
-    flood: OnceLock<Box<[usize]>>,
+    /// Found out when the first broadcast comes, because most peers never broadcast through most
+    /// others.
+    flood: OnceLock<Flood>,
     /// Indices of the neighbours that are no farther from it. Found out when the first frame is
     /// relayed to it.
     no_farther: OnceLock<Box<[usize]>>,
+}
+
+/// The way of a peer's broadcasts.
+#[derive(Default)]
+struct Flood {
+    /// The neighbour that they come from; `None` if that is not known.
+    parent: Option<PeerName>,
+    /// Indices of the neighbours that get them.
+    hops: Box<[usize]>,
 }
 
 impl Destination {
@@ -199,19 +218,30 @@ impl ForwardingTable {
 
     /// The neighbours that get a broadcast of `source`; those without a connection are left out.
     pub(super) fn flood(&self, source: PeerName) -> Hops<'_> {
-        let indices = self.find(source).map_or(&[][..], |peer| {
-            peer.flood.get_or_init(|| {
-                let hops = self.topology.iter().flat_map(|topology| topology.broadcast(source));
-                let index = |hop| self.neighbours.binary_search_by_key(&hop, |n| n.name).ok();
-                hops.filter_map(index).collect()
-            })
-        });
+        let indices = self.way_of_floods(source).map_or(&[][..], |flood| &flood.hops);
         Hops { neighbours: &self.neighbours, indices, except: None }
+    }
+
+    /// Whether the broadcasts of `source` come from this neighbour, unless routers know different
+    /// topologies.
+    pub(super) fn expects_floods(&self, source: PeerName, neighbour: PeerName) -> bool {
+        let parent = self.way_of_floods(source).and_then(|flood| flood.parent);
+        parent.is_none_or(|parent| parent == neighbour)
+    }
+
+    fn way_of_floods(&self, source: PeerName) -> Option<&Flood> {
+        let peer = self.find(source)?;
+        Some(peer.flood.get_or_init(|| {
+            let Some(topology) = &self.topology else { return Flood::default() };
+            let index = |hop| self.neighbours.binary_search_by_key(&hop, |n| n.name).ok();
+            let hops = topology.broadcast(source).into_iter().filter_map(index).collect();
+            Flood { parent: topology.flood_parent(source), hops }
+        }))
     }
 
     /// Whether this peer sends on what floods that neighbour starts.
     pub fn relays(&self, neighbour: PeerName) -> bool {
-        self.flood(neighbour).except(neighbour).iter().next().is_some()
+        !self.flood(neighbour).except(neighbour).is_empty()
     }
 
     /// The range of a neighbour's forwarders among all of the table.
@@ -265,6 +295,11 @@ impl<'t> Hops<'t> {
         Self { except: Some(neighbour), ..self }
     }
 
+    /// Whether there are none.
+    pub(super) fn is_empty(self) -> bool {
+        self.iter().next().is_none()
+    }
+
     /// One after the other, in the order of the routes.
     pub fn iter(self) -> impl Iterator<Item = &'t Neighbour> {
         self.indices
@@ -288,6 +323,7 @@ pub(super) mod fixture {
     pub(in crate::switch) struct Routes {
         pub(in crate::switch) next_hops: BTreeMap<PeerName, PeerName>,
         pub(in crate::switch) broadcast: BTreeMap<PeerName, Vec<PeerName>>,
+        pub(in crate::switch) flood_parents: BTreeMap<PeerName, PeerName>,
     }
 
     impl Topology for Routes {
@@ -297,6 +333,10 @@ pub(super) mod fixture {
 
         fn broadcast(&self, source: PeerName) -> Vec<PeerName> {
             self.broadcast.get(&source).cloned().unwrap_or_default()
+        }
+
+        fn flood_parent(&self, source: PeerName) -> Option<PeerName> {
+            self.flood_parents.get(&source).copied()
         }
 
         fn knows(&self, peer: PeerName) -> bool {
@@ -396,6 +436,7 @@ mod tests {
             next_hops: [(peer(2), peer(2)), (peer(3), peer(3))].into(),
             broadcast: [(peer(1), vec![peer(3), peer(2), peer(9)]), (peer(2), vec![peer(3)])]
                 .into(),
+            ..Routes::default()
         };
         let table = ForwardingTable::new(peer(1), Arc::new(routes), links(&[3, 2]));
         let names = |hops: Hops<'_>| hops.iter().map(Neighbour::name).collect::<Vec<_>>();

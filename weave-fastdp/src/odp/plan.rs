@@ -230,6 +230,7 @@ impl Planner<'_> {
             neighbour: sender.neighbour,
             source: sender.source,
             destination: sender.destination,
+            relays: 0,
         };
         let decision = decide(Question::Received(arrival, addresses));
         if decision.is_ok_and(|decision| decision.inject) {
@@ -269,7 +270,7 @@ impl Planner<'_> {
             Err(cause) if is_permanent(cause) => {}
             Err(cause) => plan.no_flow = Some(NoFlowReason::Transient(cause)),
             Ok(decision) => match decision.onward {
-                Onward::Nowhere => {}
+                Onward::Nowhere | Onward::Withheld(_) => {}
                 Onward::Unicast { source, destination, hop } => {
                     self.send_to(hop, |ports| ports.vni(source, destination), plan);
                 }
@@ -363,11 +364,13 @@ const fn is_permanent(cause: DropCause) -> bool {
         | DropCause::Loop
         | DropCause::Hairpin
         | DropCause::NoDetour
+        | DropCause::ReversePath
         | DropCause::NoRoute
         | DropCause::NoLink => true,
         DropCause::Short
         | DropCause::UnknownPeer
         | DropCause::Conflict
+        | DropCause::HopLimit
         | DropCause::Refused
         | DropCause::TooBig
         | DropCause::Link => false,

@@ -128,7 +128,7 @@ impl UpcallHandler {
             return self.handle_special(upcall, sender);
         }
         let Sender { source, destination, neighbour } = sender;
-        let arrival = Arrival { neighbour, source, destination };
+        let arrival = Arrival { neighbour, source, destination, relays: 0 };
         let table = shared.switch.table();
         let decision = shared.switch.received(&table, now, arrival, addresses);
         if decision.is_ok_and(|decision| decision.inject) {

@@ -118,7 +118,8 @@ fn delivered(
     }
     tunnel.counters.rx_frames.fetch_add(1, Ordering::Relaxed);
     let remote = tunnel.params.remote;
-    pass.relay_only(Arrival { neighbour: remote, source: remote, destination: tunnel.own }, frame);
+    let (source, destination) = (remote, tunnel.own);
+    pass.relay_only(Arrival { neighbour: remote, source, destination, relays: 0 }, frame);
 }
 
 /// Decodes a packet without a device; `None` if it is not from a neighbour.
@@ -143,6 +144,7 @@ fn undelivered<'f>(
         neighbour,
         source: ids.owner(vni.source)?,
         destination: ids.owner(vni.destination)?,
+        relays: 0,
     };
     // The checksum of the outer packet, from a neighbour on this machine, does not matter.
     let within = |ChecksumRequest { start: at, offset }| {

@@ -42,13 +42,14 @@ impl Setup {
             destination: self.forwarder.remote,
             frame: Frame::plain(frame),
             broadcast,
+            relays: 0,
         };
         self.forwarder.forward(WORKER, envelope)
     }
 
     fn forward_marked(&self, frame: Frame<'_>) -> Forwarded {
         let (source, destination) = (self.forwarder.own, self.forwarder.remote);
-        let envelope = Envelope { source, destination, frame, broadcast: false };
+        let envelope = Envelope { source, destination, frame, broadcast: false, relays: 0 };
         self.forwarder.forward(WORKER, envelope)
     }
 
@@ -60,7 +61,9 @@ impl Setup {
         while let Ok(length) = self.neighbour.recv(&mut buffer) {
             let mut windows = Windows::default();
             let theirs = match &self.forwarder.encapsulation {
-                Encapsulation::Native(_) => Encapsulation::Native(Protection::Plain),
+                Encapsulation::Native(version, _) => {
+                    Encapsulation::Native(*version, Protection::Plain)
+                }
                 Encapsulation::Legacy(Cipher::Plain) => Encapsulation::Legacy(Cipher::Plain),
                 Encapsulation::Legacy(Cipher::Legacy(_)) => {
                     let legacy = LegacyBox::new(&SessionKey([1; 32]), false);
@@ -235,7 +238,7 @@ fn workers_have_batches_of_their_own() {
     let (source, destination) = (setup.forwarder.own, setup.forwarder.remote);
     let frame = ipv4(100, true);
     let frame = Frame::plain(&frame);
-    let envelope = Envelope { source, destination, frame, broadcast: false };
+    let envelope = Envelope { source, destination, frame, broadcast: false, relays: 0 };
     assert_eq!(setup.forwarder.forward(WORKER, envelope), Forwarded::Taken);
     assert_eq!(setup.forwarder.forward(other, envelope), Forwarded::Taken);
     assert_eq!(setup.received().len(), 1);

@@ -2,7 +2,7 @@
 //! same format and cipher.
 //!
 //! ```text
-//!   SleeveNative    1                             versions of the format that it knows
+//!   SleeveNative    1 2                           versions of the format that it knows
 //!   SleeveCiphers   aes128gcm chacha20poly1305    in order of preference; the dialler's counts
 //! ```
 
@@ -12,7 +12,41 @@ use crate::cipher::native::Suite;
 
 const NATIVE: &str = "SleeveNative";
 const CIPHERS: &str = "SleeveCiphers";
-const VERSION: &str = "1";
+
+/// A version of the native format.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Version {
+    /// Records do not say how often they were relayed.
+    One,
+    /// They do.
+    Two,
+}
+
+impl Version {
+    const ALL: [Self; 2] = [Self::One, Self::Two];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::One => "1",
+            Self::Two => "2",
+        }
+    }
+
+    /// Returns the latest version among those that a peer announced. A later router may announce
+    /// others, too.
+    fn latest(announced: &str) -> Option<Self> {
+        let announced = announced.split_ascii_whitespace().take(MAX_VERSIONS);
+        announced.filter_map(|name| Self::ALL.into_iter().find(|it| it.name() == name)).max()
+    }
+
+    /// Returns the number of relays that a record says.
+    pub(crate) const fn relays(self, relays: u8) -> u8 {
+        match self {
+            Self::One => 0,
+            Self::Two => relays,
+        }
+    }
+}
 
 /// Versions that are read from the announcement of a peer.
 const MAX_VERSIONS: usize = 16;
@@ -35,9 +69,9 @@ pub(crate) enum Negotiated {
     /// The format of Weave Net 2.x.
     Legacy,
     /// The native format in clear.
-    Plain,
+    Plain(Version),
     /// The native format, sealed.
-    Sealed(Suite),
+    Sealed(Version, Suite),
 }
 
 impl Default for Capabilities {
@@ -53,7 +87,7 @@ impl Capabilities {
         match self {
             Self::Legacy => BTreeMap::new(),
             Self::Native { ciphers } => BTreeMap::from([
-                (NATIVE.to_owned(), VERSION.to_owned()),
+                (NATIVE.to_owned(), Version::ALL.map(Version::name).join(" ")),
                 (CIPHERS.to_owned(), Suite::announcement(ciphers)),
             ]),
         }
@@ -68,23 +102,19 @@ impl Capabilities {
         sealed: bool,
     ) -> Negotiated {
         let Self::Native { ciphers } = self else { return Negotiated::Legacy };
-        if !remote.get(NATIVE).is_some_and(|versions| knows(versions)) {
+        let Some(version) = remote.get(NATIVE).and_then(|versions| Version::latest(versions))
+        else {
             return Negotiated::Legacy;
-        }
+        };
         if !sealed {
-            return Negotiated::Plain;
+            return Negotiated::Plain(version);
         }
         let own = Suite::announcement(ciphers);
         let theirs = remote.get(CIPHERS).map_or("", String::as_str);
         let agreed =
             if outbound { Suite::negotiate(&own, theirs) } else { Suite::negotiate(theirs, &own) };
-        agreed.map_or(Negotiated::Legacy, Negotiated::Sealed)
+        agreed.map_or(Negotiated::Legacy, |suite| Negotiated::Sealed(version, suite))
     }
-}
-
-/// Returns whether the version is known. A later router may announce several.
-fn knows(versions: &str) -> bool {
-    versions.split_ascii_whitespace().take(MAX_VERSIONS).any(|version| version == VERSION)
 }
 
 #[cfg(test)]
@@ -114,12 +144,16 @@ mod tests {
                     assert_eq!(here, there, "{dialler:?} {acceptor:?} {sealed}");
                     let legacy =
                         *dialler == Capabilities::Legacy || *acceptor == Capabilities::Legacy;
-                    assert_eq!(here == Negotiated::Plain, !legacy && !sealed);
+                    assert_eq!(here == Negotiated::Plain(Version::Two), !legacy && !sealed);
                 }
             }
         }
         let preferred = all[5].negotiate(&all[4].features(), true, true);
-        assert_eq!(preferred, Negotiated::Sealed(chacha), "the dialler's order counts");
+        assert_eq!(
+            preferred,
+            Negotiated::Sealed(Version::Two, chacha),
+            "the dialler's order counts"
+        );
         assert_eq!(all[2].negotiate(&all[3].features(), true, true), Negotiated::Legacy);
     }
 
@@ -131,8 +165,23 @@ mod tests {
         };
         assert_eq!(own.negotiate(&BTreeMap::new(), true, false), Negotiated::Legacy);
         assert_eq!(announced(""), Negotiated::Legacy);
-        assert_eq!(announced("2"), Negotiated::Legacy);
-        assert_eq!(announced("1 2"), Negotiated::Plain);
-        assert_eq!(announced(&("2 ".repeat(16) + "1")), Negotiated::Legacy);
+        assert_eq!(announced("3"), Negotiated::Legacy);
+        assert_eq!(announced("1"), Negotiated::Plain(Version::One));
+        for versions in ["2", "1 2", "2 1", "1 2 3"] {
+            assert_eq!(announced(versions), Negotiated::Plain(Version::Two), "{versions}");
+        }
+        assert_eq!(announced(&("3 ".repeat(16) + "1")), Negotiated::Legacy);
+    }
+
+    #[test]
+    fn routers_that_know_version_1_alone_get_that() {
+        let own = Capabilities::default();
+        let mut theirs = own.features();
+        theirs.insert(NATIVE.to_owned(), "1".to_owned());
+        let Negotiated::Sealed(version, _) = own.negotiate(&theirs, false, true) else {
+            panic!("both know version 1")
+        };
+        assert_eq!(version, Version::One);
+        assert_eq!(own.features()[NATIVE], "1 2", "they look for 1 in the list");
     }
 }

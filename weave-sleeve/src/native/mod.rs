@@ -15,6 +15,9 @@
 //! per segment, and a lost datagram costs one segment instead of 64 KiB. The receiver
 //! [reassembles](weave_port::offload::Reassembler) consecutive segments.
 //!
+//! From version 2 on each record says how often it was relayed, which bounds what goes round in a
+//! circle while routers know different topologies.
+//!
 //! The datagram vouches for the inner checksum: by its tag, or in clear by the checksum of UDP.
 
 mod capabilities;
@@ -23,7 +26,7 @@ mod record;
 mod segments;
 
 pub use capabilities::Capabilities;
-pub(crate) use capabilities::Negotiated;
+pub(crate) use capabilities::{Negotiated, Version};
 pub(crate) use protection::Protection;
 pub use record::{Form, Record, RecordError, Records};
 pub(crate) use record::{HEADER_LEN as RECORD_HEADER, put_header};

@@ -4,15 +4,18 @@
 //!   0      1        7             13         15          16     18       20
 //!   | kind | source | destination | length n | headers h | size | offset | n bytes
 //!
-//!   kind 0  a frame                                       h, size, offset are 0
-//!   kind 1  a frame whose transport checksum holds        the same
+//!   | relays | k |        the six high bits and the two low bits of `kind`
+//!
+//!   k 0     a frame                                       h, size, offset are 0
+//!   k 1     a frame whose transport checksum holds        the same
 //!           only the sum of the pseudo-header
-//!   kind 2  a segment: the first h bytes are the headers of a super-frame, as they were captured
+//!   k 2     a segment: the first h bytes are the headers of a super-frame, as they were captured
 //!           (lengths of the whole, unfinished checksum), the others the part of its payload
 //!           that starts at `offset`; every segment but the last has `size` bytes
 //! ```
 //!
-//! Integers are big-endian. All kinds have the same header, so that a frame of the path's MTU fits
+//! `relays` is how often the frame has been relayed, 0 where it was captured; in version 1 of the
+//! format always 0. Integers are big-endian. All kinds have the same header, so that a frame of the path's MTU fits
 //! in either.
 
 use std::num::NonZeroU16;
@@ -25,6 +28,11 @@ pub(crate) const HEADER_LEN: usize = 20;
 const COMPLETE: u8 = 0;
 const UNFINISHED: u8 = 1;
 const SEGMENT: u8 = 2;
+/// Bits of the first octet that tell these apart; the others are the number of relays.
+const KIND_BITS: u32 = 2;
+/// Largest number of relays that a record can say.
+const MAX_RELAYS: u8 = u8::MAX >> KIND_BITS;
+const _: () = assert!(weave_core::switch::MAX_RELAYS <= MAX_RELAYS);
 
 /// The kind of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,6 +61,8 @@ pub struct Record<'a> {
     pub destination: PeerName,
     /// The kind of the record.
     pub form: Form,
+    /// The number of times that the frame was relayed, at most 63.
+    pub relays: u8,
     /// The frame, or headers and segment. They are not shorter than the headers.
     pub bytes: &'a [u8],
 }
@@ -66,11 +76,11 @@ impl Record<'_> {
     /// Writes the record to the start of `buffer` and returns its length, or `None` if it does not
     /// fit or is longer than 65535 bytes.
     pub fn emit(&self, buffer: &mut [u8]) -> Option<usize> {
-        let Self { source, destination, form, bytes } = *self;
+        let Self { source, destination, form, relays, bytes } = *self;
         let length = u16::try_from(bytes.len()).ok()?;
         let (header, rest) = buffer.split_first_chunk_mut::<HEADER_LEN>()?;
         rest.get_mut(..bytes.len())?.copy_from_slice(bytes);
-        put_header(header, source, destination, form, length);
+        put_header(header, source, destination, form, relays, length);
         Some(self.buffer_len())
     }
 }
@@ -81,6 +91,7 @@ pub(crate) fn put_header(
     source: PeerName,
     destination: PeerName,
     form: Form,
+    relays: u8,
     length: u16,
 ) {
     let (kind, headers, size, offset) = match form {
@@ -88,7 +99,7 @@ pub(crate) fn put_header(
         Form::Unfinished => (UNFINISHED, 0, 0, 0),
         Form::Segment { headers, size, offset } => (SEGMENT, headers, size.get(), offset),
     };
-    header[0] = kind;
+    header[0] = kind | relays.min(MAX_RELAYS) << KIND_BITS;
     header[1..7].copy_from_slice(&source.to_bytes());
     header[7..13].copy_from_slice(&destination.to_bytes());
     header[13..15].copy_from_slice(&length.to_be_bytes());
@@ -171,14 +182,14 @@ impl<'a> Records<'a> {
             *header;
         let expected = usize::from(u16::from_be_bytes([n0, n1]));
         let (size, start) = (u16::from_be_bytes([z0, z1]), u16::from_be_bytes([o0, o1]));
-        let form = match kind {
+        let form = match kind & !(MAX_RELAYS << KIND_BITS) {
             COMPLETE | UNFINISHED if (headers, size, start) != (0, 0, 0) => {
                 return Err(RecordError::Unused { offset, kind });
             }
             COMPLETE => Form::Complete,
             UNFINISHED => Form::Unfinished,
             SEGMENT => segment(expected, headers, size, start)?,
-            kind => return Err(RecordError::Kind { offset, kind }),
+            _ => return Err(RecordError::Kind { offset, kind }),
         };
         let Some((bytes, rest)) = rest.split_at_checked(expected) else {
             let (offset, available) = (offset + HEADER_LEN, rest.len());
@@ -190,6 +201,7 @@ impl<'a> Records<'a> {
             source: PeerName::from_bytes([s0, s1, s2, s3, s4, s5]),
             destination: PeerName::from_bytes([d0, d1, d2, d3, d4, d5]),
             form,
+            relays: kind >> KIND_BITS,
             bytes,
         })
     }
@@ -250,21 +262,21 @@ mod tests {
         fn emitted_records_are_read_back(
             source: [u8; 6],
             destination: [u8; 6],
-            forms in prop::collection::vec((form(), 1_usize..1500), 0..6),
+            forms in prop::collection::vec((form(), 0..=MAX_RELAYS, 1_usize..1500), 0..6),
         ) {
             let (source, destination) =
                 (PeerName::from_bytes(source), PeerName::from_bytes(destination));
             let bytes: Vec<u8> = (0..=255).cycle().take(2000).collect();
             let records: Vec<_> = forms
                 .iter()
-                .map(|&(form, length)| {
+                .map(|&(form, relays, length)| {
                     let length = match form {
                         Form::Segment { headers, size, .. } => {
                             usize::from(headers) + length.min(size.get().into())
                         }
                         _ => length,
                     };
-                    Record { source, destination, form, bytes: &bytes[..length] }
+                    Record { source, destination, form, relays, bytes: &bytes[..length] }
                 })
                 .collect();
             let datagram: Vec<u8> = records.iter().flat_map(emit).collect();
@@ -280,10 +292,25 @@ mod tests {
     }
 
     #[test]
+    fn the_number_of_relays_is_beside_the_kind() {
+        let name = PeerName::from_bytes([2; 6]);
+        let first_octet = |form, relays| {
+            emit(&Record { source: name, destination: name, form, relays, bytes: &[7; 60] })[0]
+        };
+        let segment = Form::Segment { headers: 54, size: NonZeroU16::MAX, offset: 0 };
+        // Without relays it is what version 1 has.
+        let version_1 = [Form::Complete, Form::Unfinished, segment].map(|it| first_octet(it, 0));
+        assert_eq!(version_1, [0, 1, 2]);
+        assert_eq!(first_octet(Form::Unfinished, 1), 1 << 2 | 1);
+        assert_eq!(first_octet(segment, 31), 31 << 2 | 2);
+        assert_eq!(first_octet(Form::Complete, u8::MAX), 63 << 2);
+    }
+
+    #[test]
     fn errors_say_what_and_where() {
         let name = PeerName::from_bytes([2; 6]);
-        let whole =
-            Record { source: name, destination: name, form: Form::Complete, bytes: &[7; 5] };
+        let (form, relays) = (Form::Complete, 0);
+        let whole = Record { source: name, destination: name, form, relays, bytes: &[7; 5] };
         let first = emit(&whole);
         let second = |damage: &dyn Fn(&mut Vec<u8>)| {
             let mut second = emit(&whole);
@@ -303,7 +330,9 @@ mod tests {
             second(&|bytes| bytes.truncate(24)),
             RecordError::TooShort { offset: 45, expected: 5, available: 4 }
         );
-        assert_eq!(second(&|bytes| bytes[0] = 3), RecordError::Kind { offset: 25, kind: 3 });
+        for kind in [3, 0xff] {
+            assert_eq!(second(&|bytes| bytes[0] = kind), RecordError::Kind { offset: 25, kind });
+        }
         for (kind, place) in [(0, 15), (0, 17), (1, 16), (1, 18), (1, 19)] {
             let damaged = second(&|bytes| (bytes[0], bytes[place]) = (kind, 1));
             assert_eq!(damaged, RecordError::Unused { offset: 25, kind });

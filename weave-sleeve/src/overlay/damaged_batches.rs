@@ -109,7 +109,7 @@ impl Bench {
             for _ in 0..3 {
                 let (source, destination) = (forwarder.own, forwarder.remote);
                 let frame = whole.frame();
-                let envelope = Envelope { source, destination, frame, broadcast: false };
+                let envelope = Envelope { source, destination, frame, broadcast: false, relays: 0 };
                 assert_eq!(forwarder.forward(WORKER, envelope), Forwarded::Taken);
                 forwarder.flush(WORKER);
                 self.settle();

@@ -140,19 +140,23 @@ proptest! {
     #[test]
     fn a_broadcast_reaches_everyone_once((size, links) in connected()) {
         let graph = mesh(size, &links);
-        let routes: BTreeMap<PeerName, Routes> =
+        let tables: BTreeMap<PeerName, Routes> =
             (1..=size).map(|own| (name(own), Routes::new(graph.clone(), name(own)))).collect();
-        for source in routes.keys() {
+        for source in tables.keys() {
             for all in [false, true] {
                 let mut received = BTreeMap::from([(*source, 1)]);
                 let mut queue = vec![*source];
                 while let Some(at) = queue.pop() {
-                    let routes = &routes[&at];
+                    let routes = &tables[&at];
                     let set =
                         if all { routes.broadcast_all(*source) } else { routes.broadcast(*source) };
                     for hop in set {
                         *received.entry(*hop).or_insert(0) += 1;
                         prop_assert_eq!(received[hop], 1, "{} receives twice", hop);
+                        if !all {
+                            let parent = tables[hop].broadcast_parent(*source);
+                            prop_assert_eq!(parent, Some(at));
+                        }
                         queue.push(*hop);
                     }
                 }

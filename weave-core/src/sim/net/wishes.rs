@@ -105,10 +105,10 @@ impl Net {
         let entry = &mut self.hosts[from.0];
         let Datagram { connection, to, content } = datagram;
         match (content, &mut entry.tap) {
-            (Content::Frame { source, destination, bytes }, Some(tap)) => {
-                let frames = tap.frame(TappedFrame { source, destination, bytes });
-                for TappedFrame { source, destination, bytes } in frames {
-                    let content = Content::Frame { source, destination, bytes };
+            (Content::Frame { source, destination, relays, bytes }, Some(tap)) => {
+                let frames = tap.frame(TappedFrame { source, destination, relays, bytes });
+                for TappedFrame { source, destination, relays, bytes } in frames {
+                    let content = Content::Frame { source, destination, relays, bytes };
                     self.put_datagram(from, Datagram { connection, to, content });
                 }
             }
@@ -141,10 +141,10 @@ impl Net {
         let host = &mut self.hosts[to.0];
         let now = host.clock(self.now);
         let Some(running) = host.running.as_mut().filter(|_| !cut) else { return };
-        if let Some((neighbour, Content::Frame { source, destination, bytes })) =
+        if let Some((neighbour, Content::Frame { source, destination, relays, bytes })) =
             running.overlay.handle(datagram)
         {
-            let arrival = Arrival { neighbour, source, destination };
+            let arrival = Arrival { neighbour, source, destination, relays };
             let mut bridge = Bridge(&mut host.frames);
             running.worker.pass(now, &mut bridge).received(arrival, Frame::plain(&bytes));
         }

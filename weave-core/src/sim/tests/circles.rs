@@ -9,7 +9,7 @@ use super::super::host::Bridge;
 use super::*;
 use crate::mesh::gossip::Data;
 use crate::mesh::{PeerConnection, PeerName, Peers, ShortId, Uid};
-use crate::switch::{Arrival, DropCause, Frame};
+use crate::switch::{Arrival, DropCause, Frame, MAX_RELAYS, SwitchReport};
 
 /// What a member says, whatever its router knows.
 struct Lie(Vec<Bytes>);
@@ -79,11 +79,16 @@ fn ring(seed: u64, size: usize) -> Ring {
 impl Ring {
     /// Each member tells its router that a certain peer is behind the next one.
     fn lie(&mut self) {
+        self.lie_that_it_is_behind(|at, size| (at + 1) % size);
+    }
+
+    /// Each member tells its router that a certain peer is behind the member at that place.
+    fn lie_that_it_is_behind(&mut self, place: impl Fn(usize, usize) -> usize) {
         let Self { net, routers, members } = self;
         let size = routers.len();
         let nowhere = PeerName::from_u64(NOWHERE).unwrap();
         for at in 0..size {
-            let behind = (at + 1) % size;
+            let behind = place(at, size);
             let mut records: Vec<Bytes> = (0..size)
                 .map(|other| {
                     let uid = net.router(members[other]).unwrap().mesh().peers().own().uid;
@@ -100,13 +105,48 @@ impl Ring {
         net.run_for(Duration::from_millis(110));
         for (at, router) in routers.iter().enumerate() {
             let hop = net.router(*router).unwrap().mesh().routes().unicast_all(nowhere);
-            assert_eq!(hop, Some(net.name(routers[(at + 1) % size])), "a circle");
+            let behind = place(at, size);
+            let expected = if behind == at { members[at] } else { routers[behind] };
+            assert_eq!(hop, Some(net.name(expected)), "they believe it");
         }
     }
 
     fn counters(&self) -> Vec<mesh::Counters> {
         let report = |host: &HostId| self.net.router(*host).unwrap().mesh().report();
         self.routers.iter().map(|host| report(host).counters).collect()
+    }
+
+    fn switches(&self) -> Vec<SwitchReport> {
+        let report = |host: &HostId| self.net.router(*host).unwrap().report().switch;
+        self.routers.iter().map(report).collect()
+    }
+
+    fn forwarded(&self) -> u64 {
+        self.switches().iter().map(|switch| switch.forwarded).sum()
+    }
+
+    fn dropped(&self, cause: DropCause) -> u64 {
+        self.switches().iter().map(|switch| switch.dropped.get(cause)).sum()
+    }
+
+    /// A connection between any two routers.
+    fn mesh(&mut self) {
+        for (at, a) in self.routers.iter().enumerate() {
+            for b in &self.routers[at + 1..] {
+                self.net.connect(*a, *b);
+            }
+        }
+        converge(&mut self.net, 20 * SECOND);
+        self.net.run_for(3 * SECOND);
+    }
+
+    /// A hundred frames arrive at the first router.
+    fn receive(&mut self, arrival: Arrival) {
+        let frame = [&[0xff; 6][..], &[2, 0, 0, 0, 0, 9], &[8, 0], &[6; 50]].concat();
+        for _ in 0..100 {
+            receive(&mut self.net, self.routers[0], arrival, &frame);
+        }
+        self.net.run_for(SECOND);
     }
 
     fn connections_ended(&self) -> usize {
@@ -164,33 +204,58 @@ fn what_is_made_up_of_a_router_is_put_right_by_that_router() {
 fn a_frame_does_not_go_round_in_a_circle_where_all_routers_are_connected() {
     for size in [3, 5] {
         let mut ring = ring(75, size);
-        for (at, a) in ring.routers.iter().enumerate() {
-            for b in &ring.routers[at + 1..] {
-                ring.net.connect(*a, *b);
-            }
-        }
-        converge(&mut ring.net, 20 * SECOND);
-        ring.net.run_for(3 * SECOND);
+        ring.mesh();
         ring.lie();
-        let switches = |ring: &Ring| {
-            let report = |host: &HostId| ring.net.router(*host).unwrap().report().switch;
-            ring.routers.iter().map(report).collect::<Vec<_>>()
-        };
-        let before: u64 = switches(&ring).iter().map(|switch| switch.forwarded).sum();
-        let Ring { net, routers, members } = &mut ring;
-        let arrival = Arrival {
-            neighbour: net.name(members[0]),
-            source: net.name(members[0]),
-            destination: PeerName::from_u64(NOWHERE).unwrap(),
-        };
-        for _ in 0..100 {
-            receive(net, routers[0], arrival, &[6; 64]);
-        }
-        net.run_for(SECOND);
-        let after: u64 = switches(&ring).iter().map(|switch| switch.forwarded).sum();
-        assert_eq!(after - before, 100, "the next router sees that the last one is no farther");
-        let refused: u64 =
-            switches(&ring).iter().map(|switch| switch.dropped.get(DropCause::NoDetour)).sum();
-        assert_eq!(refused, 100);
+        let before = ring.forwarded();
+        let neighbour = ring.net.name(ring.members[0]);
+        let destination = PeerName::from_u64(NOWHERE).unwrap();
+        ring.receive(Arrival { neighbour, source: neighbour, destination, relays: 0 });
+        let relayed = ring.forwarded() - before;
+        assert_eq!(relayed, 100, "the next router sees that the last one is no farther");
+        assert_eq!(ring.dropped(DropCause::NoDetour), 100);
     }
+}
+
+#[test]
+fn a_frame_goes_round_in_a_circle_of_routers_until_it_was_relayed_too_often() {
+    for size in [4, 5, 8] {
+        let mut ring = ring(70, size);
+        ring.lie();
+        let before = ring.forwarded();
+        let neighbour = ring.net.name(ring.members[0]);
+        let destination = PeerName::from_u64(NOWHERE).unwrap();
+        ring.receive(Arrival { neighbour, source: neighbour, destination, relays: 0 });
+        assert_eq!(ring.forwarded() - before, 100 * u64::from(MAX_RELAYS), "ring of {size}");
+        assert_eq!(ring.dropped(DropCause::HopLimit), 100, "ring of {size}");
+    }
+}
+
+#[test]
+fn a_broadcast_goes_round_in_a_circle_of_routers_until_it_was_relayed_too_often() {
+    for size in [5, 8] {
+        let mut ring = ring(77, size);
+        ring.lie_that_it_is_behind(|at, size| (at + size - 1) % size);
+        let before = ring.forwarded();
+        let Ring { net, routers, .. } = &ring;
+        let neighbour = net.name(routers[size - 1]);
+        let (source, destination) = (PeerName::from_u64(NOWHERE).unwrap(), net.name(routers[0]));
+        ring.receive(Arrival { neighbour, source, destination, relays: 0 });
+        // Each router sends it to the next one and to its member.
+        assert_eq!(ring.forwarded() - before, 2 * 100 * u64::from(MAX_RELAYS), "ring of {size}");
+        assert_eq!(ring.dropped(DropCause::HopLimit), 100, "ring of {size}");
+    }
+}
+
+#[test]
+fn a_broadcast_does_not_multiply_where_each_router_believes_to_be_its_root() {
+    let mut ring = ring(78, 5);
+    ring.mesh();
+    ring.lie_that_it_is_behind(|at, _| at);
+    let before = ring.forwarded();
+    let Ring { net, routers, members } = &ring;
+    let (neighbour, destination) = (net.name(members[0]), net.name(routers[0]));
+    let source = PeerName::from_u64(NOWHERE).unwrap();
+    ring.receive(Arrival { neighbour, source, destination, relays: 0 });
+    assert_eq!(ring.forwarded() - before, 100 * 4, "the first router sends it to the others");
+    assert_eq!(ring.dropped(DropCause::ReversePath), 100 * 4, "and these to nobody");
 }

@@ -45,6 +45,21 @@ fn broadcasts_reach_everyone_once_in_a_line() {
 }
 
 #[test]
+fn frames_travel_the_longest_line_and_no_farther() {
+    let routers = 2 + usize::from(crate::switch::MAX_RELAYS);
+    let (mut net, hosts) = line(49, routers + 1);
+    let (first, last) = (hosts[0], hosts[routers - 1]);
+    net.capture(first, &frame(first, BROADCAST, b"who is there"));
+    net.run_for(SECOND);
+    let reached: Vec<usize> = (0..=routers).map(|at| (1..routers).contains(&at).into()).collect();
+    assert_eq!(copies(&mut net), reached);
+    net.capture(last, &frame(last, station(first), b"me"));
+    net.run_for(SECOND);
+    let reached: Vec<usize> = (0..=routers).map(|at| usize::from(at == 0)).collect();
+    assert_eq!(copies(&mut net), reached);
+}
+
+#[test]
 fn broadcasts_reach_everyone_once_around_a_ring_with_chords() {
     let (mut net, hosts) = line(42, 9);
     net.connect(hosts[0], hosts[8]);

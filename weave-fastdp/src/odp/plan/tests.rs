@@ -213,7 +213,7 @@ fn a_packet_about_which_the_switch_has_decided_has_the_plan_of_its_flow() {
         let input = received(ends, source, destination);
         let peers = [2, ends.0, ends.1].map(|number| peer(number.try_into().unwrap()));
         let [neighbour, source, destination] = peers;
-        let arrival = Arrival { neighbour, source, destination };
+        let arrival = Arrival { neighbour, source, destination, relays: 0 };
         let decision = switch.received(table, START, arrival, input.addresses.unwrap());
         assert_eq!(planner.plan_decided(&input, decision), planner.plan(&input));
     }
