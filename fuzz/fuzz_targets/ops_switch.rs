@@ -1,6 +1,7 @@
 //! Frames from everywhere, in any order, while time passes and peers leave.
 #![no_main]
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use weave_core::switch::{
     NeighbourLinks, Switch, Topology, Worker, WorkerId,
 };
 use weave_core::time::Instant;
+use weave_core::wire::MacAddress;
 
 /// 1 is here, 2 and 3 are neighbours, 4 is behind 3; 5 is known and out of reach.
 struct Routes;
@@ -54,6 +56,10 @@ impl Inject for Bridge {
     }
 }
 
+fn station(n: u8) -> MacAddress {
+    MacAddress([2, 0, 0, 0, 0, n])
+}
+
 fn peer(n: u8) -> PeerName {
     PeerName::from_bytes([2, 0, 0, 0, 0, n])
 }
@@ -68,6 +74,7 @@ fuzz_target!(|operations: &[u8]| {
     switch.publish(ForwardingTable::new(peer(1), Arc::new(Routes), links.into()));
     let mut worker = Worker::new(switch.clone()).unwrap();
     let mut now = Instant::ORIGIN;
+    let mut attached = BTreeSet::new();
     let mut rest = operations;
     while let [kind, a, b, c, more @ ..] = rest {
         let length = usize::from(*kind >> 3) * 8;
@@ -86,13 +93,19 @@ fuzz_target!(|operations: &[u8]| {
                 let neighbour = peer(2 + (c & 1));
                 let (source, destination) = (peer(c >> 1 & 7), peer(c >> 4 & 7));
                 let arrival = Arrival { neighbour, source, destination, relays: a >> 3 };
+                let sender = station(b & 7);
+                let pinned = attached.contains(&sender)
+                    && switch.macs().lookup(sender) == Some(peer(1));
                 worker.pass(now, &mut bridge).received(arrival, Frame::plain(&frame));
+                assert!(!pinned || switch.macs().lookup(sender) == Some(peer(1)));
                 let answered = frame.len() > 100;
                 assert!(answered || !sent.lock().unwrap().contains(&neighbour));
                 assert!(answered || bridge.0 <= usize::from(arrival.destination == peer(1)));
             }
             6 => now += Duration::from_millis(u64::from(*a) * 100),
             _ => {
+                attached = (0..8).filter(|bit| c >> bit & 1 == 1).map(station).collect();
+                switch.macs().attach(attached.clone());
                 switch.macs().remove_peers(&[peer(a & 7)]);
                 switch.macs().sweep(now);
             }

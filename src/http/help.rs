@@ -48,6 +48,9 @@ pub(super) fn of_counter(name: &str) -> Option<&'static str> {
         "frames_forwarded" => "Copies of frames handed to links.",
         "too_big_answers" => "Answers that told a sender that its packet was too big.",
         "station_moves" => "Ethernet addresses that turned up behind another peer.",
+        "station_contests" => {
+            "Frames from neighbours whose source is attached here, or speaks behind another peer."
+        }
         "station_evictions" => "Ethernet addresses forgotten for want of room.",
         "sleeve_rx_calls" => "System calls that received datagrams, for all links together.",
         "sleeve_rx_dropped_by_kernel" => {
@@ -134,6 +137,9 @@ pub(super) fn of_link_counter(name: &str) -> Option<&'static str> {
             "Datagrams dropped: sealed with a key that is not kept any more, or not yet."
         }
         "rx_dropped_malformed" => "Datagrams dropped: not made of records.",
+        "rx_dropped_address" => {
+            "Datagrams dropped: in clear, from another address than that of the neighbour."
+        }
         "rx_dropped_misdirected" => "Datagrams dropped: special frames of or for somebody else.",
         _ => return None,
     })

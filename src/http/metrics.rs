@@ -136,7 +136,8 @@ fn addresses(ipam: &IpamStatus) -> Vec<Metric> {
 /// the last are given, as the original does.
 fn connections(connections: &[Connection]) -> Metric {
     let mut counts: BTreeMap<(&str, &str), [usize; 2]> = BTreeMap::new();
-    for connection in connections {
+    // A list of peers that is the same on all hosts names each of them to itself.
+    for connection in connections.iter().filter(|connection| !connection.itself) {
         let attribute = |name| connection.attrs.as_ref().and_then(|attrs| attrs.get(name));
         let overlay = match attribute("name") {
             Some(Value::String(name)) => name,

@@ -156,6 +156,10 @@ pub(crate) struct Connection {
     /// What the original does not have: what its links counted, as `overlay.counter`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) counters: BTreeMap<String, u64>,
+    /// An own address in the list of peers, for which the original has the state of a failure, too:
+    /// a list that is the same on all hosts is none.
+    #[serde(skip)]
+    pub(crate) itself: bool,
 }
 
 /// Where a station was seen.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::report::{IpamEntry, IpamStatus, PaxosStatus, Report, VersionCheck};
+use super::report::{Connection, IpamEntry, IpamStatus, PaxosStatus, Report, VersionCheck};
 
 /// Peers that the page of the whole router names.
 const MOST_NAMED: usize = 4;
@@ -20,15 +20,15 @@ pub(crate) fn status(report: &Report) -> String {
         (min, max) => format!("{min}..{max}"),
     };
     let switch = |on| if on { "enabled" } else { "disabled" };
-    let connections = with_counts(
-        router.connections.len(),
-        "",
-        &["established", "pending", "retrying", "failed", "connecting"].map(|state| {
-            let count = router.connections.iter().filter(|c| c.state == state).count();
-            (count, state)
-        }),
-        "",
-    );
+    let counted = |state: &str, itself| {
+        let counted = |c: &&Connection| c.itself == itself && (itself || c.state == state);
+        router.connections.iter().filter(counted).count()
+    };
+    let states = ["established", "pending", "retrying", "failed", "connecting"];
+    let states = states.map(|state| (counted(state, false), state));
+    let itself = (counted("", true), "to itself");
+    let connections =
+        with_counts(router.connections.len(), "", &[&states[..], &[itself]].concat(), "");
     let of_peers = || router.peers.iter().flat_map(|peer| &peer.connections);
     let established = of_peers().filter(|connection| connection.established).count();
     let peers = with_counts(

@@ -101,6 +101,8 @@ pub(crate) struct Received {
     pub(crate) malformed: Counter,
     /// Special frames of or for another peer.
     pub(crate) misdirected: Counter,
+    /// In clear, and from another address than that of the neighbour.
+    pub(crate) stray: Counter,
 }
 
 impl Sent {
@@ -157,6 +159,7 @@ impl Received {
             ("rx_dropped_epoch", self.epoch.get()),
             ("rx_dropped_malformed", self.malformed.get()),
             ("rx_dropped_misdirected", self.misdirected.get()),
+            ("rx_dropped_address", self.stray.get()),
         ]
         .into_iter()
         .chain(self.batches.list(names))

@@ -11,6 +11,7 @@
 //!   receiving thread    data threads
 //! ```
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -158,6 +159,13 @@ impl SleeveForwarder {
         if !unchanged {
             self.waker.wake();
         }
+    }
+
+    /// Returns whether the neighbour may send from this address. Nothing else identifies the sender of
+    /// an unencrypted datagram.
+    pub(crate) fn takes_from(&self, from: SocketAddr) -> bool {
+        self.encapsulation.cipher().is_some()
+            || self.published.path.load().as_ref().is_some_and(|path| path.remote == from)
     }
 
     /// Returns whether the kernel may fragment datagrams that are larger than the path MTU.

@@ -126,6 +126,11 @@ pub fn is_special(frame: &[u8]) -> bool {
     frame.first_chunk::<ETHERNET_HEADER>() == Some(&[0; ETHERNET_HEADER])
 }
 
+/// Returns whether this is a special frame of the length of a heartbeat.
+pub(crate) fn is_heartbeat(frame: &[u8]) -> bool {
+    frame.len() == HEARTBEAT_LEN && is_special(frame)
+}
+
 /// The state machine of one link.
 ///
 /// Call the `handle_*` methods as their events happen. After each, drain [`Self::poll_transmit`]

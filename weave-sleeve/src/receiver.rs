@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::datagram::{self, Record};
 use crate::encapsulation::{OpenFailure, Opened};
 use crate::forwarder::SleeveForwarder;
-use crate::link::is_special;
+use crate::link::{is_heartbeat, is_special};
 use crate::native::{self, Form};
 use crate::registry::{Links, Registry};
 use crate::sys::udp::ReceivedBatch;
@@ -188,14 +188,9 @@ impl Receiver {
                 if !std::mem::replace(&mut known, true) {
                     forwarder.received.batches.add(count);
                 }
-                let alone = count == 1;
-                let mut reader = RecordReader {
-                    forwarder,
-                    clock,
-                    from,
-                    alone,
-                    pending: PendingCounts::default(),
-                };
+                let (alone, stray) = (count == 1, !forwarder.takes_from(from));
+                let pending = PendingCounts::default();
+                let mut reader = RecordReader { forwarder, clock, from, alone, stray, pending };
                 let mut windows = forwarder.windows.lock().unwrap_or_else(PoisonError::into_inner);
                 forwarder.encapsulation.open_batch(&mut windows, datagrams, segment, |opened| {
                     reader.read(opened, reassembler, each);
@@ -225,6 +220,8 @@ struct RecordReader<'c> {
     from: SocketAddr,
     /// Whether the datagram came without others.
     alone: bool,
+    /// Whether they are unencrypted and come from another address than the neighbour's.
+    stray: bool,
     pending: PendingCounts,
 }
 
@@ -261,6 +258,9 @@ impl RecordReader<'_> {
                 return forwarder.control_and_wake(now, |machine| machine.handle_too_many_forged());
             }
         };
+        if self.stray {
+            return self.stray(opened);
+        }
         let whole = match opened {
             Opened::Legacy(records) => self.legacy(records, each),
             Opened::Native(records) => self.native(records, reassembler, each),
@@ -269,6 +269,33 @@ impl RecordReader<'_> {
             counters.malformed.add(1);
         }
         self.pending.datagrams += 1;
+    }
+
+    /// Takes nothing but a heartbeat from a stray datagram: the address of the neighbour may have
+    /// changed, and only the neighbour knows the number in its heartbeats.
+    fn stray(&self, opened: Opened<'_>) {
+        let Self { forwarder, clock, from, .. } = *self;
+        let record = match opened {
+            Opened::Legacy(mut records) => records.next().and_then(|record| {
+                let Record { source, destination, frame } = record.ok()?;
+                Some((source, destination, frame))
+            }),
+            Opened::Native(mut records) => records.next().and_then(|record| {
+                let native::Record { source, destination, bytes, .. } = record.ok()?;
+                Some((source, destination, bytes))
+            }),
+        };
+        match record {
+            Some((source, destination, frame))
+                if is_heartbeat(frame)
+                    && source == forwarder.remote
+                    && destination == forwarder.own =>
+            {
+                let now = clock.now();
+                forwarder.control_and_wake(now, |machine| machine.handle_special(now, from, frame));
+            }
+            _ => forwarder.received.stray.add(1),
+        }
     }
 
     /// Adds the pending counts to the counters.
@@ -359,12 +386,15 @@ impl RecordReader<'_> {
 
 #[cfg(test)]
 mod tests {
-    use weave_core::mesh::LinkRequest;
+    use weave_core::mesh::{ConnectionUid, LinkRequest};
     use weave_core::switch::{Envelope, Forwarded, Forwarder, Waker, WorkerId};
     use weave_core::time::Instant;
 
     use super::*;
+    use crate::cipher::Channel;
+    use crate::encapsulation::Draft;
     use crate::fixtures::{link_request, super_frame_of};
+    use crate::link::SpecialFrame;
     use crate::native::Capabilities;
 
     const WORKER: WorkerId = WorkerId::new(0).expect("zero is below the limit");
@@ -380,6 +410,7 @@ mod tests {
     fn setup(versions: &str) -> Setup {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let sockets = [(); 2].map(|()| Arc::new(UdpSockets::bind(any, 1).unwrap()));
+        let from_address = sockets[0].address();
         let clock = Clock::new(|| Instant::ORIGIN);
         let capabilities = Capabilities::default();
         let [from, to] = [0, 1].map(|index| {
@@ -395,6 +426,13 @@ mod tests {
         registry.insert(to.clone());
         let [_, sockets] = sockets;
         let receiver = Receiver::new(sockets, 0, registry, Arc::default(), clock);
+        // Its address is not known before its first heartbeat.
+        to.control(Instant::ORIGIN, |machine| {
+            let (now, mut heartbeat) = (Instant::ORIGIN, Vec::new());
+            SpecialFrame::Heartbeat(ConnectionUid(7)).emit(&mut heartbeat);
+            machine.confirm(now);
+            machine.handle_special(now, from_address, &heartbeat);
+        });
         // Datagrams have the size that an Ethernet path carries.
         from.control(Instant::ORIGIN, |machine| machine.handle_too_big(Instant::ORIGIN, 1500));
         Setup { from, to, receiver }
@@ -462,5 +500,56 @@ mod tests {
             received.sort_unstable();
             assert_eq!(received, all, "version {versions}");
         }
+    }
+
+    #[test]
+    fn what_comes_in_clear_from_elsewhere_is_a_heartbeat_or_nothing() {
+        let mut setup = setup("1 2");
+        let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = setup.receiver.sockets.address();
+        let datagram = |frame: &[u8]| {
+            let (source, destination) = (setup.from.own, setup.from.remote);
+            let write = |place: &mut [u8]| place.copy_from_slice(frame);
+            let (form, length) = (Form::Complete, frame.len());
+            let draft = Draft { source, destination, form, relays: 0, length, write };
+            let encapsulation = &setup.from.encapsulation;
+            let header = encapsulation.header_len();
+            let mut datagram = vec![0; header + encapsulation.record_len(&draft)];
+            encapsulation.emit(&draft, &mut datagram[header..]).unwrap();
+            let all = 0..datagram.len();
+            let channel = Channel::DontFragment;
+            encapsulation.seal(Instant::ORIGIN, source, channel, &mut datagram, &[all]).unwrap();
+            datagram
+        };
+        let frame = datagram(&[&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0][..], &[0; 60]].concat());
+        let special = |special: SpecialFrame| {
+            let mut bytes = Vec::new();
+            special.emit(&mut bytes);
+            datagram(&bytes)
+        };
+        let foreign = special(SpecialFrame::Heartbeat(ConnectionUid(8)));
+        let heartbeat = special(SpecialFrame::Heartbeat(ConnectionUid(7)));
+        let test = special(SpecialFrame::FragmentationTest);
+        let to_carrier = Arc::clone(&setup.to);
+        let stray = || to_carrier.received.stray.get();
+        // Frames and stray datagrams; the kernel may take a moment.
+        let receive = |receiver: &mut Receiver, datagrams: &[&[u8]], expected: (u64, u64)| {
+            let (before, mut frames) = (stray(), 0);
+            for datagram in datagrams {
+                stranger.send_to(datagram, to).unwrap();
+            }
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+            while (frames, stray() - before) != expected && std::time::Instant::now() < deadline {
+                receiver.receive(|_, _| frames += 1);
+            }
+            assert_eq!((frames, stray() - before), expected);
+        };
+        receive(&mut setup.receiver, &[&frame, &foreign, &test], (0, 2));
+        assert_eq!(setup.to.received.frames.get(), 0);
+        // It moved.
+        receive(&mut setup.receiver, &[&heartbeat, &frame], (1, 0));
+        setup.send(super_frame_of(1, 2, &[7; 100], 1360).frame(), 0);
+        setup.from.flush(WORKER);
+        receive(&mut setup.receiver, &[], (0, 1));
     }
 }

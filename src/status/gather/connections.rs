@@ -39,6 +39,7 @@ pub(super) fn connection(
         peer: peer.to_string(),
         round_trip_seconds: round_trip,
         counters: link.map(link_counters).unwrap_or_default(),
+        itself: false,
     }
 }
 
@@ -89,6 +90,9 @@ pub(super) fn attempt(target: &TargetReport, now: Now) -> Option<Connection> {
         (TargetState::Waiting { until }, Some(error)) => {
             ("failed", format!("{error}, retry: {}", time(until)))
         }
+        (TargetState::Itself, error) => {
+            ("failed", format!("{}, retry: never", error.as_deref().unwrap_or("it is this router")))
+        }
         (TargetState::Attempting, None) => ("connecting", String::new()),
         (TargetState::Attempting, Some(error)) => ("retrying", error.clone()),
         (TargetState::Connected, _) => return None,
@@ -98,6 +102,7 @@ pub(super) fn attempt(target: &TargetReport, now: Now) -> Option<Connection> {
         outbound: true,
         state: state.to_owned(),
         info,
+        itself: target.state == TargetState::Itself,
         ..Connection::default()
     })
 }
@@ -152,6 +157,7 @@ mod tests {
             (TargetState::Attempting, None, ("connecting", String::new())),
             (TargetState::Attempting, Some("refused"), ("retrying", "refused".to_owned())),
             (TargetState::Connected, None, ("", String::new())),
+            (TargetState::Itself, Some("x"), ("failed", "x, retry: never".to_owned())),
         ] {
             assert_eq!(shown(state, error), (expected.0.to_owned(), expected.1));
         }

@@ -80,6 +80,7 @@ pub(super) fn counters(
         ("frames_forwarded", switch.forwarded),
         ("too_big_answers", switch.too_big_answers),
         ("station_moves", switch.moves),
+        ("station_contests", switch.contests),
         ("station_evictions", switch.evictions),
     ]
     .map(|(name, n)| (name.to_owned(), n))

@@ -165,6 +165,14 @@ fn tell(event: &Event) {
                  an address is used twice, or the bridge sends back what it is given"
             );
         }
+        Event::StationsContested { count, mac, known, from } => {
+            tracing::warn!(
+                count,
+                peer = %from,
+                "frames dropped that came from {from} and whose source is elsewhere, {mac} for one \
+                 is with {known}: an address is used twice, or a container there makes up frames"
+            );
+        }
     }
 }
 

@@ -58,4 +58,16 @@ pub enum Event {
         /// The peer it is behind.
         known: PeerName,
     },
+    /// Frames were received whose source is attached here, or speaks behind another peer: an address
+    /// is used twice, or somebody makes up frames. Told at most once a minute.
+    StationsContested {
+        /// How many frames since the last time.
+        count: u64,
+        /// One of the sources.
+        mac: MacAddress,
+        /// The peer it is behind.
+        known: PeerName,
+        /// The peer that the frame came from.
+        from: PeerName,
+    },
 }

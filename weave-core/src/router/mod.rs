@@ -112,11 +112,11 @@ struct Connection {
     confirmed: bool,
 }
 
-/// What was last told of stations that moved or are in conflict.
+/// What was last told of stations that moved, are in conflict or are contested.
 #[derive(Default)]
 struct StationNews {
-    moves: u64,
-    conflicts: u64,
+    /// Moves, conflicts, contests.
+    counts: [u64; 3],
     not_before: Instant,
 }
 
@@ -477,22 +477,25 @@ impl Router {
         }
     }
 
-    /// Tells of moves and conflicts, if there are any and it is time.
+    /// Tells of moves, conflicts and contests, if there are any and it is time.
     fn tell_station_news(&mut self, now: Instant) {
-        let (moves, conflicts) = (self.switch.macs().moves(), self.switch.conflicts());
+        let counts = [self.switch.macs().moves(), self.switch.conflicts(), self.switch.contests()];
         let news = &mut self.station_news;
-        if now < news.not_before || (moves, conflicts) == (news.moves, news.conflicts) {
+        if now < news.not_before || counts == news.counts {
             return;
         }
         let noted = self.switch.noted();
-        let moved = (moves - news.moves, noted.moved);
-        let conflict = (conflicts - news.conflicts, noted.conflict);
-        *news = StationNews { moves, conflicts, not_before: now + STATION_NEWS_INTERVAL };
-        if let (count @ 1.., Some((mac, from, to))) = moved {
+        let [moved, conflicts, contests] =
+            std::array::from_fn(|index| counts[index] - news.counts[index]);
+        *news = StationNews { counts, not_before: now + STATION_NEWS_INTERVAL };
+        if let (count @ 1.., Some((mac, from, to))) = (moved, noted.moved) {
             self.tell(Event::StationsMoved { count, mac, from, to });
         }
-        if let (count @ 1.., Some((mac, known))) = conflict {
+        if let (count @ 1.., Some((mac, known))) = (conflicts, noted.conflict) {
             self.tell(Event::StationConflicts { count, mac, known });
+        }
+        if let (count @ 1.., Some((mac, known, from))) = (contests, noted.contest) {
+            self.tell(Event::StationsContested { count, mac, known, from });
         }
     }
 

@@ -450,6 +450,43 @@ fn conflicts_of_stations_are_told_once_a_minute() {
 }
 
 #[test]
+fn contests_of_stations_are_told_once_a_minute() {
+    let mut net = Net::chain(3, &["radio"]);
+    net.capture(0, &frame(9, MacAddress::BROADCAST));
+    for _ in 0..100 {
+        net.capture(2, &frame(9, MacAddress::BROADCAST));
+    }
+    // The one that was in between had heard the first before.
+    assert_eq!(net.nodes[0].router.switch().macs().lookup(station(9)), Some(name(0)));
+    let told = |net: &Net| -> Vec<_> {
+        let events = net.nodes.iter().flat_map(|node| &node.events);
+        let contested = |event: &&Event| matches!(event, Event::StationsContested { .. });
+        events.filter(contested).cloned().collect()
+    };
+    net.run(Duration::from_secs(130));
+    let told = told(&net);
+    let contests: u64 = net.nodes.iter().map(|node| node.router.switch().contests()).sum();
+    let conflicts = net.dropped(2, DropCause::Conflict);
+    assert_eq!((contests, conflicts, told.len()), (0, 100, 0), "{told:?}");
+
+    // Two peers that did not hear each other before.
+    let mut net = Net::chain(2, &["radio"]);
+    net.nodes[1].router.switch().refresh_station(net.now, station(9), name(1));
+    for _ in 0..100 {
+        assert!(!net.nodes[1].router.switch().refresh_station(net.now, station(9), name(0)));
+    }
+    net.run(Duration::from_secs(130));
+    let expected =
+        Event::StationsContested { count: 100, mac: station(9), known: name(1), from: name(0) };
+    let told: Vec<_> = net.nodes[1]
+        .events
+        .iter()
+        .filter(|event| matches!(event, Event::StationsContested { .. }))
+        .collect();
+    assert_eq!(told, [&expected]);
+}
+
+#[test]
 fn wakes_for_connections_that_are_gone_are_harmless() {
     let net = Net::new(1, &["radio"]);
     let wakes = net.nodes[0].router.wakes.clone();

@@ -117,6 +117,8 @@ pub enum DropCause {
     InvalidSource,
     /// Captured here, though heard behind another peer a moment ago.
     Conflict,
+    /// Received, though its source is attached here, or was heard behind another peer a moment ago.
+    Contested,
     /// Spanning tree stays on its bridge.
     SpanningTree,
     /// Local traffic that the bridge flooded. Not a fault.
@@ -146,11 +148,12 @@ pub enum DropCause {
 
 impl DropCause {
     /// All of them, in order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Short,
         Self::UnknownPeer,
         Self::InvalidSource,
         Self::Conflict,
+        Self::Contested,
         Self::SpanningTree,
         Self::Local,
         Self::Loop,
@@ -172,6 +175,7 @@ impl DropCause {
             Self::UnknownPeer => "unknown_peer",
             Self::InvalidSource => "invalid_source",
             Self::Conflict => "mac_conflict",
+            Self::Contested => "mac_contested",
             Self::SpanningTree => "spanning_tree",
             Self::Local => "local",
             Self::Loop => "loop",
@@ -246,7 +250,9 @@ pub fn received<'t>(
         return Ok(decision);
     }
     // Step 3. The source teaches nothing about where the destination is, unless they are one.
-    let learned = macs.learn_received(now, addresses.source, arrival.source);
+    let learned = macs
+        .learn_received(now, addresses.source, arrival.source, table.own())
+        .map_err(|_| DropCause::Contested)?;
     if addresses.source == addresses.destination {
         return Ok(Decision { learned, ..peek_received(table, macs, arrival, addresses)? });
     }
@@ -436,7 +442,7 @@ mod tests {
             [(2, "1 to 2 via 2"), (4, "1 to 4 via 3"), (5, "drop no_link"), (7, "drop no_route")]
         {
             let station = MacAddress([2, 0xbb, 0, 0, 0, number]);
-            macs.learn_received(at(0), station, peer(number));
+            macs.learn_received(at(0), station, peer(number), peer(1)).unwrap();
             assert_eq!(ask(X, station), (false, expected.into()));
         }
     }
@@ -444,7 +450,7 @@ mod tests {
     #[test]
     fn captured_frames_of_a_station_just_heard_elsewhere_are_dropped() {
         let (table, macs) = (table(), MacTable::new(1));
-        macs.learn_received(at(0), X, peer(2));
+        macs.learn_received(at(0), X, peer(2), peer(1)).unwrap();
         let ask = |now| outcome(captured(&table, &macs, now, from(X, Y)));
         assert_eq!(ask(at(1)), (false, "drop mac_conflict".into()));
         assert_eq!(ask(at(4)), (false, "flood 1 to [2, 3]".into()));
@@ -472,8 +478,22 @@ mod tests {
         macs.learn_captured(at(0), X, peer(1)).unwrap();
         assert_eq!(ask(arrival(2, 2, 1), Y, X), (true, String::new()));
         // Believed behind another peer: flooded on all the same.
-        assert_eq!(ask(arrival(2, 2, 1), X, Y), (true, "flood 2 to [3]".into()));
-        assert_eq!(macs.lookup(X), Some(peer(2)));
+        let z = MacAddress([2, 0xaa, 0, 0, 0, 3]);
+        assert_eq!(ask(arrival(2, 2, 1), z, Y), (true, "flood 2 to [3]".into()));
+        assert_eq!(macs.lookup(z), Some(peer(2)));
+    }
+
+    #[test]
+    fn received_frames_of_a_station_that_speaks_elsewhere_go_nowhere() {
+        let (table, macs) = (table(), MacTable::new(1));
+        let ask = |now, a| outcome(received(&table, &macs, now, a, from(X, Y)));
+        macs.learn_captured(at(0), X, peer(1)).unwrap();
+        // The bridge must not learn from them either, nor routers behind this one.
+        assert_eq!(ask(at(1), arrival(2, 2, 1)), (false, "drop mac_contested".into()));
+        assert_eq!(ask(at(2), arrival(2, 2, 1)), (true, "flood 2 to [3]".into()));
+        assert_eq!(ask(at(3), arrival(3, 4, 1)), (false, "drop mac_contested".into()));
+        // What is relayed is for others to judge.
+        assert_eq!(ask(at(3), arrival(2, 2, 4)), (false, "2 to 4 via 3".into()));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //!                             └─▶ 8 places:  key  = mac 48 | generation 16
 //!                                            home = peer 48 | generation 16
 //!                                            seen = milliseconds
+//!                                            former = peer 48
 //! ```
 //!
 //! Looking up and refreshing take no lock: a place is two atomic words that are valid together
@@ -18,6 +19,10 @@
 //! * *remove*: `key` becomes zero. A reader that saw the old key sees either the old home, or that
 //!   of the next occupant, whose generation differs: then the station is unknown, as it should be.
 //! * *move*: only `home` changes, in one store, under the same generation.
+//!
+//! `former` only ever decides whether a station may move. It is written under the lock of the shard
+//! and looked at there; who looks at it before, and sees what it was a moment ago, or that of the next
+//! occupant, either takes the lock for nothing or refuses one frame.
 //!
 //! Inserting, moving, removing and sweeping hold the lock of one shard. So in the common case, a
 //! station that is already known, a frame costs reads; `seen` is written once a second.
@@ -30,16 +35,32 @@
 //!
 //! # Who wins
 //!
-//! A *received* frame always moves its source to the peer it comes from. A *captured* frame moves
-//! its source here only if the last frame received from it is at least [`QUIET`] old, otherwise it
-//! is a conflict and must be dropped. Weave Net waits for the entry to age out, so a container
-//! that moves to this host is mute for ten minutes (spec router.md, section 15, item 5). What the
-//! conflict is there for still works: a frame that this router injects and the bridge sends
+//! Anybody can put any source address into a frame. So as long as a station speaks where it is
+//! known to be, no frame from elsewhere moves it: such a frame is a [`Conflict`] and must be dropped, or
+//! the bridge would learn from it what this table does not.
+//!
+//! | frame | moves its source if |
+//! |---|---|
+//! | *received* | nothing came from the known place for [`SETTLED`], or it comes from the place before that one |
+//! | *captured* | nothing came from the known place for [`QUIET`], or the station is attached here and was here before |
+//!
+//! * A station that really moved is silent where it was, and is followed as soon as that shows.
+//! * One that was idle can be taken by a single frame, but only until it speaks again: it comes back
+//!   at once, and who took it is not its former place, so has to wait for silence again.
+//! * A station that is known to be attached here ([`MacTable::attach`]) is never taken by a received
+//!   frame. That needs no silence to be broken, and so holds for one that only listens.
+//!
+//! Weave Net believes each received frame, and waits ten minutes before it believes a captured one, so
+//! a container that moves to this host is mute for so long (spec router.md, section 15, item 5). What
+//! the conflict is there for still works: a frame that this router injects and the bridge sends
 //! straight back (hairpin, loop) arrives milliseconds after it was received.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+
+use arc_swap::ArcSwap;
 
 use crate::mesh::PeerName;
 use crate::time::Instant;
@@ -60,6 +81,11 @@ pub const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// against the patience of a user.
 pub const QUIET: Duration = Duration::from_secs(3);
 
+/// How long nothing must have come from a station's place before a frame from another peer proves
+/// that it moved there. Long against the pauses of one that talks, short against the patience of
+/// somebody whose container was moved while it ran.
+pub const SETTLED: Duration = Duration::from_secs(2);
+
 /// A sighting is written down if the last one noted is older than this. Weave Net's minute would
 /// be too coarse to measure [`QUIET`].
 const REFRESH: Duration = Duration::from_secs(1);
@@ -71,6 +97,8 @@ pub struct MacTable {
     len: AtomicUsize,
     moves: AtomicU64,
     evictions: AtomicU64,
+    /// Stations that are known to be attached here.
+    attached: ArcSwap<BTreeSet<MacAddress>>,
 }
 
 /// What a sighting changed.
@@ -87,7 +115,7 @@ pub enum Learned {
     },
 }
 
-/// A frame was captured whose source was heard behind another peer a moment ago.
+/// The source of a frame is behind another peer than the one it comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Conflict {
     /// The peer behind which the station is believed to be.
@@ -111,13 +139,15 @@ struct Shard {
     writer: Mutex<()>,
 }
 
-/// Three cache lines; a lookup that misses touches the first only.
+/// Four cache lines; a lookup that misses touches the first only, one that hits the first three.
 #[repr(align(64))]
 #[derive(Default)]
 struct Bucket {
     keys: [AtomicU64; WAYS],
     homes: [AtomicU64; WAYS],
     seen: [AtomicU64; WAYS],
+    /// The place before `homes`, if it may have been left by a lie; else zero. Touched on rare paths.
+    formers: [AtomicU64; WAYS],
 }
 
 impl MacTable {
@@ -132,7 +162,13 @@ impl MacTable {
             len: AtomicUsize::new(0),
             moves: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
+            attached: ArcSwap::default(),
         }
+    }
+
+    /// These stations are attached to this host, and no others.
+    pub fn attach(&self, stations: BTreeSet<MacAddress>) {
+        self.attached.store(Arc::new(stations));
     }
 
     /// The peer a station is behind. Does not ask how old the entry is.
@@ -152,13 +188,34 @@ impl MacTable {
         mac: MacAddress,
         own: PeerName,
     ) -> Result<Learned, Conflict> {
-        self.learn(now, mac, own, |seen| now.saturating_since(seen) >= QUIET)
+        self.learn(now, mac, own, own, |known| {
+            known.is_none_or(|known| {
+                now.saturating_since(known.last_seen) >= QUIET
+                    || known.former == Some(own) && self.attached.load().contains(&mac)
+            })
+        })
     }
 
-    /// A frame from this station was received, having been captured by `peer`.
-    pub fn learn_received(&self, now: Instant, mac: MacAddress, peer: PeerName) -> Learned {
-        // A received frame may always move its station, so there is no conflict.
-        self.learn(now, mac, peer, |_| true).unwrap_or(Learned::Known)
+    /// A frame from this station was received, having been captured by `peer`; `own` is this peer.
+    ///
+    /// # Errors
+    /// The station is behind another peer, or attached here.
+    pub fn learn_received(
+        &self,
+        now: Instant,
+        mac: MacAddress,
+        peer: PeerName,
+        own: PeerName,
+    ) -> Result<Learned, Conflict> {
+        self.learn(now, mac, peer, own, |known| {
+            // One that was idle for so long that it was forgotten is here as well.
+            if known.is_none_or(|known| known.home == own) && self.attached.load().contains(&mac) {
+                return false;
+            }
+            known.is_none_or(|known| {
+                now.saturating_since(known.last_seen) >= SETTLED || known.former == Some(peer)
+            })
+        })
     }
 
     /// Removes what has not been heard for [`MAX_AGE`].
@@ -209,7 +266,8 @@ impl MacTable {
         now: Instant,
         mac: MacAddress,
         peer: PeerName,
-        may_move: impl Fn(Instant) -> bool,
+        own: PeerName,
+        may_be_there: impl Fn(Option<&Known>) -> bool,
     ) -> Result<Learned, Conflict> {
         let (shard, bucket) = self.place(mac);
         let shard = self.shards[shard].get_or_init(Box::default);
@@ -219,23 +277,29 @@ impl MacTable {
                 bucket.refresh(found.way, now);
                 return Ok(Learned::Known);
             }
-            if !may_move(bucket.last_seen(found.way)) {
+            if !may_be_there(Some(&bucket.known(&found))) {
                 return Err(Conflict { known: found.peer });
             }
         }
         let _writing = shard.lock();
         // Another thread may have been faster.
         let Some(found) = bucket.find(mac) else {
+            if !may_be_there(None) {
+                return Err(Conflict { known: own });
+            }
             self.insert(bucket, now, mac, peer);
             return Ok(Learned::New);
         };
         if found.peer == peer {
             return Ok(Learned::Known);
         }
-        if !may_move(bucket.last_seen(found.way)) {
+        let known = bucket.known(&found);
+        if !may_be_there(Some(&known)) {
             return Err(Conflict { known: found.peer });
         }
-        bucket.move_home(found.way, peer, now);
+        // Who is followed back to where the station was has told the truth.
+        let former = (known.former != Some(peer)).then_some(found.peer);
+        bucket.move_home(found.way, peer, former, now);
         self.moves.fetch_add(1, Ordering::Relaxed);
         Ok(Learned::Moved { from: found.peer })
     }
@@ -297,6 +361,13 @@ struct Found {
     peer: PeerName,
 }
 
+/// What a move of a station depends on.
+struct Known {
+    home: PeerName,
+    former: Option<PeerName>,
+    last_seen: Instant,
+}
+
 impl Bucket {
     fn find(&self, mac: MacAddress) -> Option<Found> {
         let wanted = mac_number(mac);
@@ -325,6 +396,15 @@ impl Bucket {
             peer: PeerName::from_u64(upper(home))?,
             last_seen: self.last_seen(way),
         })
+    }
+
+    fn known(&self, found: &Found) -> Known {
+        let former = self.formers[found.way].load(Ordering::Relaxed);
+        Known {
+            home: found.peer,
+            former: PeerName::from_u64(former).filter(|_| former != 0),
+            last_seen: self.last_seen(found.way),
+        }
     }
 
     fn last_seen(&self, way: usize) -> Instant {
@@ -356,13 +436,15 @@ impl Bucket {
         self.keys[way].store(0, Ordering::Relaxed);
         let generation = generation(self.homes[way].load(Ordering::Relaxed)).wrapping_add(1);
         self.seen[way].store(millis(now), Ordering::Relaxed);
+        self.formers[way].store(0, Ordering::Relaxed);
         // The generation of the home keeps a reader that still holds the old key away. It must
         // not be seen before that key is gone, nor after the new key.
         self.homes[way].store(word(peer.to_u64(), generation), Ordering::Release);
         self.keys[way].store(word(mac_number(mac), generation), Ordering::Release);
     }
 
-    fn move_home(&self, way: usize, peer: PeerName, now: Instant) {
+    fn move_home(&self, way: usize, peer: PeerName, former: Option<PeerName>, now: Instant) {
+        self.formers[way].store(former.map_or(0, PeerName::to_u64), Ordering::Relaxed);
         let generation = generation(self.homes[way].load(Ordering::Relaxed));
         self.seen[way].store(millis(now), Ordering::Relaxed);
         self.homes[way].store(word(peer.to_u64(), generation), Ordering::Release);
@@ -415,15 +497,88 @@ mod tests {
         Instant::since_origin(Duration::from_secs(seconds))
     }
 
+    fn receive(
+        table: &MacTable,
+        now: Instant,
+        mac: MacAddress,
+        peer: PeerName,
+    ) -> Result<Learned, Conflict> {
+        table.learn_received(now, mac, peer, OWN)
+    }
+
     #[test]
-    fn a_received_frame_moves_its_station_and_says_so() {
+    fn a_station_is_followed_once_it_is_silent_where_it_was() {
         let table = MacTable::new(7);
-        assert_eq!(table.learn_received(at(0), mac(1), A), Learned::New);
-        assert_eq!(table.learn_received(at(0), mac(1), A), Learned::Known);
-        assert_eq!(table.learn_received(at(0), mac(1), B), Learned::Moved { from: A });
+        assert_eq!(receive(&table, at(0), mac(1), A), Ok(Learned::New));
+        assert_eq!(receive(&table, at(0), mac(1), A), Ok(Learned::Known));
+        assert_eq!(receive(&table, at(1), mac(1), B), Err(Conflict { known: A }));
+        assert_eq!(receive(&table, at(2), mac(1), B), Ok(Learned::Moved { from: A }));
         assert_eq!(table.lookup(mac(1)), Some(B));
         assert_eq!(table.lookup(mac(2)), None);
         assert_eq!((table.len(), table.moves()), (1, 1));
+        // One that is found nowhere is where it says.
+        table.remove_peers(&[B]);
+        assert_eq!(receive(&table, at(2), mac(1), A), Ok(Learned::New));
+    }
+
+    #[test]
+    fn a_station_that_speaks_is_not_taken_by_a_frame_from_elsewhere() {
+        let table = MacTable::new(7);
+        for tick in 0..1000_u64 {
+            let now = Instant::since_origin(Duration::from_millis(100 * tick));
+            // It speaks once a second; somebody else claims it every 100 ms.
+            if tick % 10 == 0 {
+                assert!(receive(&table, now, mac(1), A).is_ok(), "{tick}");
+            }
+            assert_eq!(receive(&table, now, mac(1), B), Err(Conflict { known: A }), "{tick}");
+        }
+        assert_eq!(table.moves(), 0);
+    }
+
+    #[test]
+    fn a_station_that_was_taken_while_it_was_idle_is_back_with_its_next_frame() {
+        let table = MacTable::new(7);
+        let later = |millis| at(100) + Duration::from_millis(millis);
+        receive(&table, at(0), mac(1), A).unwrap();
+        assert_eq!(receive(&table, later(0), mac(1), B), Ok(Learned::Moved { from: A }));
+        assert_eq!(receive(&table, later(1), mac(1), B), Ok(Learned::Known));
+        assert_eq!(receive(&table, later(2), mac(1), A), Ok(Learned::Moved { from: B }));
+        // That does not work the other way round.
+        for millis in [3, 500, 1999] {
+            assert_eq!(receive(&table, later(millis), mac(1), B), Err(Conflict { known: A }));
+        }
+        // A third one has no part in it.
+        let own = PeerName::from_bytes([2, 0, 0, 0, 0, 9]);
+        assert_eq!(receive(&table, later(1999), mac(1), own), Err(Conflict { known: A }));
+    }
+
+    #[test]
+    fn a_station_that_is_attached_here_is_never_taken_from_outside() {
+        let table = MacTable::new(7);
+        table.learn_captured(at(0), mac(1), OWN).unwrap();
+        table.learn_captured(at(0), mac(2), OWN).unwrap();
+        table.attach([mac(1), mac(3)].into());
+        // It does not have to speak.
+        assert_eq!(receive(&table, at(300), mac(1), A), Err(Conflict { known: OWN }));
+        assert_eq!(receive(&table, at(300), mac(2), A), Ok(Learned::Moved { from: OWN }));
+        // One that is found attached after it was taken is back at once.
+        assert_eq!(table.learn_captured(at(301), mac(2), OWN), Err(Conflict { known: A }));
+        table.attach([mac(1), mac(2), mac(3)].into());
+        assert_eq!(table.learn_captured(at(301), mac(2), OWN), Ok(Learned::Moved { from: A }));
+        // It may have been forgotten meanwhile.
+        table.sweep(at(1000));
+        assert_eq!(receive(&table, at(1000), mac(1), A), Err(Conflict { known: OWN }));
+        table.learn_captured(at(1000), mac(1), OWN).unwrap();
+        // A container cannot take the address of a station elsewhere by having it.
+        table.attach([mac(1)].into());
+        receive(&table, at(1000), mac(3), A).unwrap();
+        table.attach([mac(1), mac(3)].into());
+        assert_eq!(table.learn_captured(at(1001), mac(3), OWN), Err(Conflict { known: A }));
+        receive(&table, at(1001), mac(3), A).unwrap();
+        assert_eq!(table.lookup(mac(3)), Some(A));
+        // Once it is detached, it is followed.
+        table.attach([].into());
+        assert_eq!(receive(&table, at(1004), mac(1), B), Ok(Learned::Moved { from: OWN }));
     }
 
     #[test]
@@ -431,7 +586,7 @@ mod tests {
         let table = MacTable::new(7);
         for tick in 0..100 {
             let now = at(tick);
-            table.learn_received(now, mac(1), A);
+            receive(&table, now, mac(1), A).unwrap();
             let echo = now + Duration::from_millis(2);
             assert_eq!(table.learn_captured(echo, mac(1), OWN), Err(Conflict { known: A }));
             assert_eq!(table.lookup(mac(1)), Some(A));
@@ -442,22 +597,22 @@ mod tests {
     #[test]
     fn a_container_that_moved_here_is_heard_after_a_few_seconds() {
         let table = MacTable::new(7);
-        table.learn_received(at(10), mac(1), A);
+        receive(&table, at(10), mac(1), A).unwrap();
         assert!(table.learn_captured(at(12), mac(1), OWN).is_err());
         assert_eq!(table.learn_captured(at(13), mac(1), OWN), Ok(Learned::Moved { from: A }));
         assert_eq!(table.learn_captured(at(13), mac(1), OWN), Ok(Learned::Known));
-        // And back again, at once: received frames are always believed.
-        assert_eq!(table.learn_received(at(13), mac(1), A), Learned::Moved { from: OWN });
+        // And back again, at once.
+        assert_eq!(receive(&table, at(13), mac(1), A), Ok(Learned::Moved { from: OWN }));
     }
 
     #[test]
     fn sightings_refresh_to_the_second_and_old_entries_are_swept() {
         let table = MacTable::new(7);
-        table.learn_received(at(0), mac(1), A);
-        table.learn_received(at(0), mac(2), A);
-        table.learn_received(at(0) + Duration::from_millis(900), mac(1), A);
+        receive(&table, at(0), mac(1), A).unwrap();
+        receive(&table, at(0), mac(2), A).unwrap();
+        receive(&table, at(0) + Duration::from_millis(900), mac(1), A).unwrap();
         assert_eq!(table.entries()[0].last_seen, at(0));
-        table.learn_received(at(1), mac(1), A);
+        receive(&table, at(1), mac(1), A).unwrap();
         assert_eq!(table.entries()[0].last_seen, at(1));
         table.sweep(at(600));
         assert_eq!(table.len(), 2, "ten minutes old is not yet too old");
@@ -470,22 +625,22 @@ mod tests {
     fn stations_leave_with_their_peer() {
         let table = MacTable::new(7);
         for number in 0..1000 {
-            table.learn_received(at(0), mac(number), if number % 3 == 0 { A } else { B });
+            receive(&table, at(0), mac(number), if number % 3 == 0 { A } else { B }).unwrap();
         }
         table.remove_peers(&[A]);
         assert_eq!(table.len(), 666);
         assert!(table.entries().iter().all(|entry| entry.peer == B));
-        assert_eq!(table.learn_received(at(0), mac(0), B), Learned::New);
+        assert_eq!(receive(&table, at(0), mac(0), B), Ok(Learned::New));
     }
 
     #[test]
     fn a_flood_of_invented_addresses_displaces_its_own() {
         let table = MacTable::new(7);
         for number in 0..5_000 {
-            table.learn_received(at(0), mac(number), A);
+            receive(&table, at(0), mac(number), A).unwrap();
         }
         for number in 0..300_000 {
-            table.learn_received(at(1), mac(1_000_000 + number), B);
+            receive(&table, at(1), mac(1_000_000 + number), B).unwrap();
         }
         let honest = (0..5_000).filter(|&number| table.lookup(mac(number)) == Some(A)).count();
         assert!(honest > 4_950, "{honest} of 5000 left");
@@ -509,7 +664,8 @@ mod tests {
                         let number =
                             round.wrapping_mul(2_654_435_761).wrapping_add(thread) % 90_000;
                         let flip = round % 7 == thread;
-                        table.learn_received(at(u64::from(round)), mac(number), home(number, flip));
+                        let _ =
+                            receive(table, at(u64::from(round)), mac(number), home(number, flip));
                         let probe = round.wrapping_mul(40_503) % 90_000;
                         if let Some(found) = table.lookup(mac(probe)) {
                             assert!(found == home(probe, false) || found == home(probe, true));
@@ -521,12 +677,20 @@ mod tests {
         assert_eq!(table.len(), table.entries().len());
     }
 
+    /// What the table should know of a station.
+    #[derive(Clone, Copy)]
+    struct Place {
+        home: PeerName,
+        former: Option<PeerName>,
+        seen: Instant,
+    }
+
     proptest! {
         /// Below the size at which buckets overflow the table is a map.
         #[test]
         fn behaves_like_a_map(operations in prop::collection::vec((0u8..4, 0u32..40, 0u64..3, 0u64..5), 0..300)) {
             let table = MacTable::new(99);
-            let mut model: BTreeMap<MacAddress, (PeerName, Instant)> = BTreeMap::new();
+            let mut model: BTreeMap<MacAddress, Place> = BTreeMap::new();
             let mut now = at(0);
             for (kind, number, peer, wait) in operations {
                 now += Duration::from_millis(wait * 700);
@@ -537,34 +701,42 @@ mod tests {
                         let outcome = if kind == 0 {
                             table.learn_captured(now, mac, OWN)
                         } else {
-                            Ok(table.learn_received(now, mac, peer))
+                            receive(&table, now, mac, peer)
                         };
                         let peer = if kind == 0 { OWN } else { peer };
+                        let patience = if kind == 0 { QUIET } else { SETTLED };
                         let expected = match known {
                             None => Ok(Learned::New),
-                            Some((home, _)) if home == peer => Ok(Learned::Known),
-                            Some((home, seen)) if kind == 0 && now.saturating_since(seen) < QUIET => {
-                                Err(Conflict { known: home })
+                            Some(place) if place.home == peer => Ok(Learned::Known),
+                            Some(place)
+                                if now.saturating_since(place.seen) >= patience
+                                    || kind != 0 && place.former == Some(peer) =>
+                            {
+                                Ok(Learned::Moved { from: place.home })
                             }
-                            Some((home, _)) => Ok(Learned::Moved { from: home }),
+                            Some(place) => Err(Conflict { known: place.home }),
                         };
                         prop_assert_eq!(outcome, expected);
-                        match expected {
-                            Ok(Learned::Known) => {
-                                let seen = known.map_or(now, |(_, seen)| seen);
-                                if now.saturating_since(seen) >= REFRESH {
-                                    model.insert(mac, (peer, now));
+                        match (expected, known) {
+                            (Ok(Learned::Known), Some(place)) => {
+                                if now.saturating_since(place.seen) >= REFRESH {
+                                    model.insert(mac, Place { seen: now, ..place });
                                 }
                             }
-                            Ok(_) => { model.insert(mac, (peer, now)); }
-                            Err(_) => {}
+                            (Ok(_), known) => {
+                                let former = known
+                                    .filter(|place| place.former != Some(peer))
+                                    .map(|place| place.home);
+                                model.insert(mac, Place { home: peer, former, seen: now });
+                            }
+                            (Err(_), _) => {}
                         }
                     }
                     2 => {
                         table.remove_peers(&[peer]);
-                        model.retain(|_, (home, _)| *home != peer);
+                        model.retain(|_, place| place.home != peer);
                     }
-                    _ => prop_assert_eq!(table.lookup(mac), known.map(|(home, _)| home)),
+                    _ => prop_assert_eq!(table.lookup(mac), known.map(|place| place.home)),
                 }
             }
             prop_assert_eq!(table.len(), model.len());

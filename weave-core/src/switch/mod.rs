@@ -24,7 +24,9 @@ pub mod virtio;
 pub use counters::{DropCounts, SwitchReport};
 pub use decision::{Addresses, Arrival, Decision, DropCause, MAX_RELAYS, Onward};
 pub use frame::{ChecksumRequest, Frame, Segmentation, SegmentationKind};
-pub use mac_table::{Conflict, Learned, MAX_AGE, MacEntry, MacTable, QUIET, SWEEP_INTERVAL};
+pub use mac_table::{
+    Conflict, Learned, MAX_AGE, MacEntry, MacTable, QUIET, SETTLED, SWEEP_INTERVAL,
+};
 pub use null::NullOverlay;
 pub use overlay::{
     Envelope, Forwarded, Forwarder, ForwarderId, Link, LinkEvent, LinkStatus, Overlay,

@@ -403,7 +403,7 @@ mod tests {
     #[test]
     fn a_refusing_link_hands_over_to_the_next() {
         let mut setup = Setup::new();
-        setup.switch.macs().learn_received(at(0), Y, peer(2));
+        setup.switch.refresh_station(at(0), Y, peer(2));
         *setup.fast.answer.lock().unwrap() = Forwarded::Refused;
         setup.captured(&[frame(X, Y)]);
         assert_eq!(setup.slow.take(), [Taken(peer(1), peer(2), frame(X, Y), false)]);
@@ -478,7 +478,7 @@ mod tests {
     #[test]
     fn the_sender_of_a_packet_that_is_too_big_is_told() {
         let mut setup = Setup::new();
-        setup.switch.macs().learn_received(at(0), Y, peer(2));
+        setup.switch.refresh_station(at(0), Y, peer(2));
         *setup.fast.answer.lock().unwrap() = Forwarded::TooBig { mtu: 1400 };
         setup.captured(&[packet(1500)]);
         let [answer] = &setup.port.injected[..] else { panic!("no answer") };
@@ -541,16 +541,23 @@ mod tests {
         let Setup { switch, mut worker, mut port, .. } = Setup::new();
         switch.on_move(moved);
         let mut pass = worker.pass(at(0), &mut port);
-        for from in [2, 3] {
-            let arrival = from_2(peer(from), peer(1));
-            pass.received(arrival, Frame::plain(&frame(Y, X)));
-        }
+        let from = |from| from_2(peer(from), peer(1));
+        pass.received(from(2), Frame::plain(&frame(Y, X)));
+        drop(pass);
+        let mut pass = worker.pass(at(5), &mut port);
+        pass.received(from(3), Frame::plain(&frame(Y, X)));
         pass.captured(Frame::plain(&frame(Y, X)));
+        pass.captured(Frame::plain(&frame(X, Y)));
+        pass.received(from(2), Frame::plain(&frame(X, Y)));
         drop(pass);
         let noted = switch.noted();
         assert_eq!(noted.moved, Some((Y, peer(2), peer(3))));
         assert_eq!(noted.conflict, Some((Y, peer(3))));
+        assert_eq!(noted.contest, Some((X, peer(1), peer(2))));
+        assert_eq!(port.injected.len(), 2, "what is contested would teach the bridge");
         assert_eq!(wakes.load(std::sync::atomic::Ordering::Relaxed), 1);
-        assert_eq!((switch.report().moves, switch.conflicts()), (1, 1));
+        let report = switch.report();
+        assert_eq!((report.moves, switch.conflicts(), report.contests), (1, 1, 1));
+        assert_eq!(report.dropped.get(DropCause::Contested), 1);
     }
 }

@@ -27,6 +27,7 @@ pub struct Switch {
     /// Called when a station changed its peer.
     on_move: OnceLock<Waker>,
     conflicts: AtomicU64,
+    contests: AtomicU64,
     /// What is worth a line in the log; written on rare paths only, and never waited for.
     noted: Mutex<Noted>,
     workers: Mutex<Workers>,
@@ -39,6 +40,9 @@ pub struct Noted {
     pub moved: Option<(MacAddress, PeerName, PeerName)>,
     /// A captured frame whose source was just heard behind another peer.
     pub conflict: Option<(MacAddress, PeerName)>,
+    /// A frame that another peer sent for a station that it does not have: address, where the station
+    /// is, that peer.
+    pub contest: Option<(MacAddress, PeerName, PeerName)>,
 }
 
 /// There are [`WorkerId::MAX`] workers already.
@@ -63,6 +67,7 @@ impl Switch {
             macs: MacTable::new(seed),
             on_move: OnceLock::new(),
             conflicts: AtomicU64::new(0),
+            contests: AtomicU64::new(0),
             noted: Mutex::default(),
             workers: Mutex::default(),
         }
@@ -134,8 +139,10 @@ impl Switch {
         addresses: Addresses,
     ) -> Result<Decision<'t>, DropCause> {
         let decision = decision::received(table, &self.macs, now, arrival, addresses);
-        if let Ok(decision) = decision {
-            self.note_move(decision.learned, addresses, arrival.source);
+        match decision {
+            Ok(decision) => self.note_move(decision.learned, addresses, arrival.source),
+            Err(DropCause::Contested) => self.note_contest(addresses.source, arrival.source),
+            Err(_) => {}
         }
         decision
     }
@@ -167,15 +174,26 @@ impl Switch {
     }
 
     /// Learns that a station is behind a peer, which may be this one, from frames that the kernel
-    /// has carried and the router has not seen.
-    pub fn refresh_station(&self, now: Instant, station: MacAddress, peer: PeerName) {
+    /// has carried and the router has not seen. Returns whether that is where the station is; if not, the
+    /// kernel has learnt what it should forget.
+    pub fn refresh_station(&self, now: Instant, station: MacAddress, peer: PeerName) -> bool {
         let learned = if peer == self.own {
-            self.macs.learn_captured(now, station, peer).unwrap_or(Learned::Known)
+            self.macs.learn_captured(now, station, peer)
         } else {
-            self.macs.learn_received(now, station, peer)
+            self.macs.learn_received(now, station, peer, self.own)
         };
         let addresses = Addresses { source: station, destination: MacAddress::ZERO };
-        self.note_move(learned, addresses, peer);
+        match learned {
+            Ok(learned) => {
+                self.note_move(learned, addresses, peer);
+                true
+            }
+            Err(_) if peer == self.own => false,
+            Err(_) => {
+                self.note_contest(station, peer);
+                false
+            }
+        }
     }
 
     /// Frames captured so far whose source was just heard behind another peer.
@@ -183,7 +201,12 @@ impl Switch {
         self.conflicts.load(Ordering::Relaxed)
     }
 
-    /// The last move and the last conflict.
+    /// Frames that other peers have sent so far for stations that are not theirs.
+    pub fn contests(&self) -> u64 {
+        self.contests.load(Ordering::Relaxed)
+    }
+
+    /// The last move, the last conflict and the last contest.
     pub fn noted(&self) -> Noted {
         *self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -197,6 +220,7 @@ impl Switch {
         }
         report.stations = self.macs.len();
         report.moves = self.macs.moves();
+        report.contests = self.contests();
         report.evictions = self.macs.evictions();
         report
     }
@@ -219,6 +243,14 @@ impl Switch {
         let counters = workers.active.get_mut(id.get()).and_then(Option::take);
         if let Some(counters) = counters {
             counters.add_to(&mut workers.ended);
+        }
+    }
+
+    fn note_contest(&self, station: MacAddress, from: PeerName) {
+        self.contests.fetch_add(1, Ordering::Relaxed);
+        if let Ok(mut noted) = self.noted.try_lock() {
+            let known = self.macs.lookup(station).unwrap_or(self.own);
+            noted.contest = Some((station, known, from));
         }
     }
 

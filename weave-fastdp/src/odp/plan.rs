@@ -371,6 +371,7 @@ const fn is_permanent(cause: DropCause) -> bool {
         | DropCause::UnknownPeer
         | DropCause::Conflict
         | DropCause::HopLimit
+        | DropCause::Contested
         | DropCause::Refused
         | DropCause::TooBig
         | DropCause::Link => false,

@@ -193,13 +193,15 @@ fn refresh_station(shared: &Shared, matches: &FlowMatch) {
             shared.learn(addresses.source, BridgePort::Router);
         }
         None => {
-            shared.switch.refresh_station(shared.now(), addresses.source, own);
-            shared.learn(addresses.source, BridgePort::Vport(input.port));
+            if shared.switch.refresh_station(shared.now(), addresses.source, own) {
+                shared.learn(addresses.source, BridgePort::Vport(input.port));
+            }
         }
         Some(tunnel) => {
             let sender = shared.tunnel_ports().sender(&tunnel);
-            if let Some(sender) = sender.filter(|sender| sender.destination == own) {
-                shared.switch.refresh_station(shared.now(), addresses.source, sender.source);
+            if let Some(sender) = sender.filter(|sender| sender.destination == own)
+                && shared.switch.refresh_station(shared.now(), addresses.source, sender.source)
+            {
                 shared.learn(addresses.source, BridgePort::Router);
             }
         }

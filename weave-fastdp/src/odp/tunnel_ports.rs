@@ -146,22 +146,30 @@ impl TunnelPorts {
         Some(Vni { source, destination: self.ids.of(destination)? })
     }
 
-    /// Returns the sender of a packet that came through this tunnel; `None` if one of its peers is
-    /// unknown, or if no neighbour can have sent it.
+    /// Returns the sender of a frame that came through this tunnel; `None` if one of its peers is
+    /// unknown, or if no neighbour sends from its address.
     pub(super) fn sender(&self, tunnel: &Tunnel) -> Option<Sender> {
-        let vni = u32::try_from(tunnel.id).ok().and_then(Vni::new)?;
-        let source = self.ids.owner(vni.source)?;
-        let destination = self.ids.owner(vni.destination)?;
+        let (source, destination) = self.ends(tunnel)?;
         let is_from = |port: &Arc<TunnelPort>| port.remote() == tunnel.source;
         // Several neighbours may share a host; then the one that is the source is meant.
         let neighbour = match self.by_neighbour.get(&source) {
             Some(port) if is_from(port) => source,
-            own => {
-                let other = self.by_neighbour.iter().find(|(_, port)| is_from(port));
-                let moved = own.filter(|port| port.may_move_to(tunnel.source)).map(|_| source);
-                other.map(|(name, _)| *name).or(moved)?
-            }
+            _ => *self.by_neighbour.iter().find(|(_, port)| is_from(port))?.0,
         };
         Some(Sender { source, destination, neighbour })
+    }
+
+    /// Returns the sender of a special frame, which may show that the neighbour has another address.
+    pub(super) fn sender_of_special(&self, tunnel: &Tunnel) -> Option<Sender> {
+        let (source, destination) = self.ends(tunnel)?;
+        let port = self.by_neighbour.get(&source)?;
+        let may_move = port.may_move_to(tunnel.source);
+        may_move.then_some(Sender { source, destination, neighbour: source })
+    }
+
+    /// Returns the source and the destination of a packet that came through this tunnel.
+    fn ends(&self, tunnel: &Tunnel) -> Option<(PeerName, PeerName)> {
+        let vni = u32::try_from(tunnel.id).ok().and_then(Vni::new)?;
+        Some((self.ids.owner(vni.source)?, self.ids.owner(vni.destination)?))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use weave_core::switch::{Addresses, Arrival, DropCause, Frame, Inject, Worker};
 use weave_core::wire::MacAddress;
-use weave_odp::{Action, Client, DecodeError, Error, PortNumber, Upcall, Upcalls};
+use weave_odp::{Action, Client, DecodeError, Error, PortNumber, Tunnel, Upcall, Upcalls};
 
 use super::bridge::{Bridge, BridgePort, Verdict};
 use super::config::OdpFailure;
@@ -120,17 +120,26 @@ impl UpcallHandler {
         let shared = Arc::clone(&self.shared);
         let generation = shared.signals.generation();
         let (now, input) = (shared.now(), Input::of_packet(&upcall.key));
-        let sender = input.tunnel.and_then(|tunnel| shared.tunnel_ports().sender(&tunnel));
-        let (Some(addresses), Some(sender)) = (input.addresses, sender) else {
+        let (Some(addresses), Some(tunnel)) = (input.addresses, input.tunnel) else {
             return bump(&shared.counters.dropped_unknown_sender);
         };
         if is_special(addresses) {
-            return self.handle_special(upcall, sender);
+            let sender = shared.tunnel_ports().sender_of_special(&tunnel);
+            return match sender {
+                Some(sender) => self.handle_special(upcall, sender, &tunnel),
+                None => bump(&shared.counters.dropped_unknown_sender),
+            };
         }
+        let Some(sender) = shared.tunnel_ports().sender(&tunnel) else {
+            return bump(&shared.counters.dropped_unknown_sender);
+        };
         let Sender { source, destination, neighbour } = sender;
         let arrival = Arrival { neighbour, source, destination, relays: 0 };
         let table = shared.switch.table();
         let decision = shared.switch.received(&table, now, arrival, addresses);
+        if decision.is_err_and(|cause| cause == DropCause::Contested) {
+            return bump(&shared.counters.dropped_conflict);
+        }
         if decision.is_ok_and(|decision| decision.inject) {
             shared.learn(addresses.source, BridgePort::Router);
         }
@@ -144,18 +153,14 @@ impl UpcallHandler {
     }
 
     /// Handles a heartbeat or a probe.
-    fn handle_special(&self, upcall: &Upcall<'_>, sender: Sender) {
+    fn handle_special(&self, upcall: &Upcall<'_>, sender: Sender, tunnel: &Tunnel) {
         let tunnel_ports = self.shared.tunnel_ports();
-        let (Some(port), true, Some(tunnel)) = (
+        let (Some(port), true) = (
             tunnel_ports.by_neighbour.get(&sender.source),
             sender.destination == self.shared.switch.own(),
-            upcall.key.tunnel,
         ) else {
             return bump(&self.shared.counters.dropped_unknown_sender);
         };
-        if !port.may_move_to(tunnel.source) {
-            return bump(&self.shared.counters.dropped_unknown_sender);
-        }
         bump(&self.shared.counters.special);
         if port.inbox.special(upcall.packet) && port.set_remote(tunnel.source) {
             tracing::info!(peer = %sender.source, "its heartbeats come from another address now");

@@ -16,6 +16,8 @@ pub(super) enum Command {
     Offload { tunnel: u64 },
     /// Tell the bridge that a station is behind a tunnel.
     Station { tunnel: u64, mac: MacAddress },
+    /// Forget what the bridge has learned from this port, where a station is not.
+    Misled { port: u32 },
     /// Follow a change of the short ids.
     ShortIds,
     /// Follow a change of the routes.

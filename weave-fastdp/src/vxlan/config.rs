@@ -1,6 +1,8 @@
 //! The configuration of the engine, and the reasons why it does not start.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::net::Ipv4Addr;
 
 /// The configuration of the engine.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -13,6 +15,16 @@ pub struct VxlanConfig {
     pub mtu: usize,
     /// UDP port for VXLAN.
     pub port: u16,
+}
+
+/// The ends of the tunnels. The kernel's VXLAN devices take packets from any address, so that it
+/// is up to a firewall to let only these through.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VxlanEnds {
+    /// UDP ports of this host.
+    pub ports: BTreeSet<u16>,
+    /// Addresses of the neighbours.
+    pub neighbours: BTreeSet<Ipv4Addr>,
 }
 
 /// Reasons why the engine does not start.

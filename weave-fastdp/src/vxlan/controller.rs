@@ -24,6 +24,9 @@ use crate::vni::Vni;
 
 /// Interval between checks of devices and routes.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Time for which the bridge learns nothing from a port through which it was misled. Frames go on,
+/// the first ones to each station by way of the router.
+const DISTRUST: Duration = Duration::from_secs(60);
 /// Delay of a check after a change of routes, which are published a moment later.
 const ROUTES_DELAY: Duration = Duration::from_millis(20);
 /// Interval at which the stations that the kernel has heard are refreshed in the switch, where
@@ -56,8 +59,17 @@ struct Entry {
     tunnel: Arc<VxlanTunnel>,
     device: Option<Installed>,
     interest: Interest,
+    /// Until when the bridge learns nothing from the device.
+    distrusted: Option<Instant>,
     /// Whether it was reported that the device cannot be created.
     failure_reported: bool,
+}
+
+impl Entry {
+    /// Returns whether the kernel carries unicast both ways without the router.
+    fn is_offloaded(&self) -> bool {
+        self.tunnel.offload.load(Ordering::Relaxed) && self.distrusted.is_none()
+    }
 }
 
 /// A device that was created.
@@ -110,6 +122,7 @@ impl Controller {
             Command::Close { tunnel } => self.close(tunnel),
             Command::Offload { tunnel } => self.apply_offload(tunnel),
             Command::Station { tunnel, mac } => self.announce(tunnel, mac),
+            Command::Misled { port } => self.distrust(port),
             Command::ShortIds => {
                 // Wrong devices are deleted before new ones are created: peers may have swapped ids.
                 for number in self.numbers() {
@@ -138,7 +151,8 @@ impl Controller {
         }
         let number = tunnel.number;
         let interest = Interest::Everything;
-        let entry = Entry { tunnel, device: None, interest, failure_reported: false };
+        let (distrusted, failure_reported) = (None, false);
+        let entry = Entry { tunnel, device: None, interest, distrusted, failure_reported };
         self.tunnels.insert(number, entry);
         self.publish();
         self.create_device(number);
@@ -155,7 +169,7 @@ impl Controller {
     /// Makes the bridge learn, or not, according to whether the kernel may carry frames.
     fn apply_offload(&mut self, number: u64) {
         let Some(entry) = self.tunnels.get_mut(&number) else { return };
-        let offload = entry.tunnel.offload.load(Ordering::Relaxed);
+        let offload = entry.is_offloaded();
         // A device that is created later calls this again.
         let Some(installed) = &mut entry.device else { return };
         match self.kernel.set_learning(installed.index, offload) {
@@ -166,6 +180,31 @@ impl Controller {
             ),
         }
         self.filter(number);
+    }
+
+    /// Flushes a port through which frames came whose sources are elsewhere. For a while the bridge
+    /// learns nothing from it: the router announces where stations are, as it does for the first frame.
+    fn distrust(&mut self, port: u32) {
+        let until = Instant::now() + DISTRUST;
+        let is_it = |entry: &Entry| entry.device.as_ref().is_some_and(|it| it.index == port);
+        let Some((&number, entry)) = self.tunnels.iter_mut().find(|(_, entry)| is_it(entry)) else {
+            return;
+        };
+        if entry.distrusted.replace(until).is_none() {
+            self.apply_offload(number);
+        }
+    }
+
+    /// Lets the bridge learn again from ports that have not misled it since.
+    fn trust_again(&mut self) {
+        let now = Instant::now();
+        for number in self.numbers() {
+            let Some(entry) = self.tunnels.get_mut(&number) else { continue };
+            if entry.distrusted.is_some_and(|until| until <= now) {
+                entry.distrusted = None;
+                self.apply_offload(number);
+            }
+        }
     }
 
     /// Tells the bridge that a station is behind a tunnel.
@@ -198,6 +237,7 @@ impl Controller {
         }
         self.remove_changed();
         self.shared.busy_ports.recheck();
+        self.trust_again();
         self.create_devices();
         self.refresh_stations();
         let table = Arc::clone(&*self.shared.switch.table());
@@ -323,7 +363,7 @@ impl Controller {
     fn filter(&mut self, number: u64) {
         let Some(table) = &self.table else { return };
         let Some(entry) = self.tunnels.get(&number) else { return };
-        let interest = if !entry.tunnel.offload.load(Ordering::Relaxed) {
+        let interest = if !entry.is_offloaded() {
             Interest::Everything
         } else if table.relays(entry.tunnel.params.remote) {
             Interest::NotFor(self.local.clone())
@@ -372,13 +412,17 @@ impl Controller {
         let own = self.shared.switch.own();
         self.local.clear();
         let (now, recent) = ((self.shared.clock)(), REFRESH_INTERVAL.as_secs() * 100);
+        let mut misled = BTreeSet::new();
         for station in stations {
             let Some(home) = self.shared.home(&tunnels, station.port) else { continue };
             if home == own {
                 self.local.push(station.mac);
             }
             if due && !station.permanent && u64::from(station.age) <= recent {
-                self.shared.switch.refresh_station(now, station.mac, home);
+                let is_there = self.shared.switch.refresh_station(now, station.mac, home);
+                if !is_there && home != own {
+                    misled.insert(station.port);
+                }
             }
         }
         self.local.sort_unstable();
@@ -386,6 +430,7 @@ impl Controller {
         if due {
             self.next_refresh = Instant::now() + REFRESH_INTERVAL;
         }
+        misled.into_iter().for_each(|port| self.distrust(port));
     }
 
     /// Returns the device that a tunnel should have.
@@ -414,6 +459,9 @@ impl Controller {
         let tunnels =
             self.tunnels.iter().map(|(number, entry)| (*number, Arc::clone(&entry.tunnel)));
         self.shared.tunnels.store(Arc::new(tunnels.collect()));
+        if let Some(waker) = self.shared.on_ends.get() {
+            waker.wake();
+        }
     }
 }
 

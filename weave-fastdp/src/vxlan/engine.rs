@@ -3,19 +3,19 @@
 use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use arc_swap::ArcSwap;
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use weave_core::mesh::ShortIdTable;
-use weave_core::switch::{Inject, Switch, Worker};
+use weave_core::switch::{Inject, Switch, Waker, Worker};
 use weave_core::time::Instant;
 
 use super::busy_ports::BusyPorts;
 use super::command::Command;
-use super::config::{VxlanConfig, VxlanError};
+use super::config::{VxlanConfig, VxlanEnds, VxlanError};
 use super::controller::Controller;
 use super::filter;
 use super::kernel::{Kernel, Monitor};
@@ -79,6 +79,7 @@ impl VxlanEngine {
             tunnels: ArcSwap::default(),
             bridge: AtomicU32::new(0),
             counters: Counters::default(),
+            on_ends: OnceLock::new(),
             busy_ports,
             injector: Mutex::new(injector),
             queries: Mutex::new(queries),
@@ -90,13 +91,13 @@ impl VxlanEngine {
             next_number: AtomicU64::new(0),
             threads: Vec::new(),
         };
+        let (for_receiver, misled) = (Arc::clone(&shared), engine.sender().clone());
         let mut start = |name: &str, body: Box<dyn FnOnce() + Send>| -> Result<(), VxlanError> {
             let thread = Builder::new().name(name.to_owned()).spawn(body);
             engine.threads.push(thread.map_err(failed("cannot start a thread"))?);
             Ok(())
         };
-        let for_receiver = Arc::clone(&shared);
-        start("fastdp", Box::new(move || receive::run(&for_receiver, worker)))?;
+        start("fastdp", Box::new(move || receive::run(&for_receiver, worker, &misled)))?;
         start("fastdp-control", Box::new(move || Controller::new(shared, kernel).run(&receiver)))?;
         Ok(engine)
     }
@@ -104,6 +105,21 @@ impl VxlanEngine {
     /// Returns what all tunnels wait for, for the operator: another program uses the UDP port.
     pub fn problem(&self) -> Option<String> {
         self.shared.busy_ports.problem(self.shared.config.port)
+    }
+
+    /// Returns the addresses that VXLAN may come from, and the ports that it comes to.
+    pub fn ends(&self) -> VxlanEnds {
+        let tunnels = self.shared.tunnels.load();
+        let params = || tunnels.values().map(|tunnel| &tunnel.params);
+        let ports = params().map(|params| params.port).chain([self.shared.config.port]);
+        let neighbours = params().map(|params| params.remote_address);
+        VxlanEnds { ports: ports.collect(), neighbours: neighbours.collect() }
+    }
+
+    /// Sets the waker that is called when [`Self::ends`] may have changed. Only the first call has an
+    /// effect.
+    pub fn on_ends(&self, waker: Waker) {
+        let _already_set = self.shared.on_ends.set(waker);
     }
 
     /// Replaces the injector for frames that the kernel does not deliver by itself.

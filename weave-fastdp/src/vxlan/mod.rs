@@ -43,6 +43,10 @@
 //! not in use it sees everything, since the bridge does not learn from it then. The switch also
 //! learns from the bridge where stations are whose frames only the bridge sees.
 //!
+//! The bridge believes every frame. If it has learned something that the switch knows to be wrong,
+//! the port is flushed and learns nothing for a minute: meanwhile the router alone announces where
+//! stations are.
+//!
 //! Frames between other pairs of peers have no device. The router receives the frames that a
 //! neighbour relays to or through this peer; frames that this peer relays are left to the next
 //! transport.
@@ -68,6 +72,6 @@ mod shared;
 mod tunnel;
 mod tunnel_handle;
 
-pub use config::{VxlanConfig, VxlanError};
+pub use config::{VxlanConfig, VxlanEnds, VxlanError};
 pub use engine::VxlanEngine;
 pub use setup::remove_leftovers;

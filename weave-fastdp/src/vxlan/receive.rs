@@ -4,12 +4,14 @@
 use std::net::Ipv4Addr;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollTimeout};
 use weave_core::mesh::PeerName;
 use weave_core::switch::{Arrival, ChecksumRequest, Frame, Pass, Worker, virtio};
 
+use super::command::Command;
 use super::shared::{MONITOR, STOP, Shared, UNDELIVERED};
 use super::tunnel::VxlanTunnel;
 use crate::heartbeat::is_special;
@@ -28,7 +30,7 @@ const BUFFER: usize = virtio::HEADER_LEN + (1 << 16) + 128;
 const OUTER: usize = 20 + 8 + 8;
 
 /// Receives frames until the engine stops.
-pub(super) fn run(shared: &Shared, mut worker: Worker) {
+pub(super) fn run(shared: &Shared, mut worker: Worker, commands: &Sender<Command>) {
     let mut buffer = vec![0; BUFFER];
     let mut ready = [EpollEvent::empty(); READY];
     loop {
@@ -44,7 +46,7 @@ pub(super) fn run(shared: &Shared, mut worker: Worker) {
         for event in ready.iter().take(count) {
             match event.data() {
                 STOP => return,
-                MONITOR => monitor(shared),
+                MONITOR => monitor(shared, commands),
                 UNDELIVERED => {
                     turn(
                         shared,
@@ -162,14 +164,17 @@ fn neighbour_at(shared: &Shared, address: Ipv4Addr) -> Option<PeerName> {
 }
 
 /// Tells the switch of stations that the bridge has learned.
-fn monitor(shared: &Shared) {
+fn monitor(shared: &Shared, commands: &Sender<Command>) {
     let now = (shared.clock)();
     let tunnels = shared.tunnels.load();
     shared.monitor.receive(shared.bridge.load(Ordering::Relaxed), |station| {
         if let Some(peer) = shared.home(&tunnels, station.port)
             && !station.permanent
+            && !shared.switch.refresh_station(now, station.mac, peer)
+            && peer != shared.switch.own()
         {
-            shared.switch.refresh_station(now, station.mac, peer);
+            // It ends before this thread only when the process does.
+            let _ = commands.send(Command::Misled { port: station.port });
         }
     });
 }

@@ -16,13 +16,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::eventfd::EventFd;
 use weave_core::mesh::{PeerName, ShortIdTable};
-use weave_core::switch::{Inject, Switch};
+use weave_core::switch::{Inject, Switch, Waker};
 
 use super::busy_ports::BusyPorts;
 use super::config::VxlanConfig;
@@ -66,6 +66,9 @@ pub(super) struct Shared {
     /// Index of the bridge; zero if there is none.
     pub(super) bridge: AtomicU32,
     pub(super) counters: Counters,
+    // Set once.
+    /// Called when tunnels come and go.
+    pub(super) on_ends: OnceLock<Waker>,
     // Under locks.
     pub(super) busy_ports: BusyPorts,
     pub(super) injector: Mutex<Box<dyn Inject + Send>>,

@@ -68,6 +68,8 @@ struct Target {
     backoff: Backoff,
     state: State,
     last_error: Option<String>,
+    /// It was this router that answered the last attempt.
+    itself: bool,
     /// Who answered there last. While that peer is connected in another way, dialling it would
     /// only make a duplicate.
     identity: Option<PeerName>,
@@ -147,6 +149,7 @@ impl Maker {
                     let key = self.key(text, &wanted);
                     if let Some(target) = self.targets.get_mut(&key) {
                         target.backoff.now(now);
+                        target.itself = false;
                     }
                     self.direct.insert(text.clone(), wanted);
                 }
@@ -223,6 +226,7 @@ impl Maker {
         let target = self.targets.get_mut(&key)?;
         target.state = State::Waiting;
         target.last_error = Some(error.to_string());
+        target.itself = matches!(error, ConnectionError::ConnectedToSelf);
         match error {
             ConnectionError::NameCollision { .. } | ConnectionError::ConnectedToSelf => {
                 target.backoff.never();
@@ -341,6 +345,7 @@ impl Maker {
             self.direct.iter().map(|(text, wanted)| self.key(text, wanted)).collect();
         self.targets.iter().filter_map(move |(key, target)| {
             let state = match target.state {
+                State::Waiting if target.itself => TargetState::Itself,
                 State::Waiting => TargetState::Waiting { until: target.backoff.try_after() },
                 State::Resolving | State::Dialling => TargetState::Attempting,
                 State::Connected | State::Suspended => return None,
@@ -458,6 +463,7 @@ impl Target {
             backoff: Backoff::due(at),
             state: State::Waiting,
             last_error: None,
+            itself: false,
             identity: None,
             addresses: Vec::new(),
             untried: Vec::new(),

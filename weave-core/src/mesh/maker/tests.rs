@@ -139,13 +139,15 @@ fn connections_to_self_and_name_collisions_are_not_repeated() {
         let mut bench = Bench::new();
         bench.connect(&["10.0.0.2"]);
         let (id, _) = bench.dial();
+        // A list of peers that is the same everywhere has each of them in it.
+        let state = match error {
+            ConnectionError::ConnectedToSelf => TargetState::Itself,
+            _ => TargetState::Waiting { until: None },
+        };
         bench.ended(id, error);
         bench.pass(Duration::from_secs(100_000));
         assert_eq!(bench.check(), []);
-        assert_eq!(
-            bench.states(),
-            [("10.0.0.2:6783".to_owned(), TargetState::Waiting { until: None })]
-        );
+        assert_eq!(bench.states(), [("10.0.0.2:6783".to_owned(), state)]);
     }
 }
 

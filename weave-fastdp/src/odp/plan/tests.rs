@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 use weave_core::mesh::{ConnectionId, PeerName, ShortId, ShortIdTable};
-use weave_core::switch::{Envelope, Forwarded, ForwarderId, NeighbourLinks, Topology, WorkerId};
+use weave_core::switch::{
+    Envelope, Forwarded, ForwarderId, NeighbourLinks, SETTLED, Topology, WorkerId,
+};
 use weave_core::time::Instant;
 
 use super::*;
@@ -127,8 +128,12 @@ impl Setup {
     }
 
     fn remote(&mut self, station: MacAddress, number: u8) {
-        self.bridge.learn(START, station, BridgePort::Router);
-        self.switch.refresh_station(START, station, peer(number));
+        self.remote_at(START, station, number);
+    }
+
+    fn remote_at(&mut self, now: Instant, station: MacAddress, number: u8) {
+        self.bridge.learn(now, station, BridgePort::Router);
+        self.switch.refresh_station(now, station, peer(number));
     }
 
     fn plan(&self, input: &Input) -> Plan {
@@ -193,7 +198,7 @@ fn a_station_behind_a_tunnel_has_a_flow_of_its_own() {
     assert_eq!((other.matches.tag, &other.actions), (Some(0x8100), &flow.actions));
     assert_eq!(Input::of_flow(&other.matches), Some(tagged));
     // Two hops away it is the same, by the first of them.
-    setup.remote(Y, 4);
+    setup.remote_at(START + SETTLED, Y, 4);
     assert_eq!(setup.plan(&input).actions(), into(3, 1, 4));
 }
 
@@ -425,21 +430,30 @@ fn a_change_of_routes_leaves_other_flows_alone() {
     }
     // Looking again teaches nothing: a station that moved stays where it is.
     let gone = MacAddress([2, 0xcc, 0, 0, 0, 2]);
-    setup.switch.refresh_station(START + Duration::from_secs(1), gone, peer(4));
+    setup.switch.refresh_station(START + SETTLED, gone, peer(4));
     let old = received((2, 1), gone, X);
     assert!(setup.plan(&old).flow(&old).is_some());
     assert_eq!(setup.switch.macs().lookup(gone), Some(peer(4)));
 }
 
 #[test]
-fn an_encrypted_tunnel_is_from_one_address() {
+fn frames_come_from_the_address_of_the_heartbeats() {
     let mut setup = Setup::new(&[2]);
     let from = |last| Tunnel { source: Ipv4Addr::new(192, 0, 2, last), ..tunnel(2, 1) };
-    let sender =
-        |setup: &Setup, last| setup.tunnel_ports.sender(&from(last)).map(|it| it.neighbour);
-    assert_eq!([2, 99].map(|last| sender(&setup, last)), [Some(peer(2)); 2], "it may move");
+    let frames = |setup: &Setup| {
+        [2, 99].map(|last| setup.tunnel_ports.sender(&from(last)).map(|it| it.neighbour))
+    };
+    let special = |setup: &Setup| {
+        [2, 99].map(|last| setup.tunnel_ports.sender_of_special(&from(last)).map(|it| it.neighbour))
+    };
+    assert_eq!(frames(&setup), [Some(peer(2)), None]);
+    assert_eq!(special(&setup), [Some(peer(2)); 2], "it may move");
+    setup.tunnel_ports.by_neighbour[&peer(2)].set_remote(Ipv4Addr::new(192, 0, 2, 99));
+    assert_eq!(frames(&setup), [None, Some(peer(2))]);
+    // An encrypted tunnel stays where it is.
     setup.tunnel_ports.by_neighbour.insert(peer(2), Arc::new(tunnel_port(2, true)));
-    assert_eq!([2, 99].map(|last| sender(&setup, last)), [Some(peer(2)), None]);
+    assert_eq!(frames(&setup), [Some(peer(2)), None]);
+    assert_eq!(special(&setup), [Some(peer(2)), None]);
 }
 
 #[test]
