@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::Value;
-use weave_host::Cidr;
+use weave_host::{Cidr, PortFault};
 
 use super::bridge_name;
 use super::failure::Failure;
@@ -38,6 +38,8 @@ struct Line {
     /// What else it may be called.
     aliases: Vec<String>,
     rest: String,
+    /// What is wrong with its port.
+    complaints: Vec<String>,
 }
 
 impl Ps {
@@ -45,6 +47,7 @@ impl Ps {
         let lines = if self.holders { self.held()? } else { self.plugged(&self.proc_path)? };
         for line in lines.iter().filter(|line| self.wants(line)) {
             output::print(&format!("{} {}\n", line.name, line.rest));
+            line.complaints.iter().for_each(|complaint| output::complain(complaint));
         }
         Ok(())
     }
@@ -63,14 +66,22 @@ impl Ps {
         let exposed = weave_host::bridge_addresses(bridge)?;
         if let (Some(mac), false) = (weave_host::interface_peer_name(bridge)?, exposed.is_empty()) {
             let rest = format!("{mac}{}", texts(&exposed));
-            lines.push(Line { name: "weave:expose".to_owned(), aliases: Vec::new(), rest });
+            let (aliases, complaints) = (Vec::new(), Vec::new());
+            lines.push(Line { name: "weave:expose".to_owned(), aliases, rest, complaints });
         }
         for found in weave_host::inhabitants(bridge, proc)? {
             let rest = format!("{}{}", found.mac, texts(&found.addresses));
             let container = found.holder.as_deref().map(container_of);
             let aliases = [container, Some(found.target.clone())].into_iter().flatten().collect();
+            let complaint = |fault: &PortFault| {
+                let (target, port) = (&found.target, &found.port);
+                format!(
+                    "weave: {target}: its port {port} {fault}; `weave attach {target}` mends that"
+                )
+            };
+            let complaints = found.faults.iter().map(complaint).collect();
             let name = found.holder.unwrap_or(found.target);
-            lines.push(Line { name, aliases, rest });
+            lines.push(Line { name, aliases, rest, complaints });
         }
         Ok(lines)
     }
@@ -86,7 +97,8 @@ impl Ps {
             let addresses: Vec<_> = addresses.filter_map(Value::as_str).collect();
             let presence = entry["presence"].as_str().unwrap_or("-");
             let aliases = vec![container_of(&name)];
-            Line { name, aliases, rest: format!("{presence} {}", addresses.join(" ")) }
+            let rest = format!("{presence} {}", addresses.join(" "));
+            Line { name, aliases, rest, complaints: Vec::new() }
         };
         Ok(entries.map(line).collect())
     }

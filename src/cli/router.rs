@@ -28,8 +28,8 @@ use crate::ipam;
 use crate::log::{self, LogLevel};
 use crate::secret;
 use values::{
-    FirewallChoice, OptionalAddress, OptionalBridge, Subnets, cipher, firewall, host, mtu,
-    optional_address, optional_bridge, port, subnets,
+    FirewallChoice, OptionalAddress, OptionalBridge, Subnets, cipher, firewall, host,
+    host_name_of_http, mtu, optional_address, optional_bridge, port, subnets,
 };
 
 /// What `weave launch` of the original takes.
@@ -104,6 +104,16 @@ pub(super) struct Router {
     /// The bridge of Docker, kept apart from ours.
     #[arg(long, value_name = "NAME", value_parser = optional_bridge)]
     docker_bridge: Option<OptionalBridge>,
+    /// Let containers reach the ports of the mesh, on this host and through it. Without a
+    /// password, a container that reaches them becomes a peer and sees all frames.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(default_value_t = false, value_parser = bool_flag::parse, action = ArgAction::Set)]
+    mesh_open_to_containers: bool,
+    /// Leave net.ipv4.ip_forward as it is. Without this flag it is switched on when the host gets an
+    /// address on the bridge: containers would have no way out by it otherwise.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(default_value_t = false, value_parser = bool_flag::parse, action = ArgAction::Set)]
+    no_ip_forward: bool,
     /// Where firewall rules are kept: iptables-nft, iptables-legacy, nftables or none. By
     /// default where those of the host are.
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = firewall)]
@@ -157,6 +167,11 @@ pub(super) struct Router {
     /// Address for metrics alone.
     #[arg(long, value_name = "ADDRESS", default_value = "", value_parser = optional_address)]
     metrics_addr: OptionalAddress,
+    /// Names by which HTTP clients call this host, comma-separated, besides its host name, its
+    /// nickname, localhost and all addresses: what is asked by another name is refused, as it may
+    /// come from a web page.
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = host_name_of_http)]
+    http_allowed_host: Vec<String>,
     /// Where the file system of the host is mounted.
     #[arg(long, value_name = "PATH", default_value = "/")]
     host_root: OsString,
@@ -302,6 +317,8 @@ impl Router {
             weave_bridge: self.weave_bridge,
             mtu: (self.mtu != 0).then_some(self.mtu),
             docker_bridge: self.docker_bridge.and_then(|OptionalBridge(name)| name),
+            mesh_open_to_containers: self.mesh_open_to_containers,
+            no_ip_forward: self.no_ip_forward,
             firewall: self.firewall.0,
             fastdp: !self.no_fastdp,
             bridged: !self.no_bridged_fastdp,
@@ -319,6 +336,7 @@ impl Router {
             },
             status_address: self.status_addr.0,
             metrics_address: self.metrics_addr.0,
+            http_allowed_hosts: self.http_allowed_host,
             db_prefix: self.state.db_prefix,
             host_root: Path::new("/").join(self.host_root),
         })

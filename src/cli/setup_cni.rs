@@ -82,16 +82,23 @@ impl SetupCni {
             ));
         }
         let list = list("1.0.0", self.hairpin_mode, &chained);
-        let written = publish(&conf, &list).map_err(|error| {
+        let published = publish(&conf, &list).map_err(|error| {
             Failure::failed(format!("cannot write {LIST} in {}: {error}", conf.display()))
         })?;
-        if !written {
-            output::complain(&format!(
-                "weave: {} was changed by somebody and stays as it is",
-                conf.join(LIST).display()
-            ));
+        let file = conf.join(LIST);
+        let file = file.display();
+        match published {
+            Published::Written => Ok(()),
+            Published::Changed => {
+                output::complain(&format!(
+                    "weave: {file} was changed by somebody and stays as it is"
+                ));
+                Ok(())
+            }
+            Published::Unusable(why) => Err(Failure::failed(format!(
+                "no runtime can use {file}: {why}; mend or remove it, and try again"
+            ))),
         }
-        Ok(())
     }
 }
 
@@ -135,21 +142,54 @@ fn install(plugin: &Path, bin: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The list, and the outdated one gone; false if there is one that somebody changed.
-fn publish(conf: &Path, list: &Value) -> io::Result<bool> {
+/// What became of the list.
+#[derive(PartialEq, Eq, Debug)]
+enum Published {
+    Written,
+    /// There is one that somebody changed, which stays.
+    Changed,
+    /// The same, and no runtime can read it, or it is not of this plugin; why.
+    Unusable(String),
+}
+
+/// Writes the list, and removes the outdated one.
+fn publish(conf: &Path, list: &Value) -> io::Result<Published> {
     let (file, draft) = (conf.join(LIST), conf.join(format!("{LIST}.tmp")));
+    let published = match fs::read(&file) {
+        Ok(old) if is_default(&old) => Published::Written,
+        Ok(old) => flaw(&old).map_or(Published::Changed, Published::Unusable),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Published::Written,
+        Err(error) => return Err(error),
+    };
+    if matches!(published, Published::Unusable(_)) {
+        return Ok(published);
+    }
     match fs::remove_file(conf.join(OUTDATED)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    match fs::read(&file) {
-        Ok(old) if !is_default(&old) => return Ok(false),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    if published == Published::Written {
+        fs::write(&draft, indented(list).map_err(io::Error::other)? + "\n")?;
+        fs::rename(&draft, &file)?;
     }
-    fs::write(&draft, indented(list).map_err(io::Error::other)? + "\n")?;
-    fs::rename(&draft, &file)?;
-    Ok(true)
+    Ok(published)
+}
+
+/// Why a runtime that reads this gives containers nothing of ours.
+fn flaw(text: &[u8]) -> Option<String> {
+    let list: Value = match serde_json::from_slice(text) {
+        Ok(list) => list,
+        Err(error) => return Some(format!("it is not JSON ({error})")),
+    };
+    let plugins = list.get("plugins").and_then(Value::as_array);
+    let Some(plugins) = plugins.filter(|plugins| !plugins.is_empty()) else {
+        return Some("it has no list \"plugins\"".to_owned());
+    };
+    if !list.get("name").is_some_and(Value::is_string) {
+        return Some("it has no \"name\"".to_owned());
+    }
+    let ours = plugins.iter().any(|plugin| plugin.get("type") == Some(&json!(NAMES[0])));
+    (!ours).then(|| format!("none of its plugins is of type {}", NAMES[0]))
 }
 
 fn list(version: &str, hairpin: bool, chained: &[&str]) -> Value {
@@ -190,19 +230,40 @@ mod tests {
         let file = conf.path().join(LIST);
         let new = list("1.0.0", true, &CHAINED);
         fs::write(conf.path().join(OUTDATED), "old").unwrap();
-        assert!(publish(conf.path(), &new).unwrap());
+        assert_eq!(publish(conf.path(), &new).unwrap(), Published::Written);
         assert!(!conf.path().join(OUTDATED).exists());
         let original = r#"{"cniVersion":"1.0.0","name":"weave","disableCheck":true,"plugins":[
             {"name":"weave","type":"weave-net","hairpinMode":true},
             {"type":"portmap","capabilities":{"portMappings":true},"snat":true}]}"#;
         fs::write(&file, original).unwrap();
-        assert!(publish(conf.path(), &new).unwrap());
+        assert_eq!(publish(conf.path(), &new).unwrap(), Published::Written);
         let written: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
         assert_eq!(written, new);
         let changed = original.replace("weave-net\",", "weave-net\",\"mtu\":1300,");
         fs::write(&file, &changed).unwrap();
-        assert!(!publish(conf.path(), &new).unwrap());
+        assert_eq!(publish(conf.path(), &new).unwrap(), Published::Changed);
         assert_eq!(fs::read_to_string(&file).unwrap(), changed);
+    }
+
+    #[test]
+    fn a_list_that_no_runtime_can_use_is_a_failure() {
+        let conf = tempfile::tempdir().unwrap();
+        let file = conf.path().join(LIST);
+        for (text, reason) in [
+            ("", "not JSON"),
+            (r#"{"name":"weave","plugins":[{"type":"weave-net"}"#, "not JSON"),
+            (r#"{"name":"weave","type":"weave-net"}"#, "no list \"plugins\""),
+            (r#"{"name":"weave","plugins":[]}"#, "no list \"plugins\""),
+            (r#"{"plugins":[{"type":"weave-net"}]}"#, "no \"name\""),
+            (r#"{"name":"weave","plugins":[{"type":"bridge"}]}"#, "of type weave-net"),
+        ] {
+            fs::write(&file, text).unwrap();
+            match publish(conf.path(), &list("1.0.0", true, &CHAINED)).unwrap() {
+                Published::Unusable(why) => assert!(why.contains(reason), "{text}: {why}"),
+                other => panic!("{text}: {other:?}"),
+            }
+            assert_eq!(fs::read_to_string(&file).unwrap(), text);
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::VERSION;
 use super::devices::PortReport;
 use super::exposure::Exposure;
 use super::sealing::Sealing;
+use super::targets::{is_ipv6, unreachable};
 use crate::http::{self, ConnectError, ExposeError, Unavailable};
 use crate::ipam::Ipam;
 use crate::state::State;
@@ -94,13 +95,14 @@ impl http::Control for Control {
 
     async fn connect(&self, peers: Vec<String>, replace: bool) -> Result<(), ConnectError> {
         let unavailable = ConnectError::Unavailable;
+        let (ipv6, peers): (Vec<_>, Vec<_>) = peers.into_iter().partition(|peer| is_ipv6(peer));
+        let mut refused: Vec<_> = ipv6.iter().map(|peer| unreachable(peer)).collect();
         let _storing = self.storing.lock().await;
         let result = self.handle.connect(peers, replace).await;
         let result = result.map_err(|error| unavailable(stopped(error)))?;
         self.store_targets().await.map_err(unavailable)?;
-        result.map_err(|errors| {
-            ConnectError::Targets(errors.iter().map(TargetError::to_string).collect())
-        })
+        refused.extend(result.err().iter().flatten().map(TargetError::to_string));
+        if refused.is_empty() { Ok(()) } else { Err(ConnectError::Targets(refused)) }
     }
 
     async fn forget(&self, peers: Vec<String>) -> Result<(), Unavailable> {

@@ -21,6 +21,7 @@ use weave_host::{
 use weave_sleeve::port::{Capture, PcapWriter, Port, PortCounters, RecordedPort};
 use weave_sleeve::{Clock, DataThread, DataThreadError, ReceiverCounters, Sleeve};
 
+use super::attached::Attached;
 use super::datapath::{self, Layout};
 use super::fastdp::Fastdp;
 use super::port::{Kind, kind, open_pair, open_tap};
@@ -63,6 +64,7 @@ struct Plugged {
     device: String,
     /// Why the port has to be made anew.
     lost: Option<String>,
+    attached: Attached,
 }
 
 /// A device that this process made, and that would outlive it.
@@ -175,6 +177,7 @@ impl Devices {
             buffer: settings.capture_buffer,
             device: String::new(),
             lost: None,
+            attached: Attached::new(name_of_bridge.clone(), settings.proc_path.clone()),
         };
         let port = devices.open(&mut plugged)?;
         devices.report.counters = Some(port.counters());
@@ -270,7 +273,7 @@ impl Devices {
         let bridge = plugged.bridge.name.clone();
         if plugged.lost.is_none() {
             match condition(&plugged.bridge, &plugged.device)? {
-                Condition::InOrder => return Ok(None),
+                Condition::InOrder => return plugged.attached.look(&self.switch),
                 Condition::NoPort => plugged.lost = Some("no such interface".to_owned()),
                 Condition::Damaged => {}
             }

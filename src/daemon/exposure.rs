@@ -5,12 +5,15 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result};
+use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
+use weave_core::switch::Waker;
 use weave_host::{
-    Backend, Cidr, DockerBridge, Exposed, Firewall, HostError, Outcome, Policy, bridge_addresses,
-    interface_address,
+    Backend, Cidr, ClosedPorts, Exposed, Firewall, Forwarding, HostError, Outcome, Policy,
+    bridge_addresses, forwarding,
 };
 
+use super::fastdp::Fastdp;
 use super::settings::{Capture, Settings};
 use crate::http::{Address, ExposeError};
 use crate::state::State;
@@ -22,18 +25,29 @@ pub(super) struct Exposure {
     backend: Backend,
     /// A router without a bridge has neither.
     bridge: bool,
+    /// Neighbours came or went.
+    changed: Arc<Notify>,
 }
 
 struct Host {
     firewall: Firewall,
     policy: Policy,
+    fastdp: Fastdp,
+    forward: Forward,
     state: Arc<State>,
+}
+
+/// Whether the host is to forward, and why it does not though something is exposed.
+#[derive(Default)]
+struct Forward {
+    forbidden: bool,
+    problem: Option<String>,
 }
 
 impl Exposure {
     /// Makes the rules, and exposes again what was exposed before. What fails is tried again by
     /// the keeper.
-    pub(super) fn set_up(settings: &Settings, state: &Arc<State>) -> Result<Self> {
+    pub(super) fn set_up(settings: &Settings, state: &Arc<State>, fastdp: &Fastdp) -> Result<Self> {
         let bridge = settings.capture != Capture::None;
         let wanted = if bridge { settings.firewall } else { Some(Backend::None) };
         let firewall = Firewall::open(wanted)
@@ -48,12 +62,19 @@ impl Exposure {
                 Some(Address::Tcp { port, .. }) => Some(port),
                 _ => None,
             },
-            docker: docker(settings)?,
+            docker: settings.docker_bridge.clone(),
+            closed: closed(settings),
+            vxlan: None,
             exposed: if bridge { exposed_before(settings, state)? } else { Vec::new() },
             routed: false,
         };
-        let mut host = Host { firewall, policy, state: Arc::clone(state) };
+        let changed = Arc::<Notify>::default();
+        let forward = Forward { forbidden: settings.no_ip_forward, problem: None };
+        let (fastdp, state) = (fastdp.clone(), Arc::clone(state));
+        let mut host = Host { firewall, policy, fastdp, forward, state };
         if bridge {
+            let waker = Arc::clone(&changed);
+            host.fastdp.on_senders(Waker::new(move || waker.notify_one()));
             if let Err(error) = host.look() {
                 tracing::warn!("{error:#}");
             }
@@ -61,12 +82,34 @@ impl Exposure {
                 tracing::warn!("old rules are left in another firewall: {error}");
             }
         }
-        Ok(Self { host: Arc::new(Mutex::new(host)), backend, bridge })
+        Ok(Self { host: Arc::new(Mutex::new(host)), backend, bridge, changed })
     }
 
-    /// Where the rules are; empty without a bridge.
+    /// Waits until the rules have to follow the neighbours.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// The devices are gone: nobody is kept away from their port any more.
+    pub(super) fn release(&self) {
+        if self.bridge {
+            let mut host = self.lock();
+            host.fastdp = Fastdp::default();
+            if let Err(error) = host.look() {
+                tracing::warn!("{error:#}");
+            }
+        }
+    }
+
+    /// Where the rules are, and what keeps containers from getting out; empty without a bridge.
     pub(super) fn firewall(&self) -> String {
-        if self.bridge { self.backend.to_string() } else { String::new() }
+        if !self.bridge {
+            return String::new();
+        }
+        match &self.lock().forward.problem {
+            Some(problem) => format!("{}; {problem}", self.backend),
+            None => self.backend.to_string(),
+        }
     }
 
     /// Brings back what somebody took away; says what that was.
@@ -116,18 +159,50 @@ impl Exposure {
     }
 }
 
+impl Forward {
+    /// Containers take an exposed address for their way out, so the host has to be one: as the plugin
+    /// `bridge` of the CNI project does, the kernel is told to forward.
+    fn look(&mut self) {
+        let problem = match forwarding(!self.forbidden) {
+            Ok(Forwarding::On) => None,
+            Ok(Forwarding::SwitchedOn) => {
+                tracing::info!("net.ipv4.ip_forward is switched on: containers have a way out");
+                None
+            }
+            Ok(Forwarding::Off) => Some(
+                "containers have no way out: net.ipv4.ip_forward is off, and --no-ip-forward leaves \
+                 it so"
+                    .to_owned(),
+            ),
+            Err(error) => Some(format!("containers have no way out: {error}")),
+        };
+        if let Some(problem) = problem.as_ref().filter(|_| problem != self.problem) {
+            tracing::warn!("{problem}");
+        }
+        self.problem = problem;
+    }
+}
+
 impl Host {
     fn look(&mut self) -> Result<Option<&'static str>> {
         let mut added = false;
         for exposed in &self.policy.exposed {
             added |= weave_host::expose(&self.policy.bridge, exposed.cidr)?;
         }
+        if !self.policy.exposed.is_empty() {
+            self.forward.look();
+        }
+        let vxlan = self.fastdp.senders();
+        let ours = self.policy.vxlan != vxlan;
+        self.policy.vxlan = vxlan;
         // Somebody may have given it one without asking the router.
         self.policy.routed = !bridge_addresses(&self.policy.bridge)?.is_empty();
         let outcome = self.firewall.apply(&self.policy);
         let outcome = outcome.context("the rules of the firewall are not complete")?;
         Ok(match (added, outcome) {
             (false, Outcome::InOrder) => None,
+            // Nobody but this router changed anything.
+            (false, Outcome::Made) if ours => None,
             (false, Outcome::Made) => Some("rules of the firewall"),
             (true, Outcome::InOrder) => Some("addresses of the host"),
             (true, Outcome::Made) => Some("addresses of the host, and rules of the firewall"),
@@ -178,11 +253,14 @@ impl Host {
 fn tell(settings: &Settings, firewall: &Firewall) {
     match (firewall.backend(), settings.firewall) {
         (Backend::None, None) => tracing::warn!(
-            "this host has neither iptables nor nft: nothing is masqueraded, and the control port \
-             is not guarded"
+            "this host has neither iptables nor nft: nothing is masqueraded, the control port is \
+             not guarded, and containers reach the ports of the mesh"
         ),
         (Backend::None, Some(_)) => tracing::info!("no firewall rules are made, as told"),
         (backend, _) => tracing::info!("firewall rules are kept in {backend}"),
+    }
+    if firewall.backend() != Backend::None && !firewall.covers_ipv6() {
+        tracing::warn!("ip6tables does not work: no rules are made for IPv6");
     }
     if firewall.is_overruled() {
         tracing::warn!(
@@ -192,13 +270,20 @@ fn tell(settings: &Settings, firewall: &Firewall) {
     }
 }
 
-fn docker(settings: &Settings) -> Result<Option<DockerBridge>, HostError> {
-    let Some(name) = settings.docker_bridge.clone() else { return Ok(None) };
-    let Some(address) = interface_address(&name)? else {
-        tracing::warn!("no rules for the bridge of Docker: {name} has no address");
-        return Ok(None);
+/// What containers must not reach of this router and of others, which as a rule have the same
+/// ports.
+fn closed(settings: &Settings) -> ClosedPorts {
+    let ours = (!settings.mesh_open_to_containers).then(|| settings.weave_bridge.clone());
+    let control = match &settings.http_address {
+        Some(Address::Tcp { host, port }) if !is_loopback(host) => Some(*port),
+        _ => None,
     };
-    Ok(Some(DockerBridge { name, address, port: settings.port }))
+    let bridges = ours.into_iter().chain(settings.docker_bridge.clone()).collect();
+    ClosedPorts { bridges, mesh: settings.port, control }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// What is on the bridge, and what was when the router ran last: the bridge is gone after a

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use weave_core::switch::{Inject, Switch};
+use weave_core::switch::{Inject, Switch, Waker};
 use weave_fastdp::odp::OdpEngine;
-use weave_fastdp::vxlan::{VxlanConfig, VxlanEngine};
+use weave_fastdp::vxlan::{VxlanConfig, VxlanEnds, VxlanEngine};
 use weave_fastdp::{Engine, EngineStatus};
-use weave_host::{BridgeConfig, PortNames};
+use weave_host::{BridgeConfig, PortNames, VxlanSenders};
 use weave_sleeve::Clock;
 
 use super::settings::Settings;
@@ -66,6 +66,20 @@ impl Fastdp {
     pub(super) fn overlay(&self, clock: &Clock) -> Option<weave_fastdp::Fastdp> {
         let (engine, clock) = (self.engine()?, clock.clone());
         Some(weave_fastdp::Fastdp::new(engine, move || clock.now()))
+    }
+
+    /// Who may send VXLAN to this host, where the kernel does not look who does.
+    pub(super) fn senders(&self) -> Option<VxlanSenders> {
+        let Self::Vxlan(engine) = self else { return None };
+        let VxlanEnds { ports, neighbours } = engine.ends();
+        Some(VxlanSenders { ports, neighbours })
+    }
+
+    /// Calls `waker` when that changes.
+    pub(super) fn on_senders(&self, waker: Waker) {
+        if let Self::Vxlan(engine) = self {
+            engine.on_ends(waker);
+        }
     }
 
     /// The port on the bridge is another one.

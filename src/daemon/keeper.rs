@@ -38,6 +38,10 @@ pub(super) async fn keep(
                     break Err(error);
                 }
             }
+            () = rules.exposure.changed() => {
+                rules.follow_neighbours().await?;
+                continue;
+            }
             _ = interval.tick() => {}
         }
         if pace.allows(Instant::now()) {
@@ -65,7 +69,12 @@ pub(super) async fn keep(
         rules.look().await?;
     };
     // Threads are waited for.
-    spawn_blocking(move || drop(devices)).await.context("cannot stop the data threads")?;
+    let exposure = rules.exposure.clone();
+    let stop = move || {
+        drop(devices);
+        exposure.release();
+    };
+    spawn_blocking(stop).await.context("cannot stop the data threads")?;
     result
 }
 
@@ -77,6 +86,16 @@ struct Rules {
 }
 
 impl Rules {
+    /// A new neighbour gets nothing through by VXLAN until the rules know it.
+    async fn follow_neighbours(&self) -> Result<()> {
+        let exposure = self.exposure.clone();
+        let followed = spawn_blocking(move || exposure.look());
+        if let Err(error) = followed.await.context("cannot look after the firewall")? {
+            tracing::warn!("{error:#}");
+        }
+        Ok(())
+    }
+
     async fn look(&mut self) -> Result<()> {
         let now = Instant::now();
         if now < self.next || !self.pace.allows(now) {

@@ -8,10 +8,12 @@ use tokio::task::JoinSet;
 
 use super::control::Control;
 use super::settings::Settings;
-use crate::http::{self, Address, Listener};
+use crate::http::{self, Address, Listener, Names};
 
 /// The HTTP interfaces that were asked for.
 pub(super) struct Listeners {
+    /// By which they may be asked.
+    names: Names,
     control: Option<Listener>,
     status: Option<Listener>,
     metrics: Option<Listener>,
@@ -27,10 +29,28 @@ pub(super) async fn listen(settings: &Settings) -> Result<Listeners> {
         Ok(Some(listener))
     };
     Ok(Listeners {
+        names: names(settings),
         control: bind("control", &settings.http_address).await?,
         status: bind("status", &settings.status_address).await?,
         metrics: bind("metrics", &settings.metrics_address).await?,
     })
+}
+
+/// The names of this host, those that it listens on, and those of the operator.
+fn names(settings: &Settings) -> Names {
+    let addresses = [&settings.http_address, &settings.status_address, &settings.metrics_address];
+    let listening = addresses.into_iter().flatten().filter_map(|address| match address {
+        Address::Tcp { host, .. } => Some(host.clone()),
+        Address::Unix(_) => None,
+    });
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    let all: Vec<_> = listening
+        .chain(host)
+        .chain([settings.nickname.clone()])
+        .chain(settings.http_allowed_hosts.iter().cloned())
+        .filter(|name| !name.is_empty())
+        .collect();
+    Names::new(all.iter().map(String::as_str))
 }
 
 impl Listeners {
@@ -38,14 +58,16 @@ impl Listeners {
     pub(super) fn serve(self, control: &Arc<Control>) -> Servers {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
+        let names = Arc::new(self.names.clone());
         for (listener, routes) in self.routes(control) {
-            tasks.spawn(http::serve(listener, routes, stopped.clone()));
+            let (names, stopped) = (Arc::clone(&names), stopped.clone());
+            tasks.spawn(async move { http::serve(listener, &names, routes, stopped).await });
         }
         Servers { stop, tasks }
     }
 
     fn routes(self, control: &Arc<Control>) -> Vec<(Listener, axum::Router)> {
-        let Self { control: all, status, metrics } = self;
+        let Self { control: all, status, metrics, .. } = self;
         let all = all.map(|listener| (listener, http::control_routes(Arc::clone(control))));
         let status = status.map(|listener| (listener, http::status_routes(Arc::clone(control))));
         let metrics = metrics.map(|listener| (listener, http::metrics_routes(Arc::clone(control))));

@@ -9,6 +9,7 @@
 //! keep talking to each other, and the next router adopts them.
 
 mod addresses;
+mod attached;
 mod control;
 mod datapath;
 mod devices;
@@ -38,6 +39,7 @@ pub(crate) use instance::{
 };
 pub(crate) use notify::{READY_LINE, Readiness};
 pub(crate) use settings::{Capture, Peers, Settings, SleeveFormat};
+pub(crate) use targets::{is_ipv6, unreachable};
 
 use crate::sys;
 use running::Running;

@@ -65,7 +65,8 @@ impl Running {
         let switch = Arc::new(Switch::new(name, random()?));
         let mut devices =
             block_in_place(|| Devices::set_up(settings, name, &switch, &sleeve, &data_clock))?;
-        let exposure = block_in_place(|| Exposure::set_up(settings, &state))?;
+        let report = devices.report();
+        let exposure = block_in_place(|| Exposure::set_up(settings, &state, report.fastdp()))?;
         introduce(settings, name);
 
         let overlays = overlays(settings, &devices, sealing, sleeve, &data_clock);

@@ -27,6 +27,10 @@ pub(crate) struct Settings {
     pub(crate) mtu: Option<u32>,
     /// The bridge of Docker, to be kept apart.
     pub(crate) docker_bridge: Option<String>,
+    /// Whether containers may reach the ports of the mesh.
+    pub(crate) mesh_open_to_containers: bool,
+    /// Whether the kernel may be told to forward packets.
+    pub(crate) no_ip_forward: bool,
     /// Where firewall rules are kept; where the host has its own if none.
     pub(crate) firewall: Option<Backend>,
     /// Whether the kernel may carry frames.
@@ -47,6 +51,8 @@ pub(crate) struct Settings {
     pub(crate) http_address: Option<Address>,
     pub(crate) status_address: Option<Address>,
     pub(crate) metrics_address: Option<Address>,
+    /// Names, besides those of this host, by which it may be asked.
+    pub(crate) http_allowed_hosts: Vec<String>,
     pub(crate) db_prefix: PathBuf,
     pub(crate) host_root: PathBuf,
 }

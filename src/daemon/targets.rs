@@ -1,5 +1,7 @@
 //! Whom the router connects to: who was given at its start, or those of before.
 
+use std::net::Ipv6Addr;
+
 use anyhow::{Result, bail};
 
 use super::control::Control;
@@ -30,6 +32,16 @@ pub(super) fn targets(peers: &Peers, state: &State) -> Result<Vec<String>> {
     };
     keep_going(state.set_direct_peers(&targets))?;
     Ok(targets)
+}
+
+/// Whether a peer is given by an IPv6 address.
+pub(crate) fn is_ipv6(peer: &str) -> bool {
+    peer.starts_with('[') || peer.parse::<Ipv6Addr>().is_ok()
+}
+
+/// What is said to that.
+pub(crate) fn unreachable(peer: &str) -> String {
+    format!("{peer}: the sleeve runs over IPv4 only; give an IPv4 address or a host name")
 }
 
 /// A stored target that is none any more must not keep the router from starting; those of the

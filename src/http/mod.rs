@@ -2,12 +2,13 @@
 //!
 //! Three addresses serve more or less of it: control all, status what only reads, metrics the
 //! metrics alone. There is no authentication: control listens on a loopback address or on a
-//! Unix socket, whose permissions say who may use it.
+//! Unix socket, whose permissions say who may use it, and web pages are refused everywhere.
 
 mod address;
 mod client;
 mod expose;
 mod fields;
+mod guard;
 mod help;
 mod ip;
 mod metrics;
@@ -26,6 +27,7 @@ use weave_host::{Cidr, Exposed};
 
 pub(crate) use address::{Address, AddressError};
 pub(crate) use client::{Client, ClientError, path, with_query};
+pub(crate) use guard::Names;
 pub(crate) use serve::{Listener, serve};
 
 use crate::ipam::Ipam;

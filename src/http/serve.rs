@@ -1,16 +1,17 @@
 //! Listening and answering, without letting a slow or greedy client hold anything up.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::FileTypeExt;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::{Method, StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
@@ -21,6 +22,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Address;
+use super::guard::{self, Names, Refusals};
 use crate::ipam::MAX_WAITING;
 
 /// Connections at one time; more wait in the kernel.
@@ -52,6 +54,11 @@ pub(crate) enum Listener {
     },
 }
 
+/// For this user alone, whatever the mask of the process is: there is no other authentication.
+const SOCKET_MODE: u32 = 0o600;
+/// Where a socket gets its mode before others can find it.
+const PRIVATE_MODE: u32 = 0o700;
+
 /// The file of a Unix socket, removed when dropped.
 #[derive(Debug)]
 pub(crate) struct SocketFile(PathBuf);
@@ -72,8 +79,8 @@ impl Listener {
                 Ok(Self::Tcp(TcpListener::bind((host, *port)).await?))
             }
             Address::Unix(path) => {
-                remove_stale_socket(path)?;
-                let listener = UnixListener::bind(path)?;
+                check_place(path)?;
+                let listener = bind_private(path)?;
                 Ok(Self::Unix { listener, _file: SocketFile(path.clone()) })
             }
         }
@@ -89,7 +96,8 @@ impl Listener {
     }
 }
 
-fn remove_stale_socket(path: &Path) -> io::Result<()> {
+/// Whether a socket may be put there: where nothing is, or a socket that nobody listens on.
+fn check_place(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
@@ -99,13 +107,47 @@ fn remove_stale_socket(path: &Path) -> io::Result<()> {
         Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
             Err(io::ErrorKind::AddrInUse.into())
         }
-        Ok(_) => fs::remove_file(path),
+        Ok(_) => Ok(()),
     }
 }
 
-/// Answers until `stop` turns true, then lets the requests that are under way finish.
-pub(crate) async fn serve(listener: Listener, routes: Router, mut stop: watch::Receiver<bool>) {
-    let routes = routes.layer(from_fn(guarded));
+/// Binds a socket that nobody else can connect to at any moment: it gets its mode in a folder of
+/// its own, and then its name, in place of what is there. The mask of the process is left alone, as
+/// other threads make files.
+fn bind_private(path: &Path) -> io::Result<UnixListener> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    // Short: the path of a socket has 107 bytes.
+    let private = folder.join(format!(".{}", std::process::id()));
+    let bare = private.join("s");
+    // Left by another process of this number.
+    let _ = fs::remove_file(&bare);
+    let _ = fs::remove_dir(&private);
+    DirBuilder::new().mode(PRIVATE_MODE).create(&private)?;
+    let bound = UnixListener::bind(&bare).and_then(|listener| {
+        fs::set_permissions(&bare, fs::Permissions::from_mode(SOCKET_MODE))?;
+        fs::rename(&bare, path)?;
+        Ok(listener)
+    });
+    let _ = fs::remove_file(&bare);
+    let _ = fs::remove_dir(&private);
+    bound
+}
+
+/// Answers until `stop` turns true, then lets the requests that are under way finish. `names` are
+/// those by which it may be asked over TCP.
+pub(crate) async fn serve(
+    listener: Listener,
+    names: &Names,
+    routes: Router,
+    mut stop: watch::Receiver<bool>,
+) {
+    let names = match &listener {
+        Listener::Tcp(_) => Some(Arc::new(names.clone())),
+        Listener::Unix { .. } => None,
+    };
+    let routes =
+        routes.layer(from_fn(in_time)).layer(from_fn_with_state(names, guard::refuse_web_pages));
+    let refusals = Refusals::default();
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut troubles = Troubles::default();
     loop {
@@ -130,10 +172,16 @@ pub(crate) async fn serve(listener: Listener, routes: Router, mut stop: watch::R
                 continue;
             }
         };
+        if let Stream::Tcp { local, remote, .. } = &stream
+            && !guard::is_plausible(local.ip(), remote.ip())
+        {
+            refusals.note(*local, *remote);
+            continue;
+        }
         let (routes, stop) = (routes.clone(), stop.clone());
         tokio::spawn(async move {
             match stream {
-                Stream::Tcp(stream) => answer(TokioIo::new(stream), routes, stop).await,
+                Stream::Tcp { stream, .. } => answer(TokioIo::new(stream), routes, stop).await,
                 Stream::Unix(stream) => answer(TokioIo::new(stream), routes, stop).await,
             }
             drop(permit);
@@ -171,13 +219,16 @@ impl Troubles {
 }
 
 enum Stream {
-    Tcp(tokio::net::TcpStream),
+    Tcp { stream: tokio::net::TcpStream, local: SocketAddr, remote: SocketAddr },
     Unix(tokio::net::UnixStream),
 }
 
 async fn accept(listener: &Listener) -> io::Result<Stream> {
     match listener {
-        Listener::Tcp(listener) => Ok(Stream::Tcp(listener.accept().await?.0)),
+        Listener::Tcp(listener) => {
+            let (stream, remote) = listener.accept().await?;
+            Ok(Stream::Tcp { local: stream.local_addr()?, remote, stream })
+        }
         Listener::Unix { listener, .. } => Ok(Stream::Unix(listener.accept().await?.0)),
     }
 }
@@ -213,13 +264,8 @@ async fn answer(
 }
 
 /// The time also covers the body: it is read while the answer is made.
-async fn guarded(request: Request, next: Next) -> Response {
+async fn in_time(request: Request, next: Next) -> Response {
     tracing::debug!("[http] {} {}", request.method(), request.uri());
-    // Only browsers tell where a form comes from, and no page of ours sends any: this one is of
-    // a foreign page that hopes for a router on the machine of its reader.
-    if request.method() == Method::POST && request.headers().contains_key(header::ORIGIN) {
-        return (StatusCode::FORBIDDEN, "not for web pages\n").into_response();
-    }
     // Addresses are waited for as long as it takes; the lifetime of the connection is a limit.
     if ["/ip/", "/ring"].iter().any(|waits| request.uri().path().starts_with(waits)) {
         return next.run(request).await;

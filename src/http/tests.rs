@@ -69,7 +69,8 @@ async fn server(
     let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.tcp_address().unwrap();
     let (stop, stopped) = watch::channel(false);
-    tokio::spawn(serve(listener, routes(Arc::clone(&told)), stopped));
+    let routes = routes(Arc::clone(&told));
+    tokio::spawn(async move { serve(listener, &Names::new([]), routes, stopped).await });
     (told, Client::new(address.to_string().parse().unwrap()), address, stop)
 }
 
@@ -97,16 +98,18 @@ async fn pages_and_codes() {
         assert!(matches!(error, ClientError::NotFound(_)), "{path}: {error}");
     }
     let answer =
-        raw(address, "POST /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+        raw(address, "POST /status HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
-    let answer = raw(address, "GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    let answer =
+        raw(address, "GET /status HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").await;
     assert!(answer.to_lowercase().contains("content-type: text/plain; charset=utf-8"), "{answer}");
 }
 
 #[tokio::test]
 async fn a_router_that_is_starting_says_so_with_the_page() {
     let (_, client, address, _stop) = server(false, status_routes).await;
-    let answer = raw(address, "GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    let answer =
+        raw(address, "GET /status HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     assert!(client.get("/status", "*/*").await.unwrap().contains("Service: router"));
 }
@@ -152,7 +155,11 @@ async fn peers_are_connected_and_forgotten() {
     let error = client.post("/connect", &[("peer", "bad!"), ("peer", "good")]).await.unwrap_err();
     assert_eq!(error.to_string(), "bad!");
     client.post("/forget", &[("peer", "host1")]).await.unwrap();
-    raw(address, "POST /connect?peer=query HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    raw(
+        address,
+        "POST /connect?peer=query HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
+    )
+    .await;
     let calls = told.calls.lock().unwrap();
     assert_eq!(
         *calls,
@@ -195,16 +202,37 @@ async fn a_body_that_is_too_long_changes_nothing() {
 }
 
 #[tokio::test]
-async fn foreign_web_pages_change_nothing() {
-    let (told, _, address, _stop) = server(true, control_routes).await;
-    let answer = raw(
-        address,
-        "POST /forget?peer=host1 HTTP/1.1\r\nHost: x\r\nOrigin: http://example.com\r\n\
-         Connection: close\r\n\r\n",
-    )
-    .await;
-    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+async fn foreign_web_pages_get_nothing_by_any_method() {
+    let (told, client, address, _stop) = server(true, control_routes).await;
+    let requests = [
+        "GET /report",
+        "GET /metrics",
+        "HEAD /status",
+        "POST /forget?peer=host1",
+        "PUT /ring",
+        "DELETE /peer/host1",
+        "DELETE /expose/10.32.0.1/12",
+        "OPTIONS /connect",
+        "GET /nothing",
+    ];
+    for request in requests {
+        for headers in [
+            "Host: 127.0.0.1\r\nOrigin: http://evil.example\r\n",
+            "Host: 127.0.0.1\r\nOrigin: null\r\n",
+            "Host: evil.example:6784\r\n",
+            "Host: evil.example:6784\r\nOrigin: http://evil.example:6784\r\n",
+        ] {
+            let request = format!("{request} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
+            let answer = raw(address, &request).await;
+            assert!(answer.starts_with("HTTP/1.1 403 "), "{request}{answer}");
+        }
+    }
     assert_eq!(told.calls.lock().unwrap().len(), 0);
+    assert_eq!(told.details.lock().unwrap().len(), 0);
+    // Programs are served as before, also those of version 1.0.
+    client.get("/status", "*/*").await.unwrap();
+    let answer = raw(address, "GET /status HTTP/1.0\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
 }
 
 /// The time of the test jumps ahead whenever nothing else can be done.
@@ -213,7 +241,7 @@ async fn slow_clients_are_cut_off() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     let (_, _, address, _stop) = server(true, control_routes).await;
-    let form = "POST /connect HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\
+    let form = "POST /connect HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\
                 Content-Type: application/x-www-form-urlencoded\r\n\r\npeer=";
     for (sent, answer) in [("", ""), ("GET /status HT", ""), (form, "HTTP/1.1 408 ")] {
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -243,7 +271,12 @@ async fn a_unix_socket_is_replaced_if_nobody_listens() {
     let address: Address = path.to_str().unwrap().parse().unwrap();
     let listener = Listener::bind(&address).await.unwrap();
     let (_stop, stopped) = watch::channel(false);
-    tokio::spawn(serve(listener, control_routes(Arc::new(Told::default())), stopped));
+    let routes = control_routes(Arc::new(Told::default()));
+    tokio::spawn(async move { serve(listener, &Names::new([]), routes, stopped).await });
+    // Whatever the mask of the process is, and nothing else is left.
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap());
+    assert_eq!(mode & 0o7777, 0o600);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
     assert_eq!(Client::new(address.clone()).get("/status/peers", "*/*").await.unwrap(), "");
 
     let error = Listener::bind(&address).await.unwrap_err();

@@ -28,7 +28,7 @@ pub(crate) fn request(
     let (address, request) = (
         address.to_owned(),
         format!(
-            "{method} {path} HTTP/1.0\r\nHost: weave\r\n{headers}Content-Length: {}\r\n\r\n{body}",
+            "{method} {path} HTTP/1.0\r\nHost: {address}\r\n{headers}Content-Length: {}\r\n\r\n{body}",
             body.len()
         ),
     );

@@ -148,3 +148,34 @@ fn wrong_uses_say_what_is_wrong() -> Result<()> {
     router.stop()?;
     lab.finish()
 }
+
+#[test]
+fn a_host_with_an_address_on_the_switch_forwards() -> Result<()> {
+    let lab = lab()?;
+    let [host, world] = lab.hosts()?;
+    let wire = lab.wire(&host, &world, 1500)?;
+    host.namespace.sysctl("ipv4/ip_forward", "0")?;
+    let setting = || host.namespace.exec("cat /proc/sys/net/ipv4/ip_forward");
+    let router = host.router(RouterOptions::new())?;
+    let [c1, _c2] = containers(&host)?;
+    assert_eq!(setting()?, "0\n", "nobody needs it yet");
+    host.weave("expose 10.32.0.1/12")?;
+    c1.wait_ping(wire.b(), SOON)?;
+    assert_eq!(setting()?, "1\n");
+    // Somebody's settings are loaded again.
+    host.namespace.sysctl("ipv4/ip_forward", "0")?;
+    c1.wait_ping(wire.b(), MENDED)?;
+    router.stop()?;
+    host.namespace.sysctl("ipv4/ip_forward", "0")?;
+    let router = host.router(RouterOptions::new().argument("--no-ip-forward"))?;
+    let problem = "containers have no way out: net.ipv4.ip_forward is off";
+    router.wait_log(problem, SOON)?;
+    assert!(router.status("")?.contains(problem));
+    assert_eq!(setting()?, "0\n");
+    assert!(!reaches_from(&c1, wire.b()));
+    lab.finish()
+}
+
+fn reaches_from(container: &Container, address: &str) -> bool {
+    container.namespace.exec(&format!("ping -q -c 1 -W 1 {address}")).is_ok()
+}

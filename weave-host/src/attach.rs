@@ -13,6 +13,7 @@ use crate::namespace::{Namespace, run_here};
 use crate::netlink::{Change, Interface, Netlink};
 use crate::note::PortNote;
 use crate::plug::{Plug, ends_on_bridge};
+use crate::ports::mend;
 use crate::{Cidr, announce, probe, sysctl};
 
 /// The interface in a container, unless another name is wanted.
@@ -99,7 +100,8 @@ pub struct Attached {
     pub container_end: End,
 }
 
-/// Attaches a container, or gives one that is attached further addresses.
+/// Attaches a container, or gives one that is attached further addresses, and mends what somebody did
+/// to its port.
 ///
 /// # Errors
 /// If the bridge is not there, the interface the container has is of something else, or the
@@ -112,6 +114,7 @@ pub fn attach(container: &Namespace, attachment: &Attachment) -> Result<Attached
     let (host_end, created) = match Plug::find(container, &attachment.interface)? {
         Some(plug) => {
             let end = plug.of_bridge(container, &bridge)?;
+            run_here(async |netlink| mend(netlink, &bridge, &end).await)?;
             adopt(container, attachment, &end, &note)?;
             (end.name, false)
         }

@@ -4,7 +4,7 @@
 use weave_core::wire::MacAddress;
 
 use crate::attach::{HOST_END, required};
-use crate::datapath::make_port;
+use crate::datapath::{DATAPATH_KIND, make_port};
 use crate::error::HostError;
 use crate::layout::{Layout, layout_of};
 use crate::lock::HostLock;
@@ -12,6 +12,7 @@ use crate::names::{DATAPATH_NAME, PortNames};
 use crate::namespace::run_here;
 use crate::netlink::{Change, Interface, Netlink};
 use crate::note::PortNote;
+use crate::ports::faults;
 use crate::{reset, sysctl};
 
 /// No IP packet is longer (RFC 791, section 3.1).
@@ -153,7 +154,8 @@ async fn tell_of_other_mtus(netlink: &Netlink, bridge: u32, mtu: u32) -> Result<
 /// What a look at the bridge and the port on it says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Condition {
-    /// The bridge is up, has its address and MTU, and the port is a port of it and no narrower.
+    /// The bridge is up, has its address and MTU, and the port is a port of it, passes everything and
+    /// is no narrower.
     InOrder,
     /// Something of that is not so: [`prepare_bridge`] and [`join`] mend it.
     Damaged,
@@ -172,9 +174,10 @@ pub fn condition(config: &BridgeConfig, port: &str) -> Result<Condition, HostErr
         };
         let bridge = netlink.find(&config.name).await?;
         let in_order = bridge.is_some_and(|bridge| {
-            let plugged = port.up && port.controller == Some(bridge.index);
+            let plugged = faults(&bridge, &port).is_empty();
             let wide_enough = bridge.mtu == config.mtu && port.mtu >= config.mtu;
-            plugged && wide_enough && bridge.up && bridge.mac == config.mac
+            let isolated = port.isolated != Some(false);
+            plugged && wide_enough && isolated && bridge.up && bridge.mac == config.mac
         });
         Ok(if in_order { Condition::InOrder } else { Condition::Damaged })
     })
@@ -203,6 +206,9 @@ pub(crate) async fn plug(
     }
     if port.controller != Some(bridge.index) {
         make_port(netlink, bridge, port).await?;
+    }
+    if port.filtered && bridge.kind != DATAPATH_KIND {
+        netlink.pass_all(port.index, &port.name).await?;
     }
     // Beside it there may be ports of the fast datapath, which refuses to work without this
     // (Linux 4.18).

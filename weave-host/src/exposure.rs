@@ -1,7 +1,5 @@
 //! Addresses of the host on the bridge (spec router.md, section 8).
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use crate::attach::required;
 use crate::error::HostError;
 use crate::lock::HostLock;
@@ -20,18 +18,6 @@ pub fn bridge_addresses(bridge: &str) -> Result<Vec<Cidr>, HostError> {
         }
         None => Ok(Vec::new()),
     })
-}
-
-/// The first IPv4 address of an interface.
-///
-/// # Errors
-/// If the kernel refuses.
-pub fn interface_address(interface: &str) -> Result<Option<Ipv4Addr>, HostError> {
-    let addresses = bridge_addresses(interface)?;
-    Ok(addresses.iter().find_map(|cidr| match cidr.address() {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    }))
 }
 
 /// Gives the bridge an address and tells the neighbours; says whether it is new.

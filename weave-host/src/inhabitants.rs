@@ -8,10 +8,12 @@ use weave_core::wire::MacAddress;
 
 use crate::Cidr;
 use crate::attach::HOST_END;
+use crate::bridge::is_orphan_of;
 use crate::error::HostError;
 use crate::namespace::{Namespace, run_here};
 use crate::netlink::Interface;
 use crate::note::PortNote;
+use crate::ports::{self, PortFault};
 
 /// An interface of a container on the bridge, whoever put it there.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,9 +31,13 @@ pub struct Inhabitant {
     pub mac: MacAddress,
     /// Its IPv4 addresses.
     pub addresses: Vec<Cidr>,
+    /// Its port on the bridge.
+    pub port: String,
+    /// What is wrong with that.
+    pub faults: Vec<PortFault>,
 }
 
-/// The interfaces of containers on a bridge, by their ids. `proc` is where the process tree of the host is
+/// The interfaces of containers on a bridge, or that somebody took from it, by their ids. `proc` is where the process tree of the host is
 /// mounted.
 ///
 /// A namespace that neither a process is in nor `ip netns` has a name for is not found.
@@ -39,16 +45,23 @@ pub struct Inhabitant {
 /// # Errors
 /// If the kernel refuses.
 pub fn inhabitants(bridge: &str, proc: &Path) -> Result<Vec<Inhabitant>, HostError> {
-    let ports = run_here(async |netlink| {
+    let (bridge, ports) = run_here(async |netlink| {
         let interfaces = netlink.interfaces().await?;
-        let index = interfaces.iter().find(|found| found.name == bridge).map(|found| found.index);
-        let is_port = |end: &Interface| end.controller.is_some() && end.controller == index;
-        Ok(interfaces.into_iter().filter(is_port).collect::<Vec<_>>())
+        let found = interfaces.iter().find(|found| found.name == bridge).cloned();
+        let index = found.as_ref().map(|found| found.index);
+        let is_port = |end: &Interface| {
+            end.controller.is_some() && end.controller == index || is_orphan_of(bridge, end)
+        };
+        Ok((found, interfaces.into_iter().filter(is_port).collect::<Vec<_>>()))
     })?;
     // Without ports there is nothing to look for in hundreds of namespaces.
     if !ports.iter().any(|port| port.other_end.is_some()) {
         return Ok(Vec::new());
     }
+    let faults = |port: &Interface| match &bridge {
+        Some(bridge) => ports::faults(bridge, port),
+        None => vec![PortFault::Unplugged],
+    };
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
     for target in targets(proc) {
@@ -57,7 +70,7 @@ pub fn inhabitants(bridge: &str, proc: &Path) -> Result<Vec<Inhabitant>, HostErr
         if !seen.insert(namespace.id()) {
             continue;
         }
-        if let Ok(inhabitants) = on_bridge(&target, &namespace, &ports) {
+        if let Ok(inhabitants) = on_bridge(&target, &namespace, &ports, &faults) {
             found.extend(inhabitants);
         }
     }
@@ -109,6 +122,7 @@ fn on_bridge(
     target: &str,
     namespace: &Namespace,
     ports: &[Interface],
+    faults: &impl Fn(&Interface) -> Vec<PortFault>,
 ) -> Result<Vec<Inhabitant>, HostError> {
     let inside = namespace.run(async |netlink| {
         let mut inside = Vec::new();
@@ -136,6 +150,8 @@ fn on_bridge(
             target: target.to_owned(),
             mac: end.mac,
             addresses,
+            port: port.name.clone(),
+            faults: faults(port),
         })
     };
     Ok(inside.into_iter().filter_map(inhabitant).collect())

@@ -30,6 +30,7 @@ mod detach;
 mod error;
 mod exposure;
 mod firewall;
+mod forwarding;
 mod inhabitants;
 mod inspect;
 mod layout;
@@ -41,6 +42,7 @@ mod note;
 mod overlap;
 mod peer_name;
 mod plug;
+mod ports;
 mod probe;
 mod reset;
 mod sys;
@@ -59,11 +61,13 @@ pub use datapath::{
 };
 pub use detach::{Detached, detach, remove_port_of, remove_unnoted_port};
 pub use error::HostError;
-pub use exposure::{bridge_addresses, expose, hide, interface_address};
+pub use exposure::{bridge_addresses, expose, hide};
 pub use firewall::{
-    Backend, BackendError, DockerBridge, Exposed, Firewall, Generation, Outcome, Policy,
-    SealFirewall, SealPolicy, SealedState, SealedTunnel, remove_rules, remove_seal_rules,
+    Backend, BackendError, ClosedPorts, Exposed, Firewall, Generation, Outcome, Policy,
+    SealFirewall, SealPolicy, SealedState, SealedTunnel, VxlanSenders, remove_rules,
+    remove_seal_rules,
 };
+pub use forwarding::{Forwarding, forwarding};
 pub use inhabitants::{Inhabitant, inhabitants, plugged};
 pub use inspect::{Inspected, inspect, routes_beside};
 pub use layout::{Layout, detect_layout};
@@ -71,6 +75,7 @@ pub use names::{BRIDGE_NAME, PortNames};
 pub use namespace::Namespace;
 pub use overlap::{HostRoute, overlapping_route};
 pub use peer_name::{derive_peer_name, interface_peer_name};
+pub use ports::{MendedPort, PortFault, Ports, mend_ports};
 pub use probe::{PROBE_TIME, holder_of};
 pub use reset::reset;
 pub use underlay::automatic_mtu;

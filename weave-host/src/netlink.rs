@@ -3,6 +3,7 @@
 //! The only file that names the `rtnetlink` crates, whose interfaces change with each release.
 
 use std::io;
+use std::mem::discriminant;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -41,6 +42,11 @@ pub(crate) struct Interface {
     pub(crate) largest_mtu: Option<u32>,
     /// The bridge it is a port of.
     pub(crate) controller: Option<u32>,
+    /// As a port of a bridge: it is not learnt from, or some frames are not flooded to it.
+    pub(crate) filtered: bool,
+    /// As a port of a bridge: whether it exchanges nothing with others that are isolated too, if the
+    /// kernel knows of that.
+    pub(crate) isolated: Option<bool>,
     /// Of a veth: the index of its other end, in the namespace where that is.
     pub(crate) other_end: Option<u32>,
     /// The number that this namespace has for that one, if they are not the same.
@@ -65,6 +71,8 @@ impl Interface {
             mtu: 1500,
             largest_mtu: None,
             controller: None,
+            filtered: false,
+            isolated: None,
             other_end: None,
             other_namespace: None,
             alias: None,
@@ -323,6 +331,17 @@ impl Netlink {
         })
     }
 
+    /// Has a bridge learn from a port, and flood everything to it.
+    pub(crate) async fn pass_all(&self, index: u32, name: &str) -> Result<(), HostError> {
+        let port = InfoPortData::BridgePort(PASS_ALL.to_vec());
+        let info = vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(port)];
+        let message: LinkMessageBuilder<LinkUnspec> = LinkUnspec::new_with_index(index);
+        let message = message.append_extra_attribute(LinkAttribute::LinkInfo(info)).build();
+        self.handle.link().change(message).execute().await.map_err(|error| {
+            failed(format!("have the bridge pass all frames to {name}"), "this setting", error)
+        })
+    }
+
     /// The number that this namespace has for another one, if any. It has one for each that an
     /// interface leads to, from when the interfaces are listed.
     pub(crate) async fn namespace_number(
@@ -365,6 +384,19 @@ impl Netlink {
     }
 }
 
+/// How a port of a bridge is when nobody has changed it.
+const PASS_ALL: [InfoBridgePort; 4] = [
+    InfoBridgePort::Learning(true),
+    InfoBridgePort::UnicastFlood(true),
+    InfoBridgePort::MulticastFlood(true),
+    InfoBridgePort::BroadcastFlood(true),
+];
+
+/// Whether it is this option, with the other value.
+fn differs(wanted: &InfoBridgePort, found: &InfoBridgePort) -> bool {
+    discriminant(wanted) == discriminant(found) && wanted != found
+}
+
 fn interface(message: LinkMessage) -> Interface {
     let flags = message.header.flags;
     let mut interface = Interface {
@@ -375,6 +407,8 @@ fn interface(message: LinkMessage) -> Interface {
         mtu: 0,
         largest_mtu: None,
         controller: None,
+        filtered: false,
+        isolated: None,
         other_end: None,
         other_namespace: None,
         alias: None,
@@ -397,8 +431,18 @@ fn interface(message: LinkMessage) -> Interface {
             }
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
-                    if let LinkInfo::Kind(kind) = info {
-                        interface.kind = kind.to_string();
+                    match info {
+                        LinkInfo::Kind(kind) => interface.kind = kind.to_string(),
+                        LinkInfo::PortData(InfoPortData::BridgePort(options)) => {
+                            interface.filtered = options
+                                .iter()
+                                .any(|found| PASS_ALL.iter().any(|wanted| differs(wanted, found)));
+                            interface.isolated = options.iter().find_map(|option| match option {
+                                InfoBridgePort::Isolated(isolated) => Some(*isolated),
+                                _ => None,
+                            });
+                        }
+                        _ => {}
                     }
                 }
             }

@@ -66,14 +66,18 @@ impl Plug {
         (self.host_end, self.bridge)
     }
 
-    /// The end on this bridge.
+    /// The end on this bridge, or that was there until somebody took it away.
     pub(crate) fn of_bridge(
         self,
         container: &Namespace,
         bridge: &Interface,
     ) -> Result<Interface, HostError> {
         match self.host_end {
-            Some(end) if end.controller == Some(bridge.index) => Ok(end),
+            Some(end)
+                if end.controller == Some(bridge.index) || is_orphan_of(&bridge.name, &end) =>
+            {
+                Ok(end)
+            }
             _ => Err(self.foreign(container, &bridge.name)),
         }
     }

@@ -6,7 +6,9 @@
 mod command;
 mod common;
 
-use weave_host::{Backend, DockerBridge, Exposed, Firewall, Outcome, Policy, remove_rules};
+use weave_host::{
+    Backend, ClosedPorts, Exposed, Firewall, Outcome, Policy, VxlanSenders, remove_rules,
+};
 
 use command::{faults_of_programs, run};
 use common::isolated;
@@ -15,10 +17,15 @@ fn policy() -> Policy {
     Policy {
         bridge: "weave".to_owned(),
         control_port: Some(6784),
-        docker: Some(DockerBridge {
-            name: "docker0".to_owned(),
-            address: [172, 17, 0, 1].into(),
-            port: 6783,
+        docker: Some("docker0".to_owned()),
+        closed: ClosedPorts {
+            bridges: ["docker0".to_owned(), "weave".to_owned()].into(),
+            mesh: 6783,
+            control: None,
+        },
+        vxlan: Some(VxlanSenders {
+            ports: [6784].into(),
+            neighbours: [[192, 0, 2, 1].into()].into(),
         }),
         routed: true,
         exposed: vec![Exposed { cidr: "10.32.0.1/12".parse().unwrap(), masquerade: true }],
@@ -45,6 +52,7 @@ fn kept(backend: Backend, damages: &[&str]) {
     }
     policy.exposed.clear();
     policy.routed = false;
+    policy.vxlan = None;
     assert_eq!(firewall.apply(&policy).unwrap(), Outcome::Made);
     assert_eq!(firewall.apply(&policy).unwrap(), Outcome::InOrder);
     assert_eq!(remove_rules("other").unwrap(), []);
@@ -60,27 +68,36 @@ fn iptables_on_nftables_keeps_the_rules() {
             "iptables-nft -t nat -F",
             "iptables-nft -D FORWARD 2",
             "iptables-nft -t nat -D POSTROUTING -j WEAVE",
+            "ip6tables-nft -D INPUT 1",
+            "ip6tables-nft -F",
             "nft flush ruleset",
         ];
         kept(Backend::IptablesNft, &damages);
         assert!(!run("iptables-nft-save").contains("-A"));
+        assert!(!run("ip6tables-nft-save").contains("-A"));
     });
 }
 
 #[test]
 fn the_iptables_of_old_keeps_the_rules() {
     isolated(|| {
-        let damages = ["iptables-legacy -F", "iptables-legacy -t nat -F WEAVE"];
+        let damages =
+            ["iptables-legacy -F", "iptables-legacy -t nat -F WEAVE", "ip6tables-legacy -F"];
         kept(Backend::IptablesLegacy, &damages);
         assert!(!run("iptables-legacy-save").contains("-A"));
+        assert!(!run("ip6tables-legacy-save").contains("-A"));
     });
 }
 
 #[test]
 fn a_table_of_our_own_keeps_the_rules() {
     isolated(|| {
-        let damages =
-            ["nft flush table ip weave", "nft flush ruleset", "nft flush chain ip weave input"];
+        let damages = [
+            "nft flush table ip weave",
+            "nft delete table ip6 weave",
+            "nft flush ruleset",
+            "nft flush chain ip weave input",
+        ];
         kept(Backend::Nftables, &damages);
         assert_eq!(run("nft list ruleset"), "");
     });

@@ -16,10 +16,11 @@ use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::Value;
 use weave_core::wire::MacAddress;
 use weave_host::{
-    Attachment, BRIDGE_NAME, BridgeClaim, BridgeConfig, Cidr, Condition, HostError, Layout,
-    Namespace, Origin, PROBE_TIME, attach, automatic_mtu, condition, detach, detect_layout,
-    holder_of, inhabitants, interface_peer_name, join, overlapping_route, plugged, prepare_bridge,
-    prepare_capture_pair, remove_capture_pair, remove_port_of, remove_unnoted_port, reset,
+    Attachment, BRIDGE_NAME, BridgeClaim, BridgeConfig, Cidr, Condition, Forwarding, HostError,
+    Layout, MendedPort, Namespace, Origin, PROBE_TIME, PortFault, Ports, attach, automatic_mtu,
+    condition, detach, detect_layout, forwarding, holder_of, inhabitants, interface_peer_name,
+    join, mend_ports, overlapping_route, plugged, prepare_bridge, prepare_capture_pair,
+    remove_capture_pair, remove_port_of, remove_unnoted_port, reset,
 };
 
 use common::isolated;
@@ -236,6 +237,10 @@ fn a_bridge_that_somebody_removed_is_made_again() {
             &["link", "set", BRIDGE_NAME, "mtu", "1000"],
             &["link", "set", TAP_NAME, "nomaster"],
             &["link", "set", TAP_NAME, "mtu", "1000"],
+            &["link", "set", TAP_NAME, "type", "bridge_slave", "flood", "off"],
+            &["link", "set", TAP_NAME, "type", "bridge_slave", "bcast_flood", "off"],
+            &["link", "set", TAP_NAME, "type", "bridge_slave", "learning", "off"],
+            &["link", "set", TAP_NAME, "type", "bridge_slave", "isolated", "off"],
         ] {
             ip(damage);
             assert_eq!(found(), Condition::Damaged, "{damage:?}");
@@ -245,6 +250,63 @@ fn a_bridge_that_somebody_removed_is_made_again() {
                 assert_eq!(link(&port).unwrap()["master"], BRIDGE_NAME, "{damage:?}");
             }
         }
+    });
+}
+
+#[test]
+fn ports_of_containers_are_mended() {
+    isolated(|| {
+        prepare_bridge(&config(1376)).unwrap();
+        let [one, two] = [Container::new(), Container::new()];
+        attach(&one.namespace(), &attachment(&["10.32.0.1/24"])).unwrap();
+        let port = veths().pop().unwrap();
+        attach(&two.namespace(), &attachment(&["10.32.0.2/24"])).unwrap();
+        assert_eq!(mend_ports(BRIDGE_NAME).unwrap().mended, []);
+        assert_eq!(mend_ports(BRIDGE_NAME).unwrap().there.len(), 2);
+        let file = format!("/proc/{}/fd/{}", std::process::id(), one.0.as_raw_fd());
+        let proc = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(proc.path().join("17/ns")).unwrap();
+        std::os::unix::fs::symlink(&file, proc.path().join("17/ns/net")).unwrap();
+        let option = |option| ["link", "set", &port, "type", "bridge_slave", option, "off"];
+        for (damage, fault) in [
+            (&["link", "set", &port, "nomaster"][..], PortFault::Unplugged),
+            (&["link", "set", &port, "down"], PortFault::Down),
+            (&option("learning"), PortFault::Filtered),
+            (&option("flood"), PortFault::Filtered),
+            (&option("mcast_flood"), PortFault::Filtered),
+        ] {
+            for by_hand in [false, true] {
+                ip(damage);
+                let listed = inhabitants(BRIDGE_NAME, proc.path()).unwrap();
+                let faults: Vec<_> = listed.iter().flat_map(|found| &found.faults).collect();
+                assert_eq!(faults, [&fault], "{damage:?}");
+                if by_hand {
+                    attach(&one.namespace(), &attachment(&["10.32.0.1/24"])).unwrap();
+                } else {
+                    let faults = vec![fault];
+                    let expected = [MendedPort { name: port.clone(), faults }];
+                    assert_eq!(mend_ports(BRIDGE_NAME).unwrap().mended, expected, "{damage:?}");
+                }
+                assert_eq!(mend_ports(BRIDGE_NAME).unwrap().mended, [], "{damage:?}");
+                assert_eq!(link(&port).unwrap()["master"], BRIDGE_NAME);
+            }
+        }
+        // What somebody uses elsewhere is theirs, and what is gone is no damage.
+        ip(&["link", "add", "other", "type", "bridge"]);
+        ip(&["link", "set", &port, "master", "other"]);
+        assert_eq!(mend_ports(BRIDGE_NAME).unwrap().mended, []);
+        assert_eq!(mend_ports("nowhere").unwrap(), Ports::default());
+    });
+}
+
+#[test]
+fn forwarding_is_switched_on_if_it_may_be() {
+    isolated(|| {
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
+        assert_eq!(forwarding(false).unwrap(), Forwarding::Off);
+        assert_eq!(forwarding(true).unwrap(), Forwarding::SwitchedOn);
+        assert_eq!(forwarding(true).unwrap(), Forwarding::On);
+        assert_eq!(forwarding(false).unwrap(), Forwarding::On);
     });
 }
 

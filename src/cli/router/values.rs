@@ -26,6 +26,16 @@ pub(super) fn host(text: &str) -> Result<IpAddr, String> {
     }
 }
 
+/// A name as it is in the `Host` header of a request, without a port.
+pub(super) fn host_name_of_http(text: &str) -> Result<String, String> {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    if !text.is_empty() && text.len() <= 253 && text.bytes().all(legal) {
+        Ok(text.to_owned())
+    } else {
+        Err("not a host name".to_owned())
+    }
+}
+
 pub(super) fn cipher(name: &str) -> Result<Suite, String> {
     let suite = Suite::preferred().into_iter().find(|suite| suite.name() == name);
     suite.ok_or_else(|| "neither aes128gcm nor chacha20poly1305".to_owned())

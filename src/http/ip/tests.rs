@@ -17,7 +17,8 @@ use weave_ipam::allocator::Origin;
 
 use super::*;
 use crate::http::{
-    Client, ClientError, ConnectError, ExposeError, Listener, Unavailable, control_routes, serve,
+    Client, ClientError, ConnectError, ExposeError, Listener, Names, Unavailable, control_routes,
+    serve,
 };
 use crate::ipam::{Books, MAX_WAITING};
 use crate::state::State as Store;
@@ -83,7 +84,7 @@ async fn router(
     let address = listener.tcp_address().unwrap();
     let (stop, stopped) = watch::channel(false);
     let routes = control_routes(Arc::new(Alone { ipam, _files: files }));
-    tokio::spawn(serve(listener, routes, stopped));
+    tokio::spawn(async move { serve(listener, &Names::new([]), routes, stopped).await });
     (Client::new(address.to_string().parse().unwrap()), address, stop)
 }
 
@@ -153,7 +154,8 @@ async fn addresses_are_allocated_claimed_listed_and_released() {
 
 async fn wait_for_address(address: std::net::SocketAddr, number: usize) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("POST /ip/c{number} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+    let request =
+        format!("POST /ip/c{number} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     stream
 }

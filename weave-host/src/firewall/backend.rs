@@ -59,18 +59,40 @@ pub(super) struct IptablesPrograms {
     pub(super) restore: Program,
 }
 
+/// Which packets a program of iptables rules over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Family {
+    Ipv4,
+    Ipv6,
+}
+
+impl Family {
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "iptables",
+            Self::Ipv6 => "ip6tables",
+        }
+    }
+}
+
 impl IptablesPrograms {
     /// The programs of this back end, under their own names or as the iptables of the host.
-    pub(super) fn find(backend: Backend) -> Option<Self> {
-        Self::named(&backend.to_string()).or_else(|| {
-            let plain = Self::named("iptables")?;
+    pub(super) fn find(backend: Backend, family: Family) -> Option<Self> {
+        let kind = match backend {
+            Backend::IptablesNft => "-nft",
+            Backend::IptablesLegacy => "-legacy",
+            Backend::Nftables | Backend::None => return None,
+        };
+        Self::named(family, kind).or_else(|| {
+            let plain = Self::named(family, "")?;
             (plain.kind() == Some(backend)).then_some(plain)
         })
     }
 
-    fn named(name: &str) -> Option<Self> {
+    fn named(family: Family, kind: &str) -> Option<Self> {
+        let name = format!("{}{kind}", family.program());
         Some(Self {
-            list: Program::find(name)?,
+            list: Program::find(&name)?,
             save: Program::find(&format!("{name}-save"))?,
             restore: Program::find(&format!("{name}-restore"))?,
         })
@@ -138,12 +160,13 @@ struct Found {
 
 impl Found {
     fn here() -> Self {
-        let usage =
-            |backend| IptablesPrograms::find(backend).map(|programs| programs.usage(backend));
+        let usage = |backend| {
+            IptablesPrograms::find(backend, Family::Ipv4).map(|programs| programs.usage(backend))
+        };
         Self {
             nft: usage(Backend::IptablesNft),
             legacy: usage(Backend::IptablesLegacy),
-            usual: IptablesPrograms::named("iptables").and_then(|programs| programs.kind()),
+            usual: IptablesPrograms::named(Family::Ipv4, "").and_then(|programs| programs.kind()),
             nftables: Program::find("nft").is_some(),
         }
     }
@@ -172,8 +195,10 @@ pub(super) fn preferred() -> Vec<Backend> {
 /// The back ends in which there can be rules.
 pub(super) fn in_use() -> Vec<Backend> {
     let there = |backend: &Backend| match backend {
-        Backend::IptablesNft => IptablesPrograms::find(*backend).is_some(),
-        Backend::IptablesLegacy => legacy_is_loaded() && IptablesPrograms::find(*backend).is_some(),
+        Backend::IptablesNft => IptablesPrograms::find(*backend, Family::Ipv4).is_some(),
+        Backend::IptablesLegacy => {
+            legacy_is_loaded() && IptablesPrograms::find(*backend, Family::Ipv4).is_some()
+        }
         Backend::Nftables => Program::find("nft").is_some(),
         Backend::None => false,
     };

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::Outcome;
-use super::backend::{Backend, IptablesPrograms};
-use super::policy::{Policy, RuleNames};
+use super::backend::{Backend, Family, IptablesPrograms};
+use super::policy::{Policy, RuleNames, VxlanSenders, has_ipv6};
 use crate::error::HostError;
 
 /// Somebody else may be changing the rules, for at most these seconds.
@@ -19,6 +19,8 @@ const WAIT: &[&str] = &["-w", "5"];
 pub(super) struct Iptables {
     backend: Backend,
     programs: IptablesPrograms,
+    /// For IPv6, if the host has it and they work.
+    programs_ipv6: Option<IptablesPrograms>,
     /// Whether the ports of what is masqueraded are drawn by lot: without, two packets that
     /// leave at once can be given the same one, and one is lost (Linux 3.13, iptables 1.6.2).
     random_fully: bool,
@@ -40,20 +42,38 @@ impl Iptables {
             Backend::IptablesLegacy => "iptables-legacy",
             _ => "iptables-nft",
         };
-        let programs = IptablesPrograms::find(backend).ok_or(HostError::NoProgram { program })?;
-        Ok(Self { backend, programs, random_fully: true })
+        let programs = IptablesPrograms::find(backend, Family::Ipv4);
+        let programs = programs.ok_or(HostError::NoProgram { program })?;
+        let works = |programs: &IptablesPrograms| programs.chain("filter", "FORWARD").is_ok();
+        let programs_ipv6 = has_ipv6().then(|| IptablesPrograms::find(backend, Family::Ipv6));
+        let programs_ipv6 = programs_ipv6.flatten().filter(works);
+        Ok(Self { backend, programs, programs_ipv6, random_fully: true })
     }
 
     pub(super) const fn backend(&self) -> Backend {
         self.backend
     }
 
+    /// Whether packets of IPv6 meet the rules, if the host has such packets.
+    pub(super) fn covers_ipv6(&self) -> bool {
+        self.programs_ipv6.is_some() || !has_ipv6()
+    }
+
     /// Whether the kernel answers.
     pub(super) fn probe(&self) -> Result<(), HostError> {
-        self.chain("filter", "FORWARD").map(drop)
+        self.programs.chain("filter", "FORWARD").map(drop)
     }
 
     pub(super) fn apply(&mut self, policy: &Policy) -> Result<Outcome, HostError> {
+        let outcome = self.apply_ipv4(policy)?;
+        match self.programs_ipv6.as_ref().map(|programs| apply_ipv6(programs, policy)) {
+            Some(Ok(Outcome::Made)) => Ok(Outcome::Made),
+            Some(Err(error)) => Err(error),
+            Some(Ok(Outcome::InOrder)) | None => Ok(outcome),
+        }
+    }
+
+    fn apply_ipv4(&mut self, policy: &Policy) -> Result<Outcome, HostError> {
         let present = self.present(&policy.bridge)?;
         let missing = |random_fully| transaction(&tables(policy, random_fully), &present);
         let Some(text) = missing(self.random_fully) else { return Ok(Outcome::InOrder) };
@@ -66,37 +86,75 @@ impl Iptables {
             self.random_fully = false;
         }
         let tables = tables(policy, self.random_fully);
-        match transaction(&tables, &self.present(&policy.bridge)?) {
-            None => Ok(Outcome::Made),
-            Some(missing) => {
-                Err(HostError::Rules { rules: missing.lines().collect::<Vec<_>>().join("; ") })
-            }
-        }
+        made(transaction(&tables, &self.present(&policy.bridge)?))
     }
 
     pub(super) fn remove(&self, bridge: &str) -> Result<bool, HostError> {
-        match removal(bridge, &self.present(bridge)?) {
-            Some(text) => self.restore(&text).map(|()| true),
-            None => Ok(false),
+        let mut found = false;
+        if let Some(text) = removal(bridge, &self.present(bridge)?) {
+            self.restore(&text)?;
+            found = true;
         }
+        if let Some(programs) = &self.programs_ipv6
+            && let Some(text) = removal(bridge, &present_ipv6(programs)?)
+        {
+            programs.restore(&text)?;
+            found = true;
+        }
+        Ok(found)
     }
 
     fn present(&self, bridge: &str) -> Result<Listing, HostError> {
-        let RuleNames { nat, expose, .. } = RuleNames::of(bridge);
-        let mut listing = self.listing("filter", &["INPUT", "FORWARD", &expose])?;
+        let RuleNames { nat, expose, vxlan, .. } = RuleNames::of(bridge);
+        let mut listing = self.listing("filter", &["INPUT", "FORWARD", &expose, &vxlan])?;
         listing.append(&mut self.listing("nat", &["POSTROUTING", &nat])?);
         Ok(listing)
     }
 
-    /// What is in these chains of a table: all by one program, because to start one takes longer
-    /// than to print a table.
+    /// What is in these chains of a table.
     pub(super) fn listing(
         &self,
         table: &'static str,
         chains: &[&str],
     ) -> Result<Listing, HostError> {
+        self.programs.listing(table, chains)
+    }
+
+    pub(super) fn restore(&self, text: &str) -> Result<(), HostError> {
+        self.programs.restore(text)
+    }
+}
+
+/// What is there of IPv6: nothing is exposed or masqueraded, so there are only shared chains.
+fn present_ipv6(programs: &IptablesPrograms) -> Result<Listing, HostError> {
+    programs.listing("filter", &["INPUT", "FORWARD"])
+}
+
+fn apply_ipv6(programs: &IptablesPrograms, policy: &Policy) -> Result<Outcome, HostError> {
+    let tables = [table_ipv6(policy)];
+    let Some(text) = transaction(&tables, &present_ipv6(programs)?) else {
+        return Ok(Outcome::InOrder);
+    };
+    programs.restore(&text)?;
+    made(transaction(&tables, &present_ipv6(programs)?))
+}
+
+/// What came of it if this is still missing.
+fn made(missing: Option<String>) -> Result<Outcome, HostError> {
+    match missing {
+        None => Ok(Outcome::Made),
+        Some(missing) => {
+            Err(HostError::Rules { rules: missing.lines().collect::<Vec<_>>().join("; ") })
+        }
+    }
+}
+
+impl IptablesPrograms {
+    /// What is in these chains of a table: all by one program, because to start one takes longer
+    /// than to print a table.
+    fn listing(&self, table: &'static str, chains: &[&str]) -> Result<Listing, HostError> {
         let arguments = [WAIT, &["-t", table, "-S"]].concat();
-        let text = match self.programs.list.run(&arguments, "") {
+        let text = match self.list.run(&arguments, "") {
             Ok(text) => Some(text),
             // Somebody keeps rules in another chain that only nft can print.
             Err(HostError::Program { complaint, .. }) if is_absence(&complaint) => None,
@@ -115,15 +173,15 @@ impl Iptables {
 
     fn chain(&self, table: &str, chain: &str) -> Result<Option<Vec<String>>, HostError> {
         let arguments = [WAIT, &["-t", table, "-S", chain]].concat();
-        match self.programs.list.run(&arguments, "") {
+        match self.list.run(&arguments, "") {
             Ok(text) => Ok(rules_of(chain, &text)),
             Err(HostError::Program { complaint, .. }) if is_absence(&complaint) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    pub(super) fn restore(&self, text: &str) -> Result<(), HostError> {
-        self.programs.restore.run(&[WAIT, &["--noflush"]].concat(), text).map(drop)
+    fn restore(&self, text: &str) -> Result<(), HostError> {
+        self.restore.run(&[WAIT, &["--noflush"]].concat(), text).map(drop)
     }
 }
 
@@ -171,14 +229,26 @@ pub(super) fn same(a: &str, b: &str) -> bool {
 /// What a table shall hold for us.
 struct Table {
     name: &'static str,
-    /// A chain of our own, and all its rules.
-    own: (String, Vec<String>),
+    /// Chains of our own, and all their rules.
+    own: Vec<(String, Vec<String>)>,
+    /// Those that there should not be now.
+    gone: Vec<String>,
     /// Chain, and rules that stand in it in this order.
     ordered: Option<(&'static str, Vec<String>)>,
     /// Chain, and rules that stand anywhere in it.
-    anywhere: (&'static str, Vec<String>),
+    anywhere: (&'static str, Vec<String>, Entry),
     /// Chains, and rules that must not be in them.
     unwanted: Vec<(&'static str, String)>,
+    /// Rules with these comments are ours; there are no others of them than those above.
+    comments: Vec<String>,
+}
+
+/// Where a rule enters a chain.
+#[derive(Clone, Copy)]
+enum Entry {
+    /// Before the rules of others, who may accept what it drops.
+    First,
+    Last,
 }
 
 fn tables(policy: &Policy, random_fully: bool) -> [Table; 2] {
@@ -193,39 +263,44 @@ fn tables(policy: &Policy, random_fully: bool) -> [Table; 2] {
             format!("-s {network} ! -d {network} -j {masquerade}"),
         ]
     };
-    let guard = |condition: &str| {
-        let comment = &names.guard;
-        policy.control_port.map(|port| {
-            format!(
-                "-d 127.0.0.1/32 -p tcp -m tcp --dport {port} -m addrtype ! --src-type LOCAL \
-                 {condition}-m comment --comment \"{comment}\" -j DROP"
-            )
-        })
-    };
     // The original spares answers. There are none to that port: what begins there is dropped.
-    let tracking_guard = guard("-m conntrack ! --ctstate RELATED,ESTABLISHED ");
-    let mut input: Vec<String> = guard("").into_iter().collect();
-    let mut forward = Vec::new();
-    if let Some(docker) = &policy.docker {
-        let (name, address, port) = (&docker.name, docker.address, docker.port);
-        for (protocol, port) in [("tcp", port), ("udp", port), ("udp", port.saturating_add(1))] {
-            input.push(format!(
-                "-d {address}/32 -i {name} -p {protocol} -m {protocol} --dport {port} \
-                 -m comment --comment \"{}\" -j DROP",
-                names.docker
-            ));
-        }
-        if name != bridge {
-            forward.push(format!("-i {name} -o {bridge} -j DROP"));
-        }
-    }
+    let guard = policy.control_port.map(|port| {
+        let comment = &names.guard;
+        format!(
+            "-d 127.0.0.1/32 -p tcp -m tcp --dport {port} -m addrtype ! --src-type LOCAL \
+             -m comment --comment \"{comment}\" -j DROP"
+        )
+    });
+    let Closed { input, mut forward } = closed(policy, &names);
     let [inside, expose, out, answers] = accepted(bridge, &names);
+    let senders = policy.vxlan.iter().flat_map(|senders| &senders.ports).map(|port| {
+        format!(
+            "-p udp -m udp --dport {port} -m comment --comment \"{}\" -j {}",
+            names.senders, names.vxlan
+        )
+    });
+    let input = guard.into_iter().chain(input).chain(senders).collect();
+    let mut own = vec![(names.expose, policy.networks().iter().map(accept).collect())];
+    let mut gone = Vec::new();
+    match &policy.vxlan {
+        Some(VxlanSenders { neighbours, .. }) => {
+            let let_through = neighbours.iter().map(|address| format!("-s {address}/32 -j RETURN"));
+            own.push((names.vxlan, let_through.chain(["-j DROP".to_owned()]).collect()));
+        }
+        None => gone.push(names.vxlan),
+    }
+    forward.extend(
+        policy
+            .docker
+            .iter()
+            .filter(|name| *name != bridge)
+            .map(|name| format!("-i {name} -o {bridge} -j DROP")),
+    );
     forward.extend([inside, expose, out]);
     // Version 2.6.3 of the original closed all ports of 127.0.0.1.
-    let closed = "-d 127.0.0.1/32 -p tcp -m addrtype ! --src-type LOCAL \
-                  -m conntrack ! --ctstate RELATED,ESTABLISHED -j DROP";
-    let mut unwanted = vec![("INPUT", closed.to_owned())];
-    unwanted.extend(tracking_guard.map(|rule| ("INPUT", rule)));
+    let all_closed = "-d 127.0.0.1/32 -p tcp -m addrtype ! --src-type LOCAL \
+                      -m conntrack ! --ctstate RELATED,ESTABLISHED -j DROP";
+    let mut unwanted = vec![("INPUT", all_closed.to_owned())];
     if policy.routed {
         forward.push(answers);
     } else {
@@ -234,19 +309,58 @@ fn tables(policy: &Policy, random_fully: bool) -> [Table; 2] {
     [
         Table {
             name: "filter",
-            own: (names.expose, policy.networks().iter().map(accept).collect()),
+            own,
+            gone,
             ordered: Some(("FORWARD", forward)),
-            anywhere: ("INPUT", input),
+            anywhere: ("INPUT", input, Entry::First),
             unwanted,
+            comments: vec![names.guard, names.closed, names.senders],
         },
         Table {
             name: "nat",
-            anywhere: ("POSTROUTING", vec![format!("-j {}", names.nat)]),
-            own: (names.nat, policy.masqueraded().iter().flat_map(translate).collect()),
+            anywhere: ("POSTROUTING", vec![format!("-j {}", names.nat)], Entry::Last),
+            own: vec![(names.nat, policy.masqueraded().iter().flat_map(translate).collect())],
+            gone: Vec::new(),
             ordered: None,
             unwanted: Vec::new(),
+            comments: Vec::new(),
         },
     ]
+}
+
+fn table_ipv6(policy: &Policy) -> Table {
+    let names = RuleNames::of(&policy.bridge);
+    let Closed { input, forward } = closed(policy, &names);
+    Table {
+        name: "filter",
+        own: Vec::new(),
+        gone: Vec::new(),
+        ordered: Some(("FORWARD", forward)),
+        anywhere: ("INPUT", input, Entry::First),
+        unwanted: Vec::new(),
+        comments: vec![names.closed],
+    }
+}
+
+/// The rules that close ports to containers. What goes from one container to another is theirs.
+struct Closed {
+    input: Vec<String>,
+    forward: Vec<String>,
+}
+
+fn closed(policy: &Policy, names: &RuleNames) -> Closed {
+    let rules = |out: bool| {
+        let rule = |(bridge, protocol, port): (&str, &str, u16)| {
+            let out = if out { format!("! -o {bridge} ") } else { String::new() };
+            format!(
+                "-i {bridge} {out}-p {protocol} -m {protocol} --dport {port} \
+                 -m comment --comment \"{}\" -j DROP",
+                names.closed
+            )
+        };
+        policy.closed.list().map(rule).collect()
+    };
+    Closed { input: rules(false), forward: rules(true) }
 }
 
 /// What passes the bridge: from container to container, to what is exposed, from containers
@@ -268,16 +382,27 @@ fn transaction(tables: &[Table], present: &Listing) -> Option<String> {
     let mut text = String::new();
     for table in tables {
         let mut lines = String::new();
-        let (chain, rules) = &table.own;
-        let found = present.get(&(table.name, chain.clone()));
-        let in_order = found.is_some_and(|found| {
-            found.len() == rules.len() && found.iter().zip(rules).all(|(a, b)| same(a, b))
-        });
-        if !in_order {
-            // Makes it, or empties it.
-            let _ = writeln!(lines, ":{chain} - [0:0]");
-            for rule in rules {
-                let _ = writeln!(lines, "-A {chain} {rule}");
+        for (chain, rules) in &table.own {
+            let found = present.get(&(table.name, chain.clone()));
+            let in_order = found.is_some_and(|found| {
+                found.len() == rules.len() && found.iter().zip(rules).all(|(a, b)| same(a, b))
+            });
+            if !in_order {
+                // Makes it, or empties it.
+                let _ = writeln!(lines, ":{chain} - [0:0]");
+                for rule in rules {
+                    let _ = writeln!(lines, "-A {chain} {rule}");
+                }
+            }
+        }
+        let (input, incoming, entry) = &table.anywhere;
+        let shared = table.ordered.iter().map(|(chain, rules)| (*chain, rules));
+        for (chain, rules) in shared.chain([(*input, incoming)]) {
+            let wanted = |rule: &String| rules.iter().any(|other| same(other, rule));
+            for rule in in_chain(table, chain).iter().filter(|rule| !wanted(rule)) {
+                if words(rule).iter().any(|word| table.comments.contains(word)) {
+                    let _ = writeln!(lines, "-D {chain} {rule}");
+                }
             }
         }
         if let Some((chain, rules)) = &table.ordered {
@@ -299,10 +424,25 @@ fn transaction(tables: &[Table], present: &Listing) -> Option<String> {
                 let _ = writeln!(lines, "-D {chain} {rule}");
             }
         }
-        let (chain, rules) = &table.anywhere;
-        let found = in_chain(table, chain);
-        for rule in rules.iter().filter(|rule| !found.iter().any(|other| same(other, rule))) {
-            let _ = writeln!(lines, "-A {chain} {rule}");
+        let found = in_chain(table, input);
+        let missing = |rule: &&String| !found.iter().any(|other| same(other, rule));
+        match entry {
+            Entry::First => {
+                for rule in incoming.iter().filter(missing).rev() {
+                    let _ = writeln!(lines, "-I {input} 1 {rule}");
+                }
+            }
+            Entry::Last => {
+                for rule in incoming.iter().filter(missing) {
+                    let _ = writeln!(lines, "-A {input} {rule}");
+                }
+            }
+        }
+        // Nothing leads there any more.
+        for chain in &table.gone {
+            if present.contains_key(&(table.name, chain.clone())) {
+                let _ = writeln!(lines, "-F {chain}\n-X {chain}");
+            }
         }
         if !lines.is_empty() {
             let _ = write!(text, "*{}\n{lines}COMMIT\n", table.name);
@@ -314,7 +454,7 @@ fn transaction(tables: &[Table], present: &Listing) -> Option<String> {
 /// What takes away all that is there for a bridge; none if nothing is.
 fn removal(bridge: &str, present: &Listing) -> Option<String> {
     let names = RuleNames::of(bridge);
-    let comments = [&names.guard, &names.docker];
+    let comments = [&names.guard, &names.closed, &names.senders];
     let accepted = accepted(bridge, &names);
     let ours = |chain: &str, rule: &str| {
         let words = words(rule);
@@ -323,23 +463,29 @@ fn removal(bridge: &str, present: &Listing) -> Option<String> {
                 && words.first().is_some_and(|word| word == "-i")
                 && words.iter().skip(2).eq(["-o", bridge, "-j", "DROP"].iter())
         };
+        let is_commented = || words.iter().any(|word| comments.contains(&word));
         match chain {
-            "INPUT" => words.iter().any(|word| comments.contains(&word)),
-            "FORWARD" => accepted.iter().any(|own| same(rule, own)) || is_docker_s(),
+            "INPUT" => is_commented(),
+            "FORWARD" => {
+                is_commented() || accepted.iter().any(|own| same(rule, own)) || is_docker_s()
+            }
             "POSTROUTING" => same(rule, &format!("-j {}", names.nat)),
             _ => false,
         }
     };
     let mut text = String::new();
-    for (table, own) in [("filter", &names.expose), ("nat", &names.nat)] {
+    let own_chains = [("filter", vec![&names.expose, &names.vxlan]), ("nat", vec![&names.nat])];
+    for (table, own) in own_chains {
         let mut lines = String::new();
         for ((_, chain), rules) in present.iter().filter(|((found, _), _)| *found == table) {
             for rule in rules.iter().filter(|rule| ours(chain, rule)) {
                 let _ = writeln!(lines, "-D {chain} {rule}");
             }
         }
-        if present.contains_key(&(table, own.clone())) {
-            let _ = writeln!(lines, "-F {own}\n-X {own}");
+        for chain in own {
+            if present.contains_key(&(table, chain.clone())) {
+                let _ = writeln!(lines, "-F {chain}\n-X {chain}");
+            }
         }
         if !lines.is_empty() {
             let _ = write!(text, "*{table}\n{lines}COMMIT\n");

@@ -19,7 +19,7 @@ mod program;
 mod sealing;
 
 pub use backend::{Backend, BackendError};
-pub use policy::{DockerBridge, Exposed, Policy};
+pub use policy::{ClosedPorts, Exposed, Policy, VxlanSenders};
 pub use sealing::{SealFirewall, SealPolicy, SealedState, SealedTunnel};
 
 use crate::error::HostError;
@@ -91,6 +91,15 @@ impl Firewall {
     /// Whether this back end cannot undo that a chain of somebody else drops what is forwarded.
     pub fn is_overruled(&self) -> bool {
         matches!(&self.rules, Rules::Nftables(nftables) if nftables.is_overruled())
+    }
+
+    /// Whether packets of IPv6 meet the rules, if the host has such packets.
+    pub fn covers_ipv6(&self) -> bool {
+        match &self.rules {
+            Rules::Iptables(iptables) => iptables.covers_ipv6(),
+            Rules::Nftables(_) => true,
+            Rules::None => false,
+        }
     }
 
     /// Removes the rules that a router of this bridge left in any other back end.

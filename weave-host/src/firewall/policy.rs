@@ -1,6 +1,8 @@
 //! What the rules are to achieve, whoever keeps them.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 use crate::Cidr;
 use crate::names::{self, BRIDGE_NAME};
@@ -13,8 +15,12 @@ pub struct Policy {
     /// The TCP port for control on 127.0.0.1, closed to packets that a neighbour of the host
     /// routes there (CVE-2020-8558).
     pub control_port: Option<u16>,
-    /// The bridge of Docker, kept apart from ours.
-    pub docker: Option<DockerBridge>,
+    /// The bridge of Docker, whose containers are kept apart from ours.
+    pub docker: Option<String>,
+    /// The ports of routers that containers must not reach.
+    pub closed: ClosedPorts,
+    /// Who may send VXLAN to this host, if the kernel's VXLAN devices take it in.
+    pub vxlan: Option<VxlanSenders>,
     /// The addresses of the host on the bridge.
     pub exposed: Vec<Exposed>,
     /// Whether the host has an address on the bridge, so that it can forward between containers and elsewhere. Only
@@ -23,15 +29,41 @@ pub struct Policy {
     pub routed: bool,
 }
 
-/// A bridge whose containers must neither reach ours nor the router's ports.
+/// The ports of routers that containers on some bridges must not reach: a container that can
+/// speak to a router becomes a peer, or puts frames into its links. They are closed on this host,
+/// at all of its addresses, and on whatever host lies behind it, which takes such packets for
+/// those of this host where they are masqueraded.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct DockerBridge {
-    /// Its name.
-    pub name: String,
-    /// Its IPv4 address.
-    pub address: Ipv4Addr,
-    /// The port of the mesh; the datapath has the next one.
-    pub port: u16,
+pub struct ClosedPorts {
+    /// The bridges.
+    pub bridges: BTreeSet<String>,
+    /// The port of the mesh, TCP and UDP; the fast datapath has the next one.
+    pub mesh: u16,
+    /// The TCP port for control, where it is open to other hosts.
+    pub control: Option<u16>,
+}
+
+impl ClosedPorts {
+    /// Each bridge with each of the protocols and ports.
+    pub(super) fn list(&self) -> impl Iterator<Item = (&str, &'static str, u16)> {
+        let mesh = [("tcp", self.mesh), ("udp", self.mesh)];
+        let fastdp = self.mesh.checked_add(1).map(|port| ("udp", port));
+        let control = self.control.map(|port| ("tcp", port));
+        let ports: Vec<_> = mesh.into_iter().chain(fastdp).chain(control).collect();
+        self.bridges.iter().flat_map(move |bridge| {
+            let ports = ports.clone();
+            ports.into_iter().map(move |(protocol, port)| (bridge.as_str(), protocol, port))
+        })
+    }
+}
+
+/// The hosts that may send VXLAN to this one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VxlanSenders {
+    /// The UDP ports for it.
+    pub ports: BTreeSet<u16>,
+    /// Their addresses.
+    pub neighbours: BTreeSet<Ipv4Addr>,
 }
 
 /// An address of the host on the bridge.
@@ -61,6 +93,12 @@ impl Policy {
     }
 }
 
+/// Whether this host can have packets of IPv6 at all.
+pub(super) fn has_ipv6() -> bool {
+    // Only there with the protocol, and that of this thread's network namespace.
+    Path::new("/proc/thread-self/net/if_inet6").exists()
+}
+
 fn distinct<'a>(exposed: impl Iterator<Item = &'a Exposed>) -> Vec<String> {
     let mut networks: Vec<_> = exposed.filter_map(|exposed| network(exposed.cidr)).collect();
     networks.sort();
@@ -76,34 +114,43 @@ pub(super) struct RuleNames {
     pub(super) nat: String,
     /// Chain of table filter.
     pub(super) expose: String,
+    /// Another chain of table filter.
+    pub(super) vxlan: String,
     /// Table of nftables.
     pub(super) table: String,
     /// Comment on the rule that guards the control port.
     pub(super) guard: String,
-    /// Comment on the rules that guard the ports of the mesh.
-    pub(super) docker: String,
+    /// Comment on the rules that close ports to containers.
+    pub(super) closed: String,
+    /// Comment on the rules that lead to the chain for VXLAN.
+    pub(super) senders: String,
 }
 
 impl RuleNames {
     pub(super) fn of(bridge: &str) -> Self {
         const GUARD: &str = "Block non-local access to Weave Net control port";
-        const DOCKER: &str = "Block access of Docker containers to Weave Net";
+        const CLOSED: &str = "Block access of containers to Weave Net";
+        const SENDERS: &str = "Take VXLAN of Weave Net from neighbours alone";
         if bridge == BRIDGE_NAME {
             return Self {
                 nat: "WEAVE".to_owned(),
                 expose: "WEAVE-EXPOSE".to_owned(),
+                vxlan: "WEAVE-VXLAN".to_owned(),
                 table: "weave".to_owned(),
                 guard: GUARD.to_owned(),
-                docker: DOCKER.to_owned(),
+                closed: CLOSED.to_owned(),
+                senders: SENDERS.to_owned(),
             };
         }
         let id = names::id(bridge);
         Self {
             nat: format!("WEAVE-{id}"),
             expose: format!("WEAVE-EXPOSE-{id}"),
+            vxlan: format!("WEAVE-VXLAN-{id}"),
             table: format!("weave-{id}"),
             guard: format!("{GUARD} ({id})"),
-            docker: format!("{DOCKER} ({id})"),
+            closed: format!("{CLOSED} ({id})"),
+            senders: format!("{SENDERS} ({id})"),
         }
     }
 }
@@ -119,6 +166,8 @@ mod tests {
             bridge: "weave".to_owned(),
             control_port: None,
             docker: None,
+            closed: ClosedPorts { bridges: BTreeSet::new(), mesh: 6783, control: None },
+            vxlan: None,
             routed: true,
             exposed: vec![
                 exposed("10.33.0.1/16", false),
@@ -133,10 +182,27 @@ mod tests {
     }
 
     #[test]
+    fn each_bridge_has_each_port_closed() {
+        let bridges = BTreeSet::from(["docker0".to_owned(), "weave".to_owned()]);
+        let closed = ClosedPorts { bridges, mesh: 7000, control: Some(80) };
+        let list: Vec<_> = closed.list().collect();
+        let ports = [("tcp", 7000), ("udp", 7000), ("udp", 7001), ("tcp", 80)];
+        let expected = ["docker0", "weave"]
+            .into_iter()
+            .flat_map(|bridge| ports.map(|(protocol, port)| (bridge, protocol, port)));
+        assert_eq!(list, expected.collect::<Vec<_>>());
+        let last = ClosedPorts { mesh: u16::MAX, control: None, ..closed };
+        assert_eq!(last.list().count(), 4, "there is no port after the last one");
+    }
+
+    #[test]
     fn chains_have_names_that_iptables_takes() {
-        let RuleNames { nat, expose, .. } = RuleNames::of("a-name-of-15-chr");
+        let RuleNames { nat, expose, vxlan, .. } = RuleNames::of("a-name-of-15-chr");
         // XT_EXTENSION_MAXNAMELEN of the kernel, less the zero at the end.
-        assert!(nat.len() <= 28 && expose.len() <= 28, "{nat} {expose}");
+        assert!(
+            [&nat, &expose, &vxlan].iter().all(|name| name.len() <= 28),
+            "{nat} {expose} {vxlan}"
+        );
         assert_ne!(RuleNames::of("weave2"), RuleNames::of("weave"));
     }
 }

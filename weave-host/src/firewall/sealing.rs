@@ -155,7 +155,9 @@ impl SealFirewall {
                 }
             }
             // It is replaced whole, so it is there with all that it needs.
-            Rules::Nftables { nftables, .. } if nftables.show(&self.names.table)?.is_some() => {
+            Rules::Nftables { nftables, .. }
+                if nftables.show("ip", &self.names.table)?.is_some() =>
+            {
                 Ok(())
             }
             Rules::Nftables { .. } => self.apply(&SealPolicy::default()).map(drop),
@@ -181,7 +183,7 @@ impl SealFirewall {
             Rules::Iptables(iptables) => remove_from_iptables(iptables, &self.names),
             Rules::Nftables { nftables, made } => {
                 *made = None;
-                nftables.delete(&self.names.table)
+                nftables.delete("ip", &self.names.table)
             }
         }
     }
@@ -230,7 +232,7 @@ impl Rules {
                 }
             }
             Self::Nftables { nftables, made } => {
-                let shown = nftables.show(&names.table)?;
+                let shown = nftables.show("ip", &names.table)?;
                 if let (Some((made, before)), Some(now)) = (&*made, &shown)
                     && made == policy
                     && before == now
@@ -238,7 +240,7 @@ impl Rules {
                     return Ok(Outcome::InOrder);
                 }
                 nftables.replace(&script(&names.table, policy))?;
-                let shown = nftables.show(&names.table)?.unwrap_or_default();
+                let shown = nftables.show("ip", &names.table)?.unwrap_or_default();
                 *made = Some((policy.clone(), shown));
                 Ok(Outcome::Made)
             }

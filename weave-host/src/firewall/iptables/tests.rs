@@ -1,16 +1,17 @@
 //! From rules that are there to rules that should be, with a model of `iptables-restore`.
 
-use super::super::policy::{DockerBridge, Exposed};
+use super::super::policy::{ClosedPorts, Exposed, VxlanSenders};
 use super::*;
 
 fn policy() -> Policy {
     Policy {
         bridge: "weave".to_owned(),
         control_port: Some(6784),
-        docker: Some(DockerBridge {
-            name: "docker0".to_owned(),
-            address: [172, 17, 0, 1].into(),
-            port: 6783,
+        docker: Some("docker0".to_owned()),
+        closed: closed_to(&["docker0", "weave"]),
+        vxlan: Some(VxlanSenders {
+            ports: [6784].into(),
+            neighbours: [[192, 0, 2, 1].into(), [192, 0, 2, 2].into()].into(),
         }),
         routed: true,
         exposed: vec![
@@ -18,6 +19,11 @@ fn policy() -> Policy {
             Exposed { cidr: "10.50.0.1/16".parse().unwrap(), masquerade: false },
         ],
     }
+}
+
+fn closed_to(bridges: &[&str]) -> ClosedPorts {
+    let bridges = bridges.iter().map(|&bridge| bridge.to_owned()).collect();
+    ClosedPorts { bridges, mesh: 6783, control: None }
 }
 
 /// The chains every host has.
@@ -75,24 +81,37 @@ fn the_rules_of_the_specification() {
     let mut listing = bare_host();
     complete(&mut listing, &policy());
     let rules = |table, chain: &str| listing[&(table, chain.to_owned())].join("\n");
+    let comment = "-m comment --comment \"Block access of containers to Weave Net\" -j DROP";
+    let closed = |out: fn(&str) -> String| {
+        let bridges = ["docker0", "weave"].map(|bridge| {
+            [("tcp", 6783), ("udp", 6783), ("udp", 6784)].map(|(protocol, port)| {
+                let out = out(bridge);
+                format!("-i {bridge} {out}-p {protocol} -m {protocol} --dport {port} {comment}\n")
+            })
+        });
+        bridges.as_flattened().concat()
+    };
     assert_eq!(
         rules("filter", "FORWARD"),
-        "-i docker0 -o weave -j DROP\n\
-         -i weave -o weave -j ACCEPT\n\
-         -o weave -j WEAVE-EXPOSE\n\
-         -i weave ! -o weave -j ACCEPT\n\
-         -o weave -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+        closed(|bridge| format!("! -o {bridge} "))
+            + "-i docker0 -o weave -j DROP\n\
+               -i weave -o weave -j ACCEPT\n\
+               -o weave -j WEAVE-EXPOSE\n\
+               -i weave ! -o weave -j ACCEPT\n\
+               -o weave -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
     );
     assert_eq!(
-        rules("filter", "INPUT"),
+        rules("filter", "INPUT") + "\n",
         "-d 127.0.0.1/32 -p tcp -m tcp --dport 6784 -m addrtype ! --src-type LOCAL -m comment \
-         --comment \"Block non-local access to Weave Net control port\" -j DROP\n\
-         -d 172.17.0.1/32 -i docker0 -p tcp -m tcp --dport 6783 -m comment --comment \"Block \
-         access of Docker containers to Weave Net\" -j DROP\n\
-         -d 172.17.0.1/32 -i docker0 -p udp -m udp --dport 6783 -m comment --comment \"Block \
-         access of Docker containers to Weave Net\" -j DROP\n\
-         -d 172.17.0.1/32 -i docker0 -p udp -m udp --dport 6784 -m comment --comment \"Block \
-         access of Docker containers to Weave Net\" -j DROP"
+         --comment \"Block non-local access to Weave Net control port\" -j DROP\n"
+            .to_owned()
+            + &closed(|_| String::new())
+            + "-p udp -m udp --dport 6784 -m comment --comment \"Take VXLAN of Weave Net from \
+               neighbours alone\" -j WEAVE-VXLAN\n"
+    );
+    assert_eq!(
+        rules("filter", "WEAVE-VXLAN"),
+        "-s 192.0.2.1/32 -j RETURN\n-s 192.0.2.2/32 -j RETURN\n-j DROP"
     );
     assert_eq!(
         rules("filter", "WEAVE-EXPOSE"),
@@ -141,16 +160,16 @@ fn rules_of_others_stay_where_they_are() {
     listing.get_mut(&forward).unwrap().insert(0, "-j FIRST".to_owned());
     complete(&mut listing, &policy());
     let rules = &listing[&forward];
-    assert_eq!((rules.first().unwrap().as_str(), rules.len()), ("-j FIRST", 7));
+    assert_eq!((rules.first().unwrap().as_str(), rules.len()), ("-j FIRST", 13));
     assert_eq!(rules.last().unwrap(), "-j DOCKER-USER");
     // In the wrong order, or twice, they are put in again.
-    listing.get_mut(&forward).unwrap().swap(1, 3);
+    listing.get_mut(&forward).unwrap().swap(7, 9);
     complete(&mut listing, &policy());
     assert_eq!(
-        listing[&forward][4],
+        listing[&forward][10],
         "-o weave -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
     );
-    assert_eq!(listing[&forward].len(), 7);
+    assert_eq!(listing[&forward].len(), 13);
 
     let text = removal("weave", &listing).unwrap();
     restore(&mut listing, &text);
@@ -169,6 +188,8 @@ fn two_bridges_do_not_meet() {
         bridge: "other".to_owned(),
         control_port: Some(7784),
         docker: None,
+        closed: closed_to(&["other"]),
+        vxlan: None,
         exposed: Vec::new(),
         routed: false,
     };
@@ -177,6 +198,49 @@ fn two_bridges_do_not_meet() {
     let text = removal("other", &listing).unwrap();
     restore(&mut listing, &text);
     assert_eq!(listing, one);
+}
+
+#[test]
+fn what_drops_comes_before_what_others_accept() {
+    let mut listing = bare_host();
+    let accept = "-i weave -j ACCEPT".to_owned();
+    for chain in ["INPUT", "FORWARD"] {
+        listing.get_mut(&("filter", chain.to_owned())).unwrap().push(accept.clone());
+    }
+    complete(&mut listing, &policy());
+    for chain in ["INPUT", "FORWARD"] {
+        assert_eq!(listing[&("filter", chain.to_owned())].last(), Some(&accept), "{chain}");
+    }
+}
+
+#[test]
+fn a_port_that_is_no_longer_closed_is_open() {
+    let mut listing = bare_host();
+    complete(&mut listing, &policy());
+    let moved = Policy { closed: ClosedPorts { mesh: 7000, ..closed_to(&["weave"]) }, ..policy() };
+    complete(&mut listing, &moved);
+    let closed = |listing: &Listing| {
+        let rules = listing.values().flatten();
+        rules
+            .filter(|rule| rule.contains("Block access of containers"))
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(closed(&listing).len(), 6);
+    assert!(closed(&listing).iter().all(|rule| rule.contains("--dport 700")), "{listing:?}");
+    complete(&mut listing, &Policy { closed: closed_to(&[]), ..policy() });
+    assert!(closed(&listing).is_empty(), "{listing:?}");
+}
+
+#[test]
+fn without_vxlan_devices_nobody_is_kept_from_that_port() {
+    let mut listing = bare_host();
+    complete(&mut listing, &policy());
+    let without = Policy { vxlan: None, ..policy() };
+    complete(&mut listing, &without);
+    let mut other = bare_host();
+    complete(&mut other, &without);
+    assert_eq!(listing, other);
 }
 
 #[test]

@@ -1,0 +1,133 @@
+//! The ports of containers, which somebody, often a network manager, takes from the bridge, sets
+//! down, or keeps from passing frames.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::attach::HOST_END;
+use crate::bridge::is_orphan_of;
+use crate::datapath::{DATAPATH_KIND, make_port};
+use crate::error::HostError;
+use crate::lock::HostLock;
+use crate::namespace::run_here;
+use crate::netlink::{Change, Interface, Netlink};
+
+/// Why a container hears nothing, or not everything, of its switch.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum PortFault {
+    /// Its port is on no bridge.
+    Unplugged,
+    /// Its port is down.
+    Down,
+    /// The bridge does not learn from its port, or does not flood to it.
+    Filtered,
+}
+
+impl fmt::Display for PortFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unplugged => "was taken from the bridge",
+            Self::Down => "was set down",
+            Self::Filtered => "was kept from learning or from flooded frames",
+        })
+    }
+}
+
+/// A port that is as it should be again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MendedPort {
+    /// Its name.
+    pub name: String,
+    /// What was wrong.
+    pub faults: Vec<PortFault>,
+}
+
+/// The ports of the containers on a bridge.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Ports {
+    /// Number and name of each interface.
+    pub there: BTreeSet<(u32, String)>,
+    /// Those that were mended.
+    pub mended: Vec<MendedPort>,
+}
+
+/// Looks at the ports of the containers of a bridge, and mends them. There are none without a
+/// bridge.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn mend_ports(bridge: &str) -> Result<Ports, HostError> {
+    let (there, damaged) = run_here(async |netlink| look(netlink, bridge).await)?;
+    if !damaged {
+        return Ok(Ports { there, mended: Vec::new() });
+    }
+    // One that is being made looks damaged: whoever makes it has the lock.
+    let _lock = HostLock::acquire()?;
+    run_here(async |netlink| {
+        let interfaces = netlink.interfaces().await?;
+        let mut mended = Vec::new();
+        if let Some(bridge) = interfaces.iter().find(|found| found.name == bridge) {
+            for port in interfaces.iter().filter(|port| is_port_of(bridge, port)) {
+                match mend(netlink, bridge, port).await {
+                    Ok(faults) if faults.is_empty() => {}
+                    Ok(faults) => mended.push(MendedPort { name: port.name.clone(), faults }),
+                    // It went with its container.
+                    Err(_) if netlink.find(&port.name).await?.is_none() => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(Ports { there, mended })
+    })
+}
+
+/// The ports there are, and whether there is something to mend.
+async fn look(
+    netlink: &Netlink,
+    bridge: &str,
+) -> Result<(BTreeSet<(u32, String)>, bool), HostError> {
+    let interfaces = netlink.interfaces().await?;
+    let Some(bridge) = interfaces.iter().find(|found| found.name == bridge) else {
+        return Ok((BTreeSet::new(), false));
+    };
+    let ports = || interfaces.iter().filter(|port| is_port_of(bridge, port));
+    let there = ports().map(|port| (port.index, port.name.clone())).collect();
+    Ok((there, ports().any(|port| !faults(bridge, port).is_empty())))
+}
+
+/// Whether it is the port of a container of this bridge that was plugged in by us or the original.
+fn is_port_of(bridge: &Interface, port: &Interface) -> bool {
+    let ours = port.kind == "veth" && port.name.starts_with(HOST_END);
+    ours && port.controller == Some(bridge.index) || is_orphan_of(&bridge.name, port)
+}
+
+/// What is wrong with a port.
+pub(crate) fn faults(bridge: &Interface, port: &Interface) -> Vec<PortFault> {
+    let unplugged = port.controller != Some(bridge.index);
+    let filtered = bridge.kind != DATAPATH_KIND && port.filtered;
+    [
+        (PortFault::Unplugged, unplugged),
+        (PortFault::Down, !port.up),
+        (PortFault::Filtered, filtered),
+    ]
+    .into_iter()
+    .filter_map(|(fault, there)| there.then_some(fault))
+    .collect()
+}
+
+/// Mends a port; returns what was wrong with it.
+pub(crate) async fn mend(
+    netlink: &Netlink,
+    bridge: &Interface,
+    port: &Interface,
+) -> Result<Vec<PortFault>, HostError> {
+    let faults = faults(bridge, port);
+    for fault in &faults {
+        match fault {
+            PortFault::Unplugged => make_port(netlink, bridge, port).await?,
+            PortFault::Down => netlink.change(port.index, &port.name, Change::Up).await?,
+            PortFault::Filtered => netlink.pass_all(port.index, &port.name).await?,
+        }
+    }
+    Ok(faults)
+}
