@@ -31,6 +31,7 @@ pub struct World {
     /// What honest hosts heard.
     pub watches: BTreeMap<HostId, Watch>,
     tenants: BTreeMap<HostId, Tenants>,
+    legacies: BTreeMap<HostId, Legacy>,
     random: Random,
 }
 
@@ -52,6 +53,7 @@ impl World {
             given: BTreeMap::new(),
             watches: BTreeMap::new(),
             tenants: BTreeMap::new(),
+            legacies: BTreeMap::new(),
             random: Random::new(block),
             net,
             plan,
@@ -59,7 +61,9 @@ impl World {
         for at in 0..world.honest.len() {
             let host = world.honest[at];
             if world.plan.legacy[at] {
-                world.net.set_tap(host, Box::new(Legacy::default()));
+                let legacy = Legacy::new(world.net.name(host));
+                world.net.set_tap(host, Box::new(legacy.clone()));
+                world.legacies.insert(host, legacy);
             }
             world.watches.insert(host, Watch::default());
             world.tenants.insert(host, Tenants::default());
@@ -129,6 +133,9 @@ impl World {
             } else if let Some(holder) = tenants.release(&mut self.net, host) {
                 self.given.retain(|_, name| *name != holder);
             }
+        }
+        for (host, legacy) in &self.legacies {
+            legacy.echo(&mut self.net, *host);
         }
         self.net.run_for(TICK);
     }

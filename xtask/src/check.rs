@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::steps::{Outcome, Steps};
 use crate::tools::{self, cargo, output, run, run_for};
-use crate::{fuzz, no_io, vm};
+use crate::{fuzz, no_io, soak, vm};
 
 /// Examples that want arguments and a second host; `lints` compiles them.
 const NEED_A_HOST: [&str; 1] = ["tunnel"];
@@ -39,6 +39,7 @@ pub fn all() -> Result<bool> {
         run(&mut cargo("nextest run -p weave-core --no-default-features"))
     });
     steps.run("weave-core without default features: no I/O", no_io::prove);
+    steps.run("members that lie, in virtual time", || soak::seeds(soak::SEEDS));
     for (package, example) in examples()? {
         steps.run(&format!("example {example}"), || {
             // Building it takes as long as it takes.

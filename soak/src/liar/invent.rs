@@ -56,7 +56,7 @@ impl Tongue {
             Habit::Rings => vec![self.ring()],
             Habit::Requests => {
                 let data = self.any_allocation();
-                let (source, destination) = (self.anybody(), self.anybody());
+                let (source, destination) = (self.source_on(CHANNEL), self.anybody());
                 vec![message(
                     UNICAST,
                     &Unicast { channel: CHANNEL, source, destination, data: &data }.encode(),
@@ -114,7 +114,7 @@ impl Tongue {
             1 => self.any_allocation(),
             _ => self.random.block()[..8].to_vec(),
         };
-        let (source, destination) = (self.anybody(), self.anybody());
+        let (source, destination) = (self.source_on(&channel), self.anybody());
         message(UNICAST, &Unicast { channel: &channel, source, destination, data: &data }.encode())
     }
 
@@ -125,7 +125,7 @@ impl Tongue {
             1 => self.random.block().to_vec(),
             _ => records::encode(&self.invent_peers()),
         };
-        let source = self.anybody();
+        let source = self.source_on(&channel);
         let tag = if self.one_in(2) { GOSSIP } else { BROADCAST };
         message(tag, &Gossip { channel: &channel, source, data: &data }.encode())
     }
@@ -187,7 +187,7 @@ impl Tongue {
 
     fn ring(&mut self) -> Vec<u8> {
         let data = self.any_state();
-        let source = self.anybody();
+        let source = self.source_on(CHANNEL);
         match self.below(3) {
             0 => message(GOSSIP, &Gossip { channel: CHANNEL, source, data: &data }.encode()),
             1 => message(BROADCAST, &Gossip { channel: CHANNEL, source, data: &data }.encode()),

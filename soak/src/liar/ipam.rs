@@ -5,7 +5,7 @@ use weave_ipam::Range;
 use weave_ipam::message::{State, Unicast};
 use weave_ipam::ring::{Entry, RawRing};
 
-use super::Tongue;
+use super::{Mood, Tongue};
 
 /// The addresses that all share: see [`crate::ipam`].
 const START: u32 = 0x0a20_0000;
@@ -19,7 +19,12 @@ impl Tongue {
         state.encode()
     }
 
+    /// Any member may take over the addresses of a peer that is out of reach, as `rmpeer` does on a
+    /// user's word, so no lie about rings is told while peers come and go.
     fn change_state(&mut self, state: &mut State) {
+        if self.mood == Mood::Forging {
+            return;
+        }
         match self.below(8) {
             0 => state.ring = None,
             1 => state.claims = None,

@@ -110,7 +110,8 @@ pub enum Mood {
     Truthful,
     /// Lies, but not about the records of honest peers.
     Careful,
-    /// Lies about them as well, but does not say that it is one of them.
+    /// Lies about them as well, but neither says that it is one of them nor lies about rings: what is
+    /// told while peers come and go.
     Forging,
     /// Lies about everything.
     Lying,
@@ -383,6 +384,16 @@ impl Tongue {
                 self.pick(&honest).copied().unwrap_or(self.own)
             }
         }
+    }
+
+    /// Whose message it is said to be. An allocator believes of the owner of addresses that it gives
+    /// them away, and messages are not signed (docs/security.md, what is inherited from the
+    /// protocol), so the liar does not speak about addresses in the name of honest peers.
+    fn source_on(&mut self, channel: &str) -> PeerName {
+        if channel != weave_ipam::message::CHANNEL {
+            return self.anybody();
+        }
+        if self.one_in(2) { self.own } else { self.invented() }
     }
 
     /// A peer that is not there. There are few, so that lies meet.

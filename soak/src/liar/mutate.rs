@@ -117,9 +117,10 @@ impl Tongue {
         let Gossip { channel, mut source, data } = gossip;
         let mut data = data.to_vec();
         match self.below(8) {
-            0 => source = self.anybody(),
+            0 => source = self.source_on(channel),
             1 => {
                 let any = self.any_channel();
+                let source = self.source_on(&any);
                 return Gossip { channel: &any, source, data: &data }.encode();
             }
             _ if channel == "topology" => {
@@ -127,7 +128,10 @@ impl Tongue {
                 self.mutate_records(&mut records);
                 data = records::encode(&records);
             }
-            _ if channel == CHANNEL => data = self.mutate_state(&data),
+            _ if channel == CHANNEL => {
+                data = self.mutate_state(&data);
+                source = self.source_on(channel);
+            }
             _ => data.reverse(),
         }
         Gossip { channel, source, data: &data }.encode()
@@ -137,13 +141,17 @@ impl Tongue {
         let Unicast { channel, mut source, mut destination, data } = unicast;
         let mut data = data.to_vec();
         match self.below(4) {
-            0 => source = self.anybody(),
+            0 => source = self.source_on(channel),
             1 => destination = self.anybody(),
             2 => {
                 let any = self.any_channel();
+                let source = self.source_on(&any);
                 return Unicast { channel: &any, source, destination, data: &data }.encode();
             }
-            _ => data = self.mutate_allocation(&data),
+            _ => {
+                data = self.mutate_allocation(&data);
+                source = self.source_on(CHANNEL);
+            }
         }
         Unicast { channel, source, destination, data: &data }.encode()
     }
