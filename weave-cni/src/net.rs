@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use weave_host::{
-    Attachment, Cidr, Inspected, Layout, Namespace, Route, attach, bridge_addresses, detect_layout,
-    inspect, remove_port_of, remove_unnoted_port, routes_beside,
+    Attachment, Cidr, Forwarding, Inspected, Layout, Namespace, Route, attach, bridge_addresses,
+    detect_layout, forwarding, inspect, remove_port_of, remove_unnoted_port, routes_beside,
 };
 
 use crate::config::{Config, Ipam};
@@ -93,6 +93,7 @@ fn plug_in(
         && !is_there(&beside, default_route([0, 0, 0, 0].into()))
     {
         first.gateway = Some(host_address(call, config, first.cidr)?);
+        look_at_forwarding();
     }
     let ways = ways(&addresses, &mut routes, &beside);
     let attachment = Attachment {
@@ -206,6 +207,14 @@ fn host_address(call: &Call, config: &Config, container: Cidr) -> Result<IpAddr,
     }
     call.router.expose(cidr)?;
     Ok(cidr.address())
+}
+
+/// Says so if the gateway forwards nothing. The router switches that on when it gets an address on the
+/// bridge, unless it was told not to or the setting is read-only; then containers reach each other alone.
+fn look_at_forwarding() {
+    if matches!(forwarding(false), Ok(Forwarding::Off)) {
+        note("the container has no way out: net.ipv4.ip_forward is off on this host");
+    }
 }
 
 /// Which address of the host answers all containers of this one's network: the route that comes with it has
