@@ -14,7 +14,6 @@ mod forget;
 mod hide;
 mod host_address;
 mod in_use;
-mod later;
 mod launch;
 mod output;
 mod prime;
@@ -29,6 +28,7 @@ mod state_args;
 mod status;
 mod stop;
 mod targets;
+mod unsupported;
 mod version;
 mod wanted;
 
@@ -81,13 +81,13 @@ enum Command {
     Accept(accept::Accept),
     /// Connect to further peers.
     Connect(connect::Connect),
-    /// No longer connect to peers.
+    /// Stop connecting to peers.
     Forget(forget::Forget),
     /// Install the CNI plugin, so that container runtimes use the switch.
     SetupCni(setup_cni::SetupCni),
-    /// Tell how the router does.
+    /// Show router status.
     Status(status::Status),
-    /// Tell everything the router knows.
+    /// Print the full report.
     Report(report::Report),
     /// Tell the version of this program and of the running router.
     Version(version::Version),
@@ -131,7 +131,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::Report(command) => command.run(),
         Command::Version(command) => command.run(),
         Command::Other(words) => {
-            later::run(&words.first().map(|word| word.to_string_lossy()).unwrap_or_default())
+            unsupported::run(&words.first().map(|word| word.to_string_lossy()).unwrap_or_default())
         }
     };
     match result {

@@ -17,11 +17,11 @@ use weave_sleeve::native::Capabilities;
 
 use super::bridge_name;
 use super::failure::Failure;
-use super::later::LaterFlags;
 use super::output;
 use super::remote;
 use super::state_args::{StateArgs, absolute};
 use super::targets;
+use super::unsupported::UnsupportedFlags;
 use crate::bool_flag;
 use crate::daemon::{self, Capture, Peers, Readiness, Settings, SleeveFormat, VERSION};
 use crate::ipam;
@@ -37,7 +37,7 @@ const DEFAULT_RANGE: &str = "10.32.0.0/12";
 
 /// Arguments of `weave router`.
 #[derive(Debug, Args)]
-#[command(after_help = LaterFlags::HELP)]
+#[command(after_help = UnsupportedFlags::HELP)]
 pub(super) struct Router {
     /// Address to listen on.
     #[arg(
@@ -77,7 +77,7 @@ pub(super) struct Router {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(default_value_t = false, value_parser = bool_flag::parse, action = ArgAction::Set)]
     no_discovery: bool,
-    /// Taken for the sake of scripts; this router speaks version 2 alone.
+    /// Accepted for compatibility; this router speaks version 2 alone.
     #[arg(long = "min-protocol-version", value_name = "VERSION", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u8).range(1..=2))]
     _min_protocol_version: u8,
@@ -187,7 +187,7 @@ pub(super) struct Router {
     #[command(flatten)]
     state: StateArgs,
     #[command(flatten)]
-    later: LaterFlags,
+    unsupported: UnsupportedFlags,
     /// Peers to connect to: addresses or host names, each with an optional port. If none are
     /// given, those of the last time.
     #[arg(value_name = "PEER")]
@@ -219,7 +219,7 @@ impl Router {
             output::print(&format!("{name}\n"));
             return Ok(());
         }
-        let notes = self.later.check()?;
+        let notes = self.unsupported.check()?;
         let launched = self.tell_launcher;
         let readiness = Readiness::new(launched);
         let log_level = self.log_level;
@@ -264,7 +264,7 @@ impl Router {
     /// Checks without starting anything, that no network of this host is hidden behind the range for
     /// containers: one that was chosen is no more than warned of.
     pub(super) fn check(self) -> Result<(), Failure> {
-        self.later.check()?;
+        self.unsupported.check()?;
         let chosen = self.ipalloc_range.is_some();
         let settings = self.settings(true)?;
         match daemon::hidden_route(&settings)? {

@@ -64,7 +64,7 @@ fn wrong_lines_say_what_is_wrong() {
         ("--ipalloc-range= --ipalloc-init seed=::1", "--ipalloc-init: give --ipalloc-range"),
         ("--ipalloc-range 10.2.0.0/16 --ipalloc-init seed", "--ipalloc-init: seed needs"),
         ("--ipalloc-range 10.2.0.0/16 --ipalloc-default-subnet 10.3.0.0/24", "nothing of it is in"),
-        ("--dns-domain x.local.", "--dns-domain: not in this version, for want of DNS"),
+        ("--dns-domain x.local.", "--dns-domain: needs DNS, which is not supported yet"),
         ("--expect-npc", "--expect-npc: not in this version"),
         ("--plugin", "--plugin: not in this version"),
         ("-H unix:///run/y", "-H: not in this version"),
@@ -138,20 +138,20 @@ fn the_other_commands() {
 #[test]
 fn commands_of_the_original_are_answered() {
     for (name, expected) in [
-        ("env", "not in this version"),
-        ("dns-add", "for want of DNS"),
+        ("env", "not supported yet"),
+        ("dns-add", "needs DNS, which is not supported yet"),
         ("run", "has been removed as of weave version 2.0"),
         ("launch-router", "use `weave launch`"),
     ] {
         let line = format!("weave {name} --some-flag value");
         assert!(matches!(parse(&line), Ok(Command::Other(_))), "{line}");
-        match later::run(name) {
+        match unsupported::run(name) {
             Err(Failure::Failed(text)) => assert!(text.contains(expected), "{text}"),
             other => panic!("{name}: {other:?}"),
         }
     }
-    assert!(matches!(later::run("nonsense"), Err(Failure::Usage(_))));
-    assert!(later::run("setup").is_ok());
+    assert!(matches!(unsupported::run("nonsense"), Err(Failure::Usage(_))));
+    assert!(unsupported::run("setup").is_ok());
 }
 
 #[test]

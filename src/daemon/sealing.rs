@@ -34,7 +34,7 @@ impl Sealing {
             match &opened {
                 Ok(_) => tracing::info!("fastdp: encrypted by IPsec"),
                 Err(reason) => {
-                    tracing::warn!("no encrypted fastdp, the sleeve carries on: {reason}");
+                    tracing::warn!("no encrypted fastdp, using sleeve: {reason}");
                 }
             }
             // It is set here alone, and once.

@@ -23,7 +23,7 @@ pub(super) fn of_counter(name: &str) -> Option<&'static str> {
             "Records of peers dropped: no room, or more connections than a peer can have."
         }
         "unicasts_relayed" => "Gossip unicasts passed on for other peers.",
-        "unicasts_unroutable" => "Gossip unicasts dropped for want of a route.",
+        "unicasts_unroutable" => "Gossip unicasts dropped because there was no route.",
         "route_calculations" => "Calculations of the routes.",
         "handshakes_crowded_out" => {
             "Connections closed in their handshake to make room for others."
@@ -51,7 +51,7 @@ pub(super) fn of_counter(name: &str) -> Option<&'static str> {
         "station_contests" => {
             "Frames from neighbours whose source is attached here, or speaks behind another peer."
         }
-        "station_evictions" => "Ethernet addresses forgotten for want of room.",
+        "station_evictions" => "Ethernet addresses forgotten because the table was full.",
         "sleeve_rx_calls" => "System calls that received datagrams, for all links together.",
         "sleeve_rx_dropped_by_kernel" => {
             "Datagrams, or GRO batches, dropped at the socket: it was full, or a UDP checksum wrong."

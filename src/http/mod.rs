@@ -48,7 +48,7 @@ pub(crate) trait Control: Send + Sync + 'static {
         replace: bool,
     ) -> impl Future<Output = Result<(), ConnectError>> + Send;
 
-    /// No longer connects to these peers.
+    /// Stops connecting to these peers.
     fn forget(&self, peers: Vec<String>) -> impl Future<Output = Result<(), Unavailable>> + Send;
 
     /// Gives the host an address on the bridge.

@@ -262,7 +262,7 @@ fn what_cannot_be_encrypted_goes_by_sleeve() -> Result<()> {
         ensure!(page.contains(" encrypted   sleeve "), "{page}");
         ensure!(page.contains(&format!("fastdp: {reason}")), "{page}");
     }
-    ensure!(r1.log().contains(&format!("no encrypted fastdp, the sleeve carries on: {reason}")));
+    ensure!(r1.log().contains(&format!("no encrypted fastdp, using sleeve: {reason}")));
     lab.finish()
 }
 

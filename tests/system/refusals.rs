@@ -108,7 +108,7 @@ fn every_refusal_is_one_line() -> Result<()> {
         (1, "launch --password-file /no/such", "cannot read /no/such"),
         (1, "expose", "Have you launched it?"),
         (1, "hide", "Have you launched it?"),
-        (1, "dns-lookup x", "not in this version"),
+        (1, "dns-lookup x", "not supported yet"),
         (1, "run", "has been removed"),
     ] {
         let line = line.replace("OWN", container.namespace.name());

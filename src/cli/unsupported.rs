@@ -105,12 +105,12 @@ const FLAGS: &[Flag] = &[
 
 /// The flags of the original that were given and are not there.
 #[derive(Debug, Default)]
-pub(super) struct LaterFlags {
+pub(super) struct UnsupportedFlags {
     /// Name and value, `true` or `false` for switches.
     given: Vec<(&'static str, String)>,
 }
 
-impl LaterFlags {
+impl UnsupportedFlags {
     /// For the end of the help text.
     pub(super) const HELP: &'static str = "\
 Flags of Weave Net 2.x that are accepted and change nothing: --no-dns, --no-restart, --no-default-ipalloc, --no-rewrite-hosts, --without-dns,
@@ -143,14 +143,14 @@ Not in this version, and refused: --dns-* and --resolv-conf, unless with --no-dn
             };
             let dashes = if name.len() == 1 { "-" } else { "--" };
             return Err(Failure::usage(format!(
-                "{dashes}{name}: not in this version, for want of {part}"
+                "{dashes}{name}: needs {part}, which is not supported yet"
             )));
         }
         Ok(notes)
     }
 }
 
-impl Args for LaterFlags {
+impl Args for UnsupportedFlags {
     fn augment_args(command: Command) -> Command {
         command.args(FLAGS.iter().map(|flag| {
             let arg = Arg::new(flag.name).hide(true).action(ArgAction::Set);
@@ -174,7 +174,7 @@ impl Args for LaterFlags {
     }
 }
 
-impl FromArgMatches for LaterFlags {
+impl FromArgMatches for UnsupportedFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let given = FLAGS.iter().filter_map(|flag| {
             let given = matches.value_source(flag.name) == Some(ValueSource::CommandLine);
@@ -192,7 +192,7 @@ impl FromArgMatches for LaterFlags {
 
 /// What became of a command of the original.
 enum Fate {
-    /// Not in this version, for want of this.
+    /// Needs this, which is not supported yet.
     Missing(&'static str),
     /// It was removed before the original ended; what to do instead.
     Removed(&'static str),
@@ -211,8 +211,8 @@ const COMMANDS: &[(&str, Fate)] = &[
     ("dns-args", Fate::Missing("DNS")),
     ("env", Fate::Missing("the Docker proxy")),
     ("config", Fate::Missing("the Docker proxy")),
-    ("attach-bridge", Fate::Missing("joining of other bridges")),
-    ("bridge-type", Fate::Missing("other types than `bridge`")),
+    ("attach-bridge", Fate::Missing("the joining of other bridges")),
+    ("bridge-type", Fate::Missing("a choice of bridge types")),
     ("docker-bridge-ip", Fate::Missing("the use of Docker")),
     ("setup", Fate::Needless("there are no images to fetch")),
     ("run", ATTACH),
@@ -234,9 +234,9 @@ pub(super) fn run(name: &str) -> Result<(), Failure> {
         )));
     };
     match fate {
-        Fate::Missing(part) => Err(Failure::failed(format!(
-            "`weave {name}` is not in this version, for want of {part}"
-        ))),
+        Fate::Missing(part) => {
+            Err(Failure::failed(format!("`weave {name}` needs {part}, which is not supported yet")))
+        }
         Fate::Removed(instead) => Err(Failure::failed(format!(
             "The `weave {name}` command has been removed as of weave version 2.0: {instead}"
         ))),
