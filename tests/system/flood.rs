@@ -39,7 +39,7 @@ impl Member {
         let name = name(number);
         let mut stream = TcpStream::connect(ROUTER)?;
         stream.set_nodelay(true)?;
-        let further = [("Gossip", "digest"), ("Notice", "1")];
+        let further = [("Gossip", "contents"), ("Notice", "1")];
         let mut handshake = Handshake::new(HandshakeParams {
             outbound: true,
             password: None,
@@ -136,13 +136,21 @@ fn flood_with_everything(router: PeerName) -> Result<()> {
         let member = Member::join(number)?;
         // It reads all it gets, so that there is always more.
         let mut answers = member.stream.try_clone()?;
-        let reader = std::thread::spawn(move || std::io::copy(&mut answers, &mut std::io::sink()));
+        let reader = std::thread::spawn(move || {
+            let (mut buffer, mut bytes) = (vec![0; 1 << 16], 0);
+            while let Ok(length @ 1..) = answers.read(&mut buffer) {
+                bytes += length;
+            }
+            bytes
+        });
         let stream = member.stream.try_clone()?;
         let message = Message::Unknown { tag, payload: &payload };
         member.flood(&message, Duration::from_secs(4)).with_context(|| kind.to_owned())?;
         stream.shutdown(std::net::Shutdown::Both)?;
-        // How it ends does not matter.
-        let _ = reader.join();
+        let answered = reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))?;
+        // What the router says to a new neighbour is a few kilobytes.
+        let asks = matches!(kind, "digest" | "ask" | "answer");
+        anyhow::ensure!(!asks || answered > 100_000, "{kind}: {answered} bytes were answered");
     }
     Ok(())
 }
