@@ -38,10 +38,10 @@ pub(super) struct Attach {
     /// Accepted: there is no DNS in this version.
     #[arg(long = "without-dns", hide = true)]
     _without_dns: bool,
-    /// Not in this version.
+    /// Not supported yet.
     #[arg(long, hide = true)]
     rewrite_hosts: bool,
-    /// Not in this version.
+    /// Not supported yet.
     #[arg(long, hide = true, value_name = "HOST:IP")]
     add_host: Vec<String>,
     #[command(flatten)]
@@ -52,7 +52,7 @@ impl Attach {
     pub(super) fn run(self) -> Result<(), Failure> {
         if self.rewrite_hosts || !self.add_host.is_empty() {
             return Err(Failure::usage(
-                "--rewrite-hosts and --add-host: rewriting /etc/hosts is not in this version",
+                "--rewrite-hosts and --add-host: rewriting /etc/hosts is not supported yet",
             ));
         }
         let (mut wanted, container) = split(&self.arguments)?;
