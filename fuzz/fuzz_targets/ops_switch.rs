@@ -41,7 +41,7 @@ impl Forwarder for Link {
         assert!(!envelope.broadcast || envelope.destination == self.0);
         assert!(envelope.relays <= MAX_RELAYS);
         self.1.lock().unwrap().push(self.0);
-        Forwarded::Taken
+        Forwarded::Accepted
     }
 
     fn flush(&self, _: WorkerId) {}

@@ -90,7 +90,7 @@ pub(crate) fn gather(
 
     let connections = mesh.connections.iter().map(|c| connection(c, report));
     let targets = mesh.targets.iter().filter_map(|target| attempt(target, now));
-    let clashes = mesh.clashes.iter().map(clash);
+    let clashes = mesh.name_conflicts.iter().map(clash);
     let router = RouterStatus {
         protocol: "weave".to_owned(),
         protocol_min_version: mesh.protocol_versions.0,

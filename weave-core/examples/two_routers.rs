@@ -110,7 +110,7 @@ impl Forwarder for MemoryForwarder {
         };
         let mut queues = self.memory.0.lock().expect("nobody panics while holding it");
         queues.entry(self.neighbour).or_default().push_back(parcel);
-        Forwarded::Taken
+        Forwarded::Accepted
     }
 
     fn flush(&self, _: WorkerId) {}

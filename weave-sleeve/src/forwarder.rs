@@ -529,7 +529,7 @@ impl Forwarder for SleeveForwarder {
         if envelope.frame.segmentation.is_some() {
             self.sent.super_frames.add(1);
         }
-        if appended { Forwarded::Taken } else { Forwarded::Dropped }
+        if appended { Forwarded::Accepted } else { Forwarded::Dropped }
     }
 
     fn flush(&self, worker: WorkerId) {

@@ -442,7 +442,7 @@ mod tests {
         fn send(&self, frame: Frame<'_>, relays: u8) {
             let (source, destination) = (self.from.own, self.from.remote);
             let envelope = Envelope { source, destination, frame, broadcast: false, relays };
-            assert_eq!(self.from.forward(WORKER, envelope), Forwarded::Taken);
+            assert_eq!(self.from.forward(WORKER, envelope), Forwarded::Accepted);
         }
 
         fn calls(&self) -> u64 {

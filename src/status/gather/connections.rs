@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use weave_core::mesh::{self, NameClash, TargetReport, TargetState};
+use weave_core::mesh::{self, NameConflict, TargetReport, TargetState};
 use weave_core::router::{self, LinkReport};
 use weave_core::switch::MemberState;
 use weave_core::time::Instant;
@@ -108,7 +108,7 @@ pub(super) fn attempt(target: &TargetReport, now: Now) -> Option<Connection> {
 }
 
 /// A router that is refused since another one has its name.
-pub(super) fn clash(clash: &NameClash) -> Connection {
+pub(super) fn clash(clash: &NameConflict) -> Connection {
     Connection {
         address: clash.refused.address.map(|address| address.to_string()).unwrap_or_default(),
         outbound: false,
@@ -170,7 +170,7 @@ mod tests {
             uid: Uid(uid),
             address: address.map(|address| address.parse().unwrap()),
         };
-        let shown = clash(&NameClash {
+        let shown = clash(&NameConflict {
             name: "7a:9f:eb:b6:0c:6e".parse().unwrap(),
             kept: claimant("host1", 1, Some("192.0.2.1:6783")),
             refused: claimant("host2", 2, Some("192.0.2.2:40000")),

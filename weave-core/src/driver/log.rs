@@ -219,8 +219,8 @@ fn mesh_event(event: &mesh::Event) {
         Event::ResolveFailed { target, error } => {
             tracing::warn!("->[{target}] error during connection attempt: {error}");
         }
-        Event::NameCollision(clash) => tracing::warn!(peer = %clash.name, "{clash}"),
-        Event::Twin { name, nickname, uid } => tracing::warn!(
+        Event::NameCollision(conflict) => tracing::warn!(peer = %conflict.name, "{conflict}"),
+        Event::DuplicateSelf { name, nickname, uid } => tracing::warn!(
             peer = %name,
             "name collision: a router that this one has no connection to says that it is {name}, \
              too: {} (UID {}); each takes frames of the other one; give one of the two machines \

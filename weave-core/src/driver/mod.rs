@@ -8,21 +8,21 @@
 //!
 //! ```text
 //!   sockets ──ready──▶ queue ─┐                     ┌─▶ write (in batches per connection)
-//!   listener ──▶ lobby ──────┤                      ├─▶ dial, look up names (tasks of their own)
+//!   listener ──▶ accept_queue ──────┤                      ├─▶ dial, look up names (tasks of their own)
 //!   timer ───────────────────┼──▶ Router ──outputs──┼─▶ log
 //!   links' wakers ───────────┤                      └─▶ publish the forwarding table
 //!   Handle::with ────────────┘
 //! ```
 
+mod accept_queue;
 mod clock;
 mod complaint;
 mod connection;
 mod dial;
-mod lobby;
-mod locals;
+mod event_loop;
+mod local_addr_watch;
 mod log;
 mod ready;
-mod shell;
 #[cfg(test)]
 mod tests;
 
@@ -39,7 +39,7 @@ pub use clock::TokioClock;
 use crate::mesh::TargetError;
 use crate::router::{Report, Router};
 use crate::time::Instant;
-use shell::Shell;
+use event_loop::EventLoop;
 
 /// Waiting requests of [`Handle`]s; more wait at the sender.
 const REQUESTS: usize = 64;
@@ -102,7 +102,7 @@ pub fn start(router: Router, settings: Settings, clock: TokioClock) -> std::io::
     let listener = listen(settings.listen)?;
     let address = listener.local_addr()?;
     let (requests, inbox) = mpsc::channel(REQUESTS);
-    tokio::spawn(Shell::new(router, settings, clock, listener, inbox).run());
+    tokio::spawn(EventLoop::new(router, settings, clock, listener, inbox).run());
     Ok(Handle { requests, address })
 }
 

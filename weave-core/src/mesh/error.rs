@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::clash::NameClash;
+use super::name_conflict::NameConflict;
 use super::notice::Refusal;
 use super::{HandshakeError, PeerName, RegisterError, Uid};
 
@@ -84,7 +84,7 @@ pub enum ConnectionError {
     },
     /// Another peer of this name is connected and answers. Give one of them another name.
     #[error("{0}")]
-    NameTaken(Box<NameClash>),
+    NameTaken(Box<NameConflict>),
     /// The peer does not want this connection, and says why.
     #[error("refused by the peer: {0}")]
     Refused(Refusal),

@@ -3,9 +3,9 @@
 mod accept;
 mod branches;
 mod circles;
-mod clash;
 mod config;
 mod connection;
+mod connector;
 mod credit;
 mod engine;
 mod error;
@@ -16,8 +16,8 @@ mod handshake;
 mod header;
 mod identity;
 mod key_exchange;
-mod maker;
 mod message;
+mod name_conflict;
 mod notice;
 mod output;
 mod password;
@@ -32,7 +32,6 @@ mod subnet;
 mod update;
 
 pub use accept::Source;
-pub use clash::{Claimant, NameClash};
 pub use config::{Config, DEFAULT_CONNECTION_LIMIT, DEFAULT_PORT};
 pub use engine::Mesh;
 pub use error::{ConnectionError, TargetError};
@@ -45,6 +44,7 @@ pub use identity::{
 };
 pub use key_exchange::LowOrderKey;
 pub use message::{Gossip, GossipMessageError, LegacyControl, Message, Unicast};
+pub use name_conflict::{Claimant, NameConflict};
 pub use notice::{Notice, Refusal, RefusalCause};
 pub use output::{Control, Event, LinkRequest, Output};
 pub use password::Password;

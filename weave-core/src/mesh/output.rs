@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::clash::NameClash;
 use super::error::ConnectionError;
+use super::name_conflict::NameConflict;
 use super::{ConnectionId, ConnectionUid, PeerName, Routes, SessionKey, ShortId, Uid};
 
 /// Something to do, in the order given.
@@ -172,11 +172,11 @@ pub enum Event {
     /// Two machines use one name, ours or that of a neighbour: give one of them another name.
     /// Told once for each incarnation that comes too late, and while that lasts every ten
     /// minutes.
-    NameCollision(Box<NameClash>),
+    NameCollision(Box<NameConflict>),
     /// Another router, which this one has no connection to, goes on saying that it is this one.
     /// Neither gets all of its frames: give one of them another name. Told every ten minutes
     /// while that lasts.
-    Twin {
+    DuplicateSelf {
         /// The name of both.
         name: PeerName,
         /// What people call the other one.

@@ -118,7 +118,7 @@ pub struct Applied {
     pub delta: BTreeSet<PeerName>,
     /// Another router that goes on making records of the own peer: its incarnation and what
     /// people call it.
-    pub twin: Option<(Uid, String)>,
+    pub duplicate_self: Option<(Uid, String)>,
     /// Records that were left out for want of room, or since no peer can have so many connections.
     pub dropped: usize,
     /// Peers that made room for these.
@@ -352,7 +352,7 @@ impl Peers {
         for (name, record) in update.records {
             if name == self.own {
                 if self.outlive(&record) {
-                    applied.twin = Some((record.uid, record.nickname));
+                    applied.duplicate_self = Some((record.uid, record.nickname));
                 }
                 effects.announce_own = true;
                 continue;

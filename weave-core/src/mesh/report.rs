@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::clash::NameClash;
+use super::name_conflict::NameConflict;
 use super::{ConnectionId, PeerName, ShortId, Subnet, Uid};
 use crate::time::Instant;
 
@@ -39,7 +39,7 @@ pub struct Report {
     /// The targets given by the user, as given.
     pub direct_peers: Vec<String>,
     /// Routers that were refused of late since another one has their name.
-    pub clashes: Vec<NameClash>,
+    pub name_conflicts: Vec<NameConflict>,
     /// Networks that are trusted.
     pub trusted_subnets: Vec<Subnet>,
     /// What has been counted since the start.

@@ -484,17 +484,17 @@ impl Router {
         if now < news.not_before || counts == news.counts {
             return;
         }
-        let noted = self.switch.noted();
+        let recent = self.switch.recent_events();
         let [moved, conflicts, contests] =
             std::array::from_fn(|index| counts[index] - news.counts[index]);
         *news = StationNews { counts, not_before: now + STATION_NEWS_INTERVAL };
-        if let (count @ 1.., Some((mac, from, to))) = (moved, noted.moved) {
+        if let (count @ 1.., Some((mac, from, to))) = (moved, recent.moved) {
             self.tell(Event::StationsMoved { count, mac, from, to });
         }
-        if let (count @ 1.., Some((mac, known))) = (conflicts, noted.conflict) {
+        if let (count @ 1.., Some((mac, known))) = (conflicts, recent.conflict) {
             self.tell(Event::StationConflicts { count, mac, known });
         }
-        if let (count @ 1.., Some((mac, known, from))) = (contests, noted.contest) {
+        if let (count @ 1.., Some((mac, known, from))) = (contests, recent.contest) {
             self.tell(Event::StationsContested { count, mac, known, from });
         }
     }

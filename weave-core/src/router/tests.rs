@@ -108,7 +108,7 @@ impl Forwarder for RadioLink {
             frame: envelope.frame.bytes.to_vec(),
         };
         self.air.lock().unwrap().parcels.entry(self.ends).or_default().push_back(parcel);
-        Forwarded::Taken
+        Forwarded::Accepted
     }
 
     fn flush(&self, _: WorkerId) {}

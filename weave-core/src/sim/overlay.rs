@@ -206,7 +206,7 @@ impl Forwarder for SimForwarder {
         let content = Content::Frame { source, destination, relays, bytes };
         let datagram = Datagram { connection: self.connection, to: self.remote, content };
         self.overlay.lock().outgoing.push(datagram);
-        Forwarded::Taken
+        Forwarded::Accepted
     }
 
     fn flush(&self, _: WorkerId) {}

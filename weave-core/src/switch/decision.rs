@@ -386,7 +386,7 @@ mod tests {
         };
         let links = [2, 3].map(|n| NeighbourLinks {
             name: peer(n),
-            forwarders: vec![Recorder::new(Forwarded::Taken)],
+            forwarders: vec![Recorder::new(Forwarded::Accepted)],
         });
         ForwardingTable::new(peer(1), Arc::new(routes), links.into())
     }
@@ -545,7 +545,7 @@ mod tests {
         };
         let links = [2, 3, 4].map(|n| NeighbourLinks {
             name: peer(n),
-            forwarders: vec![Recorder::new(Forwarded::Taken)],
+            forwarders: vec![Recorder::new(Forwarded::Accepted)],
         });
         let table = ForwardingTable::new(peer(1), Arc::new(routes), links.into());
         let macs = MacTable::new(1);

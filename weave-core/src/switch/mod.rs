@@ -34,5 +34,5 @@ pub use overlay::{
 };
 pub use pass::{Inject, Pass, Worker};
 pub use selector::{MemberReport, MemberState, Selector, SelectorEvent};
-pub use shared::{Noted, Switch, TooManyWorkers};
+pub use shared::{RecentEvents, Switch, TooManyWorkers};
 pub use table::{ForwardingTable, Hops, Neighbour, NeighbourLinks, Topology};

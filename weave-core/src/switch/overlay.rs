@@ -198,7 +198,7 @@ pub struct ForwarderId {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Forwarded {
     /// Sent or buffered.
-    Taken,
+    Accepted,
     /// This link cannot carry it now: try the next transport.
     Refused,
     /// Dropped because it does not fit and must not be cut; its sender should be told that the

@@ -110,7 +110,7 @@ impl<P: Inject + ?Sized> Pass<'_, P> {
             return counters.dropped(DropCause::Short);
         };
         let decision = switch.captured(table, *now, addresses);
-        Outlet { table, id: *id, counters, touched, answer, port: &mut **port }
+        Egress { table, id: *id, counters, touched, answer, port: &mut **port }
             .carry_out(decision, frame, 0);
     }
 
@@ -138,7 +138,7 @@ impl<P: Inject + ?Sized> Pass<'_, P> {
             return counters.dropped(DropCause::Short);
         };
         let decision = switch.received(table, *now, arrival, addresses).map(left_to_do);
-        Outlet { table, id: *id, counters, touched, answer, port: &mut **port }.carry_out(
+        Egress { table, id: *id, counters, touched, answer, port: &mut **port }.carry_out(
             decision,
             frame,
             arrival.relays.saturating_add(1),
@@ -159,7 +159,7 @@ impl<P: Inject + ?Sized> Drop for Pass<'_, P> {
 }
 
 /// The ways out of the switch.
-struct Outlet<'a, P: Inject + ?Sized> {
+struct Egress<'a, P: Inject + ?Sized> {
     table: &'a ForwardingTable,
     id: WorkerId,
     counters: &'a WorkerCounters,
@@ -168,7 +168,7 @@ struct Outlet<'a, P: Inject + ?Sized> {
     port: &'a mut P,
 }
 
-impl<P: Inject + ?Sized> Outlet<'_, P> {
+impl<P: Inject + ?Sized> Egress<'_, P> {
     /// `relays` is how often the frame will have been relayed if it leaves by a link.
     fn carry_out(
         &mut self,
@@ -214,7 +214,7 @@ impl<P: Inject + ?Sized> Outlet<'_, P> {
         for index in self.table.forwarder_indices(hop) {
             let Some(forwarder) = self.table.forwarder(index) else { continue };
             match forwarder.forward(self.id, envelope) {
-                Forwarded::Taken => {
+                Forwarded::Accepted => {
                     self.counters.forwarded.bump();
                     self.touched.add(index);
                     return Ok(());
@@ -299,7 +299,7 @@ mod tests {
 
     use super::super::Waker;
     use super::super::table::NeighbourLinks;
-    use super::super::table::fixture::{Recorder, Routes, Taken, peer};
+    use super::super::table::fixture::{Recorder, Routes, Sent, peer};
     use super::*;
     use crate::mesh::PeerName;
     use crate::wire::MacAddress;
@@ -337,9 +337,9 @@ mod tests {
         fn new() -> Self {
             let switch = Arc::new(Switch::new(peer(1), 1));
             let (fast, slow, other) = (
-                Recorder::new(Forwarded::Taken),
-                Recorder::new(Forwarded::Taken),
-                Recorder::new(Forwarded::Taken),
+                Recorder::new(Forwarded::Accepted),
+                Recorder::new(Forwarded::Accepted),
+                Recorder::new(Forwarded::Accepted),
             );
             let routes = Routes {
                 next_hops: [(peer(2), peer(2)), (peer(3), peer(3))].into(),
@@ -387,7 +387,7 @@ mod tests {
         let mut setup = Setup::new();
         let flooded = frame(X, MacAddress::BROADCAST);
         setup.captured(&[flooded.clone(), flooded.clone()]);
-        let copy = |to| Taken(peer(1), peer(to), flooded.clone(), true);
+        let copy = |to| Sent(peer(1), peer(to), flooded.clone(), true);
         assert_eq!(setup.fast.take(), [copy(2), copy(2)]);
         assert_eq!(setup.other.take(), [copy(3), copy(3)]);
         assert!(setup.slow.take().is_empty());
@@ -406,7 +406,7 @@ mod tests {
         setup.switch.refresh_station(at(0), Y, peer(2));
         *setup.fast.answer.lock().unwrap() = Forwarded::Refused;
         setup.captured(&[frame(X, Y)]);
-        assert_eq!(setup.slow.take(), [Taken(peer(1), peer(2), frame(X, Y), false)]);
+        assert_eq!(setup.slow.take(), [Sent(peer(1), peer(2), frame(X, Y), false)]);
         *setup.slow.answer.lock().unwrap() = Forwarded::Refused;
         setup.captured(&[frame(X, Y)]);
         assert_eq!(setup.dropped(DropCause::Refused), 1);
@@ -425,7 +425,7 @@ mod tests {
         pass.received(arrival(3), Frame::plain(&[0; 13]));
         drop(pass);
         assert_eq!(setup.port.injected, [frame(Y, X)]);
-        assert_eq!(setup.other.take(), [Taken(peer(2), peer(3), frame(Y, X), false)]);
+        assert_eq!(setup.other.take(), [Sent(peer(2), peer(3), frame(Y, X), false)]);
         assert_eq!(setup.dropped(DropCause::Short), 1);
         assert_eq!(setup.switch.macs().lookup(Y), Some(peer(2)));
     }
@@ -447,7 +447,7 @@ mod tests {
         let flooded = frame(Y, MacAddress::BROADCAST);
         setup.worker.pass(at(0), &mut setup.port).relay_only(arrival, Frame::plain(&flooded));
         assert!(setup.port.injected.is_empty());
-        assert_eq!(setup.other.take(), [Taken(peer(2), peer(3), flooded, true)]);
+        assert_eq!(setup.other.take(), [Sent(peer(2), peer(3), flooded, true)]);
         assert_eq!(setup.switch.macs().lookup(Y), Some(peer(2)));
         // For a station that is known to be here the kernel did everything.
         setup.switch.refresh_station(at(0), X, peer(1));
@@ -499,9 +499,7 @@ mod tests {
         pass.received(arrival, Frame::plain(&packet(1500)));
         drop(pass);
         let sent = setup.fast.take();
-        let [Taken(source, destination, answer, broadcast)] = &sent[..] else {
-            panic!("no answer")
-        };
+        let [Sent(source, destination, answer, broadcast)] = &sent[..] else { panic!("no answer") };
         assert_eq!((*source, *destination, *broadcast), (peer(3), peer(2), false));
         assert_eq!(answer[..12], [X.0, Y.0].concat());
         assert_eq!(*setup.fast.flushes.lock().unwrap(), 1);
@@ -550,10 +548,10 @@ mod tests {
         pass.captured(Frame::plain(&frame(X, Y)));
         pass.received(from(2), Frame::plain(&frame(X, Y)));
         drop(pass);
-        let noted = switch.noted();
-        assert_eq!(noted.moved, Some((Y, peer(2), peer(3))));
-        assert_eq!(noted.conflict, Some((Y, peer(3))));
-        assert_eq!(noted.contest, Some((X, peer(1), peer(2))));
+        let recent_events = switch.recent_events();
+        assert_eq!(recent_events.moved, Some((Y, peer(2), peer(3))));
+        assert_eq!(recent_events.conflict, Some((Y, peer(3))));
+        assert_eq!(recent_events.contest, Some((X, peer(1), peer(2))));
         assert_eq!(port.injected.len(), 2, "what is contested would teach the bridge");
         assert_eq!(wakes.load(std::sync::atomic::Ordering::Relaxed), 1);
         let report = switch.report();

@@ -29,13 +29,13 @@ pub struct Switch {
     conflicts: AtomicU64,
     contests: AtomicU64,
     /// What is worth a line in the log; written on rare paths only, and never waited for.
-    noted: Mutex<Noted>,
+    recent_events: Mutex<RecentEvents>,
     workers: Mutex<Workers>,
 }
 
 /// The last of the events that are counted, as an example for the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Noted {
+pub struct RecentEvents {
     /// A station that changed its peer: address, from, to.
     pub moved: Option<(MacAddress, PeerName, PeerName)>,
     /// A captured frame whose source was just heard behind another peer.
@@ -68,7 +68,7 @@ impl Switch {
             on_move: OnceLock::new(),
             conflicts: AtomicU64::new(0),
             contests: AtomicU64::new(0),
-            noted: Mutex::default(),
+            recent_events: Mutex::default(),
             workers: Mutex::default(),
         }
     }
@@ -116,10 +116,10 @@ impl Switch {
             Ok(decision) => self.note_move(decision.learned, addresses, self.own),
             Err(DropCause::Conflict) => {
                 self.conflicts.fetch_add(1, Ordering::Relaxed);
-                if let (Ok(mut noted), Some(known)) =
-                    (self.noted.try_lock(), self.macs.lookup(addresses.source))
+                if let (Ok(mut recent_events), Some(known)) =
+                    (self.recent_events.try_lock(), self.macs.lookup(addresses.source))
                 {
-                    noted.conflict = Some((addresses.source, known));
+                    recent_events.conflict = Some((addresses.source, known));
                 }
             }
             Err(_) => {}
@@ -207,8 +207,8 @@ impl Switch {
     }
 
     /// The last move, the last conflict and the last contest.
-    pub fn noted(&self) -> Noted {
-        *self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn recent_events(&self) -> RecentEvents {
+        *self.recent_events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The sums over all data threads.
@@ -248,16 +248,16 @@ impl Switch {
 
     fn note_contest(&self, station: MacAddress, from: PeerName) {
         self.contests.fetch_add(1, Ordering::Relaxed);
-        if let Ok(mut noted) = self.noted.try_lock() {
+        if let Ok(mut recent_events) = self.recent_events.try_lock() {
             let known = self.macs.lookup(station).unwrap_or(self.own);
-            noted.contest = Some((station, known, from));
+            recent_events.contest = Some((station, known, from));
         }
     }
 
     fn note_move(&self, learned: Learned, addresses: Addresses, to: PeerName) {
         if let Learned::Moved { from } = learned {
-            if let Ok(mut noted) = self.noted.try_lock() {
-                noted.moved = Some((addresses.source, from, to));
+            if let Ok(mut recent_events) = self.recent_events.try_lock() {
+                recent_events.moved = Some((addresses.source, from, to));
             }
             if let Some(waker) = self.on_move.get() {
                 waker.wake();

@@ -346,7 +346,7 @@ pub(super) mod fixture {
 
     /// Source, destination, frame, whether it is flooded.
     #[derive(PartialEq, Eq, Debug)]
-    pub(in crate::switch) struct Taken(
+    pub(in crate::switch) struct Sent(
         pub(in crate::switch) PeerName,
         pub(in crate::switch) PeerName,
         pub(in crate::switch) Vec<u8>,
@@ -356,7 +356,7 @@ pub(super) mod fixture {
     /// Writes down what it is given and answers as told.
     pub(in crate::switch) struct Recorder {
         pub(in crate::switch) answer: Mutex<Forwarded>,
-        pub(in crate::switch) taken: Mutex<Vec<Taken>>,
+        pub(in crate::switch) taken: Mutex<Vec<Sent>>,
         pub(in crate::switch) flushes: Mutex<u32>,
     }
 
@@ -369,7 +369,7 @@ pub(super) mod fixture {
             })
         }
 
-        pub(in crate::switch) fn take(&self) -> Vec<Taken> {
+        pub(in crate::switch) fn take(&self) -> Vec<Sent> {
             std::mem::take(&mut self.taken.lock().unwrap())
         }
     }
@@ -377,8 +377,8 @@ pub(super) mod fixture {
     impl Forwarder for Recorder {
         fn forward(&self, _: WorkerId, envelope: Envelope<'_>) -> Forwarded {
             let answer = *self.answer.lock().unwrap();
-            if answer == Forwarded::Taken {
-                self.taken.lock().unwrap().push(Taken(
+            if answer == Forwarded::Accepted {
+                self.taken.lock().unwrap().push(Sent(
                     envelope.source,
                     envelope.destination,
                     envelope.frame.bytes.to_vec(),
@@ -410,7 +410,10 @@ mod tests {
             .iter()
             .map(|&n| NeighbourLinks {
                 name: peer(n),
-                forwarders: vec![Recorder::new(Forwarded::Taken), Recorder::new(Forwarded::Taken)],
+                forwarders: vec![
+                    Recorder::new(Forwarded::Accepted),
+                    Recorder::new(Forwarded::Accepted),
+                ],
             })
             .collect()
     }

@@ -59,7 +59,7 @@ impl Forwarder for OdpTunnel {
             Err(SplitError::Malformed) => Forwarded::Dropped,
             Ok(()) if sent => {
                 bump(&self.port.sent);
-                Forwarded::Taken
+                Forwarded::Accepted
             }
             Ok(()) => {
                 bump(&self.port.refused);

@@ -79,7 +79,7 @@ impl VxlanTunnel {
             Ok(()) => {
                 counters.tx_frames.fetch_add(1, Ordering::Relaxed);
                 counters.tx_bytes.fetch_add(frame.bytes.len() as u64, Ordering::Relaxed);
-                Forwarded::Taken
+                Forwarded::Accepted
             }
             Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => Forwarded::TooBig { mtu },
             // Another program deleted the device or brought it down.

@@ -28,7 +28,7 @@ impl Forwarder for TunnelHandle {
         let device = tunnel.device.load();
         let Some(device) = &*device else { return Forwarded::Refused };
         let sent = tunnel.send(device, &envelope.frame, shared.config.mtu);
-        if sent == Forwarded::Taken
+        if sent == Forwarded::Accepted
             && !envelope.broadcast
             && tunnel.offload.load(Ordering::Relaxed)
             && let Some(Addresses { destination, .. }) = Addresses::of(envelope.frame.bytes)

@@ -125,7 +125,7 @@ fn too_big_is_reported_for_frames_that_must_not_be_fragmented() {
         assert_eq!(setup.forwarder.mtu(), Some(mtu));
         assert_eq!(setup.forwarder.verified_mtu(), Some(mtu));
         let length = u16::try_from(mtu).unwrap();
-        assert_eq!(setup.forward(&ipv4(length, true), false), Forwarded::Taken);
+        assert_eq!(setup.forward(&ipv4(length, true), false), Forwarded::Accepted);
         assert_eq!(setup.received(), [[ipv4(length, true)]]);
         for frame in [ipv4(length + 1, true), ipv6(length + 1)] {
             assert_eq!(setup.forward(&frame, false), Forwarded::TooBig { mtu });
@@ -134,13 +134,13 @@ fn too_big_is_reported_for_frames_that_must_not_be_fragmented() {
         assert!(setup.received().is_empty());
         // No IPv6 sender accepts a smaller MTU.
         setup.discover(1300);
-        assert_eq!(setup.forward(&ipv6(1280), false), Forwarded::Taken);
+        assert_eq!(setup.forward(&ipv6(1280), false), Forwarded::Accepted);
         assert_eq!(setup.received(), [[ipv6(1280)]]);
         let small = setup.forwarder.mtu().unwrap();
         assert!(small < 1280);
         assert_eq!(setup.forward(&ipv6(1281), false), Forwarded::TooBig { mtu: small });
         // Not all receivers of a broadcast may answer.
-        assert_eq!(setup.forward(&ipv6(length + 1), true), Forwarded::Taken);
+        assert_eq!(setup.forward(&ipv6(length + 1), true), Forwarded::Accepted);
         assert_eq!(setup.received(), [[ipv6(length + 1)]]);
     }
 }
@@ -150,7 +150,7 @@ fn other_frames_are_fragmented_here_or_by_the_kernel() {
     let setup = setup(None);
     setup.discover(1500);
     let big = ipv4(4000, false);
-    assert_eq!(setup.forward(&big, false), Forwarded::Taken);
+    assert_eq!(setup.forward(&big, false), Forwarded::Accepted);
     let pieces = setup.received().concat();
     assert_eq!(pieces.len(), 3);
     let mut payload = Vec::<u8>::new();
@@ -166,7 +166,7 @@ fn other_frames_are_fragmented_here_or_by_the_kernel() {
 
     // The neighbour has received the fragmentation test.
     setup.forwarder.control(Instant::ORIGIN, |m| m.handle_control(Instant::ORIGIN, 2, &[]));
-    assert_eq!(setup.forward(&big, false), Forwarded::Taken);
+    assert_eq!(setup.forward(&big, false), Forwarded::Accepted);
     assert_eq!(setup.received(), [[big.clone()]]);
 
     setup.forwarder.control(Instant::ORIGIN, |m| {
@@ -181,7 +181,7 @@ fn other_frames_are_fragmented_here_or_by_the_kernel() {
 #[test]
 fn frames_are_refused_without_an_address_and_after_the_end() {
     let setup = setup(None);
-    assert_eq!(setup.forward(&ipv4(100, true), false), Forwarded::Taken);
+    assert_eq!(setup.forward(&ipv4(100, true), false), Forwarded::Accepted);
     setup.forwarder.close();
     assert_eq!(setup.forward(&ipv4(100, true), false), Forwarded::Refused);
     assert!(setup.received().is_empty(), "what was waiting is forgotten");
@@ -196,7 +196,7 @@ fn unfinished_checksums_are_completed() {
     let frame = Frame { checksum, ..Frame::plain(&bytes) };
     let mut finished = bytes.clone();
     complete_checksum(&mut finished, 34, 6).unwrap();
-    assert_eq!(setup.forward_marked(frame), Forwarded::Taken);
+    assert_eq!(setup.forward_marked(frame), Forwarded::Accepted);
     assert_eq!(setup.received(), [[finished]]);
 
     let checksum = Some(ChecksumRequest { start: 34, offset: 600 });
@@ -219,12 +219,12 @@ fn super_frames_are_segmented_to_the_path_mtu() {
             })
             .collect();
         setup.forwarder.published.max_payload.store(1472, Ordering::Relaxed);
-        assert_eq!(setup.forward_marked(whole.frame()), Forwarded::Taken);
+        assert_eq!(setup.forward_marked(whole.frame()), Forwarded::Accepted);
         assert_eq!(setup.received(), expected);
         assert_eq!(setup.forwarder.sent.super_frames.get(), 1);
 
         setup.forwarder.published.mtu.store(1000, Ordering::Relaxed);
-        assert_eq!(setup.forward_marked(whole.frame()), Forwarded::Taken);
+        assert_eq!(setup.forward_marked(whole.frame()), Forwarded::Accepted);
         let lengths: Vec<_> = setup.received().concat().iter().map(Vec::len).collect();
         assert!(lengths.iter().all(|length| *length <= 1014));
         assert_eq!(lengths.len(), 60_000_usize.div_ceil(1000 - 40));
@@ -239,8 +239,8 @@ fn workers_have_batches_of_their_own() {
     let frame = ipv4(100, true);
     let frame = Frame::plain(&frame);
     let envelope = Envelope { source, destination, frame, broadcast: false, relays: 0 };
-    assert_eq!(setup.forwarder.forward(WORKER, envelope), Forwarded::Taken);
-    assert_eq!(setup.forwarder.forward(other, envelope), Forwarded::Taken);
+    assert_eq!(setup.forwarder.forward(WORKER, envelope), Forwarded::Accepted);
+    assert_eq!(setup.forwarder.forward(other, envelope), Forwarded::Accepted);
     assert_eq!(setup.received().len(), 1);
     setup.forwarder.flush(other);
     assert_eq!(setup.received().len(), 1);
@@ -255,7 +255,7 @@ fn a_lost_route_costs_frames_but_not_the_link() {
         remote: SocketAddr::from(([255, 255, 255, 255], 9)),
         gso: true,
     })));
-    assert_eq!(setup.forward(&ipv4(100, true), false), Forwarded::Taken);
+    assert_eq!(setup.forward(&ipv4(100, true), false), Forwarded::Accepted);
     assert!(setup.received().is_empty());
     assert_eq!(setup.forwarder.sent.unreachable.get(), 1);
     assert_eq!(setup.forwarder.poll_event(), None);

@@ -110,7 +110,7 @@ impl Bench {
                 let (source, destination) = (forwarder.own, forwarder.remote);
                 let frame = whole.frame();
                 let envelope = Envelope { source, destination, frame, broadcast: false, relays: 0 };
-                assert_eq!(forwarder.forward(WORKER, envelope), Forwarded::Taken);
+                assert_eq!(forwarder.forward(WORKER, envelope), Forwarded::Accepted);
                 forwarder.flush(WORKER);
                 self.settle();
             }

@@ -153,8 +153,8 @@ impl Mesh {
             deadlines.comparison,
             Some(deadlines.gossip),
             deadlines.check,
-            self.maker.poll_timeout(),
-            self.next_contest_deadline(),
+            self.connector.poll_timeout(),
+            self.next_duplicate_deadline(),
             self.next_resumption(),
         ]
         .into_iter()
@@ -203,7 +203,7 @@ impl Mesh {
             self.deadlines.gossip = now + GOSSIP_INTERVAL;
             self.gossip_complete_states();
         }
-        if self.maker.poll_timeout().is_some_and(|at| at <= now) {
+        if self.connector.poll_timeout().is_some_and(|at| at <= now) {
             self.deadlines.check_now(now);
         }
         self.run_channel_timeouts();

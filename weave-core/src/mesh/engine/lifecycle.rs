@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
-use super::contest::Verdict;
+use super::duplicate::Verdict;
 use super::{Mesh, TcpSide};
 use crate::mesh::accept::Source;
-use crate::mesh::clash::{Claimant, NameClash};
 use crate::mesh::connection::{Connection, Early, HEARTBEAT, Peered, Phase, READ_TIMEOUT, Stage};
 use crate::mesh::error::ConnectionError;
 use crate::mesh::gossip::sender::Buckets;
 use crate::mesh::gossip::{hops, sync};
+use crate::mesh::name_conflict::{Claimant, NameConflict};
 use crate::mesh::notice;
 use crate::mesh::output::{Event, LinkRequest, Output};
 use crate::mesh::{
@@ -109,7 +109,7 @@ impl Mesh {
         let Some(connection) = self.connections.get(&id) else { return };
         let (address, outbound) = (connection.remote, connection.outbound);
         let remote = &established.remote;
-        self.maker.identified(id, remote.name);
+        self.connector.identified(id, remote.name);
         if remote.name == self.config.name {
             let error = self.own_name_error(address, remote.uid);
             self.tell_collision(address, remote);
@@ -120,7 +120,7 @@ impl Mesh {
             return;
         }
         // "For outbound connections to a discovered address the peer must be known already."
-        let accept_unknown = !outbound || self.maker.is_direct(id);
+        let accept_unknown = !outbound || self.connector.is_direct(id);
         let registered = match self.peers.register(remote, accept_unknown, &mut self.random) {
             Ok(registered) => registered,
             Err(error) => return self.end(id, ConnectionError::Register(error), TcpSide::Open),
@@ -187,7 +187,7 @@ impl Mesh {
         let kept = Claimant { nickname, uid: self.config.uid, address: None };
         let nickname = remote.nickname.clone();
         let refused = Claimant { nickname, uid: remote.uid, address: Some(address) };
-        self.tell_clash(&NameClash { name: remote.name, kept, refused });
+        self.report_name_conflict(&NameConflict { name: remote.name, kept, refused });
     }
 
     /// The link is made: the connection enters the own record, unless another one to the same
@@ -229,7 +229,7 @@ impl Mesh {
         if restarted || !known {
             self.send_complete_states(id);
         }
-        self.maker.added(id, peer, address, outbound);
+        self.connector.added(id, peer, address, outbound);
         self.deadlines.check_soon(self.now);
         self.outputs.push_back(Output::Confirm { id });
         self.event(Event::ConnectionAdded { id, peer, nickname, address, outbound, version });
@@ -270,7 +270,7 @@ impl Mesh {
             peer = Some(peered.peer);
             nickname.clone_from(&peered.nickname);
             self.outputs.push_back(Output::Stop { id });
-            self.leave_contest(id, peered.peer);
+            self.leave_duplicate(id, peered.peer);
             if peered.is_registered() {
                 self.peers.release(peered.peer);
                 self.by_peer.remove(&peered.peer);
@@ -290,7 +290,7 @@ impl Mesh {
         if error != ConnectionError::ConnectedToSelf {
             self.counters.connections_ended += 1;
         }
-        let next = self.maker.ended(self.now, id, &error, &mut self.random, &mut self.ids);
+        let next = self.connector.ended(self.now, id, &error, &mut self.random, &mut self.ids);
         let (address, outbound) = (connection.remote, connection.outbound);
         self.event(Event::ConnectionEnded { id, peer, nickname, address, outbound, error });
         next.into_iter().for_each(|action| self.act(action));

@@ -7,19 +7,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Mesh, TcpSide, Way};
+use super::{Audience, Mesh, TcpSide};
 use crate::mesh::connection::{Connection, Phase};
 use crate::mesh::error::ConnectionError;
 use crate::mesh::gossip::sender::{Pending, Reply};
 use crate::mesh::gossip::surrogate::Surrogate;
 use crate::mesh::gossip::sync::{self, SyncMessage};
-use crate::mesh::gossip::{Channel, GossipError, Outbox, hops};
+use crate::mesh::gossip::{Channel, GossipError, Outbox, TOPOLOGY, hops};
 use crate::mesh::notice::Notice;
 use crate::mesh::output::{Control, Output};
 use crate::mesh::{ConnectionId, Gossip, LegacyControl, Message, PeerName, Unicast};
-
-/// The channel of the topology itself.
-pub(super) const TOPOLOGY: &str = "topology";
 
 /// Channels that are only relayed. There are three in the original, and each takes memory.
 const MAX_SURROGATES: usize = 64;
@@ -137,7 +134,7 @@ impl Mesh {
             let applied = self.accept_or_drop(from, None, channel, applied)?;
             if let Some(applied) = applied.filter(|applied| !applied.delta.is_empty()) {
                 let content = Pending::Records(Arc::new(applied.delta));
-                self.spread(channel.into(), Way::Neighbours { except }, content);
+                self.spread(channel.into(), Audience::Neighbours { except }, content);
             }
             return Ok(());
         }
@@ -146,7 +143,7 @@ impl Mesh {
             self.with_channel(channel, |channel, out| channel.handle_gossip(now, data, out));
         let news = self.accept_or_drop(from, None, channel, result)?;
         if let Some(news) = news.flatten() {
-            self.spread(channel.into(), Way::Neighbours { except }, Pending::Data(news));
+            self.spread(channel.into(), Audience::Neighbours { except }, Pending::Data(news));
         }
         Ok(())
     }
@@ -167,12 +164,12 @@ impl Mesh {
             self.counters.gossip_circled += 1;
             return Ok(());
         }
-        let way = Way::Broadcast { source };
+        let audience = Audience::Broadcast { source };
         if channel == TOPOLOGY {
             let applied = self.update_topology(data).map(Some);
             let applied = self.accept_or_drop(from, Some(source), channel, applied)?;
             if let Some(applied) = applied.filter(|applied| !applied.names.is_empty()) {
-                self.spread(channel.into(), way, Pending::Records(Arc::new(applied.names)));
+                self.spread(channel.into(), audience, Pending::Records(Arc::new(applied.names)));
             }
             return Ok(());
         }
@@ -181,7 +178,7 @@ impl Mesh {
             .with_channel(channel, |channel, out| channel.handle_broadcast(now, source, data, out));
         let news = self.accept_or_drop(from, Some(source), channel, result)?;
         if let Some(news) = news.flatten() {
-            self.spread(channel.into(), way, Pending::Data(news));
+            self.spread(channel.into(), audience, Pending::Data(news));
         }
         Ok(())
     }

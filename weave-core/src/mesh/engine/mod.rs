@@ -5,13 +5,13 @@
 //!        |                                           ^
 //!        v                                           |
 //!   lifecycle: connections come and go ---+          |
-//!   messages:  what neighbours say        +--> settle: routes, connection maker,
+//!   messages:  what neighbours say        +--> run_pending: routes, connector,
 //!   deadlines: what time brings ----------+            gossip encoded and sent
 //! ```
 
 mod backlog;
-mod contest;
 mod deadlines;
+mod duplicate;
 mod gaps;
 mod lifecycle;
 mod messages;
@@ -33,20 +33,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use self::contest::{Clashes, Contest};
 use self::deadlines::Deadlines;
+use self::duplicate::{DuplicateResolution, NameConflicts};
 use self::refusals::Refusals;
 use self::sources::KnownSources;
-use self::spread::{Deferred, Encoded, Way};
+use self::spread::{Audience, Deferred, Encoded};
 use self::sync::{Announced, Asked, Summary};
 use super::accept::AcceptLimit;
 use super::circles::Circles;
 use super::config::Config;
 use super::connection::Connection;
+use super::connector::{Action, Candidates, Connector, Ids};
 use super::error::{ConnectionError, TargetError};
 use super::gossip::sender::Pending;
 use super::gossip::{Channel, Data};
-use super::maker::{Action, Candidates, Ids, Maker};
 use super::output::{Control, Event, Output};
 use super::random::Random;
 use super::report::{Counters, Report};
@@ -81,7 +81,7 @@ pub struct Mesh {
     unannounced: BTreeSet<PeerName>,
     /// The peers that gossip could get to when it was last told.
     reached: BTreeSet<PeerName>,
-    maker: Maker,
+    connector: Connector,
     channels: BTreeMap<Arc<str>, Box<dyn Channel>>,
     /// How many of the channels only relay.
     surrogates: usize,
@@ -108,14 +108,14 @@ pub struct Mesh {
     /// Connections without credit, by the time at which they go on.
     behind: BTreeSet<(Instant, ConnectionId)>,
     /// Connections that have to show that they work, by their peer.
-    contests: BTreeMap<PeerName, Contest>,
+    duplicates: BTreeMap<PeerName, DuplicateResolution>,
     /// Connections that waited for the end of another one, which has come.
     unopposed: VecDeque<ConnectionId>,
-    clashes: Clashes,
+    name_conflicts: NameConflicts,
     refusals: Refusals,
     circles: Circles,
     /// When it was last told that another router says that it is this one.
-    twin_told_at: Option<Instant>,
+    duplicate_self_reported_at: Option<Instant>,
     outputs: VecDeque<Output>,
     counters: Counters,
 }
@@ -140,7 +140,7 @@ impl Mesh {
             routes: Arc::new(Routes::alone(config.name)),
             unannounced: BTreeSet::new(),
             reached: BTreeSet::new(),
-            maker: Maker::new(config.name, config.port, config.connection_limit),
+            connector: Connector::new(config.name, config.port, config.connection_limit),
             channels: BTreeMap::new(),
             surrogates: 0,
             deferred: Deferred::default(),
@@ -154,12 +154,12 @@ impl Mesh {
             partial: 0,
             held: 0,
             behind: BTreeSet::new(),
-            contests: BTreeMap::new(),
+            duplicates: BTreeMap::new(),
             unopposed: VecDeque::new(),
-            clashes: Clashes::default(),
+            name_conflicts: NameConflicts::default(),
             refusals: Refusals::default(),
             circles: Circles::new(random.number(), now),
-            twin_told_at: None,
+            duplicate_self_reported_at: None,
             outputs: VecDeque::new(),
             counters: Counters::default(),
             random,
@@ -184,7 +184,7 @@ impl Mesh {
         self.accept_limit.take(now);
         let id = self.ids.next();
         self.accept(id, local, remote);
-        self.settle();
+        self.run_pending();
         id
     }
 
@@ -204,14 +204,14 @@ impl Mesh {
     ) {
         self.advance(now);
         self.dialled(id, local, remote);
-        self.settle();
+        self.run_pending();
     }
 
     /// An [`Output::Dial`] failed.
     pub fn handle_dial_failed(&mut self, now: Instant, id: ConnectionId, error: String) {
         self.advance(now);
         self.end(id, ConnectionError::Dial(error), TcpSide::Gone);
-        self.settle();
+        self.run_pending();
     }
 
     /// The answer to [`Output::Resolve`]: all addresses of the host.
@@ -226,17 +226,18 @@ impl Mesh {
             let (target, error) = (target.to_owned(), error.clone());
             self.event(Event::ResolveFailed { target, error });
         }
-        let action = self.maker.resolved(self.now, target, result, &mut self.random, &mut self.ids);
+        let action =
+            self.connector.resolved(self.now, target, result, &mut self.random, &mut self.ids);
         action.into_iter().for_each(|action| self.act(action));
         self.deadlines.check_soon(self.now);
-        self.settle();
+        self.run_pending();
     }
 
     /// TCP delivered these bytes, cut anywhere.
     pub fn handle_bytes(&mut self, now: Instant, id: ConnectionId, bytes: &[u8]) {
         self.advance(now);
         self.receive(id, bytes);
-        self.settle();
+        self.run_pending();
     }
 
     /// `len` more bytes of earlier [`Output::Send`]s were written.
@@ -247,7 +248,7 @@ impl Mesh {
             self.ready.insert(id);
             self.count_held(id);
         }
-        self.settle();
+        self.run_pending();
     }
 
     /// TCP ended: why.
@@ -256,7 +257,7 @@ impl Mesh {
         if let Some(error) = self.connections.get(&id).map(|connection| connection.lost(reason)) {
             self.end(id, error, TcpSide::Gone);
         }
-        self.settle();
+        self.run_pending();
     }
 
     /// The host has lost this address: connections from and to it carry nothing any more.
@@ -268,7 +269,7 @@ impl Mesh {
             let error = ConnectionError::Lost(format!("the local address {address} is gone"));
             self.end(id, error, TcpSide::Open);
         }
-        self.settle();
+        self.run_pending();
     }
 
     /// The addresses at this end of the connections that are up.
@@ -281,24 +282,24 @@ impl Mesh {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.advance(now);
         self.expire_connections();
-        self.expire_contests();
+        self.expire_duplicates();
         self.run_deadlines();
         self.resume_behind();
-        self.settle();
+        self.run_pending();
     }
 
     /// The link asked for by [`Output::Prepare`] is ready.
     pub fn link_prepared(&mut self, now: Instant, id: ConnectionId) {
         self.advance(now);
         self.register(id);
-        self.settle();
+        self.run_pending();
     }
 
     /// A transport of the connection carries frames.
     pub fn link_established(&mut self, now: Instant, id: ConnectionId) {
         self.advance(now);
         self.establish(id);
-        self.settle();
+        self.run_pending();
     }
 
     /// No transport of the connection will work any more.
@@ -307,14 +308,14 @@ impl Mesh {
         if self.connections.get(&id).is_some_and(|connection| connection.peered().is_some()) {
             self.end(id, ConnectionError::Link(reason), TcpSide::Open);
         }
-        self.settle();
+        self.run_pending();
     }
 
     /// The transports of the connection say something to those of the neighbour.
     pub fn send_control(&mut self, now: Instant, id: ConnectionId, control: Control) {
         self.advance(now);
         self.transmit_control(id, &control);
-        self.settle();
+        self.run_pending();
     }
 
     /// Keep up connections to these targets, `host` or `host:port`; with `replace` to no other
@@ -329,9 +330,9 @@ impl Mesh {
         replace: bool,
     ) -> Result<(), Vec<TargetError>> {
         self.advance(now);
-        let result = self.maker.connect(self.now, targets, replace);
+        let result = self.connector.connect(self.now, targets, replace);
         self.deadlines.check_now(self.now);
-        self.settle();
+        self.run_pending();
         result
     }
 
@@ -339,14 +340,14 @@ impl Mesh {
     /// that exist stay.
     pub fn forget(&mut self, now: Instant, targets: &[String]) {
         self.advance(now);
-        self.maker.forget(targets);
+        self.connector.forget(targets);
         self.deadlines.check_now(self.now);
-        self.settle();
+        self.run_pending();
     }
 
     /// The targets as they were given.
     pub fn targets(&self) -> impl Iterator<Item = &str> {
-        self.maker.direct_peers()
+        self.connector.direct_peers()
     }
 
     /// Takes part in a gossip channel. Until then what comes in for it is only passed on. The
@@ -358,23 +359,23 @@ impl Mesh {
     /// Tells every peer once.
     pub fn broadcast(&mut self, now: Instant, channel: &str, data: Arc<dyn Data>) {
         self.advance(now);
-        let way = Way::Broadcast { source: self.config.name };
-        self.spread(channel.into(), way, Pending::Data(data));
-        self.settle();
+        let audience = Audience::Broadcast { source: self.config.name };
+        self.spread(channel.into(), audience, Pending::Data(data));
+        self.run_pending();
     }
 
     /// Tells some neighbours, who pass on what is news to them.
     pub fn gossip(&mut self, now: Instant, channel: &str, data: Arc<dyn Data>) {
         self.advance(now);
-        self.spread(channel.into(), Way::Neighbours { except: None }, Pending::Data(data));
-        self.settle();
+        self.spread(channel.into(), Audience::Neighbours { except: None }, Pending::Data(data));
+        self.run_pending();
     }
 
     /// Tells one peer.
     pub fn unicast(&mut self, now: Instant, channel: &str, to: PeerName, payload: Bytes) {
         self.advance(now);
         self.send_unicast(channel, to, &payload);
-        self.settle();
+        self.run_pending();
     }
 
     /// The state of things.
@@ -408,7 +409,7 @@ impl Mesh {
 
     /// Brings everything up to date after an input: ends what must end, looks at the targets,
     /// and sends what can be sent.
-    fn settle(&mut self) {
+    fn run_pending(&mut self) {
         loop {
             if let Some((id, error)) = self.doomed.pop_front() {
                 self.end(id, error, TcpSide::Open);
@@ -430,7 +431,7 @@ impl Mesh {
     fn check_targets(&mut self) {
         let candidates =
             if self.config.discovery { self.candidates() } else { Candidates::default() };
-        let actions = self.maker.check(self.now, &candidates, &mut self.random, &mut self.ids);
+        let actions = self.connector.check(self.now, &candidates, &mut self.random, &mut self.ids);
         actions.into_iter().for_each(|action| self.act(action));
     }
 

@@ -28,8 +28,11 @@ impl Mesh {
             let behind = connection.resumes_at.is_none_or(|at| self.behind.contains(&(at, *id)));
             assert!(behind, "{id:?} would never go on");
         }
-        for (peer, contest) in &self.contests {
-            assert!(contest.is_about(*peer, &self.by_peer, &self.connections), "contest of {peer}");
+        for (peer, duplicate) in &self.duplicates {
+            assert!(
+                duplicate.is_about(*peer, &self.by_peer, &self.connections),
+                "duplicate of {peer}"
+            );
         }
     }
 

@@ -24,9 +24,9 @@ impl Mesh {
                 .map(|(source, hops)| (source, hops.to_vec()))
                 .collect(),
             connections: self.connections_report(),
-            targets: self.maker.report().collect(),
-            direct_peers: self.maker.direct_peers().map(str::to_owned).collect(),
-            clashes: self.clashes.recent(self.now).cloned().collect(),
+            targets: self.connector.report().collect(),
+            direct_peers: self.connector.direct_peers().map(str::to_owned).collect(),
+            name_conflicts: self.name_conflicts.recent(self.now).cloned().collect(),
             trusted_subnets: self.config.trusted_subnets.clone(),
             counters: self.counters,
         }

@@ -40,7 +40,7 @@ impl Mesh {
             let reached = records.filter(|connection| connection.outbound);
             let reached = reached.filter_map(|connection| connection.address.socket());
             let reached = reached.map(|address| address.ip());
-            let all = neighbours.chain(reached).chain(self.maker.direct_addresses());
+            let all = neighbours.chain(reached).chain(self.connector.direct_addresses());
             self.known.sources = Arc::new(all.map(Source::of).collect());
             self.known.until = Some(self.now + MEMORY);
         }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Mesh;
-use super::messages::TOPOLOGY;
 use crate::mesh::connection::Connection;
+use crate::mesh::gossip::TOPOLOGY;
 use crate::mesh::gossip::channel::Wish;
 use crate::mesh::gossip::sender::{Parcel, Pending, Reply};
 use crate::mesh::gossip::sync::SyncMessage;
@@ -19,7 +19,7 @@ use crate::mesh::{ConnectionId, Gossip, Message, PeerName, Unicast};
 
 /// Whom gossip goes to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Way {
+pub(super) enum Audience {
     /// Some neighbours, drawn at random.
     Neighbours { except: Option<PeerName> },
     /// Those who have it from us, of all that `source` tells.
@@ -29,7 +29,7 @@ pub(super) enum Way {
 /// What waits for the routes, merged, with bounds.
 #[derive(Default)]
 pub(super) struct Deferred {
-    waiting: BTreeMap<(Arc<str>, Way), Pending>,
+    waiting: BTreeMap<(Arc<str>, Audience), Pending>,
     bytes: usize,
 }
 
@@ -40,9 +40,9 @@ impl Deferred {
     const MAX_BYTES: usize = 32 << 20;
 
     /// Returns false if there was no room.
-    fn push(&mut self, channel: Arc<str>, way: Way, content: Pending) -> bool {
+    fn push(&mut self, channel: Arc<str>, audience: Audience, content: Pending) -> bool {
         let full = self.waiting.len() >= Self::MAX_WAITING || self.bytes >= Self::MAX_BYTES;
-        let key = (channel, way);
+        let key = (channel, audience);
         let mut slot = self.waiting.remove(&key);
         if full && slot.is_none() {
             return false;
@@ -81,11 +81,11 @@ impl Encoded {
 }
 
 impl Mesh {
-    /// Sends on its way, or keeps until the routes are there.
-    pub(super) fn spread(&mut self, channel: Arc<str>, way: Way, content: Pending) {
+    /// Sends to an audience, or keeps it until the routes are known.
+    pub(super) fn spread(&mut self, channel: Arc<str>, audience: Audience, content: Pending) {
         if self.deadlines.routes.is_none() {
-            self.dispatch(&channel, way, &content);
-        } else if !self.deferred.push(channel, way, content) {
+            self.dispatch(&channel, audience, &content);
+        } else if !self.deferred.push(channel, audience, content) {
             self.counters.dropped_backlog += 1;
         }
     }
@@ -93,18 +93,18 @@ impl Mesh {
     /// The routes are there.
     pub(super) fn dispatch_deferred(&mut self) {
         let Deferred { waiting, .. } = std::mem::take(&mut self.deferred);
-        for ((channel, way), content) in waiting {
-            self.dispatch(&channel, way, &content);
+        for ((channel, audience), content) in waiting {
+            self.dispatch(&channel, audience, &content);
         }
     }
 
-    fn dispatch(&mut self, channel: &Arc<str>, way: Way, content: &Pending) {
+    fn dispatch(&mut self, channel: &Arc<str>, audience: Audience, content: &Pending) {
         let routes = Arc::clone(&self.routes);
-        let (source, hops) = match way {
-            Way::Neighbours { except } => {
+        let (source, hops) = match audience {
+            Audience::Neighbours { except } => {
                 (None, routes.random_neighbours(except, &mut self.random))
             }
-            Way::Broadcast { source } => (Some(source), routes.broadcast_all(source).to_vec()),
+            Audience::Broadcast { source } => (Some(source), routes.broadcast_all(source).to_vec()),
         };
         for hop in hops {
             if let Some(id) = self.by_peer.get(&hop).copied() {
@@ -246,12 +246,12 @@ impl Mesh {
             match wish {
                 Wish::Unicast(to, payload) => self.send_unicast(channel, to, &payload),
                 Wish::Broadcast(data) => {
-                    let way = Way::Broadcast { source: self.config.name };
-                    self.spread(channel.into(), way, Pending::Data(data));
+                    let audience = Audience::Broadcast { source: self.config.name };
+                    self.spread(channel.into(), audience, Pending::Data(data));
                 }
                 Wish::Gossip(data) => {
-                    let way = Way::Neighbours { except: None };
-                    self.spread(channel.into(), way, Pending::Data(data));
+                    let audience = Audience::Neighbours { except: None };
+                    self.spread(channel.into(), audience, Pending::Data(data));
                 }
             }
         }
@@ -343,7 +343,7 @@ impl Mesh {
         }
         self.gossip_topology();
         for (channel, state) in self.complete_states() {
-            self.spread(channel, Way::Neighbours { except: None }, state);
+            self.spread(channel, Audience::Neighbours { except: None }, state);
         }
     }
 

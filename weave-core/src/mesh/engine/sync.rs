@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Mesh;
-use super::messages::TOPOLOGY;
 use crate::mesh::connection::Connection;
+use crate::mesh::gossip::TOPOLOGY;
 use crate::mesh::gossip::sender::{Pending, Reply};
 use crate::mesh::gossip::sync::{self, Inventory, SyncMessage};
 use crate::mesh::{ConnectionId, Gossip, Message, Peer, PeerName, Peers, RecordId, Uid};

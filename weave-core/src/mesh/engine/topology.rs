@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::contest::CLASH_MEMORY;
+use super::duplicate::CONFLICT_MEMORY;
 use super::sync::Announced;
-use super::{Mesh, Way};
+use super::{Audience, Mesh};
 use crate::mesh::branches::{Branch, Branches};
-use crate::mesh::engine::messages::TOPOLOGY;
+use crate::mesh::connector::Candidates;
+use crate::mesh::gossip::TOPOLOGY;
 use crate::mesh::gossip::sender::Pending;
 use crate::mesh::gossip::{Channel, GossipError, Outbox};
-use crate::mesh::maker::Candidates;
 use crate::mesh::output::{Event, Output};
 use crate::mesh::{Applied, Effects, Peer, PeerName, Routes, Uid, UpdateError};
 use crate::time::Instant;
@@ -23,12 +23,14 @@ impl Mesh {
         let neighbour = |error: UpdateError| GossipError::Neighbour(error.to_string());
         let mut applied = self.peers.apply_update(payload, &mut self.random).map_err(neighbour)?;
         self.counters.records_dropped += applied.dropped as u64;
-        if let Some((uid, nickname)) = &applied.twin
-            && self.twin_told_at.is_none_or(|at| self.now.saturating_since(at) >= CLASH_MEMORY)
+        if let Some((uid, nickname)) = &applied.duplicate_self
+            && self
+                .duplicate_self_reported_at
+                .is_none_or(|at| self.now.saturating_since(at) >= CONFLICT_MEMORY)
         {
-            self.twin_told_at = Some(self.now);
+            self.duplicate_self_reported_at = Some(self.now);
             let (name, nickname) = (self.config.name, nickname.clone());
-            self.event(Event::Twin { name, nickname, uid: *uid });
+            self.event(Event::DuplicateSelf { name, nickname, uid: *uid });
         }
         self.have_effects(applied.effects);
         self.stop_asking(&applied.names);
@@ -84,7 +86,7 @@ impl Mesh {
         self.reached = reachable;
         self.announced = Announced::new(&self.peers);
         let content = Pending::Records(Arc::new(names));
-        self.spread(TOPOLOGY.into(), Way::Neighbours { except: None }, content);
+        self.spread(TOPOLOGY.into(), Audience::Neighbours { except: None }, content);
     }
 
     pub(super) fn calculate_routes(&mut self) {

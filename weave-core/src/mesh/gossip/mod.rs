@@ -7,3 +7,6 @@ pub(crate) mod surrogate;
 pub(crate) mod sync;
 
 pub use channel::{Channel, Data, GossipError, Outbox};
+
+/// The channel of the topology itself.
+pub(crate) const TOPOLOGY: &str = "topology";

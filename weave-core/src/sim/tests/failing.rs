@@ -54,7 +54,7 @@ fn a_router_that_comes_back_on_another_machine_replaces_its_dead_connections() {
     net.connect(moved, hosts[0]);
     let time = mesh_fully(&mut net, 20 * SECOND);
     assert!(time < 10 * SECOND, "{time:?}");
-    assert!(net.reports().values().all(|report| report.clashes.is_empty()));
+    assert!(net.reports().values().all(|report| report.name_conflicts.is_empty()));
 }
 
 #[test]

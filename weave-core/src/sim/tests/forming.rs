@@ -157,7 +157,7 @@ fn a_clone_does_not_push_out_the_router_whose_name_it_has() {
         })
     };
     assert!(told(&hosts[0]) && told(&hosts[2]));
-    let clash = &after[&hosts[0]].clashes[0];
+    let clash = &after[&hosts[0]].name_conflicts[0];
     assert_eq!((&*clash.kept.nickname, &*clash.refused.nickname), ("host1", "host4"));
     let target = after[&clone].targets.iter().find(|target| target.direct);
     let error = target.and_then(|target| target.last_error.clone()).unwrap_or_default();

@@ -76,7 +76,7 @@ impl Link for ScriptedLink {
 
 impl Forwarder for ScriptedForwarder {
     fn forward(&self, _: WorkerId, _: Envelope<'_>) -> Forwarded {
-        Forwarded::Taken
+        Forwarded::Accepted
     }
 
     fn flush(&self, _: WorkerId) {}

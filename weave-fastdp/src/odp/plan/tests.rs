@@ -55,7 +55,7 @@ struct Link(Option<ForwarderId>);
 
 impl Forwarder for Link {
     fn forward(&self, _: WorkerId, _: Envelope<'_>) -> Forwarded {
-        Forwarded::Taken
+        Forwarded::Accepted
     }
 
     fn flush(&self, _: WorkerId) {}

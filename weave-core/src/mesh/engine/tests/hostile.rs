@@ -400,9 +400,9 @@ fn a_name_stays_with_the_router_that_answers() {
         bench.pass(2 * SECOND);
         assert!(matches!(bench.end_of(second.id), Some(ConnectionError::NameTaken(_))));
         assert!(!bench.is_closed(&first));
-        let clashes = bench.mesh.report().clashes;
-        assert_eq!((clashes[0].kept.uid, clashes[0].refused.uid), (Uid(10), Uid(20)));
-        let line = clashes[0].to_string();
+        let name_conflicts = bench.mesh.report().name_conflicts;
+        assert_eq!((name_conflicts[0].kept.uid, name_conflicts[0].refused.uid), (Uid(10), Uid(20)));
+        let line = name_conflicts[0].to_string();
         assert!(line.contains("incarnation10 (UID 10, at 10.0.0.2:1025) keeps"), "{line}");
         assert!(line.contains("incarnation20 (UID 20, at 10.0.0.2:1026) is refused"), "{line}");
         bench.meet(incarnation(20));
@@ -417,7 +417,7 @@ fn a_name_stays_with_the_router_that_answers() {
 
 fn unharmed_link(bench: &Bench, remote: &Remote) {
     assert_eq!(bench.mesh.report().connections[0].id, remote.id);
-    assert!(bench.mesh.contests.is_empty());
+    assert!(bench.mesh.duplicates.is_empty());
 }
 
 #[test]
@@ -432,7 +432,7 @@ fn a_name_goes_to_the_newcomer_if_the_other_one_is_silent() {
     assert_eq!(bench.end_of(first.id), Some(&ConnectionError::Superseded(name(2))));
     assert!(bench.is_closed(&second) != bench.is_closed(&third), "one of its two");
     assert_eq!(bench.neighbours(), [2]);
-    assert!(bench.mesh.report().clashes.is_empty());
+    assert!(bench.mesh.report().name_conflicts.is_empty());
 }
 
 #[test]

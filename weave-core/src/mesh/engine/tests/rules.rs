@@ -156,7 +156,7 @@ fn a_router_somewhere_that_says_it_is_us_is_told_once_in_ten_minutes() {
     let mut bench = Bench::new();
     let mut remote = bench.meet(legacy_features(2));
     let twins = |bench: &Bench| {
-        bench.events.iter().filter(|event| matches!(event, Event::Twin { .. })).count()
+        bench.events.iter().filter(|event| matches!(event, Event::DuplicateSelf { .. })).count()
     };
     // What a former incarnation left behind comes once, or twice.
     for (links, told) in [(5, 0), (10, 0), (15, 0), (20, 1), (25, 1)] {

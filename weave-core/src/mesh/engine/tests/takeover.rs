@@ -27,7 +27,7 @@ fn duplicate(lower: bool, of: &dyn Fn(u64) -> Features) -> (Bench, Remote, Remot
 fn only(bench: &Bench, stays: &Remote, goes: &Remote) {
     assert!(bench.is_closed(goes) && !bench.is_closed(stays));
     assert_eq!(bench.mesh.report().connections[0].id, stays.id);
-    assert!(bench.mesh.contests.is_empty());
+    assert!(bench.mesh.duplicates.is_empty());
     assert_eq!(bench.mesh.peers().references(name(2)), 1);
 }
 

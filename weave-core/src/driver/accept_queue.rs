@@ -19,7 +19,7 @@ const MAX_WAITING: usize = 256;
 
 /// Who waits.
 #[derive(Debug)]
-pub(super) struct Lobby<T> {
+pub(super) struct AcceptQueue<T> {
     queues: BTreeMap<Source, VecDeque<T>>,
     waiting: usize,
     /// Whose turn it was.
@@ -27,7 +27,7 @@ pub(super) struct Lobby<T> {
     random: Random,
 }
 
-impl<T> Lobby<T> {
+impl<T> AcceptQueue<T> {
     pub(super) const fn new(random: Random) -> Self {
         Self { queues: BTreeMap::new(), waiting: 0, last: None, random }
     }
@@ -108,54 +108,54 @@ mod tests {
         Source::of([192, 0, 2, last].into())
     }
 
-    fn lobby<T>() -> Lobby<T> {
-        Lobby::new(Random::new([7; 32]))
+    fn queue<T>() -> AcceptQueue<T> {
+        AcceptQueue::new(Random::new([7; 32]))
     }
 
     const NONE: BTreeSet<Source> = BTreeSet::new();
 
     #[test]
     fn sources_take_turns_and_each_keeps_its_order() {
-        let mut lobby = lobby();
+        let mut queue = queue();
         for (from, guest) in [(1, 'a'), (1, 'b'), (1, 'c'), (2, 'x'), (3, 'y'), (2, 'z')] {
-            assert_eq!(lobby.enter(source(from), guest, &NONE), None);
+            assert_eq!(queue.enter(source(from), guest, &NONE), None);
         }
-        let order: String = std::iter::from_fn(|| lobby.call()).collect();
+        let order: String = std::iter::from_fn(|| queue.call()).collect();
         assert_eq!(order, "axybzc");
-        assert!(lobby.is_empty());
+        assert!(queue.is_empty());
     }
 
     #[test]
     fn a_crowd_is_bounded_and_keeps_nobody_else_out() {
-        let mut lobby = lobby();
-        let turned_away = (0..1000).filter(|n| lobby.enter(source(1), *n, &NONE).is_some()).count();
+        let mut queue = queue();
+        let turned_away = (0..1000).filter(|n| queue.enter(source(1), *n, &NONE).is_some()).count();
         assert_eq!(turned_away, 1000 - MAX_OF_SOURCE);
         for from in 2..200 {
             for guest in 0..10 {
-                let gone = lobby.enter(source(from), guest, &NONE);
-                assert!(gone.is_none() || lobby.waiting == MAX_WAITING);
+                let gone = queue.enter(source(from), guest, &NONE);
+                assert!(gone.is_none() || queue.waiting == MAX_WAITING);
             }
         }
-        assert_eq!(lobby.waiting, MAX_WAITING);
-        let gone = lobby.enter(source(250), 4711, &NONE);
+        assert_eq!(queue.waiting, MAX_WAITING);
+        let gone = queue.enter(source(250), 4711, &NONE);
         assert_ne!(gone, Some(4711), "others make room for a newcomer");
-        assert_eq!(lobby.queues.values().map(VecDeque::len).sum::<usize>(), lobby.waiting);
+        assert_eq!(queue.queues.values().map(VecDeque::len).sum::<usize>(), queue.waiting);
     }
 
     /// One connection from each of many addresses: how often one from an address has to go at once.
     fn turned_away(address: u8, known: &BTreeSet<Source>) -> usize {
-        let mut lobby = lobby();
+        let mut queue = queue();
         let stranger = |number: u32| Source::of((0x0a00_0000 + number).to_be_bytes().into());
         let mut times = 0;
         for round in 0..200 {
             for number in 0..300 {
-                let _ = lobby.enter(stranger(round * 300 + number), 0, known);
+                let _ = queue.enter(stranger(round * 300 + number), 0, known);
             }
             let from = Source::of([address, 0, 0, 1].into());
-            if lobby.enter(from, 1, known).is_some_and(|gone| gone == 1) {
+            if queue.enter(from, 1, known).is_some_and(|gone| gone == 1) {
                 times += 1;
             }
-            while lobby.call().is_some_and(|guest| guest != 1) {}
+            while queue.call().is_some_and(|guest| guest != 1) {}
         }
         times
     }
@@ -172,12 +172,12 @@ mod tests {
     fn peers_that_are_known_are_spared() {
         let peer = Source::of([223, 0, 0, 1].into());
         assert_eq!(turned_away(223, &BTreeSet::from([peer])), 0);
-        let mut lobby = lobby();
+        let mut queue = queue();
         let known: BTreeSet<Source> = (0..=255).map(source).collect();
         for from in 0..=255 {
-            assert!(lobby.enter(source(from), from, &known).is_none());
+            assert!(queue.enter(source(from), from, &known).is_none());
         }
-        assert!(lobby.is_full());
-        assert!(lobby.enter(source(7), 7, &known).is_some(), "but they are bounded, too");
+        assert!(queue.is_full());
+        assert!(queue.enter(source(7), 7, &known).is_some(), "but they are bounded, too");
     }
 }

@@ -13,12 +13,12 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep_until;
 
+use super::accept_queue::AcceptQueue;
 use super::clock::TokioClock;
 use super::complaint::Complaint;
 use super::connection::{Connection, Progress};
 use super::dial::{Found, Opened, addresses, dial, resolve};
-use super::lobby::Lobby;
-use super::locals::Locals;
+use super::local_addr_watch::LocalAddrWatch;
 use super::log::Log;
 use super::ready::Ready;
 use super::{Request, Settings};
@@ -43,7 +43,7 @@ const TURN: Duration = Duration::from_millis(10);
 /// Connections taken from the listener before anything else gets its turn.
 const ACCEPTS_PER_TURN: usize = 64;
 
-pub(super) struct Shell {
+pub(super) struct EventLoop {
     router: Router,
     settings: Settings,
     clock: TokioClock,
@@ -52,10 +52,10 @@ pub(super) struct Shell {
     listen_at: Instant,
     complaint: Complaint,
     /// Accepted connections that wait for their handshake.
-    lobby: Lobby<Arrival>,
+    accept_queue: AcceptQueue<Arrival>,
     /// When the first of them may begin it.
     admit_at: Instant,
-    locals: Locals,
+    local_addrs: LocalAddrWatch,
     log: Log,
     ready: Arc<Ready>,
     connections: BTreeMap<ConnectionId, Connection>,
@@ -70,14 +70,14 @@ pub(super) struct Shell {
     requests: mpsc::Receiver<Request>,
 }
 
-/// A connection in the lobby.
+/// A connection in the accept queue.
 struct Arrival {
     stream: TcpStream,
     local: SocketAddr,
     remote: SocketAddr,
 }
 
-impl Shell {
+impl EventLoop {
     pub(super) fn new(
         router: Router,
         settings: Settings,
@@ -95,9 +95,9 @@ impl Shell {
             listener,
             listen_at: Instant::ORIGIN,
             complaint: Complaint::default(),
-            lobby: Lobby::new(Random::new(seed())),
+            accept_queue: AcceptQueue::new(Random::new(seed())),
             admit_at: Instant::ORIGIN,
-            locals: Locals::new(clock.now()),
+            local_addrs: LocalAddrWatch::new(clock.now()),
             log: Log::default(),
             requests,
             ready,
@@ -120,8 +120,8 @@ impl Shell {
             let deadlines = [
                 self.router.poll_timeout(),
                 (!listening).then_some(self.listen_at),
-                (!self.lobby.is_empty()).then_some(self.admit_at),
-                (!self.connections.is_empty()).then_some(self.locals.poll_timeout()),
+                (!self.accept_queue.is_empty()).then_some(self.admit_at),
+                (!self.connections.is_empty()).then_some(self.local_addrs.poll_timeout()),
                 self.log.poll_timeout(),
             ];
             let wake_at = deadlines.into_iter().flatten().min();
@@ -278,11 +278,11 @@ impl Shell {
     }
 
     fn check_locals(&mut self, now: Instant) {
-        if now < self.locals.poll_timeout() {
+        if now < self.local_addrs.poll_timeout() {
             return;
         }
         let in_use = self.router.mesh().local_addresses();
-        for address in self.locals.check(now, in_use) {
+        for address in self.local_addrs.check(now, in_use) {
             tracing::warn!("the local address {address} is gone, and its connections with it");
             self.router.handle_address_gone(now, address);
         }
@@ -317,23 +317,23 @@ impl Shell {
         // A connection that is gone already is none.
         let Ok((local, remote)) = addresses(&stream) else { return };
         let arrival = Arrival { stream, local, remote };
-        let known = if self.lobby.is_full() {
+        let known = if self.accept_queue.is_full() {
             self.router.known_sources(self.clock.now())
         } else {
             Arc::default()
         };
-        if let Some(gone) = self.lobby.enter(Source::of(remote.ip()), arrival, &known) {
+        if let Some(gone) = self.accept_queue.enter(Source::of(remote.ip()), arrival, &known) {
             // Nothing of it stays in the kernel either; if that cannot be had, no matter.
             let _unset = gone.stream.set_zero_linger();
             self.router.update(self.clock.now(), |mesh| mesh.count_turned_away());
         }
     }
 
-    /// Lets those in the lobby in whose time has come.
+    /// Lets those in the accept queue in whose time has come.
     fn admit(&mut self) {
         let now = self.clock.now();
         while self.admit_at <= now
-            && let Some(Arrival { stream, local, remote }) = self.lobby.call()
+            && let Some(Arrival { stream, local, remote }) = self.accept_queue.call()
         {
             // It may have gone while it waited; then its turn is the next one's.
             if addresses(&stream).is_err() {

@@ -31,12 +31,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::messages::TOPOLOGY;
 use super::{Mesh, TcpSide};
-use crate::mesh::clash::{Claimant, NameClash};
 use crate::mesh::connection::{Connection, Stage};
 use crate::mesh::error::ConnectionError;
+use crate::mesh::gossip::TOPOLOGY;
 use crate::mesh::gossip::sender::Reply;
+use crate::mesh::name_conflict::{Claimant, NameConflict};
 use crate::mesh::notice::{Notice, Refusal, RefusalCause};
 use crate::mesh::output::{Event, Output};
 use crate::mesh::{ConnectionId, Message, PeerName, Uid, Unicast};
@@ -47,21 +47,21 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// A connection that was heard this lately need not be asked. Two routers that dial each other
 /// at the same time get their duplicates within it.
 const FRESH: Duration = Duration::from_secs(1);
-/// Connections that wait for the outcome of one contest: two machines are common, more are not.
-const MAX_CHALLENGERS: usize = 4;
-/// Clashes that are remembered.
-const MAX_CLASHES: usize = 64;
-/// After so long without another attempt a clash is over; while it lasts it is told as often.
-pub(super) const CLASH_MEMORY: Duration = Duration::from_secs(10 * 60);
+/// Connections that wait for the outcome of one resolution: two machines are common, more are not.
+const MAX_CANDIDATES: usize = 4;
+/// Name conflicts that are remembered.
+const MAX_CONFLICTS: usize = 64;
+/// A conflict without another attempt for so long is over; while it lasts, it is reported as often.
+pub(super) const CONFLICT_MEMORY: Duration = Duration::from_secs(10 * 60);
 
 /// The connection to a peer has to show that it works.
-pub(super) struct Contest {
+pub(super) struct DuplicateResolution {
     holder: ConnectionId,
-    challengers: Vec<Challenger>,
+    candidates: Vec<Candidate>,
 }
 
 /// A connection that takes the place of the holder unless that stays.
-struct Challenger {
+struct Candidate {
     id: ConnectionId,
     claim: Claim,
     /// When it is decided at the latest.
@@ -79,12 +79,12 @@ enum Claim {
     LowerNumber,
 }
 
-/// The clashes of late, by the incarnation that is refused.
+/// Recent name conflicts, by the incarnation that is refused.
 #[derive(Default)]
-pub(super) struct Clashes(BTreeMap<Uid, Known>);
+pub(super) struct NameConflicts(BTreeMap<Uid, Known>);
 
 struct Known {
-    clash: NameClash,
+    conflict: NameConflict,
     seen: Instant,
     told: Instant,
 }
@@ -100,7 +100,7 @@ pub(super) enum Verdict {
 }
 
 #[cfg(any(test, feature = "sim"))]
-impl Contest {
+impl DuplicateResolution {
     /// Whether the holder is registered, and everybody who waits is there.
     pub(super) fn is_about(
         &self,
@@ -113,32 +113,32 @@ impl Contest {
             peered.is_some_and(|peered| peered.stage == Stage::Contending && peered.peer == peer)
         };
         by_peer.get(&peer) == Some(&self.holder)
-            && (1..=MAX_CHALLENGERS).contains(&self.challengers.len())
-            && self.challengers.iter().all(|challenger| waits(&challenger.id))
+            && (1..=MAX_CANDIDATES).contains(&self.candidates.len())
+            && self.candidates.iter().all(|candidate| waits(&candidate.id))
     }
 }
 
-impl Clashes {
+impl NameConflicts {
     /// Says whether an operator should be told.
-    fn note(&mut self, now: Instant, clash: &NameClash) -> bool {
-        let uid = clash.refused.uid;
-        if self.0.len() >= MAX_CLASHES && !self.0.contains_key(&uid) {
+    fn note(&mut self, now: Instant, conflict: &NameConflict) -> bool {
+        let uid = conflict.refused.uid;
+        if self.0.len() >= MAX_CONFLICTS && !self.0.contains_key(&uid) {
             let oldest = self.0.iter().min_by_key(|(_, known)| known.seen).map(|(uid, _)| *uid);
             oldest.and_then(|uid| self.0.remove(&uid));
         }
         let news = match self.0.get(&uid) {
-            Some(known) => now.saturating_since(known.told) >= CLASH_MEMORY,
+            Some(known) => now.saturating_since(known.told) >= CONFLICT_MEMORY,
             None => true,
         };
         let told = self.0.get(&uid).filter(|_| !news).map_or(now, |known| known.told);
-        self.0.insert(uid, Known { clash: clash.clone(), seen: now, told });
+        self.0.insert(uid, Known { conflict: conflict.clone(), seen: now, told });
         news
     }
 
-    pub(super) fn recent(&self, now: Instant) -> impl Iterator<Item = &NameClash> {
+    pub(super) fn recent(&self, now: Instant) -> impl Iterator<Item = &NameConflict> {
         let recent =
-            self.0.values().filter(move |known| now.saturating_since(known.seen) < CLASH_MEMORY);
-        recent.map(|known| &known.clash)
+            self.0.values().filter(move |known| now.saturating_since(known.seen) < CONFLICT_MEMORY);
+        recent.map(|known| &known.conflict)
     }
 }
 
@@ -176,14 +176,14 @@ impl Mesh {
         claim: Claim,
     ) -> Verdict {
         let until = self.now + PATIENCE;
-        let contest = self
-            .contests
+        let duplicate = self
+            .duplicates
             .entry(peer)
-            .or_insert_with(|| Contest { holder, challengers: Vec::new() });
-        if contest.challengers.len() >= MAX_CHALLENGERS {
+            .or_insert_with(|| DuplicateResolution { holder, candidates: Vec::new() });
+        if duplicate.candidates.len() >= MAX_CANDIDATES {
             return Verdict::Goes(ConnectionError::Duplicate(peer));
         }
-        contest.challengers.push(Challenger { id, claim, until, answered: false });
+        duplicate.candidates.push(Candidate { id, claim, until, answered: false });
         if let Some(peered) = self.connections.get_mut(&id).and_then(Connection::peered_mut) {
             peered.stage = Stage::Contending;
         }
@@ -216,7 +216,7 @@ impl Mesh {
         self.transmit_notice(id, &Notice::Answer { in_use: Some(in_use) });
     }
 
-    /// A connection that waits for the outcome of a contest is not used, but its peer may ask.
+    /// A connection that waits for a resolution is not used, but its peer may ask.
     /// All else that comes has to wait as well.
     pub(super) fn read_early(&mut self, id: ConnectionId) {
         loop {
@@ -243,51 +243,51 @@ impl Mesh {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.heard_at = self.now;
         let Some(peer) = connection.registered().map(|peered| peered.peer) else { return };
-        let contest = self.contests.get_mut(&peer).filter(|contest| contest.holder == id);
-        let Some(contest) = contest else { return };
+        let duplicate = self.duplicates.get_mut(&peer).filter(|duplicate| duplicate.holder == id);
+        let Some(duplicate) = duplicate else { return };
         let mut lost = Vec::new();
-        for challenger in &mut contest.challengers {
-            challenger.answered = true;
-            if challenger.claim == Claim::Silence {
-                lost.push(challenger.id);
+        for candidate in &mut duplicate.candidates {
+            candidate.answered = true;
+            if candidate.claim == Claim::Silence {
+                lost.push(candidate.id);
             }
         }
-        lost.into_iter().for_each(|challenger| self.lose(challenger, id, peer));
+        lost.into_iter().for_each(|candidate| self.lose(candidate, id, peer));
     }
 
     /// The other end of a connection says whether it uses it.
     pub(super) fn answered(&mut self, id: ConnectionId, in_use: bool) {
         let registered = self.connections.get(&id).and_then(Connection::registered);
         let Some(peer) = registered.map(|peered| peered.peer) else { return };
-        let contest = self.contests.get_mut(&peer).filter(|contest| contest.holder == id);
-        let Some(contest) = contest else { return };
-        let lower = contest.challengers.iter().filter(|c| c.claim == Claim::LowerNumber);
-        let lower: Vec<ConnectionId> = lower.map(|challenger| challenger.id).collect();
+        let duplicate = self.duplicates.get_mut(&peer).filter(|duplicate| duplicate.holder == id);
+        let Some(duplicate) = duplicate else { return };
+        let lower = duplicate.candidates.iter().filter(|c| c.claim == Claim::LowerNumber);
+        let lower: Vec<ConnectionId> = lower.map(|candidate| candidate.id).collect();
         if in_use {
-            lower.into_iter().for_each(|challenger| self.lose(challenger, id, peer));
+            lower.into_iter().for_each(|candidate| self.lose(candidate, id, peer));
         } else if !lower.is_empty() {
             // Its other end has another one, and a lower number decides there, too.
-            contest.challengers.sort_by_key(|c| c.claim != Claim::LowerNumber);
+            duplicate.candidates.sort_by_key(|c| c.claim != Claim::LowerNumber);
             self.end(id, ConnectionError::Replaced(peer), TcpSide::Open);
         }
     }
 
     /// The holder stays.
-    fn lose(&mut self, challenger: ConnectionId, holder: ConnectionId, peer: PeerName) {
-        if let Some(contest) = self.contests.get_mut(&peer) {
-            contest.challengers.retain(|other| other.id != challenger);
-            if contest.challengers.is_empty() {
-                self.contests.remove(&peer);
+    fn lose(&mut self, candidate: ConnectionId, holder: ConnectionId, peer: PeerName) {
+        if let Some(duplicate) = self.duplicates.get_mut(&peer) {
+            duplicate.candidates.retain(|other| other.id != candidate);
+            if duplicate.candidates.is_empty() {
+                self.duplicates.remove(&peer);
             }
         }
-        if let Some(error) = self.reason_to_refuse(challenger, holder) {
-            self.refuse(challenger, error);
+        if let Some(error) = self.reason_to_refuse(candidate, holder) {
+            self.refuse(candidate, error);
         }
     }
 
     fn reason_to_refuse(
         &self,
-        challenger: ConnectionId,
+        candidate: ConnectionId,
         holder: ConnectionId,
     ) -> Option<ConnectionError> {
         let claimant = |id| {
@@ -297,43 +297,43 @@ impl Mesh {
             let address = Some(connection.remote);
             Some((peered.peer, Claimant { nickname, uid, address }))
         };
-        let (name, refused) = claimant(challenger)?;
+        let (name, refused) = claimant(candidate)?;
         let (_, kept) = claimant(holder)?;
         Some(if refused.uid == kept.uid {
             ConnectionError::Duplicate(name)
         } else {
-            ConnectionError::NameTaken(Box::new(NameClash { name, kept, refused }))
+            ConnectionError::NameTaken(Box::new(NameConflict { name, kept, refused }))
         })
     }
 
-    /// Decides contests whose time is over: who has answered stays.
-    pub(super) fn expire_contests(&mut self) {
+    /// Decides between duplicates whose time is over: who has answered stays.
+    pub(super) fn expire_duplicates(&mut self) {
         let now = self.now;
-        let due = |(peer, contest): (&PeerName, &Contest)| {
-            let challenger = contest.challengers.iter().find(|c| c.until <= now)?;
-            Some((*peer, contest.holder, challenger.id, challenger.answered))
+        let due = |(peer, duplicate): (&PeerName, &DuplicateResolution)| {
+            let candidate = duplicate.candidates.iter().find(|c| c.until <= now)?;
+            Some((*peer, duplicate.holder, candidate.id, candidate.answered))
         };
-        while let Some((peer, holder, challenger, answered)) = self.contests.iter().find_map(due) {
+        while let Some((peer, holder, candidate, answered)) = self.duplicates.iter().find_map(due) {
             if answered {
-                self.lose(challenger, holder, peer);
+                self.lose(candidate, holder, peer);
             } else {
                 self.end(holder, ConnectionError::Superseded(peer), TcpSide::Open);
             }
         }
     }
 
-    pub(super) fn next_contest_deadline(&self) -> Option<Instant> {
-        let challengers = self.contests.values().flat_map(|contest| &contest.challengers);
-        challengers.map(|challenger| challenger.until).min()
+    pub(super) fn next_duplicate_deadline(&self) -> Option<Instant> {
+        let candidates = self.duplicates.values().flat_map(|duplicate| &duplicate.candidates);
+        candidates.map(|candidate| candidate.until).min()
     }
 
-    /// A connection ended that may have been part of a contest.
-    pub(super) fn leave_contest(&mut self, id: ConnectionId, peer: PeerName) {
-        let Some(contest) = self.contests.get_mut(&peer) else { return };
-        contest.challengers.retain(|challenger| challenger.id != id);
-        if contest.holder == id || contest.challengers.is_empty() {
-            let waiting = self.contests.remove(&peer).map(|contest| contest.challengers);
-            self.unopposed.extend(waiting.into_iter().flatten().map(|challenger| challenger.id));
+    /// A connection ended that may have been a duplicate.
+    pub(super) fn leave_duplicate(&mut self, id: ConnectionId, peer: PeerName) {
+        let Some(duplicate) = self.duplicates.get_mut(&peer) else { return };
+        duplicate.candidates.retain(|candidate| candidate.id != id);
+        if duplicate.holder == id || duplicate.candidates.is_empty() {
+            let waiting = self.duplicates.remove(&peer).map(|duplicate| duplicate.candidates);
+            self.unopposed.extend(waiting.into_iter().flatten().map(|candidate| candidate.id));
         }
     }
 
@@ -350,8 +350,8 @@ impl Mesh {
     /// understands it, after telling it why.
     pub(super) fn refuse(&mut self, id: ConnectionId, error: ConnectionError) {
         let cause = match &error {
-            ConnectionError::NameTaken(clash) => {
-                self.tell_clash(clash);
+            ConnectionError::NameTaken(conflict) => {
+                self.report_name_conflict(conflict);
                 RefusalCause::NameTaken
             }
             ConnectionError::Limit(_) | ConnectionError::LimitOfSource(_) => RefusalCause::Limit,
@@ -373,9 +373,9 @@ impl Mesh {
         }
     }
 
-    pub(super) fn tell_clash(&mut self, clash: &NameClash) {
-        if self.clashes.note(self.now, clash) {
-            self.event(Event::NameCollision(Box::new(clash.clone())));
+    pub(super) fn report_name_conflict(&mut self, conflict: &NameConflict) {
+        if self.name_conflicts.note(self.now, conflict) {
+            self.event(Event::NameCollision(Box::new(conflict.clone())));
         }
     }
 }

@@ -9,7 +9,7 @@ const MAX_HOST: usize = 253;
 
 /// A target as the user means it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Wanted {
+pub(super) struct TargetSpec {
     pub(super) host: Host,
     /// None: the own port.
     pub(super) port: Option<u16>,
@@ -23,7 +23,7 @@ pub(super) enum Host {
     Name(String),
 }
 
-impl Wanted {
+impl TargetSpec {
     /// Reads `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address.
     pub(super) fn parse(text: &str) -> Result<Self, TargetError> {
         let error = |reason| TargetError { target: text.to_owned(), reason };
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> (Host, Option<u16>) {
-        let wanted = Wanted::parse(text).unwrap();
+        let wanted = TargetSpec::parse(text).unwrap();
         (wanted.host, wanted.port)
     }
 
@@ -126,10 +126,10 @@ mod tests {
             ("-a", "neither an address nor a host name"),
             ("höst", "neither an address nor a host name"),
         ] {
-            assert_eq!(Wanted::parse(text).unwrap_err().reason, reason, "{text}");
+            assert_eq!(TargetSpec::parse(text).unwrap_err().reason, reason, "{text}");
         }
         assert_eq!(
-            Wanted::parse(&"a".repeat(254)).unwrap_err().reason,
+            TargetSpec::parse(&"a".repeat(254)).unwrap_err().reason,
             "the host name is too long"
         );
     }

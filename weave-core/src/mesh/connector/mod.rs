@@ -1,4 +1,4 @@
-//! The connection maker: keeps up connections to the targets of the user and to the peers
+//! The connector: keeps up connections to the targets of the user and to the peers
 //! others have told of (spec mesh.md, section 16).
 //!
 //! ```text
@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use self::backoff::Backoff;
 pub(super) use self::discovery::Candidates;
-use self::syntax::{Host, Wanted};
+use self::syntax::{Host, TargetSpec};
 use super::branches::{Branch, Shares};
 use super::error::{ConnectionError, TargetError};
 use super::report::{TargetReport, TargetState};
@@ -41,12 +41,12 @@ const DEFERENCE: Duration = Duration::from_secs(2);
 const DEFERENCE_JITTER_MS: u64 = 1000;
 
 /// Decides whom to dial and when.
-pub(super) struct Maker {
+pub(super) struct Connector {
     own: PeerName,
     own_port: u16,
     limit: Option<usize>,
     /// The targets of the user, by their text.
-    direct: BTreeMap<String, Wanted>,
+    direct: BTreeMap<String, TargetSpec>,
     targets: BTreeMap<Key, Target>,
     /// Dialled connections, from the dialling to their end.
     dialled: BTreeMap<ConnectionId, Dialled>,
@@ -100,7 +100,7 @@ struct Live {
     outbound: bool,
 }
 
-/// What the maker wants done.
+/// What the connector wants done.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Action {
     Dial { id: ConnectionId, address: SocketAddr },
@@ -118,7 +118,7 @@ impl Ids {
     }
 }
 
-impl Maker {
+impl Connector {
     pub(super) fn new(own: PeerName, own_port: u16, limit: Option<usize>) -> Self {
         Self {
             own,
@@ -144,7 +144,7 @@ impl Maker {
         }
         let mut errors = Vec::new();
         for text in texts {
-            match Wanted::parse(text) {
+            match TargetSpec::parse(text) {
                 Ok(wanted) => {
                     let key = self.key(text, &wanted);
                     if let Some(target) = self.targets.get_mut(&key) {
@@ -283,10 +283,10 @@ impl Maker {
         random: &mut Random,
         ids: &mut Ids,
     ) -> Vec<Action> {
-        let surroundings = Surroundings::of(&self.live);
-        let valid_direct = self.valid_direct_targets(now, &surroundings);
+        let connected = Connected::of(&self.live);
+        let valid_direct = self.valid_direct_targets(now, &connected);
         for (address, peer) in candidates.iter() {
-            if !surroundings.addresses.contains(&address) {
+            if !connected.addresses.contains(&address) {
                 let deference =
                     if dials(self.own, peer) { Duration::ZERO } else { deference(random) };
                 self.targets
@@ -303,7 +303,7 @@ impl Maker {
             }
             let discovered = match key {
                 Key::Address(address) => {
-                    candidates.get(address).is_some() && !surroundings.addresses.contains(address)
+                    candidates.get(address).is_some() && !connected.addresses.contains(address)
                 }
                 Key::Name(_) => false,
             };
@@ -359,7 +359,7 @@ impl Maker {
         })
     }
 
-    fn key(&self, text: &str, wanted: &Wanted) -> Key {
+    fn key(&self, text: &str, wanted: &TargetSpec) -> Key {
         match wanted.host {
             Host::Address(ip) => Key::Address(wanted.at(ip, self.own_port)),
             Host::Name(_) => Key::Name(text.to_owned()),
@@ -371,20 +371,20 @@ impl Maker {
     }
 
     /// Makes the targets that are missing, and returns those that are not connected already.
-    fn valid_direct_targets(&mut self, now: Instant, surroundings: &Surroundings) -> BTreeSet<Key> {
+    fn valid_direct_targets(&mut self, now: Instant, connected: &Connected) -> BTreeSet<Key> {
         let mut valid = BTreeSet::new();
         for (text, wanted) in &self.direct {
             let key = self.key(text, wanted);
             let target = self.targets.entry(key.clone()).or_insert_with(|| Target::due(now));
-            let connected = |address: &SocketAddr| {
-                surroundings.addresses.contains(address)
-                    || (wanted.port.is_none() && surroundings.inbound_ips.contains(&address.ip()))
+            let is_connected = |address: &SocketAddr| {
+                connected.addresses.contains(address)
+                    || (wanted.port.is_none() && connected.inbound_ips.contains(&address.ip()))
             };
             let reached = match &key {
-                Key::Address(address) => connected(address),
-                Key::Name(_) => target.addresses.iter().any(connected),
+                Key::Address(address) => is_connected(address),
+                Key::Name(_) => target.addresses.iter().any(is_connected),
             };
-            let met = target.identity.is_some_and(|peer| surroundings.peers.contains(&peer));
+            let met = target.identity.is_some_and(|peer| connected.peers.contains(&peer));
             if !reached && !met {
                 valid.insert(key);
             }
@@ -478,9 +478,10 @@ struct Slots {
 }
 
 impl Slots {
-    fn of(maker: &Maker) -> Self {
+    fn of(connector: &Connector) -> Self {
         let mut slots = Self { direct: 0, discovered: Shares::of(MAX_ATTEMPTS) };
-        let under_way = maker.dialled.iter().filter(|(id, _)| !maker.live.contains_key(*id));
+        let under_way =
+            connector.dialled.iter().filter(|(id, _)| !connector.live.contains_key(*id));
         for (_, dialled) in under_way {
             match &dialled.told_by {
                 Some(branch) => slots.discovered.count(branch),
@@ -504,23 +505,23 @@ impl Slots {
 
 /// Who is connected, and from where.
 #[derive(Default)]
-struct Surroundings {
+struct Connected {
     peers: BTreeSet<PeerName>,
     addresses: BTreeSet<SocketAddr>,
     inbound_ips: BTreeSet<IpAddr>,
 }
 
-impl Surroundings {
+impl Connected {
     fn of(live: &BTreeMap<ConnectionId, Live>) -> Self {
-        let mut surroundings = Self::default();
+        let mut connected = Self::default();
         for connection in live.values() {
-            surroundings.peers.insert(connection.peer);
-            surroundings.addresses.insert(connection.address);
+            connected.peers.insert(connection.peer);
+            connected.addresses.insert(connection.address);
             if !connection.outbound {
-                surroundings.inbound_ips.insert(connection.address.ip());
+                connected.inbound_ips.insert(connection.address.ip());
             }
         }
-        surroundings
+        connected
     }
 }
 

@@ -17,12 +17,12 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// The addresses that were missing the last time. One that comes back at once, as when a lease is
 /// renewed, has kept its connections.
 #[derive(Debug)]
-pub(super) struct Locals {
+pub(super) struct LocalAddrWatch {
     missing: BTreeSet<IpAddr>,
     next: Instant,
 }
 
-impl Locals {
+impl LocalAddrWatch {
     pub(super) const fn new(now: Instant) -> Self {
         Self { missing: BTreeSet::new(), next: now }
     }
@@ -69,7 +69,7 @@ mod tests {
         let [here, there] = [1, 2].map(|last| IpAddr::from([192, 0, 2, last]));
         let in_use = || BTreeSet::from([here, there]);
         let at = |seconds| Instant::since_origin(Duration::from_secs(seconds));
-        let mut locals = Locals::new(at(0));
+        let mut locals = LocalAddrWatch::new(at(0));
         let none: [IpAddr; 0] = [];
         assert_eq!(locals.check_with(at(1), in_use(), |address| address == here), none);
         assert_eq!(locals.poll_timeout(), at(2));

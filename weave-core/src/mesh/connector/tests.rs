@@ -1,7 +1,7 @@
 use super::*;
 
 struct Bench {
-    maker: Maker,
+    connector: Connector,
     random: Random,
     ids: Ids,
     now: Instant,
@@ -15,7 +15,7 @@ impl Bench {
 
     fn with_limit(limit: Option<usize>) -> Self {
         Self {
-            maker: Maker::new(name(1), 6783, limit),
+            connector: Connector::new(name(1), 6783, limit),
             random: Random::new([9; 32]),
             ids: Ids::default(),
             now: Instant::since_origin(Duration::from_secs(100)),
@@ -24,7 +24,7 @@ impl Bench {
     }
 
     fn connect(&mut self, targets: &[&str]) {
-        self.maker.connect(self.now, &texts(targets), false).unwrap();
+        self.connector.connect(self.now, &texts(targets), false).unwrap();
     }
 
     fn pass(&mut self, time: Duration) {
@@ -32,7 +32,7 @@ impl Bench {
     }
 
     fn check(&mut self) -> Vec<Action> {
-        self.maker.check(self.now, &self.candidates, &mut self.random, &mut self.ids)
+        self.connector.check(self.now, &self.candidates, &mut self.random, &mut self.ids)
     }
 
     /// Checks and expects one dial.
@@ -44,12 +44,12 @@ impl Bench {
     }
 
     fn ended(&mut self, id: ConnectionId, error: ConnectionError) -> Option<Action> {
-        self.maker.ended(self.now, id, &error, &mut self.random, &mut self.ids)
+        self.connector.ended(self.now, id, &error, &mut self.random, &mut self.ids)
     }
 
     fn added(&mut self, id: ConnectionId, peer: u64, address: &str, outbound: bool) {
-        self.maker.identified(id, name(peer));
-        self.maker.added(id, name(peer), address.parse().unwrap(), outbound);
+        self.connector.identified(id, name(peer));
+        self.connector.added(id, name(peer), address.parse().unwrap(), outbound);
     }
 
     fn inbound(&mut self, peer: u64, address: &str) -> ConnectionId {
@@ -60,15 +60,15 @@ impl Bench {
 
     fn resolved(&mut self, target: &str, addresses: &[&str]) -> Option<Action> {
         let addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
-        self.maker.resolved(self.now, target, Ok(addresses), &mut self.random, &mut self.ids)
+        self.connector.resolved(self.now, target, Ok(addresses), &mut self.random, &mut self.ids)
     }
 
     fn delay(&self) -> Duration {
-        self.maker.poll_timeout().unwrap().saturating_since(self.now)
+        self.connector.poll_timeout().unwrap().saturating_since(self.now)
     }
 
     fn states(&self) -> Vec<(String, TargetState)> {
-        self.maker.report().map(|target| (target.address, target.state)).collect()
+        self.connector.report().map(|target| (target.address, target.state)).collect()
     }
 }
 
@@ -95,7 +95,7 @@ fn a_target_is_dialled_at_once_with_the_own_port() {
     bench.connect(&["10.0.0.2"]);
     let (id, address) = bench.dial();
     assert_eq!(address, "10.0.0.2:6783");
-    assert!(bench.maker.is_direct(id));
+    assert!(bench.connector.is_direct(id));
     assert_eq!(bench.check(), [], "once is enough");
 }
 
@@ -191,7 +191,7 @@ fn with_a_port_it_is_dialled_once_to_learn_who_is_there() {
     let inbound = bench.inbound(2, "10.0.0.2:34567");
     bench.connect(&["10.0.0.2:6783"]);
     let (id, _) = bench.dial();
-    bench.maker.identified(id, name(2));
+    bench.connector.identified(id, name(2));
     bench.ended(id, ConnectionError::Duplicate(name(2)));
     bench.pass(Duration::from_secs(10_000));
     assert_eq!(bench.check(), [], "that peer is connected already");
@@ -218,7 +218,7 @@ fn what_others_tell_of_is_dialled_by_one_end_and_by_the_other_only_later() {
                 bench.pass(DEFERENCE + Duration::from_millis(DEFERENCE_JITTER_MS));
                 let (id, address) = bench.dial();
                 assert_eq!(address, "10.0.0.9:7000");
-                assert!(!bench.maker.is_direct(id));
+                assert!(!bench.connector.is_direct(id));
             }
         }
         assert_ne!(dials(name(1), name(other)), dials(name(other), name(1)));
@@ -235,7 +235,9 @@ fn what_nobody_tells_of_any_more_is_forgotten() {
     bench.pass(Duration::from_secs(10));
     let (id, _) = match bench.check().as_slice() {
         [Action::Dial { id, address }] => (*id, *address),
-        _ => (bench.maker.dialled.keys().next().copied().unwrap(), "0.0.0.0:0".parse().unwrap()),
+        _ => {
+            (bench.connector.dialled.keys().next().copied().unwrap(), "0.0.0.0:0".parse().unwrap())
+        }
     };
     bench.ended(id, ConnectionError::Dial("refused".to_owned()));
     assert_eq!(bench.states().len(), 1);
@@ -250,7 +252,7 @@ fn forgotten_targets_are_not_dialled_again_but_stay_connected() {
     bench.connect(&["10.0.0.2"]);
     let (id, address) = bench.dial();
     bench.added(id, 2, &address, true);
-    bench.maker.forget(&texts(&["10.0.0.2"]));
+    bench.connector.forget(&texts(&["10.0.0.2"]));
     assert_eq!(bench.check(), []);
     bench.pass(Duration::from_secs(100));
     bench.ended(id, lost());
@@ -262,10 +264,11 @@ fn forgotten_targets_are_not_dialled_again_but_stay_connected() {
 fn replacing_keeps_the_good_and_reports_the_bad() {
     let mut bench = Bench::new();
     bench.connect(&["10.0.0.2", "10.0.0.3"]);
-    let errors = bench.maker.connect(bench.now, &texts(&["10.0.0.4", "a:b"]), true).unwrap_err();
+    let errors =
+        bench.connector.connect(bench.now, &texts(&["10.0.0.4", "a:b"]), true).unwrap_err();
     assert_eq!(errors.len(), 1);
     assert_eq!(errors[0].target, "a:b");
-    assert_eq!(bench.maker.direct_peers().collect::<Vec<_>>(), ["10.0.0.4"]);
+    assert_eq!(bench.connector.direct_peers().collect::<Vec<_>>(), ["10.0.0.4"]);
     assert_eq!(bench.dial().1, "10.0.0.4:6783");
 }
 
@@ -300,9 +303,12 @@ fn a_name_that_cannot_be_looked_up_is_tried_later() {
     bench.check();
     let result = Err("no such host".to_owned());
     let now = bench.now;
-    assert_eq!(bench.maker.resolved(now, "host", result, &mut bench.random, &mut bench.ids), None);
+    assert_eq!(
+        bench.connector.resolved(now, "host", result, &mut bench.random, &mut bench.ids),
+        None
+    );
     assert_eq!(bench.check(), []);
-    let target = bench.maker.report().next().unwrap();
+    let target = bench.connector.report().next().unwrap();
     assert_eq!(target.last_error.unwrap(), "cannot look up the host: no such host");
     bench.pass(bench.delay());
     assert!(matches!(bench.check().as_slice(), [Action::Resolve { .. }]));
@@ -315,7 +321,7 @@ fn answers_nobody_asked_for_are_ignored() {
     assert_eq!(bench.resolved("host", &["10.0.0.2"]), None);
     assert_eq!(bench.resolved("other", &["10.0.0.2"]), None);
     bench.check();
-    bench.maker.forget(&texts(&["host"]));
+    bench.connector.forget(&texts(&["host"]));
     assert_eq!(bench.resolved("host", &["10.0.0.2"]), None);
 }
 
@@ -325,7 +331,7 @@ fn at_the_connection_limit_nothing_is_dialled() {
     let inbound = bench.inbound(3, "10.0.0.3:1000");
     bench.connect(&["10.0.0.2"]);
     assert_eq!(bench.check(), []);
-    let target = bench.maker.report().next().unwrap();
+    let target = bench.connector.report().next().unwrap();
     assert_eq!(target.last_error.unwrap(), "connection limit of 1 reached");
     bench.ended(inbound, lost());
     bench.pass(bench.delay());
@@ -371,5 +377,5 @@ fn addresses_that_a_member_invents_keep_no_slot_from_others() {
     bench.pass(DEFERENCE + Duration::from_millis(DEFERENCE_JITTER_MS));
     bench.check();
     let honest = "10.0.0.9:6783".parse().unwrap();
-    assert_eq!(bench.maker.targets[&Key::Address(honest)].state, State::Dialling);
+    assert_eq!(bench.connector.targets[&Key::Address(honest)].state, State::Dialling);
 }

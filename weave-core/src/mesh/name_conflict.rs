@@ -7,7 +7,7 @@ use super::{PeerName, Uid};
 
 /// Two routers use one name; one of them is refused here. Cloned machines do that.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct NameClash {
+pub struct NameConflict {
     /// The name both have.
     pub name: PeerName,
     /// The one that was here first and still answers.
@@ -27,7 +27,7 @@ pub struct Claimant {
     pub address: Option<SocketAddr>,
 }
 
-impl fmt::Display for NameClash {
+impl fmt::Display for NameConflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, kept, refused } = self;
         write!(
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn one_line_names_both() {
-        let clash = NameClash {
+        let conflict = NameConflict {
             name: PeerName::from_bytes([2, 0, 0, 0, 0, 1]),
             kept: Claimant { nickname: "a".to_owned(), uid: Uid(1), address: None },
             refused: Claimant {
@@ -65,7 +65,7 @@ mod tests {
             },
         };
         assert_eq!(
-            clash.to_string(),
+            conflict.to_string(),
             "name collision: two routers say they are 02:00:00:00:00:01: a (UID 1, this router) keeps \
              the name, b (UID 2, at 10.0.0.2:6783) is refused; give one of the two machines \
              another peer name (--name)"
