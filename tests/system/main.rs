@@ -3,8 +3,6 @@
 //!
 //! One file for each topology or theme; what it looks like is drawn at the top.
 
-mod alone;
-mod bad_path;
 mod cleanup;
 mod closed_ports;
 mod cni;
@@ -21,9 +19,10 @@ mod identity;
 mod ipam;
 mod liar;
 mod line;
+mod lossy_path;
 mod lost_state;
 mod mixed;
-mod odd_ways;
+mod nonstandard_paths;
 mod passwords;
 mod ports;
 mod refusals;
@@ -34,6 +33,7 @@ mod secrecy;
 mod stations;
 mod storage;
 mod testbed;
+mod throughput;
 mod two_hosts;
 mod underlay;
 

@@ -6,17 +6,17 @@
 #![expect(clippy::print_stdout, reason = "what was measured belongs into the output of a test")]
 
 mod datapath;
+mod external_changes;
 mod flows;
 mod ipsec;
 mod kernel;
-mod meddling;
 mod netem;
 mod odp;
 mod relays;
 mod sealed;
 mod short_ids;
 mod stations;
-mod stranger;
+mod unknown_sender;
 
 use std::time::Duration;
 

@@ -19,12 +19,14 @@ pub mod message;
 mod range;
 pub mod ring;
 mod space;
+mod subnet;
 
 pub use allocator::{Allocator, Config};
-pub use cidr::{Cidr, CidrError, Subnet};
+pub use cidr::{Cidr, CidrError};
 pub use range::Range;
 pub use ring::Ring;
 pub use space::{AddressSet, Space, SpaceError};
+pub use subnet::Subnet;
 
 #[cfg(test)]
 mod tests;

@@ -96,6 +96,26 @@ impl Range {
     }
 }
 
+impl Cidr {
+    /// As many addresses as the network has, from this one on. Those beyond the end of all
+    /// addresses are left out, and the very last one with them: rings count up to 2^32 - 1.
+    pub const fn range(self) -> Range {
+        let start = self.address().to_bits();
+        match 1_u32.checked_shl(32 - self.prefix() as u32) {
+            Some(size) => Range::new(start, start.saturating_add(size)),
+            // All addresses there are: too many to count.
+            None => Range::new(start, start),
+        }
+    }
+
+    /// [`Self::range`] without the first and the last address, which name the network and mean
+    /// all of its hosts.
+    pub const fn host_range(self) -> Range {
+        let Range { start, end } = self.range();
+        Range::new(start.saturating_add(1), end.saturating_sub(1))
+    }
+}
+
 /// First and last address: `10.0.0.0-10.0.0.255`.
 impl fmt::Display for Range {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
