@@ -69,7 +69,7 @@ impl Ps {
             let (aliases, complaints) = (Vec::new(), Vec::new());
             lines.push(Line { name: "weave:expose".to_owned(), aliases, rest, complaints });
         }
-        for found in weave_host::inhabitants(bridge, proc)? {
+        for found in weave_host::endpoints(bridge, proc)? {
             let rest = format!("{}{}", found.mac, texts(&found.addresses));
             let container = found.holder.as_deref().map(container_of);
             let aliases = [container, Some(found.target.clone())].into_iter().flatten().collect();

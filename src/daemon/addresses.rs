@@ -44,7 +44,7 @@ pub(super) fn in_use(settings: &Settings) -> Vec<Found> {
         tracing::warn!("the addresses of bridge {bridge} are not claimed: {error}");
         Vec::new()
     });
-    let containers = weave_host::inhabitants(bridge, &settings.proc_path);
+    let containers = weave_host::endpoints(bridge, &settings.proc_path);
     let containers = containers.unwrap_or_else(|error| {
         tracing::warn!("the addresses of containers on bridge {bridge} are not claimed: {error}");
         Vec::new()

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use weave_core::switch::Switch;
 use weave_core::wire::MacAddress;
-use weave_host::{MendedPort, Ports, inhabitants, mend_ports};
+use weave_host::{MendedPort, Ports, endpoints, mend_ports};
 
 /// How often to look at the ports: a list of all interfaces, a millisecond where there are hundreds.
 const INTERVAL: Duration = Duration::from_secs(3);
@@ -54,9 +54,9 @@ impl Attached {
 
     /// The containers, and the host itself.
     fn pin(&self, switch: &Switch) {
-        match inhabitants(&self.bridge, &self.proc) {
-            Ok(inhabitants) => {
-                let containers = inhabitants.into_iter().map(|found| found.mac);
+        match endpoints(&self.bridge, &self.proc) {
+            Ok(endpoints) => {
+                let containers = endpoints.into_iter().map(|found| found.mac);
                 let host = MacAddress(switch.own().to_bytes());
                 switch.macs().attach(containers.chain([host]).collect());
             }

@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 use tokio::task::block_in_place;
 use weave_core::driver::{Handle, Stopped, TokioClock};
 use weave_core::mesh::TargetError;
-use weave_host::{Cidr, Exposed};
+use weave_host::{Cidr, HostAddress};
 
 use super::VERSION;
 use super::devices::PortReport;
@@ -111,7 +111,7 @@ impl http::Control for Control {
         self.store_targets().await
     }
 
-    async fn expose(&self, address: Exposed) -> Result<(), ExposeError> {
+    async fn expose(&self, address: HostAddress) -> Result<(), ExposeError> {
         self.exposure.expose(address).await
     }
 
@@ -119,7 +119,7 @@ impl http::Control for Control {
         self.exposure.hide(cidr).await
     }
 
-    fn exposed(&self) -> Vec<Exposed> {
+    fn exposed(&self) -> Vec<HostAddress> {
         self.exposure.exposed()
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 use weave_core::switch::Waker;
 use weave_host::{
-    Backend, Cidr, ClosedPorts, Exposed, Firewall, Forwarding, HostError, Outcome, Policy,
+    Backend, Cidr, ClosedPorts, Firewall, Forwarding, HostAddress, HostError, Outcome, Policy,
     bridge_addresses, forwarding,
 };
 
@@ -118,7 +118,7 @@ impl Exposure {
     }
 
     /// Gives the host an address.
-    pub(super) async fn expose(&self, address: Exposed) -> Result<(), ExposeError> {
+    pub(super) async fn expose(&self, address: HostAddress) -> Result<(), ExposeError> {
         if !self.bridge {
             return Err(ExposeError::Refused("this router has no bridge".to_owned()));
         }
@@ -134,7 +134,7 @@ impl Exposure {
     }
 
     /// The addresses of the host.
-    pub(super) fn exposed(&self) -> Vec<Exposed> {
+    pub(super) fn exposed(&self) -> Vec<HostAddress> {
         self.lock().policy.exposed.clone()
     }
 
@@ -202,14 +202,14 @@ impl Host {
         Ok(match (added, outcome) {
             (false, Outcome::InOrder) => None,
             // Nobody but this router changed anything.
-            (false, Outcome::Made) if ours => None,
-            (false, Outcome::Made) => Some("rules of the firewall"),
+            (false, Outcome::Changed) if ours => None,
+            (false, Outcome::Changed) => Some("rules of the firewall"),
             (true, Outcome::InOrder) => Some("addresses of the host"),
-            (true, Outcome::Made) => Some("addresses of the host, and rules of the firewall"),
+            (true, Outcome::Changed) => Some("addresses of the host, and rules of the firewall"),
         })
     }
 
-    fn expose(&mut self, address: Exposed) -> Result<()> {
+    fn expose(&mut self, address: HostAddress) -> Result<()> {
         let before = self.policy.exposed.clone();
         if !before.iter().any(|other| other.cidr == address.cidr)
             && let IpAddr::V4(asked) = address.cidr.address()
@@ -288,19 +288,19 @@ fn is_loopback(host: &str) -> bool {
 
 /// What is on the bridge, and what was when the router ran last: the bridge is gone after a
 /// restart of the machine. Whether an address is masqueraded is known of the latter alone.
-fn exposed_before(settings: &Settings, state: &State) -> Result<Vec<Exposed>> {
+fn exposed_before(settings: &Settings, state: &State) -> Result<Vec<HostAddress>> {
     let stored = state.exposed().unwrap_or_else(|error| {
         tracing::warn!("addresses of the host are forgotten: {error}");
         Vec::new()
     });
     let mut exposed: Vec<_> = stored
         .into_iter()
-        .filter_map(|(text, masquerade)| Some(Exposed { cidr: text.parse().ok()?, masquerade }))
+        .filter_map(|(text, masquerade)| Some(HostAddress { cidr: text.parse().ok()?, masquerade }))
         .collect();
     for cidr in bridge_addresses(&settings.weave_bridge)? {
         let usable = matches!(cidr.address(), IpAddr::V4(_)) && cidr.is_host_address();
         if usable && !exposed.iter().any(|other| other.cidr == cidr) {
-            exposed.push(Exposed { cidr, masquerade: true });
+            exposed.push(HostAddress { cidr, masquerade: true });
         }
     }
     exposed.sort();

@@ -129,7 +129,7 @@ impl Firewall for Adapter {
             trusted: self.trusted.clone(),
         };
         let applied = self.firewall.apply(&policy)?;
-        Ok(applied == Outcome::Made)
+        Ok(applied == Outcome::Changed)
     }
 
     fn remove(&mut self) -> Result<(), FirewallError> {

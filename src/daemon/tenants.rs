@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::{JoinHandle, spawn_blocking};
-use weave_host::{HostError, Inhabitant};
+use weave_host::{Endpoint, HostError};
 use weave_ipam::allocator::TICK;
 
 use crate::ipam::{Holder, Ipam};
@@ -53,11 +53,11 @@ pub(super) fn look_after(ipam: Ipam, bridge: String, proc: PathBuf) -> JoinHandl
 }
 
 fn those_there(ipam: &Ipam, bridge: &str, proc: &Path) -> Result<BTreeSet<String>, HostError> {
-    let mut there = weave_host::plugged()?;
+    let mut there = weave_host::attached_ids()?;
     if ipam.has_tenants_beside(&there) {
-        let inhabitants = weave_host::inhabitants(bridge, proc)?;
-        there.extend(those_with_addresses(ipam, &inhabitants));
-        there.extend(inhabitants.into_iter().map(|inhabitant| inhabitant.namespace));
+        let endpoints = weave_host::endpoints(bridge, proc)?;
+        there.extend(those_with_addresses(ipam, &endpoints));
+        there.extend(endpoints.into_iter().map(|endpoint| endpoint.namespace));
     }
     Ok(there)
 }
@@ -65,13 +65,13 @@ fn those_there(ipam: &Ipam, bridge: &str, proc: &Path) -> Result<BTreeSet<String
 /// The holders of addresses that some container on the bridge has that is not known by its port: the note
 /// was wiped. One that is known keeps what is its own, and cannot keep what is others' by adding that to
 /// its interface.
-fn those_with_addresses(ipam: &Ipam, inhabitants: &[Inhabitant]) -> Vec<String> {
+fn those_with_addresses(ipam: &Ipam, endpoints: &[Endpoint]) -> Vec<String> {
     let holders = ipam.holders();
     let is_holder = |name: &String| holders.iter().any(|holder| holder.name == *name);
-    let used: BTreeSet<IpAddr> = inhabitants
+    let used: BTreeSet<IpAddr> = endpoints
         .iter()
-        .filter(|inhabitant| !is_holder(&inhabitant.id) && !is_holder(&inhabitant.namespace))
-        .flat_map(|inhabitant| inhabitant.addresses.iter().map(|cidr| cidr.address()))
+        .filter(|endpoint| !is_holder(&endpoint.id) && !is_holder(&endpoint.namespace))
+        .flat_map(|endpoint| endpoint.addresses.iter().map(|cidr| cidr.address()))
         .collect();
     let has_one =
         |holder: &&Holder| holder.cidrs.iter().any(|cidr| used.contains(&cidr.address().into()));

@@ -8,7 +8,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use weave_host::{Cidr, Exposed};
+use weave_host::{Cidr, HostAddress};
 
 use super::{Control, ExposeError};
 use crate::bool_flag;
@@ -30,7 +30,7 @@ async fn expose<C: Control>(
             .map_err(|error| ExposeError::Refused(format!("skipNAT: {text:?}: {error}")))?,
         None => false,
     };
-    control.expose(Exposed { cidr, masquerade: !skip }).await?;
+    control.expose(HostAddress { cidr, masquerade: !skip }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{StatusCode, Uri};
-use weave_host::{Cidr, Exposed};
+use weave_host::{Cidr, HostAddress};
 
 pub(crate) use address::{Address, AddressError};
 pub(crate) use client::{Client, ClientError, path, with_query};
@@ -52,13 +52,13 @@ pub(crate) trait Control: Send + Sync + 'static {
     fn forget(&self, peers: Vec<String>) -> impl Future<Output = Result<(), Unavailable>> + Send;
 
     /// Gives the host an address on the bridge.
-    fn expose(&self, address: Exposed) -> impl Future<Output = Result<(), ExposeError>> + Send;
+    fn expose(&self, address: HostAddress) -> impl Future<Output = Result<(), ExposeError>> + Send;
 
     /// Takes it away.
     fn hide(&self, cidr: Cidr) -> impl Future<Output = Result<(), ExposeError>> + Send;
 
     /// The addresses the host has.
-    fn exposed(&self) -> Vec<Exposed>;
+    fn exposed(&self) -> Vec<HostAddress>;
 
     /// The address allocator, if this router has one.
     fn ipam(&self) -> Option<&Ipam> {

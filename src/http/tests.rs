@@ -36,7 +36,7 @@ impl Control for Told {
         Ok(())
     }
 
-    async fn expose(&self, address: Exposed) -> Result<(), ExposeError> {
+    async fn expose(&self, address: HostAddress) -> Result<(), ExposeError> {
         let (cidr, how) = (address.cidr, if address.masquerade { "masqueraded" } else { "as is" });
         self.calls.lock().unwrap().push(format!("expose {cidr} {how}"));
         if cidr.prefix() == 9 { Err(ExposeError::Failed("no".to_owned())) } else { Ok(()) }
@@ -47,8 +47,8 @@ impl Control for Told {
         Ok(())
     }
 
-    fn exposed(&self) -> Vec<Exposed> {
-        vec![Exposed { cidr: "10.32.0.1/12".parse().unwrap(), masquerade: true }]
+    fn exposed(&self) -> Vec<HostAddress> {
+        vec![HostAddress { cidr: "10.32.0.1/12".parse().unwrap(), masquerade: true }]
     }
 }
 

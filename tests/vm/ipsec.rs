@@ -53,7 +53,7 @@ impl Firewall for Adapter {
             ..SealPolicy::default()
         };
         let applied = self.0.apply(&policy)?;
-        Ok(applied == Outcome::Made)
+        Ok(applied == Outcome::Changed)
     }
 
     fn remove(&mut self) -> Result<(), FirewallError> {

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use weave_host::{
-    Attachment, Cidr, Forwarding, Inspected, Layout, Namespace, Route, attach, bridge_addresses,
-    detect_layout, forwarding, inspect, remove_port_of, remove_unnoted_port, routes_beside,
+    Attachment, Cidr, ContainerInterface, Forwarding, Layout, Namespace, Route, attach,
+    bridge_addresses, detect_layout, forwarding, inspect, remove_port_of, remove_unnoted_port,
+    routes_beside,
 };
 
 use crate::config::{Config, Ipam};
@@ -330,7 +331,7 @@ impl Left {
         })
     }
 
-    fn compare(&self, now: &Inspected, name: &str, bridge: &str) -> Result<(), CniError> {
+    fn compare(&self, now: &ContainerInterface, name: &str, bridge: &str) -> Result<(), CniError> {
         let changed = |what: String| Err(CniError::changed(what));
         if !now.up {
             return changed(format!("interface {name} is down"));
@@ -462,7 +463,7 @@ mod tests {
             "routes": [{ "dst": "0.0.0.0/0", "gw": "10.32.0.1" }],
         });
         let left = Left::of(&previous, "eth0").unwrap();
-        let whole = Inspected {
+        let whole = ContainerInterface {
             mac: "02:00:00:00:00:02".parse().unwrap(),
             up: true,
             addresses: vec!["10.32.0.5/12".parse().unwrap()],
@@ -478,25 +479,31 @@ mod tests {
         assert_eq!(left.compare(&whole, "eth0", "weave"), Ok(()));
         let now = || whole.clone();
         for (now, msg) in [
-            (Inspected { up: false, ..now() }, "interface eth0 is down"),
+            (ContainerInterface { up: false, ..now() }, "interface eth0 is down"),
             (
-                Inspected { mac: "02:00:00:00:00:03".parse().unwrap(), ..now() },
+                ContainerInterface { mac: "02:00:00:00:00:03".parse().unwrap(), ..now() },
                 "interface eth0 has address 02:00:00:00:00:03, not 02:00:00:00:00:02",
             ),
             (
-                Inspected { host_end: None, bridge: None, ..now() },
+                ContainerInterface { host_end: None, bridge: None, ..now() },
                 "the other end of eth0 is not on this host",
             ),
-            (Inspected { bridge: None, ..now() }, "vethwepl1 is on no bridge, not on weave"),
             (
-                Inspected { bridge: Some("br0".to_owned()), ..now() },
+                ContainerInterface { bridge: None, ..now() },
+                "vethwepl1 is on no bridge, not on weave",
+            ),
+            (
+                ContainerInterface { bridge: Some("br0".to_owned()), ..now() },
                 "vethwepl1 is on bridge br0, not on weave",
             ),
             (
-                Inspected { addresses: Vec::new(), ..now() },
+                ContainerInterface { addresses: Vec::new(), ..now() },
                 "address 10.32.0.5/12 is missing on eth0",
             ),
-            (Inspected { routes: Vec::new(), ..now() }, "the route to 0.0.0.0/0 is missing"),
+            (
+                ContainerInterface { routes: Vec::new(), ..now() },
+                "the route to 0.0.0.0/0 is missing",
+            ),
         ] {
             let error = left.compare(&now, "eth0", "weave").unwrap_err();
             assert_eq!((error.code, error.msg.as_str()), (CniError::CHANGED, msg));

@@ -21,62 +21,46 @@
 //! is adopted, so all of them can be repeated.
 
 mod address;
-mod announce;
-mod attach;
+mod arp;
 mod bridge;
-mod claim;
-mod datapath;
-mod detach;
+mod endpoint;
 mod error;
-mod exposure;
 mod firewall;
 mod forwarding;
-mod inhabitants;
-mod inspect;
-mod layout;
 mod lock;
 mod names;
 mod namespace;
 mod netlink;
-mod note;
 mod overlap;
 mod peer_name;
-mod plug;
-mod ports;
-mod probe;
-mod reset;
+mod route;
 mod sys;
 mod sysctl;
 mod underlay;
 
 pub use address::{Cidr, CidrError};
-pub use attach::{Attached, Attachment, CONTAINER_INTERFACE, End, Route, attach};
+pub use arp::{PROBE_TIME, holder_of};
 pub use bridge::{
-    BridgeConfig, Condition, Origin, condition, join, prepare_bridge, prepare_bridge_of_datapath,
-    prepare_capture_pair, remove_bridge, remove_capture_pair,
+    BridgeClaim, BridgeConfig, Condition, Layout, MendedPort, Origin, PortFault, Ports,
+    bridge_addresses, condition, detect_layout, expose, hide, join, mend_ports, prepare_bridge,
+    prepare_bridge_of_datapath, prepare_capture_pair, prepare_datapath_pair, prepare_fastdp,
+    raise_datapath, raise_port, remove_bridge, remove_capture_pair, remove_datapath, reset,
 };
-pub use claim::BridgeClaim;
-pub use datapath::{
-    prepare_datapath_pair, prepare_fastdp, raise_datapath, raise_port, remove_datapath,
+pub use endpoint::{
+    AttachChanges, Attachment, ContainerInterface, DetachChanges, End, Endpoint, attach,
+    attached_ids, detach, endpoints, inspect, remove_port_of, remove_unnoted_port, routes_beside,
 };
-pub use detach::{Detached, detach, remove_port_of, remove_unnoted_port};
 pub use error::HostError;
-pub use exposure::{bridge_addresses, expose, hide};
 pub use firewall::{
-    Backend, BackendError, ClosedPorts, Exposed, Firewall, Generation, Outcome, Policy,
+    Backend, BackendError, ClosedPorts, Firewall, Generation, HostAddress, Outcome, Policy,
     SealFirewall, SealPolicy, SealedState, SealedTunnel, VxlanSenders, remove_rules,
     remove_seal_rules,
 };
 pub use forwarding::{Forwarding, forwarding};
-pub use inhabitants::{Inhabitant, inhabitants, plugged};
-pub use inspect::{Inspected, inspect, routes_beside};
-pub use layout::{Layout, detect_layout};
-pub use names::{BRIDGE_NAME, PortNames};
+pub use names::{BRIDGE_NAME, CONTAINER_INTERFACE, PortNames};
 pub use namespace::Namespace;
 pub use overlap::{HostRoute, overlapping_route};
 pub use peer_name::{derive_peer_name, interface_peer_name};
-pub use ports::{MendedPort, PortFault, Ports, mend_ports};
-pub use probe::{PROBE_TIME, holder_of};
-pub use reset::reset;
+pub use route::Route;
 pub use underlay::automatic_mtu;
 pub use weave_core::wire::MacAddress;

@@ -4,6 +4,16 @@ use sha2::{Digest, Sha256};
 
 /// The bridge, unless another name is wanted.
 pub const BRIDGE_NAME: &str = "weave";
+/// The interface in a container, unless another name is wanted.
+pub const CONTAINER_INTERFACE: &str = "ethwe";
+/// Start of the name of its other end, on the bridge.
+pub(crate) const HOST_END: &str = "vethwepl";
+/// Start of the name that the interface in the container has until it is complete.
+pub(crate) const GUEST_END: &str = "vethwepg";
+/// The dummy device by which the original raised the MTU of its bridge.
+pub(crate) const MTU_DUMMY: &str = "vethwedu";
+/// The kernel's name for the device of a datapath.
+pub(crate) const DATAPATH_KIND: &str = "openvswitch";
 /// The datapath of the original's default layout.
 pub(crate) const DATAPATH_NAME: &str = "datapath";
 /// The end of the pair that joins bridge and datapath in that layout.

@@ -10,8 +10,8 @@ use std::thread;
 use nix::sched::{CloneFlags, setns};
 use sha2::{Digest, Sha256};
 
-use crate::attach::CONTAINER_INTERFACE;
 use crate::error::HostError;
+use crate::names::CONTAINER_INTERFACE;
 use crate::netlink::Netlink;
 
 /// An open network namespace.

@@ -26,9 +26,9 @@ use rtnetlink::{
 };
 use weave_core::wire::MacAddress;
 
-use crate::Cidr;
-use crate::attach::Route;
+use crate::address::Cidr;
 use crate::error::HostError;
+use crate::route::Route;
 
 /// A network interface, as far as we look at it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -135,6 +135,12 @@ impl Netlink {
             Err(error) if errno(&error) == Some(libc::ENODEV) => Ok(None),
             Err(error) => Err(failed(format!("look for interface {name}"), "netlink", error)),
         }
+    }
+
+    /// The interface with this name, which must be there.
+    pub(crate) async fn required(&self, name: &str) -> Result<Interface, HostError> {
+        let found = self.find(name).await?;
+        found.ok_or_else(|| HostError::NoInterface { name: name.to_owned(), hint: "" })
     }
 
     /// Creates a bridge, still down.

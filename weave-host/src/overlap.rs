@@ -1,6 +1,6 @@
 //! Networks of this host that a range for containers would hide.
 
-use crate::Cidr;
+use crate::address::Cidr;
 use crate::error::HostError;
 use crate::namespace::run_here;
 

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use crate::datapath::DATAPATH_KIND;
 use crate::error::HostError;
+use crate::names::DATAPATH_KIND;
 use crate::namespace::run_here;
 use crate::netlink::Interface;
 

@@ -7,7 +7,7 @@ mod command;
 mod common;
 
 use weave_host::{
-    Backend, ClosedPorts, Exposed, Firewall, Outcome, Policy, VxlanSenders, remove_rules,
+    Backend, ClosedPorts, Firewall, HostAddress, Outcome, Policy, VxlanSenders, remove_rules,
 };
 
 use command::{faults_of_programs, run};
@@ -28,7 +28,7 @@ fn policy() -> Policy {
             neighbours: [[192, 0, 2, 1].into()].into(),
         }),
         routed: true,
-        exposed: vec![Exposed { cidr: "10.32.0.1/12".parse().unwrap(), masquerade: true }],
+        exposed: vec![HostAddress { cidr: "10.32.0.1/12".parse().unwrap(), masquerade: true }],
     }
 }
 
@@ -37,11 +37,11 @@ fn kept(backend: Backend, damages: &[&str]) {
     let mut firewall = Firewall::open(Some(backend)).unwrap();
     assert_eq!(firewall.backend(), backend);
     let mut policy = policy();
-    assert_eq!(firewall.apply(&policy).unwrap(), Outcome::Made);
+    assert_eq!(firewall.apply(&policy).unwrap(), Outcome::Changed);
     assert_eq!(firewall.apply(&policy).unwrap(), Outcome::InOrder);
     for damage in damages {
         run(damage);
-        assert_eq!(firewall.apply(&policy).unwrap(), Outcome::Made, "{damage}");
+        assert_eq!(firewall.apply(&policy).unwrap(), Outcome::Changed, "{damage}");
         assert_eq!(firewall.apply(&policy).unwrap(), Outcome::InOrder, "{damage}");
     }
     // The next router finds them in order, but for a table that it cannot know.
@@ -53,7 +53,7 @@ fn kept(backend: Backend, damages: &[&str]) {
     policy.exposed.clear();
     policy.routed = false;
     policy.vxlan = None;
-    assert_eq!(firewall.apply(&policy).unwrap(), Outcome::Made);
+    assert_eq!(firewall.apply(&policy).unwrap(), Outcome::Changed);
     assert_eq!(firewall.apply(&policy).unwrap(), Outcome::InOrder);
     assert_eq!(remove_rules("other").unwrap(), []);
     assert_eq!(remove_rules("weave").unwrap(), [backend]);
@@ -135,7 +135,7 @@ fn a_look_starts_no_program_where_nobody_changed_a_rule() {
     for backend in [Backend::IptablesNft, Backend::Nftables] {
         isolated(|| {
             let mut firewall = Firewall::open(Some(backend)).unwrap();
-            assert_eq!(firewall.apply(&policy()).unwrap(), Outcome::Made);
+            assert_eq!(firewall.apply(&policy()).unwrap(), Outcome::Changed);
             assert_eq!(firewall.apply(&policy()).unwrap(), Outcome::InOrder);
             let before = faults_of_programs();
             assert_eq!(firewall.apply(&policy()).unwrap(), Outcome::InOrder);

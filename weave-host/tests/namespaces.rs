@@ -17,9 +17,9 @@ use serde_json::Value;
 use weave_core::wire::MacAddress;
 use weave_host::{
     Attachment, BRIDGE_NAME, BridgeClaim, BridgeConfig, Cidr, Condition, Forwarding, HostError,
-    Layout, MendedPort, Namespace, Origin, PROBE_TIME, PortFault, Ports, attach, automatic_mtu,
-    condition, detach, detect_layout, forwarding, holder_of, inhabitants, interface_peer_name,
-    join, mend_ports, overlapping_route, plugged, prepare_bridge, prepare_capture_pair,
+    Layout, MendedPort, Namespace, Origin, PROBE_TIME, PortFault, Ports, attach, attached_ids,
+    automatic_mtu, condition, detach, detect_layout, endpoints, forwarding, holder_of,
+    interface_peer_name, join, mend_ports, overlapping_route, prepare_bridge, prepare_capture_pair,
     remove_capture_pair, remove_port_of, remove_unnoted_port, reset,
 };
 
@@ -200,16 +200,16 @@ fn detaching_takes_the_interface_with_the_last_address() {
         attach(&namespace, &attachment(&["10.32.0.1/24", "10.33.0.1/16", "fd00::1/64"])).unwrap();
 
         let one = detach(&namespace, BRIDGE_NAME, &["10.32.0.1/24".parse().unwrap()]).unwrap();
-        assert_eq!((one.removed.len(), one.unplugged), (1, false));
+        assert_eq!((one.removed.len(), one.interface_removed), (1, false));
         container.run(|| assert_eq!(addresses("ethwe"), ["10.33.0.1/16", "fd00::1/64"]));
 
         let rest = detach(&namespace, BRIDGE_NAME, &[]).unwrap();
-        assert_eq!((rest.removed.len(), rest.unplugged), (2, true));
+        assert_eq!((rest.removed.len(), rest.interface_removed), (2, true));
         container.run(|| assert!(link("ethwe").is_none()));
         assert_eq!(veths(), Vec::<String>::new());
 
         let nothing = detach(&namespace, BRIDGE_NAME, &[]).unwrap();
-        assert_eq!((nothing.removed.len(), nothing.unplugged), (0, false));
+        assert_eq!((nothing.removed.len(), nothing.interface_removed), (0, false));
     });
 }
 
@@ -269,7 +269,7 @@ fn ports_of_containers_are_mended() {
         std::os::unix::fs::symlink(&file, proc.path().join("17/ns/net")).unwrap();
         let option = |option| ["link", "set", &port, "type", "bridge_slave", option, "off"];
         for (damage, fault) in [
-            (&["link", "set", &port, "nomaster"][..], PortFault::Unplugged),
+            (&["link", "set", &port, "nomaster"][..], PortFault::OffBridge),
             (&["link", "set", &port, "down"], PortFault::Down),
             (&option("learning"), PortFault::Filtered),
             (&option("flood"), PortFault::Filtered),
@@ -277,7 +277,7 @@ fn ports_of_containers_are_mended() {
         ] {
             for by_hand in [false, true] {
                 ip(damage);
-                let listed = inhabitants(BRIDGE_NAME, proc.path()).unwrap();
+                let listed = endpoints(BRIDGE_NAME, proc.path()).unwrap();
                 let faults: Vec<_> = listed.iter().flat_map(|found| &found.faults).collect();
                 assert_eq!(faults, [&fault], "{damage:?}");
                 if by_hand {
@@ -342,7 +342,7 @@ fn a_foreign_interface_in_a_container_is_left_alone() {
         ip(&["link", "del", "other"]);
         refused(&of_other, "on no bridge");
         prepare_bridge(&config(1376)).unwrap();
-        assert!(link(&port).unwrap()["master"].is_null(), "it is not ours to plug in");
+        assert!(link(&port).unwrap()["master"].is_null(), "it is not ours to connect");
         detach(&of_other.namespace(), "other", &[]).unwrap();
 
         // Two hosts made alike: the interfaces have the same indexes on both.
@@ -388,7 +388,7 @@ fn every_interface_of_a_container_is_found_and_known_to_be_there() {
         let proc = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(proc.path().join("17/ns")).unwrap();
         std::os::unix::fs::symlink(&file, proc.path().join("17/ns/net")).unwrap();
-        let found = inhabitants(BRIDGE_NAME, proc.path()).unwrap();
+        let found = endpoints(BRIDGE_NAME, proc.path()).unwrap();
         let mut addresses: Vec<_> = found
             .iter()
             .flat_map(|found| found.addresses.iter().map(|cidr| cidr.address().to_string()))
@@ -397,7 +397,7 @@ fn every_interface_of_a_container_is_found_and_known_to_be_there() {
         assert_eq!(addresses, ["10.32.0.1", "10.32.0.2", "10.32.0.3"]);
         let ids: std::collections::BTreeSet<_> =
             found.iter().map(|found| found.id.clone()).collect();
-        assert_eq!(ids, plugged().unwrap());
+        assert_eq!(ids, attached_ids().unwrap());
         assert!(found.iter().all(|found| found.namespace == container.namespace().id()));
         assert!(ids.contains(&container.namespace().id()) && ids.contains("4711"), "{ids:?}");
     });
@@ -417,7 +417,7 @@ fn the_note_on_a_port_says_whose_interface_it_is() {
         attach(&a.namespace(), &of_a).unwrap();
         attach(&b.namespace(), &held(Some("b"), "10.32.0.2/24")).unwrap();
         attach(&old.namespace(), &held(None, "10.32.0.3/24")).unwrap();
-        let there = plugged().unwrap();
+        let there = attached_ids().unwrap();
         assert!(there.contains("a") && there.contains("b"), "{there:?}");
         // By a path that leads to another container by now.
         let error = attach(&b.namespace(), &of_a).unwrap_err().to_string();
@@ -436,7 +436,7 @@ fn the_note_on_a_port_says_whose_interface_it_is() {
         assert!(remove_port_of("old").unwrap());
         attach(&old.namespace(), &held(None, "10.32.0.3/24")).unwrap();
         assert!(unnoted(&old, &["10.32.0.3/24".parse().unwrap()]));
-        assert!(!plugged().unwrap().contains("old") && remove_port_of("b").unwrap());
+        assert!(!attached_ids().unwrap().contains("old") && remove_port_of("b").unwrap());
         assert_eq!(veths(), [] as [&str; 0]);
     });
 }
@@ -598,7 +598,7 @@ fn an_address_that_somebody_has_is_not_given_to_a_container() {
         let probing =
             |addresses: &[&str]| Attachment { probe: Some(PROBE_TIME), ..attachment(addresses) };
         let attached = attach(&first.namespace(), &probing(&["10.32.0.1/24"])).unwrap();
-        assert_eq!(plugged().unwrap(), [first.namespace().id()].into());
+        assert_eq!(attached_ids().unwrap(), [first.namespace().id()].into());
         let both = probing(&["10.32.0.2/24", "10.32.0.1/24"]);
         let error = attach(&second.namespace(), &both).unwrap_err();
         assert!(matches!(error, HostError::AddressInUse { .. }), "{error}");
@@ -615,7 +615,7 @@ fn an_address_that_somebody_has_is_not_given_to_a_container() {
         let again = attach(&first.namespace(), &probing(&["10.32.0.1/24"])).unwrap();
         assert_eq!(again.added, []);
         detach(&first.namespace(), BRIDGE_NAME, &[]).unwrap();
-        assert_eq!(plugged().unwrap(), [].into());
+        assert_eq!(attached_ids().unwrap(), [].into());
         attach(&second.namespace(), &both).unwrap();
     });
 }

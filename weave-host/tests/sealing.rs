@@ -34,12 +34,12 @@ fn kept(backend: Backend, list: &str, damages: &[&str]) {
     firewall.prepare().unwrap();
     let prepared = run(list);
     assert_ne!(prepared, before);
-    assert_eq!(firewall.apply(&policy()).unwrap(), Outcome::Made);
+    assert_eq!(firewall.apply(&policy()).unwrap(), Outcome::Changed);
     assert_eq!(firewall.apply(&policy()).unwrap(), Outcome::InOrder);
     let made = run(list);
     for damage in damages {
         run(damage);
-        assert_eq!(firewall.apply(&policy()).unwrap(), Outcome::Made, "{damage}");
+        assert_eq!(firewall.apply(&policy()).unwrap(), Outcome::Changed, "{damage}");
         assert_eq!(firewall.apply(&policy()).unwrap(), Outcome::InOrder, "{damage}");
     }
     let before = faults_of_programs();
@@ -49,7 +49,7 @@ fn kept(backend: Backend, list: &str, damages: &[&str]) {
     let mut next = open();
     next.prepare().unwrap();
     assert_eq!(run(list), made);
-    assert_eq!(next.apply(&SealPolicy::default()).unwrap(), Outcome::Made);
+    assert_eq!(next.apply(&SealPolicy::default()).unwrap(), Outcome::Changed);
     assert_eq!(run(list), prepared);
     assert!(next.remove().unwrap());
     assert!(!next.remove().unwrap());

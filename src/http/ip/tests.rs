@@ -11,7 +11,7 @@ use weave_core::driver::{self, TokioClock};
 use weave_core::mesh::{Config as MeshConfig, PeerName, Uid};
 use weave_core::router::Router as Mesh;
 use weave_core::switch::Switch;
-use weave_host::{Cidr as HostCidr, Exposed};
+use weave_host::{Cidr as HostCidr, HostAddress};
 use weave_ipam::Config;
 use weave_ipam::allocator::Origin;
 
@@ -42,7 +42,7 @@ impl Control for Alone {
         Ok(())
     }
 
-    async fn expose(&self, _: Exposed) -> Result<(), ExposeError> {
+    async fn expose(&self, _: HostAddress) -> Result<(), ExposeError> {
         Ok(())
     }
 
@@ -50,7 +50,7 @@ impl Control for Alone {
         Ok(())
     }
 
-    fn exposed(&self) -> Vec<Exposed> {
+    fn exposed(&self) -> Vec<HostAddress> {
         Vec::new()
     }
 

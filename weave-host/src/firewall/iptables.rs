@@ -67,7 +67,7 @@ impl Iptables {
     pub(super) fn apply(&mut self, policy: &Policy) -> Result<Outcome, HostError> {
         let outcome = self.apply_ipv4(policy)?;
         match self.programs_ipv6.as_ref().map(|programs| apply_ipv6(programs, policy)) {
-            Some(Ok(Outcome::Made)) => Ok(Outcome::Made),
+            Some(Ok(Outcome::Changed)) => Ok(Outcome::Changed),
             Some(Err(error)) => Err(error),
             Some(Ok(Outcome::InOrder)) | None => Ok(outcome),
         }
@@ -142,7 +142,7 @@ fn apply_ipv6(programs: &IptablesPrograms, policy: &Policy) -> Result<Outcome, H
 /// What came of it if this is still missing.
 fn made(missing: Option<String>) -> Result<Outcome, HostError> {
     match missing {
-        None => Ok(Outcome::Made),
+        None => Ok(Outcome::Changed),
         Some(missing) => {
             Err(HostError::Rules { rules: missing.lines().collect::<Vec<_>>().join("; ") })
         }

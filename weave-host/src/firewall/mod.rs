@@ -19,7 +19,7 @@ mod program;
 mod sealing;
 
 pub use backend::{Backend, BackendError};
-pub use policy::{ClosedPorts, Exposed, Policy, VxlanSenders};
+pub use policy::{ClosedPorts, HostAddress, Policy, VxlanSenders};
 pub use sealing::{SealFirewall, SealPolicy, SealedState, SealedTunnel};
 
 use crate::error::HostError;
@@ -48,7 +48,7 @@ pub enum Outcome {
     /// They were as they should be.
     InOrder,
     /// Some were missing, or were others: they are made.
-    Made,
+    Changed,
 }
 
 impl Firewall {

@@ -43,7 +43,7 @@ impl Nftables {
         self.replace(&script)?;
         let shown = self.show_all(families, &table)?.unwrap_or_default();
         self.made = Some((policy.clone(), shown));
-        Ok(Outcome::Made)
+        Ok(Outcome::Changed)
     }
 
     /// Whether another chain drops what is forwarded unless it is accepted there.
@@ -164,7 +164,7 @@ fn script(family: &str, policy: &Policy) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::policy::{ClosedPorts, Exposed, VxlanSenders};
+    use super::super::policy::{ClosedPorts, HostAddress, VxlanSenders};
     use super::*;
 
     #[test]
@@ -188,7 +188,8 @@ mod tests {
         policy.closed.bridges = ["docker0".to_owned(), "weave".to_owned()].into();
         let neighbours = [[192, 0, 2, 1].into(), [192, 0, 2, 2].into()].into();
         policy.vxlan = Some(VxlanSenders { ports: [6784].into(), neighbours });
-        policy.exposed = vec![Exposed { cidr: "10.32.0.1/12".parse().unwrap(), masquerade: true }];
+        policy.exposed =
+            vec![HostAddress { cidr: "10.32.0.1/12".parse().unwrap(), masquerade: true }];
         let both = [
             "iifname \"docker0\" udp dport 6784 drop",
             "iifname \"weave\" tcp dport 6783 drop",

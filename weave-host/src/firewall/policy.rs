@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use crate::Cidr;
+use crate::address::Cidr;
 use crate::names::{self, BRIDGE_NAME};
 
 /// What the firewall shall do for the switch.
@@ -22,7 +22,7 @@ pub struct Policy {
     /// Who may send VXLAN to this host, if the kernel's VXLAN devices take it in.
     pub vxlan: Option<VxlanSenders>,
     /// The addresses of the host on the bridge.
-    pub exposed: Vec<Exposed>,
+    pub exposed: Vec<HostAddress>,
     /// Whether the host has an address on the bridge, so that it can forward between containers and elsewhere. Only
     /// then a rule needs to know what is the answer to what: it has the kernel track all connections, which costs
     /// small packets a sixth of their rate.
@@ -68,7 +68,7 @@ pub struct VxlanSenders {
 
 /// An address of the host on the bridge.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Exposed {
+pub struct HostAddress {
     /// The address.
     pub cidr: Cidr,
     /// Whether what passes between its network and the world gets the address of the host.
@@ -99,7 +99,7 @@ pub(super) fn has_ipv6() -> bool {
     Path::new("/proc/thread-self/net/if_inet6").exists()
 }
 
-fn distinct<'a>(exposed: impl Iterator<Item = &'a Exposed>) -> Vec<String> {
+fn distinct<'a>(exposed: impl Iterator<Item = &'a HostAddress>) -> Vec<String> {
     let mut networks: Vec<_> = exposed.filter_map(|exposed| network(exposed.cidr)).collect();
     networks.sort();
     networks.dedup();
@@ -161,7 +161,8 @@ mod tests {
 
     #[test]
     fn networks_have_no_host_bits_and_come_once() {
-        let exposed = |text: &str, masquerade| Exposed { cidr: text.parse().unwrap(), masquerade };
+        let exposed =
+            |text: &str, masquerade| HostAddress { cidr: text.parse().unwrap(), masquerade };
         let policy = Policy {
             bridge: "weave".to_owned(),
             control_port: None,

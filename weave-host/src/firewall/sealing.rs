@@ -224,7 +224,7 @@ impl Rules {
                 };
                 iptables.restore(&text)?;
                 match transaction(&tables, &listing(iptables, &tables)?) {
-                    None => Ok(Outcome::Made),
+                    None => Ok(Outcome::Changed),
                     Some(missing) => {
                         let rules = missing.lines().collect::<Vec<_>>().join("; ");
                         Err(HostError::Rules { rules })
@@ -242,7 +242,7 @@ impl Rules {
                 nftables.replace(&script(&names.table, policy))?;
                 let shown = nftables.show("ip", &names.table)?.unwrap_or_default();
                 *made = Some((policy.clone(), shown));
-                Ok(Outcome::Made)
+                Ok(Outcome::Changed)
             }
         }
     }

@@ -1,6 +1,6 @@
 //! From rules that are there to rules that should be, with a model of `iptables-restore`.
 
-use super::super::policy::{ClosedPorts, Exposed, VxlanSenders};
+use super::super::policy::{ClosedPorts, HostAddress, VxlanSenders};
 use super::*;
 
 fn policy() -> Policy {
@@ -15,8 +15,8 @@ fn policy() -> Policy {
         }),
         routed: true,
         exposed: vec![
-            Exposed { cidr: "10.32.0.1/12".parse().unwrap(), masquerade: true },
-            Exposed { cidr: "10.50.0.1/16".parse().unwrap(), masquerade: false },
+            HostAddress { cidr: "10.32.0.1/12".parse().unwrap(), masquerade: true },
+            HostAddress { cidr: "10.50.0.1/16".parse().unwrap(), masquerade: false },
         ],
     }
 }

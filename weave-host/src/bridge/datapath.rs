@@ -1,19 +1,18 @@
 //! A kernel datapath, beside the bridge and joined to it by a veth pair, or in its place (spec
 //! router.md, section 6).
 
-use weave_odp::{Client, Errno, VportKind};
+use weave_odp::{Client, Errno};
 
-use crate::attach::required;
-use crate::bridge::{BridgeConfig, LARGEST_PACKET, plug, set_up};
+use super::config::BridgeConfig;
+use super::half_made::remove_half_made;
+use super::port::{LARGEST_PACKET, connect};
+use super::prepare::set_up;
 use crate::error::HostError;
 use crate::lock::HostLock;
-use crate::names::PortNames;
+use crate::names::{DATAPATH_KIND, PortNames};
 use crate::namespace::run_here;
-use crate::netlink::{Change, Interface, Netlink};
-use crate::{reset, sysctl};
-
-/// How the kernel calls the device of a datapath.
-pub(crate) const DATAPATH_KIND: &str = "openvswitch";
+use crate::netlink::Change;
+use crate::sysctl;
 
 /// Makes or adopts the veth pair between the bridge and a kernel datapath. A pair for capture is
 /// replaced by it, as both have one end in common. What remains to be done is to make
@@ -25,7 +24,7 @@ pub fn prepare_datapath_pair(bridge: &str) -> Result<(), HostError> {
     let _lock = HostLock::acquire()?;
     let PortNames { bridge_end, datapath_end, .. } = &PortNames::of(bridge);
     run_here(async |netlink| {
-        let bridge = required(netlink, bridge).await?;
+        let bridge = netlink.required(bridge).await?;
         if netlink.find(datapath_end).await?.is_none() {
             match netlink.find(bridge_end).await? {
                 None => {}
@@ -39,11 +38,11 @@ pub fn prepare_datapath_pair(bridge: &str) -> Result<(), HostError> {
             }
             netlink.create_veth(bridge_end, datapath_end).await?;
         }
-        let index = required(netlink, datapath_end).await?.index;
+        let index = netlink.required(datapath_end).await?.index;
         netlink.change(index, datapath_end, Change::Mtu(LARGEST_PACKET)).await?;
         sysctl::ignore_router_advertisements(datapath_end);
         netlink.change(index, datapath_end, Change::Up).await?;
-        plug(netlink, &bridge, &required(netlink, bridge_end).await?).await
+        connect(netlink, &bridge, &netlink.required(bridge_end).await?).await
     })
 }
 
@@ -54,14 +53,14 @@ pub fn prepare_datapath_pair(bridge: &str) -> Result<(), HostError> {
 pub fn raise_datapath(bridge: &BridgeConfig) -> Result<(), HostError> {
     let datapath = &PortNames::of(&bridge.name).datapath;
     run_here(async |netlink| {
-        let index = required(netlink, datapath).await?.index;
+        let index = netlink.required(datapath).await?.index;
         netlink.change(index, datapath, Change::Mtu(bridge.mtu)).await?;
         sysctl::ignore_router_advertisements(datapath);
         netlink.change(index, datapath, Change::Up).await
     })
 }
 
-/// Makes a kernel datapath that is there already what containers are plugged into, in place of a
+/// Makes a kernel datapath that is there already what containers are attached to, in place of a
 /// bridge of this name.
 ///
 /// # Errors
@@ -69,7 +68,7 @@ pub fn raise_datapath(bridge: &BridgeConfig) -> Result<(), HostError> {
 pub fn prepare_fastdp(config: &BridgeConfig) -> Result<(), HostError> {
     let _lock = HostLock::acquire()?;
     run_here(async |netlink| {
-        reset::remove_half_made(netlink, &netlink.interfaces().await?).await?;
+        remove_half_made(netlink, &netlink.interfaces().await?).await?;
         set_up(netlink, config).await
     })
 }
@@ -81,36 +80,12 @@ pub fn prepare_fastdp(config: &BridgeConfig) -> Result<(), HostError> {
 /// If it is not there, or the kernel refuses.
 pub fn raise_port(port: &str) -> Result<(), HostError> {
     run_here(async |netlink| {
-        let found = required(netlink, port).await?;
+        let found = netlink.required(port).await?;
         let mtu = found.largest_mtu.unwrap_or(LARGEST_PACKET).min(LARGEST_PACKET);
         netlink.change(found.index, port, Change::Mtu(mtu)).await?;
         sysctl::without_ipv6(port);
         netlink.change(found.index, port, Change::Up).await
     })
-}
-
-/// Makes an interface a port of a bridge, or of a datapath in its place.
-pub(crate) async fn make_port(
-    netlink: &Netlink,
-    bridge: &Interface,
-    port: &Interface,
-) -> Result<(), HostError> {
-    if bridge.kind != DATAPATH_KIND {
-        return netlink.change(port.index, &port.name, Change::Controller(bridge.index)).await;
-    }
-    let join = || {
-        let mut client = Client::open()?;
-        let datapath = client.datapath(&bridge.name)?;
-        client.create_vport(datapath.id, &port.name, VportKind::Netdev)
-    };
-    match join() {
-        Ok(_) => Ok(()),
-        Err(error) => Err(HostError::DatapathPort {
-            port: port.name.clone(),
-            name: bridge.name.clone(),
-            reason: error.to_string(),
-        }),
-    }
 }
 
 /// Removes the kernel datapath of a bridge and the pair between them, if they are there: a router

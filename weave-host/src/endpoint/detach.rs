@@ -1,20 +1,20 @@
 //! Taking a container off the switch (spec cni.md, section 6).
 
-use crate::Cidr;
-use crate::attach::{CONTAINER_INTERFACE, HOST_END};
+use super::veth_peer::VethPeer;
+use crate::address::Cidr;
+use crate::bridge::PortNote;
 use crate::error::HostError;
 use crate::lock::HostLock;
+use crate::names::{CONTAINER_INTERFACE, HOST_END};
 use crate::namespace::{Namespace, run_here};
-use crate::note::PortNote;
-use crate::plug::Plug;
 
 /// What detaching changed.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Detached {
+pub struct DetachChanges {
     /// The addresses that were taken away.
     pub removed: Vec<Cidr>,
     /// No address was left, so the interface is gone too.
-    pub unplugged: bool,
+    pub interface_removed: bool,
 }
 
 /// Takes addresses, or with an empty list all of them, from a container, and the interface when
@@ -26,14 +26,14 @@ pub fn detach(
     container: &Namespace,
     bridge: &str,
     addresses: &[Cidr],
-) -> Result<Detached, HostError> {
+) -> Result<DetachChanges, HostError> {
     let _lock = HostLock::acquire()?;
-    if let Some(plug) = Plug::find(container, CONTAINER_INTERFACE)? {
-        plug.of_bridge_or_orphan(container, bridge)?;
+    if let Some(veth) = VethPeer::find(container, CONTAINER_INTERFACE)? {
+        veth.of_bridge_or_orphan(container, bridge)?;
     }
     container.run(async |netlink| {
         let Some(interface) = netlink.find(CONTAINER_INTERFACE).await? else {
-            return Ok(Detached { removed: Vec::new(), unplugged: false });
+            return Ok(DetachChanges { removed: Vec::new(), interface_removed: false });
         };
         let present = netlink.addresses(interface.index).await?;
         let (removed, left): (Vec<_>, Vec<_>) =
@@ -46,7 +46,7 @@ pub fn detach(
                 netlink.remove_address(interface.index, *cidr).await?;
             }
         }
-        Ok(Detached { removed, unplugged: left.is_empty() })
+        Ok(DetachChanges { removed, interface_removed: left.is_empty() })
     })
 }
 
@@ -85,9 +85,9 @@ pub fn remove_unnoted_port(
     interface: &str,
     addresses: &[Cidr],
 ) -> Result<bool, HostError> {
-    let Some(plug) = Plug::find(container, interface)? else { return Ok(false) };
-    plug.of_bridge_or_orphan(container, bridge)?;
-    let (Some(host_end), _) = plug.place() else { return Ok(false) };
+    let Some(veth) = VethPeer::find(container, interface)? else { return Ok(false) };
+    veth.of_bridge_or_orphan(container, bridge)?;
+    let (Some(host_end), _) = veth.place() else { return Ok(false) };
     if PortNote::of(&host_end).holder.is_some() {
         return Ok(false);
     }

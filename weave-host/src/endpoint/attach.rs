@@ -6,22 +6,17 @@ use std::time::Duration;
 
 use weave_core::wire::MacAddress;
 
-use crate::datapath::{DATAPATH_KIND, make_port};
+use super::veth_peer::{VethPeer, ends_on_bridge};
+use crate::address::Cidr;
+use crate::arp::{announce, probe};
+use crate::bridge::{PortNote, make_port, mend};
 use crate::error::HostError;
 use crate::lock::HostLock;
+use crate::names::{CONTAINER_INTERFACE, DATAPATH_KIND, GUEST_END, HOST_END};
 use crate::namespace::{Namespace, run_here};
 use crate::netlink::{Change, Interface, Netlink};
-use crate::note::PortNote;
-use crate::plug::{Plug, ends_on_bridge};
-use crate::ports::mend;
-use crate::{Cidr, announce, probe, sysctl};
-
-/// The interface in a container, unless another name is wanted.
-pub const CONTAINER_INTERFACE: &str = "ethwe";
-/// Start of the name of its other end, on the bridge.
-pub(crate) const HOST_END: &str = "vethwepl";
-/// Start of the name the interface in the container has until it is complete.
-pub(crate) const GUEST_END: &str = "vethwepg";
+use crate::route::Route;
+use crate::sysctl;
 
 /// What a container is to get.
 #[derive(Clone, Debug)]
@@ -31,7 +26,7 @@ pub struct Attachment {
     /// The name of the interface in the container, mostly [`CONTAINER_INTERFACE`].
     pub interface: String,
     /// Who holds the addresses, if that is noted on the port: [`remove_port_of`](crate::remove_port_of)
-    /// finds it again by that, and [`plugged`](crate::plugged) tells that it is there.
+    /// finds it again by that, and [`attached_ids`](crate::attached_ids) tells that it is there.
     pub holder: Option<String>,
     /// The Ethernet address of the interface; any if none.
     pub mac: Option<MacAddress>,
@@ -69,15 +64,6 @@ impl Attachment {
     }
 }
 
-/// A way out of a container.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Route {
-    /// Where to; the default route has prefix 0.
-    pub destination: Cidr,
-    /// The next hop; none if the destination is on the switch itself.
-    pub gateway: Option<IpAddr>,
-}
-
 /// One end of the pair that joins a container to the bridge.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct End {
@@ -89,7 +75,7 @@ pub struct End {
 
 /// What attaching changed.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Attached {
+pub struct AttachChanges {
     /// The interface is new.
     pub created: bool,
     /// The addresses it did not have before.
@@ -106,21 +92,21 @@ pub struct Attached {
 /// # Errors
 /// If the bridge is not there, the interface the container has is of something else, or the
 /// kernel refuses; a half-made interface is removed.
-pub fn attach(container: &Namespace, attachment: &Attachment) -> Result<Attached, HostError> {
+pub fn attach(container: &Namespace, attachment: &Attachment) -> Result<AttachChanges, HostError> {
     let _lock = HostLock::acquire()?;
     let bridge = run_here(async |netlink| find_bridge(netlink, &attachment.bridge).await)?;
     let note = PortNote { bridge: &bridge.name, holder: attachment.holder.as_deref() };
     let note = note.text().ok_or_else(|| HostError::NoNote { what: format!("{note:?}") })?;
-    let (host_end, created) = match Plug::find(container, &attachment.interface)? {
-        Some(plug) => {
-            let end = plug.of_bridge(container, &bridge)?;
+    let (host_end, created) = match VethPeer::find(container, &attachment.interface)? {
+        Some(veth) => {
+            let end = veth.of_bridge(container, &bridge)?;
             run_here(async |netlink| mend(netlink, &bridge, &end).await)?;
             adopt(container, attachment, &end, &note)?;
             (end.name, false)
         }
-        None => (plug_in(container, &bridge, attachment, &note)?, true),
+        None => (create_pair(container, &bridge, attachment, &note)?, true),
     };
-    let result = settle(container, attachment, &bridge, &host_end);
+    let result = bring_up(container, attachment, &bridge, &host_end);
     if created && result.is_err() {
         // The first error says more than one from here.
         let _ = run_here(async |netlink| match netlink.find(&host_end).await? {
@@ -129,7 +115,7 @@ pub fn attach(container: &Namespace, attachment: &Attachment) -> Result<Attached
         });
     }
     let (added, host_end, container_end) = result?;
-    Ok(Attached { created, added, host_end, container_end })
+    Ok(AttachChanges { created, added, host_end, container_end })
 }
 
 /// An interface that is there already belongs to the same holder, or its holder is not known: those that an
@@ -154,14 +140,14 @@ fn adopt(
     }
 }
 
-fn settle(
+fn bring_up(
     container: &Namespace,
     attachment: &Attachment,
     bridge: &Interface,
     host_end: &str,
 ) -> Result<(Vec<Cidr>, End, End), HostError> {
     container.run(async |netlink| {
-        let interface = required(netlink, &attachment.interface).await?;
+        let interface = netlink.required(&attachment.interface).await?;
         if let Some(mac) = attachment.mac.filter(|mac| *mac != interface.mac) {
             let change = Change::Mac(mac);
             netlink.change(interface.index, &attachment.interface, change).await?;
@@ -171,12 +157,12 @@ fn settle(
     // The bridge drops what comes from a port that is not running yet.
     let (host_end, on_bridge) = run_here(async |netlink| {
         wait_until_running(netlink, host_end).await?;
-        let end = End::from(required(netlink, host_end).await?);
+        let end = End::from(netlink.required(host_end).await?);
         Ok((end, ends_on_bridge(netlink, container, bridge).await?))
     })?;
     let (added, container_end) = container.run(async |netlink| {
         if on_bridge.len() > 1 {
-            keep_apart(netlink, &on_bridge).await?;
+            separate_arp(netlink, &on_bridge).await?;
         }
         configure(netlink, attachment).await
     })?;
@@ -187,7 +173,7 @@ fn settle(
 /// more. Offloads stay as they are: the original switched transmit checksums off where it
 /// captured in user space, but our ports take unfinished ones, and frames that are still to be
 /// segmented. Returns the name of the end on the bridge.
-fn plug_in(
+fn create_pair(
     container: &Namespace,
     bridge: &Interface,
     attachment: &Attachment,
@@ -198,14 +184,14 @@ fn plug_in(
     let host_end = format!("{HOST_END}{id}");
     let guest_end = format!("{GUEST_END}{id}");
     remove_unfinished(container, attachment, &host_end, &guest_end)?;
-    let plugged = run_here(async |netlink| {
+    let connected = run_here(async |netlink| {
         let mtu = attachment.mtu.unwrap_or(bridge.mtu);
         netlink.create_veth_into(container.as_fd(), &host_end, &guest_end, mtu).await?;
-        wire(netlink, bridge, attachment, &host_end, note).await
+        connect_host_end(netlink, bridge, attachment, &host_end, note).await
     })
     .and_then(|()| {
         container.run(async |netlink| {
-            let guest = required(netlink, &guest_end).await?;
+            let guest = netlink.required(&guest_end).await?;
             sysctl::ignore_router_advertisements(&guest_end);
             sysctl::expire_neighbours_soon(&guest_end);
             sysctl::announce_ipv6(&guest_end);
@@ -213,14 +199,14 @@ fn plug_in(
             netlink.change(guest.index, &guest_end, Change::Name(interface)).await
         })
     });
-    if plugged.is_err() {
+    if connected.is_err() {
         // Deleting one end deletes the other. The first error says more than one from here.
         let _ = run_here(async |netlink| match netlink.find(&host_end).await? {
             Some(stale) => netlink.delete(stale.index, &host_end).await,
             None => Ok(()),
         });
     }
-    plugged.map(|()| host_end)
+    connected.map(|()| host_end)
 }
 
 /// Removes what an attempt left that was interrupted: its end in the container has not got its name yet. One
@@ -249,14 +235,14 @@ fn remove_unfinished(
     })
 }
 
-async fn wire(
+async fn connect_host_end(
     netlink: &Netlink,
     bridge: &Interface,
     attachment: &Attachment,
     host_end: &str,
     note: &str,
 ) -> Result<(), HostError> {
-    let host = required(netlink, host_end).await?;
+    let host = netlink.required(host_end).await?;
     // Two bridges may lose their containers, and each has to find its own again.
     netlink.change(host.index, host_end, Change::Alias(note)).await?;
     make_port(netlink, bridge, &host).await?;
@@ -271,7 +257,7 @@ async fn wire(
 /// Several interfaces of one container on one switch are one host with two cables in one network. Linux lets
 /// each of them answer ARP for the addresses of all, so that neighbours would find one address now here and
 /// now there.
-async fn keep_apart(netlink: &Netlink, indexes: &[u32]) -> Result<(), HostError> {
+async fn separate_arp(netlink: &Netlink, indexes: &[u32]) -> Result<(), HostError> {
     for interface in netlink.interfaces().await? {
         if indexes.contains(&interface.index) {
             sysctl::answer_for_own_addresses(&interface.name);
@@ -287,7 +273,7 @@ async fn configure(
     attachment: &Attachment,
 ) -> Result<(Vec<Cidr>, End), HostError> {
     wait_until_running(netlink, &attachment.interface).await?;
-    let interface = required(netlink, &attachment.interface).await?;
+    let interface = netlink.required(&attachment.interface).await?;
     let present = netlink.addresses(interface.index).await?;
     let mut added: Vec<Cidr> = Vec::new();
     for cidr in &attachment.addresses {
@@ -335,12 +321,6 @@ async fn wait_until_running(netlink: &Netlink, name: &str) -> Result<(), HostErr
     }
     tracing::debug!(interface = name, "still not running");
     Ok(())
-}
-
-/// The interface with this name, which must be there.
-pub(crate) async fn required(netlink: &Netlink, name: &str) -> Result<Interface, HostError> {
-    let found = netlink.find(name).await?;
-    found.ok_or_else(|| HostError::NoInterface { name: name.to_owned(), hint: "" })
 }
 
 async fn find_bridge(netlink: &Netlink, name: &str) -> Result<Interface, HostError> {

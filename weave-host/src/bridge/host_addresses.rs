@@ -1,10 +1,10 @@
 //! Addresses of the host on the bridge (spec router.md, section 8).
 
-use crate::attach::required;
+use crate::address::Cidr;
+use crate::arp::announce;
 use crate::error::HostError;
 use crate::lock::HostLock;
 use crate::namespace::run_here;
-use crate::{Cidr, announce};
 
 /// The IPv4 addresses of a bridge; none if it is not there.
 ///
@@ -27,7 +27,7 @@ pub fn bridge_addresses(bridge: &str) -> Result<Vec<Cidr>, HostError> {
 pub fn expose(bridge: &str, cidr: Cidr) -> Result<bool, HostError> {
     let _lock = HostLock::acquire()?;
     run_here(async |netlink| {
-        let found = required(netlink, bridge).await?;
+        let found = netlink.required(bridge).await?;
         if netlink.addresses(found.index).await?.contains(&cidr) {
             return Ok(false);
         }

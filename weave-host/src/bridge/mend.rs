@@ -2,36 +2,14 @@
 //! down, or keeps from passing frames.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
-use crate::attach::HOST_END;
-use crate::bridge::is_orphan_of;
-use crate::datapath::{DATAPATH_KIND, make_port};
+use super::port::is_orphan_of;
+use super::port_fault::{PortFault, faults, mend};
 use crate::error::HostError;
 use crate::lock::HostLock;
+use crate::names::HOST_END;
 use crate::namespace::run_here;
-use crate::netlink::{Change, Interface, Netlink};
-
-/// Why a container hears nothing, or not everything, of its switch.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum PortFault {
-    /// Its port is on no bridge.
-    Unplugged,
-    /// Its port is down.
-    Down,
-    /// The bridge does not learn from its port, or does not flood to it.
-    Filtered,
-}
-
-impl fmt::Display for PortFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unplugged => "was taken from the bridge",
-            Self::Down => "was set down",
-            Self::Filtered => "was kept from learning or from flooded frames",
-        })
-    }
-}
+use crate::netlink::{Interface, Netlink};
 
 /// A port that is as it should be again.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -95,39 +73,8 @@ async fn look(
     Ok((there, ports().any(|port| !faults(bridge, port).is_empty())))
 }
 
-/// Whether it is the port of a container of this bridge that was plugged in by us or the original.
+/// Whether it is the port of a container of this bridge that was attached by us or the original.
 fn is_port_of(bridge: &Interface, port: &Interface) -> bool {
     let ours = port.kind == "veth" && port.name.starts_with(HOST_END);
     ours && port.controller == Some(bridge.index) || is_orphan_of(&bridge.name, port)
-}
-
-/// What is wrong with a port.
-pub(crate) fn faults(bridge: &Interface, port: &Interface) -> Vec<PortFault> {
-    let unplugged = port.controller != Some(bridge.index);
-    let filtered = bridge.kind != DATAPATH_KIND && port.filtered;
-    [
-        (PortFault::Unplugged, unplugged),
-        (PortFault::Down, !port.up),
-        (PortFault::Filtered, filtered),
-    ]
-    .into_iter()
-    .filter_map(|(fault, there)| there.then_some(fault))
-    .collect()
-}
-
-/// Mends a port; returns what was wrong with it.
-pub(crate) async fn mend(
-    netlink: &Netlink,
-    bridge: &Interface,
-    port: &Interface,
-) -> Result<Vec<PortFault>, HostError> {
-    let faults = faults(bridge, port);
-    for fault in &faults {
-        match fault {
-            PortFault::Unplugged => make_port(netlink, bridge, port).await?,
-            PortFault::Down => netlink.change(port.index, &port.name, Change::Up).await?,
-            PortFault::Filtered => netlink.pass_all(port.index, &port.name).await?,
-        }
-    }
-    Ok(faults)
 }

@@ -2,16 +2,16 @@
 
 use weave_core::wire::MacAddress;
 
-use crate::Cidr;
-use crate::attach::Route;
+use super::veth_peer::VethPeer;
+use crate::address::Cidr;
+use crate::bridge::PortNote;
 use crate::error::HostError;
 use crate::namespace::Namespace;
-use crate::note::PortNote;
-use crate::plug::Plug;
+use crate::route::Route;
 
 /// An interface in a container.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Inspected {
+pub struct ContainerInterface {
     /// Its Ethernet address.
     pub mac: MacAddress,
     /// Whether it is up.
@@ -34,15 +34,18 @@ pub struct Inspected {
 ///
 /// # Errors
 /// If the kernel refuses.
-pub fn inspect(container: &Namespace, interface: &str) -> Result<Option<Inspected>, HostError> {
-    let Some(plug) = Plug::find(container, interface)? else { return Ok(None) };
-    let (host_end, bridge) = plug.place();
+pub fn inspect(
+    container: &Namespace,
+    interface: &str,
+) -> Result<Option<ContainerInterface>, HostError> {
+    let Some(veth) = VethPeer::find(container, interface)? else { return Ok(None) };
+    let (host_end, bridge) = veth.place();
     let noted = host_end.as_ref().and_then(|end| PortNote::of(end).holder);
     let holder = noted.map(str::to_owned);
     let host_end = host_end.map(|end| end.name);
     container.run(async |netlink| {
         let Some(found) = netlink.find(interface).await? else { return Ok(None) };
-        Ok(Some(Inspected {
+        Ok(Some(ContainerInterface {
             mac: found.mac,
             up: found.up,
             addresses: netlink.addresses(found.index).await?,

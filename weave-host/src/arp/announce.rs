@@ -5,9 +5,10 @@ use std::net::IpAddr;
 
 use weave_core::wire::Arp;
 
+use crate::address::Cidr;
 use crate::netlink::{Change, Interface, Netlink};
 use crate::sys::packet::ArpSocket;
-use crate::{Cidr, sysctl};
+use crate::sysctl;
 
 /// Has the kernel tell them, of these and of all others the interface has.
 ///

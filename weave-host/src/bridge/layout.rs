@@ -1,8 +1,7 @@
 //! Which devices of ours, or of the original, are on the host (spec router.md, section 6).
 
-use crate::datapath::DATAPATH_KIND;
 use crate::error::HostError;
-use crate::names::{DATAPATH_END, DATAPATH_NAME, PortNames};
+use crate::names::{DATAPATH_END, DATAPATH_KIND, DATAPATH_NAME, PortNames};
 use crate::namespace::run_here;
 use crate::netlink::Interface;
 

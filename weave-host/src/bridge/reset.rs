@@ -1,16 +1,12 @@
 //! Removing what we, or an interrupted predecessor, left on the host.
 
-use crate::attach::{GUEST_END, HOST_END};
-use crate::bridge::is_orphan_of;
-use crate::datapath::{DATAPATH_KIND, delete_datapath};
+use super::datapath::delete_datapath;
+use super::port::is_orphan_of;
 use crate::error::HostError;
 use crate::lock::HostLock;
-use crate::names::{BRIDGE_NAME, PortNames};
+use crate::names::{BRIDGE_NAME, DATAPATH_KIND, GUEST_END, HOST_END, MTU_DUMMY, PortNames};
 use crate::namespace::run_here;
-use crate::netlink::{Interface, Netlink};
-
-/// The dummy by which the original raised the MTU of its bridge.
-const MTU_DUMMY: &str = "vethwedu";
+use crate::netlink::Interface;
 
 /// Removes the bridge, all ports and the interfaces of all containers attached to it, ours and
 /// those of Weave Net 2.x, and tells which. Another bridge and its containers stay.
@@ -35,23 +31,6 @@ pub fn reset(bridge: &str) -> Result<Vec<String>, HostError> {
         removed.sort();
         Ok(removed)
     })
-}
-
-/// The caller holds the [`HostLock`], so nobody is just making one of these: the end that
-/// belongs into a container is still here, where the original made it, or the dummy.
-pub(crate) async fn remove_half_made(
-    netlink: &Netlink,
-    interfaces: &[Interface],
-) -> Result<(), HostError> {
-    for interface in interfaces {
-        let guest = interface.kind == "veth" && interface.name.starts_with(GUEST_END);
-        let dummy = interface.kind == "dummy" && interface.name == MTU_DUMMY;
-        if guest || dummy {
-            tracing::info!(interface = %interface.name, "removing a half-made interface");
-            netlink.delete(interface.index, &interface.name).await?;
-        }
-    }
-    Ok(())
 }
 
 fn is_ours(bridge: &str, index: Option<u32>, interface: &Interface) -> bool {

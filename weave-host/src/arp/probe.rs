@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use weave_core::wire::{Arp, EtherType, Ethernet, MacAddress};
 
-use crate::attach::required;
 use crate::error::HostError;
 use crate::namespace::run_here;
 use crate::netlink::Interface;
@@ -25,7 +24,7 @@ pub const PROBE_TIME: Duration = Duration::from_millis(200);
 /// If the bridge is not there, or the kernel refuses.
 pub fn holder_of(bridge: &str, address: Ipv4Addr) -> Result<Option<MacAddress>, HostError> {
     run_here(async |netlink| {
-        let found = required(netlink, bridge).await?;
+        let found = netlink.required(bridge).await?;
         ask(&found, address, PROBE_TIME)
     })
 }

@@ -6,19 +6,17 @@ use std::path::{Path, PathBuf};
 
 use weave_core::wire::MacAddress;
 
-use crate::Cidr;
-use crate::attach::HOST_END;
-use crate::bridge::is_orphan_of;
+use crate::address::Cidr;
+use crate::bridge::{PortFault, PortNote, faults, is_orphan_of};
 use crate::error::HostError;
+use crate::names::HOST_END;
 use crate::namespace::{Namespace, run_here};
 use crate::netlink::Interface;
-use crate::note::PortNote;
-use crate::ports::{self, PortFault};
 
 /// An interface of a container on the bridge, whoever put it there.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Inhabitant {
-    /// What tells it from others while it lives, as in [`plugged`]: the holder that is noted on its port;
+pub struct Endpoint {
+    /// What tells it from others while it lives, as in [`attached_ids`]: the holder that is noted on its port;
     /// else [`Namespace::id`], if its name is the usual one.
     pub id: String,
     /// Who holds its addresses, if that is noted on its port.
@@ -44,7 +42,7 @@ pub struct Inhabitant {
 ///
 /// # Errors
 /// If the kernel refuses.
-pub fn inhabitants(bridge: &str, proc: &Path) -> Result<Vec<Inhabitant>, HostError> {
+pub fn endpoints(bridge: &str, proc: &Path) -> Result<Vec<Endpoint>, HostError> {
     let (bridge, ports) = run_here(async |netlink| {
         let interfaces = netlink.interfaces().await?;
         let found = interfaces.iter().find(|found| found.name == bridge).cloned();
@@ -58,9 +56,9 @@ pub fn inhabitants(bridge: &str, proc: &Path) -> Result<Vec<Inhabitant>, HostErr
     if !ports.iter().any(|port| port.other_end.is_some()) {
         return Ok(Vec::new());
     }
-    let faults = |port: &Interface| match &bridge {
-        Some(bridge) => ports::faults(bridge, port),
-        None => vec![PortFault::Unplugged],
+    let faults_of = |port: &Interface| match &bridge {
+        Some(bridge) => faults(bridge, port),
+        None => vec![PortFault::OffBridge],
     };
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
@@ -70,8 +68,8 @@ pub fn inhabitants(bridge: &str, proc: &Path) -> Result<Vec<Inhabitant>, HostErr
         if !seen.insert(namespace.id()) {
             continue;
         }
-        if let Ok(inhabitants) = on_bridge(&target, &namespace, &ports, &faults) {
-            found.extend(inhabitants);
+        if let Ok(endpoints) = on_bridge(&target, &namespace, &ports, &faults_of) {
+            found.extend(endpoints);
         }
     }
     found.sort_by(|a, b| a.id.cmp(&b.id));
@@ -84,7 +82,7 @@ pub fn inhabitants(bridge: &str, proc: &Path) -> Result<Vec<Inhabitant>, HostErr
 ///
 /// # Errors
 /// If the kernel refuses.
-pub fn plugged() -> Result<BTreeSet<String>, HostError> {
+pub fn attached_ids() -> Result<BTreeSet<String>, HostError> {
     run_here(async |netlink| {
         let interfaces = netlink.interfaces().await?;
         let ends = interfaces.iter().filter(|end| end.kind == "veth");
@@ -96,7 +94,7 @@ fn id(host_end: &Interface) -> String {
     PortNote::of(host_end).holder.map_or_else(|| id_by_name(host_end), str::to_owned)
 }
 
-/// Of the original's containers it is the beginning of the name; of what somebody plugged in by hand, all of
+/// Of the original's containers it is the beginning of the name; of what somebody attached by hand, all of
 /// the name of the end on the host.
 fn id_by_name(host_end: &Interface) -> String {
     host_end.name.strip_prefix(HOST_END).unwrap_or(&host_end.name).to_owned()
@@ -123,7 +121,7 @@ fn on_bridge(
     namespace: &Namespace,
     ports: &[Interface],
     faults: &impl Fn(&Interface) -> Vec<PortFault>,
-) -> Result<Vec<Inhabitant>, HostError> {
+) -> Result<Vec<Endpoint>, HostError> {
     let inside = namespace.run(async |netlink| {
         let mut inside = Vec::new();
         for interface in netlink.interfaces().await? {
@@ -135,7 +133,7 @@ fn on_bridge(
         Ok(inside)
     })?;
     let number = run_here(async |netlink| netlink.namespace_number(namespace.as_fd()).await)?;
-    let inhabitant = |(end, mut addresses): (Interface, Vec<Cidr>)| {
+    let endpoint = |(end, mut addresses): (Interface, Vec<Cidr>)| {
         let port = ports.iter().find(|port| {
             port.other_end == Some(end.index)
                 && end.other_end == Some(port.index)
@@ -143,7 +141,7 @@ fn on_bridge(
                 && port.other_namespace == number
         })?;
         addresses.retain(|cidr| cidr.address().is_ipv4());
-        Some(Inhabitant {
+        Some(Endpoint {
             id: id(port),
             holder: PortNote::of(port).holder.map(str::to_owned),
             namespace: namespace.id(),
@@ -154,5 +152,5 @@ fn on_bridge(
             faults: faults(port),
         })
     };
-    Ok(inside.into_iter().filter_map(inhabitant).collect())
+    Ok(inside.into_iter().filter_map(endpoint).collect())
 }

@@ -27,7 +27,7 @@ pub(crate) async fn ends_on_bridge(
 }
 
 /// The interface of a container, seen from the host.
-pub(crate) struct Plug {
+pub(crate) struct VethPeer {
     interface: String,
     kind: String,
     /// Its other end, if that is in the namespace of the caller.
@@ -36,7 +36,7 @@ pub(crate) struct Plug {
     bridge: Option<String>,
 }
 
-impl Plug {
+impl VethPeer {
     /// None if the container has no interface of that name.
     pub(crate) fn find(container: &Namespace, interface: &str) -> Result<Option<Self>, HostError> {
         let inside = container.run(async |netlink| netlink.find(interface).await)?;

@@ -11,7 +11,7 @@
 //! container while a runtime still remembers it; the note cannot. So this, and nothing else, decides whose
 //! interface it is.
 
-use crate::BRIDGE_NAME;
+use crate::names::BRIDGE_NAME;
 use crate::netlink::Interface;
 
 /// `IFALIASZ` of the kernel, less the zero at the end.

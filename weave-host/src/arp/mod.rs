@@ -1,0 +1,6 @@
+//! Asking who has an address, and telling the neighbours of a new one.
+
+pub(crate) mod announce;
+pub(crate) mod probe;
+
+pub use probe::{PROBE_TIME, holder_of};

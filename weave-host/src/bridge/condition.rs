@@ -1,0 +1,38 @@
+//! Whether the bridge and the router's port on it are as they should be.
+
+use super::config::BridgeConfig;
+use super::port_fault::faults;
+use crate::error::HostError;
+use crate::namespace::run_here;
+
+/// What a look at the bridge and the port on it says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Condition {
+    /// The bridge is up, has its address and MTU, and the port is a port of it, passes everything and
+    /// is no narrower.
+    InOrder,
+    /// Something of that is not so: [`prepare_bridge`] and [`join`] mend it.
+    Damaged,
+    /// There is no port of that name: it has to be made anew.
+    NoPort,
+}
+
+/// Looks at the bridge and the port on it.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn condition(config: &BridgeConfig, port: &str) -> Result<Condition, HostError> {
+    run_here(async |netlink| {
+        let Some(port) = netlink.find(port).await? else {
+            return Ok(Condition::NoPort);
+        };
+        let bridge = netlink.find(&config.name).await?;
+        let in_order = bridge.is_some_and(|bridge| {
+            let connected = faults(&bridge, &port).is_empty();
+            let wide_enough = bridge.mtu == config.mtu && port.mtu >= config.mtu;
+            let isolated = port.isolated != Some(false);
+            connected && wide_enough && isolated && bridge.up && bridge.mac == config.mac
+        });
+        Ok(if in_order { Condition::InOrder } else { Condition::Damaged })
+    })
+}

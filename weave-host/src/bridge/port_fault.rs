@@ -1,0 +1,60 @@
+//! What can be wrong with the port of a container.
+
+use std::fmt;
+
+use super::port::make_port;
+use crate::error::HostError;
+use crate::names::DATAPATH_KIND;
+use crate::netlink::{Change, Interface, Netlink};
+
+/// Why a container hears nothing, or not everything, of its switch.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum PortFault {
+    /// Its port is on no bridge.
+    OffBridge,
+    /// Its port is down.
+    Down,
+    /// The bridge does not learn from its port, or does not flood to it.
+    Filtered,
+}
+
+impl fmt::Display for PortFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OffBridge => "was taken from the bridge",
+            Self::Down => "was set down",
+            Self::Filtered => "was kept from learning or from flooded frames",
+        })
+    }
+}
+
+/// What is wrong with a port.
+pub(crate) fn faults(bridge: &Interface, port: &Interface) -> Vec<PortFault> {
+    let interface_removed = port.controller != Some(bridge.index);
+    let filtered = bridge.kind != DATAPATH_KIND && port.filtered;
+    [
+        (PortFault::OffBridge, interface_removed),
+        (PortFault::Down, !port.up),
+        (PortFault::Filtered, filtered),
+    ]
+    .into_iter()
+    .filter_map(|(fault, there)| there.then_some(fault))
+    .collect()
+}
+
+/// Mends a port; returns what was wrong with it.
+pub(crate) async fn mend(
+    netlink: &Netlink,
+    bridge: &Interface,
+    port: &Interface,
+) -> Result<Vec<PortFault>, HostError> {
+    let faults = faults(bridge, port);
+    for fault in &faults {
+        match fault {
+            PortFault::OffBridge => make_port(netlink, bridge, port).await?,
+            PortFault::Down => netlink.change(port.index, &port.name, Change::Up).await?,
+            PortFault::Filtered => netlink.pass_all(port.index, &port.name).await?,
+        }
+    }
+    Ok(faults)
+}
