@@ -15,7 +15,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::sys::local_time::LocalTime;
+use weave_node::LocalTime;
 
 /// Where the fields begin, unless the text is longer.
 const TEXT_WIDTH: usize = 44;

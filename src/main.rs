@@ -1,16 +1,9 @@
 //! The `weave` command: the router of a virtual Ethernet switch, and the commands to run it.
 
-mod bool_flag;
 mod cli;
-mod daemon;
-mod http;
-mod ipam;
 mod log;
 mod secret;
-mod state;
-mod status;
-mod sys;
-mod template;
+mod serve;
 
 use std::process::ExitCode;
 

@@ -5,7 +5,7 @@ use clap::Args;
 use super::failure::Failure;
 use super::output;
 use super::remote::Remote;
-use crate::http;
+use weave_api::client;
 
 /// Arguments of `weave accept`.
 #[derive(Debug, Args)]
@@ -22,7 +22,7 @@ impl Accept {
     pub(super) fn run(self) -> Result<(), Failure> {
         self.remote.ask(async |client| {
             for peer in &self.peers {
-                output::print(&client.put(&http::path(&["ring", peer])).await?);
+                output::print(&client.put(&client::path(&["ring", peer])).await?);
             }
             Ok(())
         })

@@ -12,7 +12,7 @@ use super::in_use::{MAX_PASSED_OVER, set_aside};
 use super::output;
 use super::remote::Remote;
 use super::wanted::{Taken, Wanted, release, split, take};
-use crate::http::Client;
+use weave_api::client::Client;
 
 /// Arguments of `weave attach`.
 #[derive(Debug, Args)]

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use weave_host::{HostError, Namespace};
 
 use super::failure::Failure;
-use crate::http::{self, Address, Client, ClientError};
+use weave_api::Address;
+use weave_api::client::{self, Client, ClientError};
 
 /// Where Docker listens unless `DOCKER_HOST` says otherwise.
 const DOCKER: &str = "/var/run/docker.sock";
@@ -60,7 +61,7 @@ fn docker_process(host: &str, target: &str) -> Result<Option<u32>, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
-    let path = http::path(&["containers", target, "json"]);
+    let path = client::path(&["containers", target, "json"]);
     let text = match runtime.block_on(client.get(&path, "application/json")) {
         Ok(text) => text,
         Err(ClientError::NotFound(_) | ClientError::NotRunning { .. }) => return Ok(None),

@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::output;
 use super::remote::Remote;
 use super::wanted::{Wanted, release, split};
-use crate::http::{self, Client, ClientError};
+use weave_api::client::{self, Client, ClientError};
 
 /// Arguments of `weave detach`.
 #[derive(Debug, Args)]
@@ -67,8 +67,8 @@ impl Detach {
 async fn meant(client: &Client, holder: &str, wanted: &Wanted) -> Result<Vec<Cidr>, ClientError> {
     let path = match wanted {
         Wanted::This(cidr) => return Ok(vec![*cidr]),
-        Wanted::In(subnet) => http::path(&["ip", holder]) + &format!("/{subnet}"),
-        Wanted::Default => http::path(&["ip", holder]),
+        Wanted::In(subnet) => client::path(&["ip", holder]) + &format!("/{subnet}"),
+        Wanted::Default => client::path(&["ip", holder]),
     };
     let held = client.get(&path, "*/*").await?;
     Ok(held.split(' ').filter_map(|cidr| cidr.parse().ok()).collect())

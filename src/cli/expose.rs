@@ -8,7 +8,7 @@ use super::host_address::{self, HostAddress, IDENT};
 use super::in_use::{MAX_PASSED_OVER, set_aside};
 use super::output;
 use super::remote::Remote;
-use crate::http::{Client, ClientError};
+use weave_api::client::{Client, ClientError};
 
 /// Arguments of `weave expose`.
 #[derive(Debug, Args)]

@@ -62,14 +62,14 @@ impl From<weave_host::HostError> for Failure {
     }
 }
 
-impl From<crate::http::ClientError> for Failure {
-    fn from(error: crate::http::ClientError) -> Self {
+impl From<weave_api::client::ClientError> for Failure {
+    fn from(error: weave_api::client::ClientError) -> Self {
         Self::Failed(error.to_string())
     }
 }
 
-impl From<crate::daemon::InstanceError> for Failure {
-    fn from(error: crate::daemon::InstanceError) -> Self {
+impl From<crate::serve::InstanceError> for Failure {
+    fn from(error: crate::serve::InstanceError) -> Self {
         Self::Failed(error.to_string())
     }
 }

@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::host_address::{self, HostAddress, IDENT};
 use super::output;
 use super::remote::Remote;
-use crate::http::{Client, ClientError};
+use weave_api::client::{Client, ClientError};
 
 /// Who has an address that the CNI plugin exposed since those of the user serve no container.
 const GATEWAY: &str = "weave:gateway";

@@ -1,7 +1,7 @@
 //! Addresses that somebody on the switch took by hand, of which the ring knows nothing.
 
 use super::output;
-use crate::http::{self, Client};
+use weave_api::client::{self, Client};
 
 /// How many are passed over for one address that is wanted. Those passed over stay set aside, so that
 /// whoever tries again comes further.
@@ -16,8 +16,8 @@ pub(super) async fn set_aside(client: &Client, holder: &str, cidr: &str, why: &s
     let why = why.split(';').next().unwrap_or(why);
     output::complain(&format!("weave: {why}; another address is taken"));
     let address = cidr.split('/').next().unwrap_or(cidr);
-    drop(client.delete(&http::path(&["ip", holder, address])).await);
+    drop(client.delete(&client::path(&["ip", holder, address])).await);
     // Somebody else may be given it at this moment. Then it is held, too, until he finds out.
-    let stand_in = http::path(&["ip", &format!("in-use:{address}")]);
+    let stand_in = client::path(&["ip", &format!("in-use:{address}")]);
     drop(client.put(&format!("{stand_in}/{cidr}?namespace=true")).await);
 }

@@ -3,7 +3,8 @@
 use clap::Args;
 
 use super::failure::Failure;
-use crate::http::{Address, Client, ClientError};
+use weave_api::Address;
+use weave_api::client::{Client, ClientError};
 
 /// The router that is meant.
 #[derive(Clone, Debug, Args)]

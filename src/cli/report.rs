@@ -5,8 +5,8 @@ use clap::Args;
 use super::failure::Failure;
 use super::output;
 use super::remote::Remote;
-use crate::http::with_query;
-use crate::template::Template;
+use weave_api::client::with_query;
+use weave_api::template::Template;
 
 /// Arguments of `weave report`.
 #[derive(Debug, Args)]

@@ -11,9 +11,9 @@ use super::failure::Failure;
 use super::output;
 use super::remote::Remote;
 use super::state_args::StateArgs;
-use crate::daemon::{InstanceError, in_memory, log_file, pid_file, stop_running, was_killed};
-use crate::http::{self, ClientError};
-use crate::state::data_file;
+use crate::serve::{InstanceError, in_memory, log_file, pid_file, stop_running, was_killed};
+use weave_api::client::{self, ClientError};
+use weave_node::data_file;
 
 /// How long the router goes on after it told to whom its addresses go. Nobody confirms that he heard
 /// it, and a connection that ends with something unread takes what was sent before with it.
@@ -40,7 +40,7 @@ impl Reset {
         // While there is somebody to hand them to.
         let bridge = weave_host::interface_peer_name(&self.weave_bridge)?;
         let handed_over = match self.remote.try_ask(async |client| {
-            let path = http::with_query("/report", "format", "{{.Router.Name}}");
+            let path = client::with_query("/report", "format", "{{.Router.Name}}");
             let router = client.get(&path, "*/*").await?;
             // Another router on this host keeps what it has.
             if bridge.is_some_and(|name| name.to_string() == router) {

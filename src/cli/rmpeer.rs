@@ -5,7 +5,7 @@ use clap::Args;
 use super::failure::Failure;
 use super::output;
 use super::remote::Remote;
-use crate::http;
+use weave_api::client;
 
 /// Arguments of `weave rmpeer`.
 #[derive(Debug, Args)]
@@ -22,7 +22,7 @@ impl Rmpeer {
     pub(super) fn run(self) -> Result<(), Failure> {
         self.remote.ask(async |client| {
             for peer in &self.peers {
-                output::print(&client.delete(&http::path(&["peer", peer])).await?);
+                output::print(&client.delete(&client::path(&["peer", peer])).await?);
             }
             Ok(())
         })

@@ -22,15 +22,14 @@ use super::remote;
 use super::state_args::{StateArgs, absolute};
 use super::targets;
 use super::unsupported::UnsupportedFlags;
-use crate::bool_flag;
-use crate::daemon::{self, Capture, Peers, Readiness, Settings, SleeveFormat, VERSION};
-use crate::ipam;
 use crate::log::{self, LogLevel};
 use crate::secret;
+use crate::serve::{self, Readiness};
 use values::{
-    FirewallChoice, OptionalAddress, OptionalBridge, Subnets, cipher, firewall, host,
-    host_name_of_http, mtu, optional_address, optional_bridge, port, subnets,
+    CaptureChoice, FirewallChoice, OptionalAddress, OptionalBridge, SleeveFormat, Subnets, cipher,
+    firewall, host, host_name_of_http, mtu, optional_address, optional_bridge, port, subnets,
 };
+use weave_node::{IpamSettings, Peers, Settings, VERSION};
 
 /// What `weave launch` of the original takes.
 const DEFAULT_RANGE: &str = "10.32.0.0/12";
@@ -75,7 +74,7 @@ pub(super) struct Router {
     conn_limit: usize,
     /// Connect to the given peers only, not to those they know.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[arg(default_value_t = false, value_parser = bool_flag::parse, action = ArgAction::Set)]
+    #[arg(default_value_t = false, value_parser = weave_api::parse_bool, action = ArgAction::Set)]
     no_discovery: bool,
     /// Accepted for compatibility; this router speaks version 2 alone.
     #[arg(long = "min-protocol-version", value_name = "VERSION", default_value_t = 1)]
@@ -84,7 +83,7 @@ pub(super) struct Router {
     /// Connect to the peers of the last time, whatever they were. Without this flag they are
     /// used when no peers are given.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[arg(default_value_t = false, value_parser = bool_flag::parse, action = ArgAction::Set)]
+    #[arg(default_value_t = false, value_parser = weave_api::parse_bool, action = ArgAction::Set)]
     resume: bool,
     /// debug, info, warning or error.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
@@ -107,12 +106,12 @@ pub(super) struct Router {
     /// Let containers reach the ports of the mesh, on this host and through it. Without a
     /// password, a container that reaches them becomes a peer and sees all frames.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[arg(default_value_t = false, value_parser = bool_flag::parse, action = ArgAction::Set)]
+    #[arg(default_value_t = false, value_parser = weave_api::parse_bool, action = ArgAction::Set)]
     mesh_open_to_containers: bool,
     /// Leave net.ipv4.ip_forward as it is. Without this flag it is switched on when the host gets an
     /// address on the bridge: containers would have no way out by it otherwise.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[arg(default_value_t = false, value_parser = bool_flag::parse, action = ArgAction::Set)]
+    #[arg(default_value_t = false, value_parser = weave_api::parse_bool, action = ArgAction::Set)]
     no_ip_forward: bool,
     /// Where firewall rules are kept: iptables-nft, iptables-legacy, nftables or none. By
     /// default where those of the host are.
@@ -120,16 +119,16 @@ pub(super) struct Router {
     firewall: FirewallChoice,
     /// Carry all frames in user space, not by VXLAN in the kernel where that is possible.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[arg(default_value_t = false, value_parser = bool_flag::parse, action = ArgAction::Set)]
+    #[arg(default_value_t = false, value_parser = weave_api::parse_bool, action = ArgAction::Set)]
     no_fastdp: bool,
     /// Plug containers into a datapath of Open vSwitch itself, in place of a bridge that is joined
     /// to one.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[arg(default_value_t = false, value_parser = bool_flag::parse, action = ArgAction::Set)]
+    #[arg(default_value_t = false, value_parser = weave_api::parse_bool, action = ArgAction::Set)]
     no_bridged_fastdp: bool,
     /// How frames get from the bridge to the router.
-    #[arg(long, value_enum, default_value_t = Capture::Auto)]
-    capture: Capture,
+    #[arg(long, value_enum, default_value_t = CaptureChoice::Auto)]
+    capture: CaptureChoice,
     /// Write every frame that passes between bridge and router to this file, in pcap format, for
     /// looking for faults. It grows without end.
     #[arg(long, value_name = "FILE", value_parser = absolute)]
@@ -213,7 +212,7 @@ impl Router {
         if self.print_peer_name {
             let derive = || -> Result<_, Failure> {
                 let host_root = Path::new(&self.host_root);
-                Ok(daemon::derive_peer_name(&self.weave_bridge, host_root)?)
+                Ok(weave_node::derive_peer_name(&self.weave_bridge, host_root)?)
             };
             let name = self.name.map_or_else(derive, Ok)?;
             output::print(&format!("{name}\n"));
@@ -253,7 +252,7 @@ impl Router {
                  one on all peers, such as that of `openssl rand -base64 18`"
             );
         }
-        Ok(daemon::run(settings, readiness)?)
+        Ok(serve::run(&settings, &readiness)?)
     }
 
     /// Whether it is only asked to print something.
@@ -267,7 +266,7 @@ impl Router {
         self.unsupported.check()?;
         let chosen = self.ipalloc_range.is_some();
         let settings = self.settings(true)?;
-        match daemon::hidden_route(&settings)? {
+        match weave_node::hidden_route(&settings)? {
             None => Ok(()),
             Some(text) if chosen => {
                 output::complain(&format!("weave: {text}"));
@@ -281,7 +280,7 @@ impl Router {
 
     /// The file that a launched router logs to by default.
     pub(super) fn log_file(&self) -> PathBuf {
-        daemon::log_file(&self.state.db_prefix)
+        serve::log_file(&self.state.db_prefix)
     }
 
     fn settings(self, launched: bool) -> Result<Settings, Failure> {
@@ -294,10 +293,10 @@ impl Router {
                 "--name {name}: not a name that a machine can have"
             )));
         }
-        if self.capture == Capture::None && self.capture_file.is_some() {
+        if self.capture == CaptureChoice::None && self.capture_file.is_some() {
             return Err(Failure::usage("--capture-file: with --capture none there is no port"));
         }
-        if self.capture == Capture::Datapath && self.no_fastdp {
+        if self.capture == CaptureChoice::Datapath && self.no_fastdp {
             return Err(Failure::usage(
                 "--capture datapath carries frames in the kernel, and --no-fastdp forbids it",
             ));
@@ -322,7 +321,7 @@ impl Router {
             firewall: self.firewall.0,
             fastdp: !self.no_fastdp,
             bridged: !self.no_bridged_fastdp,
-            capture: self.capture,
+            capture: self.capture.into(),
             capture_file: self.capture_file,
             capture_buffer: usize::from(self.bufsz) << 20,
             abilities: match self.sleeve_format {
@@ -343,7 +342,7 @@ impl Router {
     }
 
     /// `weave launch` has a range of its own if none is given.
-    fn ipam(&self, launched: bool) -> Result<Option<ipam::Settings>, Failure> {
+    fn ipam(&self, launched: bool) -> Result<Option<IpamSettings>, Failure> {
         let Self { ipalloc_range, ipalloc_default_subnet, ipalloc_init, .. } = self;
         let range = match (ipalloc_range.as_deref(), launched) {
             (Some(range), _) => range,
@@ -384,9 +383,9 @@ impl Router {
                  {range}"
             )));
         }
-        let origin = ipam::origin(ipalloc_init)
+        let origin = weave_node::origin(ipalloc_init)
             .map_err(|error| Failure::usage(format!("--ipalloc-init: {error}")))?;
-        Ok(Some(ipam::Settings { range, default_subnet, origin }))
+        Ok(Some(IpamSettings { range, default_subnet, origin }))
     }
 }
 

@@ -11,10 +11,9 @@ use serde_json::{Value, json};
 use super::failure::Failure;
 use super::output;
 use super::remote::Remote;
-use crate::bool_flag;
-use crate::daemon::VERSION;
-use crate::http::ClientError;
-use crate::status::indented;
+use weave_api::client::ClientError;
+use weave_api::json::indented;
+use weave_node::VERSION;
 
 /// The names under which a runtime calls the plugin.
 const NAMES: [&str; 2] = ["weave-net", "weave-ipam"];
@@ -42,7 +41,7 @@ pub(super) struct SetupCni {
     plugin: Option<PathBuf>,
     /// Whether a container reaches itself by an address that is translated on the bridge.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[arg(env = "HAIRPIN_MODE", default_value_t = true, value_parser = bool_flag::parse)]
+    #[arg(env = "HAIRPIN_MODE", default_value_t = true, value_parser = weave_api::parse_bool)]
     #[arg(action = ArgAction::Set)]
     hairpin_mode: bool,
     #[command(flatten)]

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::failure::Failure;
 use super::output;
 use super::remote::Remote;
-use crate::status::indented;
+use weave_api::json::indented;
 
 /// Arguments of `weave status`.
 #[derive(Debug, Args)]

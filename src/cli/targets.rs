@@ -4,7 +4,7 @@ use weave_core::mesh::{Config, Mesh, PeerName, Uid};
 use weave_core::time::Instant;
 
 use super::failure::Failure;
-use crate::daemon::{is_ipv6, unreachable};
+use weave_node::{is_ipv6, unreachable};
 
 /// Refuses what is no address of a peer, by asking a mesh that never runs, and what none of the
 /// transports reaches.

@@ -7,7 +7,6 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use super::failure::Failure;
-use crate::bool_flag;
 
 /// A flag of the original.
 struct Flag {
@@ -161,7 +160,7 @@ impl Args for UnsupportedFlags {
             if flag.value {
                 return arg.num_args(1);
             }
-            let parse = |text: &str| bool_flag::parse(text).map(|on| on.to_string());
+            let parse = |text: &str| weave_api::parse_bool(text).map(|on| on.to_string());
             arg.num_args(0..=1)
                 .require_equals(true)
                 .default_missing_value("true")

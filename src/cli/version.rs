@@ -5,8 +5,8 @@ use clap::Args;
 use super::failure::Failure;
 use super::output;
 use super::remote::Remote;
-use crate::daemon::VERSION;
-use crate::http::{ClientError, with_query};
+use weave_api::client::{ClientError, with_query};
+use weave_node::VERSION;
 
 /// Arguments of `weave version`.
 #[derive(Debug, Args)]

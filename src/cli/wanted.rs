@@ -7,7 +7,7 @@ use weave_host::Cidr;
 
 use super::failure::Failure;
 use super::host_address::{self, HostAddress, Subnet};
-use crate::http::{self, Client, ClientError};
+use weave_api::client::{self, Client, ClientError};
 
 /// Which address is meant.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -70,7 +70,7 @@ pub(super) async fn take(
     let path = match wanted {
         Wanted::This(cidr) => {
             if cidr.address().is_ipv4() {
-                let path = http::path(&["ip", holder])
+                let path = client::path(&["ip", holder])
                     + &format!("/{cidr}?noErrorOnUnknown=true&namespace=true");
                 match client.put(&path).await {
                     Ok(_) | Err(ClientError::NotFound(_) | ClientError::NotRunning { .. }) => {}
@@ -79,8 +79,8 @@ pub(super) async fn take(
             }
             return Ok(Taken { cidr: *cidr, is_new: is_new(*cidr) });
         }
-        Wanted::In(subnet) => http::path(&["ip", holder]) + &format!("/{subnet}"),
-        Wanted::Default => http::path(&["ip", holder]),
+        Wanted::In(subnet) => client::path(&["ip", holder]) + &format!("/{subnet}"),
+        Wanted::Default => client::path(&["ip", holder]),
     };
     let text = client.post(&path, &[("namespace", "true")]).await.map_err(|error| match error {
         ClientError::NotFound(_) => ClientError::Refused(
@@ -112,7 +112,7 @@ async fn held(client: &Client, holder: &str) -> Vec<Cidr> {
 /// Gives an address back. One that was never given out is none.
 pub(super) async fn release(client: &Client, holder: &str, cidr: Cidr) -> Result<(), ClientError> {
     let address = cidr.address().to_string();
-    match client.delete(&http::path(&["ip", holder, &address])).await {
+    match client.delete(&client::path(&["ip", holder, &address])).await {
         Err(error @ ClientError::Broken { .. }) => Err(error),
         _ => Ok(()),
     }

@@ -4,10 +4,11 @@ use std::net::IpAddr;
 
 use weave_core::mesh::{DEFAULT_PORT, Subnet};
 use weave_host::Backend;
+use weave_node::Capture;
 use weave_sleeve::cipher::native::Suite;
 
 use super::super::bridge_name;
-use crate::http::Address;
+use weave_api::Address;
 
 /// A list that clap takes for one value.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -67,7 +68,7 @@ pub(super) struct OptionalAddress(pub(super) Option<Address>);
 
 pub(super) fn optional_address(text: &str) -> Result<OptionalAddress, String> {
     let address = (!text.is_empty()).then(|| text.parse()).transpose();
-    address.map(OptionalAddress).map_err(|error: crate::http::AddressError| error.to_string())
+    address.map(OptionalAddress).map_err(|error: weave_api::AddressError| error.to_string())
 }
 
 /// An option that clap takes for one value.
@@ -86,4 +87,41 @@ pub(super) struct FirewallChoice(pub(super) Option<Backend>);
 pub(super) fn firewall(text: &str) -> Result<FirewallChoice, String> {
     let backend = (text != "auto").then(|| text.parse()).transpose();
     backend.map(FirewallChoice).map_err(|error: weave_host::BackendError| error.to_string())
+}
+
+/// Which formats the sleeve may use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(super) enum SleeveFormat {
+    /// That of this router with those that know it, else that of Weave Net.
+    Native,
+    /// That of Weave Net with all.
+    Legacy,
+}
+
+/// How frames get from the bridge to the router.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(super) enum CaptureChoice {
+    /// A datapath where the kernel has Open vSwitch, else a TAP device; where it has none either, a
+    /// veth pair.
+    Auto,
+    /// A TAP device.
+    Tap,
+    /// Packet sockets on a veth pair.
+    Pcap,
+    /// A datapath of the kernel's Open vSwitch, which carries most frames by itself.
+    Datapath,
+    /// Not at all: this router only passes frames on for others.
+    None,
+}
+
+impl From<CaptureChoice> for Capture {
+    fn from(choice: CaptureChoice) -> Self {
+        match choice {
+            CaptureChoice::Auto => Self::Auto,
+            CaptureChoice::Tap => Self::Tap,
+            CaptureChoice::Pcap => Self::Pcap,
+            CaptureChoice::Datapath => Self::Datapath,
+            CaptureChoice::None => Self::None,
+        }
+    }
 }

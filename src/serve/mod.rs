@@ -1,0 +1,80 @@
+//! The router as a process: one for each state, with signals, a log, and somebody to be told when it is
+//! ready.
+//!
+//! ```text
+//!  flags ─▶ Settings ─▶ instance lock ─▶ weave_node::Node ─▶ ready ─▶ signal ─▶ orderly shutdown
+//! ```
+//!
+//! Each step can fail with one line, and leaves nothing that stops the next attempt. What a
+//! router leaves when it ends, in good order or not, is a bridge with containers on it: they
+//! keep talking to each other, and the next router adopts them.
+
+mod instance;
+mod notify;
+mod signals;
+
+use anyhow::{Context as _, Result};
+use weave_api::json;
+use weave_node::{Node, Settings, VERSION};
+
+pub(crate) use instance::{
+    Instance, InstanceError, in_memory, log_file, pid_file, stop_running, takes_nothing, was_killed,
+};
+pub(crate) use notify::{READY_LINE, Readiness};
+use signals::{Signal, Signals};
+
+/// Runs the router until it is told to stop. `readiness` is told once it does its work.
+pub(crate) fn run(settings: &Settings, readiness: &Readiness) -> Result<()> {
+    let instance = Instance::acquire(&settings.db_prefix)?;
+    weave_node::keep_nothing_large();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("cannot start the control threads")?;
+    let result = runtime.block_on(serve(settings, readiness));
+    drop(runtime);
+    instance.leave();
+    result
+}
+
+async fn serve(settings: &Settings, readiness: &Readiness) -> Result<()> {
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
+    tracing::info!("weave {VERSION}");
+    let mut node = Node::start(settings).await?;
+    readiness.ready();
+    let result = until_told(&mut node, &mut signals).await;
+    readiness.stopping();
+    node.shut_down().await;
+    tracing::info!("stopped");
+    result
+}
+
+/// Until a signal ends it, or what cannot be mended.
+async fn until_told(node: &mut Node, signals: &mut Signals) -> Result<()> {
+    loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Signal::Stop(name) => {
+                    tracing::info!("{name}: stopping");
+                    return Ok(());
+                }
+                Signal::Dump => dump(node).await,
+                Signal::Unused(name) => tracing::info!("{name}: nothing to do"),
+            },
+            error = node.ended() => return Err(error),
+        }
+    }
+}
+
+/// SIGQUIT: everything that is known, in the log.
+async fn dump(node: &Node) {
+    match node.report().await {
+        Ok(report) => {
+            let text = json::compact(&report).unwrap_or_else(|error| error.to_string());
+            tracing::info!("state: {text}");
+        }
+        Err(error) => tracing::error!("no state to tell: {error}"),
+    }
+}

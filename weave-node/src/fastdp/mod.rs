@@ -1,0 +1,120 @@
+//! The fast datapath of this router, or why it has none.
+
+mod encryption;
+
+use std::sync::Arc;
+
+use weave_core::switch::{Inject, Switch, Waker};
+use weave_fastdp::odp::OdpEngine;
+use weave_fastdp::vxlan::{VxlanConfig, VxlanEnds, VxlanEngine};
+use weave_fastdp::{Engine, EngineStatus};
+use weave_host::{BridgeConfig, PortNames, VxlanSenders};
+use weave_sleeve::Clock;
+
+use crate::settings::Settings;
+pub(crate) use encryption::Encryption;
+
+/// What carries frames in the kernel.
+#[derive(Clone, Default)]
+pub(crate) enum Fastdp {
+    /// Nothing: it is not wanted, or there is no bridge.
+    #[default]
+    Off,
+    /// Nothing: this host cannot; why.
+    Unavailable(String),
+    /// VXLAN devices.
+    Vxlan(Arc<VxlanEngine>),
+    /// A datapath of Open vSwitch, which also captures.
+    Datapath(Arc<OdpEngine>),
+}
+
+impl Fastdp {
+    /// Tries it out on this host. Without it the sleeve carries everything.
+    pub(crate) fn start(
+        settings: &Settings,
+        bridge: &BridgeConfig,
+        switch: &Arc<Switch>,
+        injector: Box<dyn Inject + Send>,
+        clock: &Clock,
+    ) -> Self {
+        if !settings.fastdp {
+            return Self::Off;
+        }
+        let Some(port) = settings.port.checked_add(1) else {
+            return Self::unavailable("there is no UDP port after 65535".to_owned());
+        };
+        let PortNames { tap, bridge_end, .. } = PortNames::of(&bridge.name);
+        let config = VxlanConfig {
+            bridge: bridge.name.clone(),
+            router_ports: vec![tap, bridge_end],
+            mtu: usize::try_from(bridge.mtu).unwrap_or(usize::MAX),
+            port,
+        };
+        let clock = clock.clone();
+        match VxlanEngine::start(config, Arc::clone(switch), injector, move || clock.now()) {
+            Ok(engine) => {
+                tracing::info!("fastdp: VXLAN devices, UDP port {port}");
+                Self::Vxlan(Arc::new(engine))
+            }
+            Err(error) => Self::unavailable(error.to_string()),
+        }
+    }
+
+    fn unavailable(reason: String) -> Self {
+        tracing::warn!("no fastdp, the sleeve carries everything: {reason}");
+        Self::Unavailable(reason)
+    }
+
+    /// The transport, if there is one.
+    pub(crate) fn overlay(&self, clock: &Clock) -> Option<weave_fastdp::Fastdp> {
+        let (engine, clock) = (self.engine()?, clock.clone());
+        Some(weave_fastdp::Fastdp::new(engine, move || clock.now()))
+    }
+
+    /// Who may send VXLAN to this host, where the kernel does not look who does.
+    pub(crate) fn senders(&self) -> Option<VxlanSenders> {
+        let Self::Vxlan(engine) = self else { return None };
+        let VxlanEnds { ports, neighbours } = engine.ends();
+        Some(VxlanSenders { ports, neighbours })
+    }
+
+    /// Calls `waker` when that changes.
+    pub(crate) fn on_senders(&self, waker: Waker) {
+        if let Self::Vxlan(engine) = self {
+            engine.on_ends(waker);
+        }
+    }
+
+    /// The port on the bridge is another one.
+    pub(crate) fn inject_into(&self, injector: Box<dyn Inject + Send>) {
+        if let Self::Vxlan(engine) = self {
+            engine.inject_into(injector);
+        }
+    }
+
+    /// In one line, for the status.
+    pub(crate) fn summary(&self) -> String {
+        match self {
+            Self::Off => "disabled".to_owned(),
+            Self::Unavailable(reason) => format!("unavailable: {reason}"),
+            Self::Vxlan(engine) => match engine.problem() {
+                Some(problem) => format!("unavailable: {problem}, fastdp begins when it is free"),
+                None => engine.name().to_owned(),
+            },
+            Self::Datapath(engine) => engine.name().to_owned(),
+        }
+    }
+
+    /// What the engine knows of itself, with so many flows at most. Asks the kernel.
+    pub(crate) fn status(&self, most_flows: usize) -> Option<EngineStatus> {
+        self.engine().map(|engine| engine.status(most_flows))
+    }
+
+    fn engine(&self) -> Option<Arc<dyn Engine>> {
+        match self {
+            Self::Off | Self::Unavailable(_) => None,
+            Self::Vxlan(engine) => Some(Arc::clone(engine) as Arc<dyn Engine>),
+            Self::Datapath(engine) => Some(Arc::clone(engine) as Arc<dyn Engine>),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What the router asks of this host before it gives addresses to containers: who has some already,
+//! and which network they would hide.
+
+use anyhow::Result;
+use tokio::task::block_in_place;
+use weave_core::mesh::Config;
+use weave_ipam::allocator::Found;
+
+use crate::ipam;
+use crate::settings::Settings;
+
+/// Warns if containers will hide a network from this host. It is no reason not to start.
+pub(crate) fn warn_of_hidden_route(settings: &Settings) {
+    match block_in_place(|| hidden_route(settings)) {
+        Ok(None) => {}
+        Ok(Some(text)) => tracing::warn!("{text}"),
+        Err(error) => tracing::warn!("the routes of this host are not looked at: {error:#}"),
+    }
+}
+
+/// A network of this host that cannot be reached from here once containers have addresses of it.
+pub fn hidden_route(settings: &Settings) -> Result<Option<String>> {
+    let Some(ipam) = &settings.ipam else { return Ok(None) };
+    let range = ipam.range.cidr();
+    let network = weave_host::Cidr::new(range.address().into(), range.prefix());
+    let Some(network) = network else { return Ok(None) };
+    let found = weave_host::overlapping_route(network, &settings.weave_bridge)?;
+    Ok(found.map(|weave_host::HostRoute { destination, interface }| {
+        format!(
+            "the range for containers, {range}, overlaps the route to {destination} that this host \
+             has through {interface}"
+        )
+    }))
+}
+
+/// The addresses of the host and of the containers on the bridge: whoever has them keeps them.
+pub(crate) fn in_use(settings: &Settings) -> Vec<Found> {
+    let bridge = &settings.weave_bridge;
+    let found = |holder: &str, cidr: &weave_host::Cidr, is_container| {
+        let cidr = cidr.to_string().parse().ok()?;
+        Some(Found { holder: holder.to_owned(), cidr, is_container })
+    };
+    let host = weave_host::bridge_addresses(bridge).unwrap_or_else(|error| {
+        tracing::warn!("the addresses of bridge {bridge} are not claimed: {error}");
+        Vec::new()
+    });
+    let containers = weave_host::endpoints(bridge, &settings.proc_path);
+    let containers = containers.unwrap_or_else(|error| {
+        tracing::warn!("the addresses of containers on bridge {bridge} are not claimed: {error}");
+        Vec::new()
+    });
+    let of_containers = containers.iter().flat_map(|container| {
+        container.addresses.iter().filter_map(move |cidr| found(&container.id, cidr, true))
+    });
+    host.iter().filter_map(|cidr| found(EXPOSED, cidr, false)).chain(of_containers).collect()
+}
+
+/// Who has the addresses of the host, as in the original.
+const EXPOSED: &str = "weave:expose";
+
+/// What the allocator is told of the mesh.
+pub(crate) fn allocator(settings: &ipam::Settings, config: &Config) -> weave_ipam::Config {
+    weave_ipam::Config {
+        name: config.name,
+        uid: config.uid,
+        nickname: config.nickname.clone(),
+        universe: settings.range,
+        origin: settings.origin.clone(),
+    }
+}

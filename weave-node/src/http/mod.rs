@@ -1,0 +1,145 @@
+//! The HTTP interface (spec cli-http.md, sections 5 to 8; router.md, section 12).
+//!
+//! Three addresses serve more or less of it: control all, status what only reads, metrics the
+//! metrics alone. There is no authentication: control listens on a loopback address or on a
+//! Unix socket, whose permissions say who may use it, and web pages are refused everywhere.
+
+mod expose;
+mod help;
+mod ip;
+mod metrics;
+mod peers;
+mod report;
+mod status;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{StatusCode, Uri};
+use weave_host::{Cidr, HostAddress};
+
+use crate::ipam::Ipam;
+use weave_api::Detail;
+use weave_api::report::Report;
+
+/// The longest body of a request, in bytes.
+const MAX_BODY: usize = 64 * 1024;
+
+/// What the interface needs of the router.
+pub(crate) trait Control: Send + Sync + 'static {
+    /// What is known of it.
+    fn report(&self, detail: Detail) -> impl Future<Output = Result<Report, Unavailable>> + Send;
+
+    /// Connects to these peers, and if `replace` is set to no others the user asked for.
+    fn connect(
+        &self,
+        peers: Vec<String>,
+        replace: bool,
+    ) -> impl Future<Output = Result<(), ConnectError>> + Send;
+
+    /// Stops connecting to these peers.
+    fn forget(&self, peers: Vec<String>) -> impl Future<Output = Result<(), Unavailable>> + Send;
+
+    /// Gives the host an address on the bridge.
+    fn expose(&self, address: HostAddress) -> impl Future<Output = Result<(), ExposeError>> + Send;
+
+    /// Takes it away.
+    fn hide(&self, cidr: Cidr) -> impl Future<Output = Result<(), ExposeError>> + Send;
+
+    /// The addresses the host has.
+    fn exposed(&self) -> Vec<HostAddress>;
+
+    /// The address allocator, if this router has one.
+    fn ipam(&self) -> Option<&Ipam> {
+        None
+    }
+}
+
+/// The router cannot answer: it is stopping, or cannot keep its state.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Unavailable(pub(crate) String);
+
+/// Why peers were not connected to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum ConnectError {
+    /// These are no addresses; the others are used all the same.
+    Targets(Vec<String>),
+    Unavailable(Unavailable),
+}
+
+/// Why an address of the host is not as asked.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum ExposeError {
+    /// The request makes no sense here.
+    #[error("{0}")]
+    Refused(String),
+    /// Somebody on the switch has the address.
+    #[error("{0}")]
+    InUse(String),
+    /// The host does not do it.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Everything.
+pub(crate) fn control_routes<C: Control>(control: Arc<C>) -> Router {
+    finish(
+        Router::new()
+            .merge(status::routes())
+            .merge(report::routes())
+            .merge(metrics::routes())
+            .merge(peers::routes())
+            .merge(ip::routes())
+            .merge(expose::routes()),
+        control,
+    )
+}
+
+/// What only reads.
+pub(crate) fn status_routes<C: Control>(control: Arc<C>) -> Router {
+    finish(
+        Router::new().merge(status::routes()).merge(report::routes()).merge(metrics::routes()),
+        control,
+    )
+}
+
+/// The metrics alone.
+pub(crate) fn metrics_routes<C: Control>(control: Arc<C>) -> Router {
+    finish(metrics::routes(), control)
+}
+
+fn finish<C: Control>(routes: Router<Arc<C>>, control: Arc<C>) -> Router {
+    routes
+        .fallback(not_found)
+        .method_not_allowed_fallback(async || {
+            (StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed\n")
+        })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(control)
+}
+
+/// Paths of parts that this router does not have say so.
+async fn not_found(uri: Uri) -> (StatusCode, String) {
+    let part = match uri.path().split('/').nth(1) {
+        Some("domain" | "name" | "dns-address" | "dns-address-port") => "DNS",
+        Some("proxyaddrs") => "the Docker proxy",
+        _ => return (StatusCode::NOT_FOUND, "404 page not found\n".to_owned()),
+    };
+    without(part)
+}
+
+fn without(part: &str) -> (StatusCode, String) {
+    (StatusCode::NOT_FOUND, format!("this router runs without {part}\n"))
+}
+
+impl axum::response::IntoResponse for Unavailable {
+    fn into_response(self) -> axum::response::Response {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("{self}\n")).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+//! Giving back what containers had that ended without a word.
+//!
+//! What `weave attach` takes is held by the id of a network namespace, and the host's end of the
+//! container's interface is called after that id; what the CNI plugin takes, by the container and its
+//! interface, which is noted on that end. The end goes with the namespace, however that ends, and stays as
+//! long as anything keeps it, be it a bind mount without a process: the kernel needs no engine to tell of it.
+//! Ends that the original or somebody by hand made have other names; for these the namespaces themselves are
+//! looked at, and whatever address one of them still has is in use.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{JoinHandle, spawn_blocking};
+use weave_host::{Endpoint, HostError};
+use weave_ipam::allocator::TICK;
+
+use crate::ipam::{Holder, Ipam};
+
+/// How often to look: as often as the allocator does. A look is one request of the kernel, and none
+/// while nobody holds anything in this way.
+const INTERVAL: Duration = TICK;
+
+/// Looks after the containers until the router stops, or the task is aborted. `proc` is where the process
+/// tree of the host is mounted.
+pub(super) fn reap(ipam: Ipam, bridge: String, proc: PathBuf) -> JoinHandle<()> {
+    let place: Arc<(String, PathBuf)> = Arc::new((bridge, proc));
+    tokio::spawn(async move {
+        let mut interval = tokio::time::interval(INTERVAL);
+        loop {
+            interval.tick().await;
+            if !ipam.has_tenants() {
+                continue;
+            }
+            let (asker, place) = (ipam.clone(), Arc::clone(&place));
+            let look = move || those_there(&asker, &place.0, &place.1);
+            let there = match spawn_blocking(look).await {
+                Ok(Ok(there)) => there,
+                // Nobody is taken for gone.
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "containers are not looked after");
+                    continue;
+                }
+                Err(_) => return,
+            };
+            if ipam.look_after(there).await.is_err() {
+                return;
+            }
+        }
+    })
+}
+
+fn those_there(ipam: &Ipam, bridge: &str, proc: &Path) -> Result<BTreeSet<String>, HostError> {
+    let mut there = weave_host::attached_ids()?;
+    if ipam.has_tenants_beside(&there) {
+        let endpoints = weave_host::endpoints(bridge, proc)?;
+        there.extend(those_with_addresses(ipam, &endpoints));
+        there.extend(endpoints.into_iter().map(|endpoint| endpoint.namespace));
+    }
+    Ok(there)
+}
+
+/// The holders of addresses that some container on the bridge has that is not known by its port: the note
+/// was wiped. One that is known keeps what is its own, and cannot keep what is others' by adding that to
+/// its interface.
+fn those_with_addresses(ipam: &Ipam, endpoints: &[Endpoint]) -> Vec<String> {
+    let holders = ipam.holders();
+    let is_holder = |name: &String| holders.iter().any(|holder| holder.name == *name);
+    let used: BTreeSet<IpAddr> = endpoints
+        .iter()
+        .filter(|endpoint| !is_holder(&endpoint.id) && !is_holder(&endpoint.namespace))
+        .flat_map(|endpoint| endpoint.addresses.iter().map(|cidr| cidr.address()))
+        .collect();
+    let has_one =
+        |holder: &&Holder| holder.cidrs.iter().any(|cidr| used.contains(&cidr.address().into()));
+    holders.iter().filter(has_one).map(|holder| holder.name.clone()).collect()
+}

@@ -1,0 +1,5 @@
+//! From the state of the router to the report.
+
+mod gather;
+
+pub(crate) use gather::{HostStatus, Now, gather};
