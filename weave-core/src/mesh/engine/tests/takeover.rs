@@ -140,7 +140,10 @@ impl Pair {
             config.discovery = false;
             config.overlays = vec!["sim".to_owned()];
             config.password = seed.is_multiple_of(2).then(|| Password::new(PASSWORD)).flatten();
-            Mesh::new(config, [seed.wrapping_mul(number + 1); 32], now)
+            // Numbers of connections are random at both ends, and never equal.
+            let mut block = [seed; 32];
+            block[0] = number;
+            Mesh::new(config, block, now)
         });
         let mut pair =
             Self { meshes, now, lines: Vec::new(), preparing: [VecDeque::new(), VecDeque::new()] };
