@@ -4,14 +4,15 @@
 //! | what arrives | what is done |
 //! |---|---|
 //! | another owner for what is in use here | ours stays, in a version above theirs, and is told again |
-//! | another owner for what a peer in reach owns, by a leap of its version, not from that peer | left out until the owner says so itself: it is asked |
+//! | another owner for what a peer owns that is not gone, not from that peer | left out until the owner says so itself: it is asked |
+//! | what a peer claims that was taken from it while it was gone | believed of that peer |
 //! | another owner for what is ours and not in use, not from that owner | the same with that owner |
-//! | a gift to this peer, not from its owner | the same, in reach or not |
 //! | a version that no honest mesh reaches | left out |
 //! | a ring of other seeds, or of another range | left out as a whole |
 //!
 //! The question to an owner is a state without a ring and without a vote: Weave Net answers it with
-//! its ring, too. What was taken over from a peer by the user waits for [`TAKEOVER_WAIT`], so that hosts
+//! its ring, too. A peer is gone when messages have not got to it for [`GONE_AFTER`]: until then nobody else
+//! disposes of what it has, since its containers may run. What was taken over from a peer by the user waits for [`TAKEOVER_WAIT`], so that hosts
 //! that did so at the same time find out before they give addresses out.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,9 +29,11 @@ use crate::{AddressSet, Range, Ring};
 /// Versions rise by one with each change, and by 100 with a takeover. At a thousand changes a second this
 /// one is reached after 24 days without a pause, by one token.
 const MAX_VERSION: u32 = 1 << 31;
-/// Changes of a token that somebody may have missed. Beyond that a new owner is believed of the old one
-/// alone: with small steps it takes long to get to a version that the owner cannot answer.
+/// Changes of a token that somebody may have missed. Beyond that it is worth asking the owner at once.
 const MAX_LEAP: u32 = 1 << 16;
+/// Who was out of reach for so long does not come back soon: the user, on another host, may have taken over
+/// what it has. A restart takes less.
+pub const GONE_AFTER: Duration = Duration::from_secs(30);
 /// From one defence of a token to the next, doubled each time up to [`MAX_PAUSE`]: two peers that both have
 /// good reasons must not write to their disks for ever.
 const FIRST_PAUSE: Duration = TICK;
@@ -103,6 +106,8 @@ pub(super) struct Conflicts {
     defended: usize,
     /// What the user took over from others, and since when.
     taken: Vec<(Range, Instant)>,
+    /// Tokens that others took from a peer that was gone, and from whom.
+    lost: BTreeMap<u32, PeerName>,
     /// The seeds of the ring that the user decided for.
     adopting: Option<Vec<PeerName>>,
 }
@@ -143,6 +148,15 @@ impl Conflicts {
     /// Whether what is in use elsewhere is in doubt.
     pub(super) fn are_any(&self) -> bool {
         self.records.keys().any(|(subject, _)| matches!(subject, Subject::Ours(_) | Subject::Ring))
+    }
+
+    /// Another owner is believed, because of what `source` says.
+    fn changed_hands(&mut self, source: Option<PeerName>, owner: PeerName, token: u32) {
+        if source == Some(owner) {
+            self.lost.remove(&token);
+        } else if self.lost.len() < MAX_REMEMBERED {
+            self.lost.entry(token).or_insert(owner);
+        }
     }
 
     /// What was taken over stays out of use for a while.
@@ -195,8 +209,12 @@ impl Allocator {
             let owner = self.ring.owner(entry.token).unwrap_or(own);
             let lie = entry.version > MAX_VERSION
                 && known.is_none_or(|known| entry.version > known.version);
-            let hearsay = is_news && owner != entry.peer && self.is_hearsay(source, owner, &entry);
+            let changes_hands = is_news && owner != entry.peer && !lie;
+            let hearsay = changes_hands && self.is_hearsay(source, owner, &entry);
             if !lie && !hearsay {
+                if changes_hands {
+                    self.conflicts.changed_hands(source, owner, entry.token);
+                }
                 kept.push(entry);
                 continue;
             }
@@ -206,7 +224,9 @@ impl Allocator {
                 Subject::Theirs(entry.token)
             };
             self.conflicts.note(self.now, (subject, entry.peer), owner, Some(entry), None);
-            if hearsay {
+            // What is only a little ahead of what the owner told is confirmed by the owner soon, unasked.
+            let leap = entry.version > MAX_LEAP + known.map_or(0, |known| known.version);
+            if hearsay && (owner == own || entry.peer == own || leap) {
                 self.question(if owner == own { entry.peer } else { owner });
             }
         }
@@ -217,14 +237,25 @@ impl Allocator {
     /// Whether somebody else speaks than the one who would know.
     fn is_hearsay(&self, source: Option<PeerName>, owner: PeerName, entry: &Entry) -> bool {
         let own = self.config.name;
-        if owner != own {
-            let known = self.ring.entry_at(entry.token).map_or(0, |known| known.version);
-            let is_leap = entry.version.saturating_sub(known) > MAX_LEAP && self.can_reach(owner);
-            return source != Some(owner) && (entry.peer == own || is_leap);
+        if owner == own {
+            // What is in use is defended, whoever speaks.
+            let range = self.ring.range_at(entry.token).unwrap_or_default();
+            return source != Some(entry.peer)
+                && self.can_reach(entry.peer)
+                && self.space.is_free(range);
         }
-        // What is in use is defended, whoever speaks.
-        let range = self.ring.range_at(entry.token).unwrap_or_default();
-        source != Some(entry.peer) && self.can_reach(entry.peer) && self.space.is_free(range)
+        if source == Some(owner) {
+            return false;
+        }
+        let takes_back =
+            source == Some(entry.peer) && self.conflicts.lost.get(&entry.token) == source.as_ref();
+        !takes_back && !self.is_gone(owner)
+    }
+
+    /// Whether a peer has been out of reach for long.
+    fn is_gone(&self, peer: PeerName) -> bool {
+        let seen = self.seen.get(&peer).copied().unwrap_or(self.began);
+        !self.can_reach(peer) && self.now.saturating_since(seen) >= GONE_AFTER
     }
 
     /// Asks a peer for its ring.

@@ -27,7 +27,7 @@ use weave_core::mesh::{PeerName, Random, Uid};
 use weave_core::time::Instant;
 use weave_core::wire::gob::AtMost;
 
-pub use conflicts::Conflict;
+pub use conflicts::{Conflict, GONE_AFTER};
 pub use output::{Answer, Event, Output, Refusal, RequestError, RequestId, Update};
 pub use report::{Entry, PendingClaim, Report, Vote};
 
@@ -123,6 +123,10 @@ pub struct Allocator {
     targets: usize,
     /// Peers that messages get to.
     reachable: BTreeSet<PeerName>,
+    /// When messages got to others last that have addresses, to within a [`TICK`].
+    seen: BTreeMap<PeerName, Instant>,
+    /// When this life began.
+    began: Instant,
     primes: Vec<RequestId>,
     claims: VecDeque<Claim>,
     allocations: VecDeque<Allocation>,
@@ -197,6 +201,8 @@ impl Allocator {
             awaiting: false,
             targets: 0,
             reachable: BTreeSet::new(),
+            seen: BTreeMap::new(),
+            began: now,
             primes: Vec::new(),
             claims: VecDeque::new(),
             allocations: VecDeque::new(),
@@ -295,7 +301,16 @@ impl Allocator {
 
     /// The peers that messages get to.
     pub fn set_reachable(&mut self, peers: BTreeSet<PeerName>) {
-        self.reachable = peers;
+        let before = std::mem::replace(&mut self.reachable, peers);
+        for peer in &self.reachable {
+            self.seen.remove(peer);
+        }
+        let gone = before.difference(&self.reachable);
+        self.seen.extend(gone.map(|peer| (*peer, self.now)));
+        // Nobody asks for those who have nothing.
+        let owners = self.ring.entries().iter().map(|entry| entry.peer);
+        let owners: BTreeSet<PeerName> = owners.collect();
+        self.seen.retain(|peer, _| owners.contains(peer));
     }
 
     /// The peers that frames get to.

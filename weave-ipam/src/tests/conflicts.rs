@@ -233,6 +233,60 @@ fn gifts_of_somebody_else_are_not_used() {
     assert!(text.contains("given to us") && text.contains("weave rmpeer"), "{text}");
 }
 
+/// The owner is there: nobody else disposes of what it has, in small steps neither. A liar who was believed
+/// to own the range could give it to a third peer, in good faith of that one.
+#[test]
+fn what_a_peer_in_reach_has_is_given_by_that_peer_alone() {
+    let mut mesh = Mesh::new(3, 3);
+    let before = mesh.owners(1);
+    let used: Vec<u32> = (0..4).filter_map(|_| mesh.allocate(2)).collect();
+    mesh.parted = true;
+    let token = before[1].0;
+    for version in 1..40 {
+        let steps = [
+            vec![claimed(token, LIAR, version)],
+            vec![claimed(token + 1, LIAR, version)],
+            vec![claimed(token, 1, version + 1), claimed(token + 1, 1, version + 1)],
+        ];
+        steps.iter().for_each(|lie| mesh.lie(1, lie));
+    }
+    assert_eq!(mesh.owners(1), before);
+    let given: Vec<u32> = (0..40).filter_map(|_| mesh.allocate(1)).collect();
+    assert!(!given.is_empty() && given.iter().all(|address| !used.contains(address)));
+}
+
+/// A router that is started again is not gone, and whoever was just started knows of nobody who is.
+#[test]
+fn who_was_out_of_reach_for_a_moment_has_what_it_had() {
+    let mut mesh = Mesh::new(2, 2);
+    let before = mesh.owners(1);
+    mesh.parted = true;
+    let in_reach = |mesh: &mut Mesh, peers: &[u64]| {
+        mesh.peer(1).set_reachable(peers.iter().copied().map(name).collect());
+    };
+    for reach in [&[1, LIAR][..], &[1, 2, LIAR], &[1, LIAR]] {
+        in_reach(&mut mesh, reach);
+        mesh.lie(1, &[claimed(32, LIAR, 9)]);
+        assert_eq!(mesh.owners(1), before);
+        (0..4).for_each(|_| mesh.tick());
+    }
+    // Then others may have taken over what it has.
+    (0..3).for_each(|_| mesh.tick());
+    mesh.lie(1, &[claimed(32, LIAR, 9)]);
+    assert_eq!(mesh.owners(1).last(), Some(&(32, name(LIAR))));
+    // But it comes back, and had not left.
+    in_reach(&mut mesh, &[1, 2, LIAR]);
+    let seeds = mesh.peer(2).ring().seeds().to_vec();
+    let ring = ring_of(2, &[claimed(0, 1, 0), claimed(32, 2, 10)], &seeds);
+    let state = State { ring: Some(ring), ..State::default() }.encode();
+    let now = mesh.now;
+    for source in [None, Some(name(3)), Some(name(2))] {
+        assert_eq!(mesh.owners(1).last(), Some(&(32, name(LIAR))), "not on hearsay");
+        mesh.peer(1).handle_gossip(now, source, &state).unwrap();
+    }
+    assert_eq!(mesh.owners(1).last(), Some(&(32, name(2))));
+}
+
 /// What nobody uses goes to who says so himself, as with Weave Net: a peer that comes back gives up what
 /// was taken over. Others cannot speak for the one who is said to have it.
 #[test]
@@ -268,6 +322,9 @@ fn a_change_is_believed_when_its_owner_confirms_it() {
     mesh.peer(1).handle_gossip(now, None, &state).unwrap();
     mesh.peer(3).handle_gossip(now, None, &state).unwrap();
     mesh.settle();
+    // Mostly the owner itself tells it in a moment.
+    assert_ne!(mesh.owners(1), granted);
+    mesh.tick();
     assert_eq!(mesh.owners(1), granted);
     assert_eq!(mesh.owners(3), granted);
     assert_eq!(mesh.peer(1).report().conflicts, []);

@@ -14,7 +14,7 @@ use super::vectors::{
 };
 use super::vote::{shown, sorted};
 use crate::allocator::{
-    Answer, Conflict, Found, Origin, Output, RequestError, RequestId, Stored, Update,
+    Answer, Conflict, Found, GONE_AFTER, Origin, Output, RequestError, RequestId, Stored, Update,
 };
 use crate::message::{Holding, State, Unicast, decode_ring};
 use crate::ring::RawRing;
@@ -408,6 +408,8 @@ impl Play {
                     let name = node.name;
                     if step["value"] == true {
                         self.out_of_reach.insert(name);
+                        // The original takes nobody's time to believe that a peer is gone.
+                        self.now += GONE_AFTER;
                     } else {
                         self.out_of_reach.remove(&name);
                     }

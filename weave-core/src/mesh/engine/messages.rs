@@ -117,6 +117,9 @@ impl Mesh {
         payload: &[u8],
     ) -> Result<(), ConnectionError> {
         match Unicast::decode(payload) {
+            Ok(Unicast { channel, source, .. }) if self.is_forged(from, channel, source) => {
+                self.drop_forged(from, channel, source);
+            }
             Ok(unicast) if unicast.destination == self.config.name => {
                 self.handle_unicast(from, unicast)?;
             }
@@ -157,6 +160,10 @@ impl Mesh {
         if source == self.config.name {
             // Sent round in a circle while routes differ: once was enough.
             self.counters.messages_ignored += 1;
+            return Ok(());
+        }
+        if self.is_forged(from, channel, source) {
+            self.drop_forged(from, channel, source);
             return Ok(());
         }
         // Routers that take no part in a channel pass on whatever they get.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Mesh;
+use super::messages::TOPOLOGY;
 use crate::mesh::connection::Connection;
 use crate::mesh::error::ConnectionError;
 use crate::mesh::gossip::GossipError;
@@ -80,6 +81,24 @@ impl Mesh {
     pub(super) fn drop_malformed(&mut self, from: PeerName, error: &GossipMessageError) {
         self.counters.gossip_malformed += 1;
         self.report_refusal(from, None, "", error.to_string());
+    }
+
+    /// Whether a message is said to be of a neighbour, and did not come from it. A neighbour sends its
+    /// unicasts to us over its connection to us, and its broadcasts as well. Messages are not signed, so
+    /// this is all there is against somebody who speaks in the name of others.
+    ///
+    /// A link that is lost, but not yet at this end, costs the messages that go around it.
+    pub(super) fn is_forged(&self, from: PeerName, channel: &str, source: PeerName) -> bool {
+        // The original passes on what we send to ourselves: so it shows that it is there.
+        let is_own = source == self.config.name && channel != TOPOLOGY;
+        source != from && (is_own || self.by_peer.contains_key(&source))
+    }
+
+    /// A message is not of whom it is said to be.
+    pub(super) fn drop_forged(&mut self, from: PeerName, channel: &str, source: PeerName) {
+        self.counters.gossip_refused += 1;
+        let reason = format!("{source} is a neighbour, and would have told us itself");
+        self.report_refusal(from, Some(source), channel, reason);
     }
 
     fn report_refusal(

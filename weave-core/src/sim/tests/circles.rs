@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::super::host::Bridge;
 use super::*;
 use crate::mesh::gossip::Data;
-use crate::mesh::{PeerConnection, PeerName, Peers, ShortId, Uid};
+use crate::mesh::{PeerConnection, PeerName, Peers, ShortId, Uid, Unicast};
 use crate::switch::{Arrival, DropCause, Frame, MAX_RELAYS, SwitchReport};
 
 /// What a member says, whatever its router knows.
@@ -162,12 +162,16 @@ fn a_unicast_does_not_go_round_in_a_circle_for_ever() {
         let mut ring = ring(70, size);
         let ended = ring.connections_ended();
         ring.lie();
-        let to = PeerName::from_u64(NOWHERE).unwrap();
+        let destination = PeerName::from_u64(NOWHERE).unwrap();
+        // Of a peer that is nobody's neighbour: none of them notices that it came the wrong way.
+        let source = PeerName::from_u64(0xfa2).unwrap();
+        let (id, _) = ring.net.connections(ring.members[0])[0];
         for number in 0..100_u32 {
-            let payload = Bytes::copy_from_slice(&number.to_be_bytes());
-            ring.net.ask(ring.routers[0], |router, now| {
-                router.update(now, |mesh| mesh.unicast(now, "words", to, payload));
-            });
+            let data = &number.to_be_bytes();
+            let unicast = Unicast { channel: "words", source, destination, data }.encode();
+            let len = u32::try_from(unicast.len() + 1).unwrap().to_be_bytes();
+            let frame = [&len[..], &[5], &unicast].concat();
+            assert!(ring.net.inject(ring.members[0], id, frame.into()));
         }
         ring.net.run_for(SECOND);
         let relayed: u64 = ring.counters().iter().map(|c| c.unicasts_relayed).sum();

@@ -115,6 +115,43 @@ fn what_a_neighbour_may_have_relayed_is_dropped_and_counted() {
 }
 
 #[test]
+fn nobody_speaks_in_the_name_of_a_neighbour() {
+    let mut bench = Bench::new();
+    bench.mesh.add_channel("strict", Box::new(Strict));
+    let mut liar = bench.meet(features(2));
+    let _neighbour = bench.meet(features(3));
+    let mut behind = bench.meet(features(4));
+    bench.say(&mut liar, &Message::Gossip(&gossip("topology", 2, &record(2, &[1]))));
+    bench.pass(SECOND);
+    bench.heard(&mut behind);
+    let said = |source: u64, channel: &str, to: u64| {
+        let to = name(to);
+        Unicast { channel, source: name(source), destination: to, data: b"x" }.encode()
+    };
+    let broadcast = |source: u64| gossip("other", source, b"x");
+    // What it is, whether it is passed on, and whether it is refused.
+    let cases = [
+        (Message::Unicast(&said(3, "strict", 1)), 0, 1),
+        (Message::Unicast(&said(3, "strict", 4)), 0, 1),
+        (Message::Unicast(&said(1, "strict", 1)), 0, 1),
+        (Message::Unicast(&said(1, "topology", 1)), 0, 0),
+        (Message::Broadcast(&broadcast(3)), 0, 1),
+        (Message::Unicast(&said(2, "strict", 4)), 1, 0),
+        (Message::Unicast(&said(9, "strict", 4)), 1, 0),
+        (Message::Broadcast(&broadcast(2)), 1, 0),
+    ];
+    for (message, passed_on, refused) in cases {
+        let before = bench.mesh.report().counters.gossip_refused;
+        bench.say(&mut liar, &message);
+        bench.pass(SECOND);
+        let heard = bench.tags(&mut behind).into_iter().filter(|tag| [6, 66].contains(tag));
+        let after = bench.mesh.report().counters.gossip_refused;
+        assert_eq!((heard.count(), after - before), (passed_on, refused), "{message:?}");
+        assert_eq!(bench.end_of(liar.id), None);
+    }
+}
+
+#[test]
 fn what_only_the_neighbour_can_have_made_ends_its_connection() {
     let message_of = |session: &mut Session, message: &Message<'_>| session.seal(message).unwrap();
     let cases = [
