@@ -8,10 +8,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Mesh;
-use super::messages::TOPOLOGY;
 use crate::mesh::connection::Connection;
 use crate::mesh::error::ConnectionError;
-use crate::mesh::gossip::GossipError;
+use crate::mesh::gossip::{GossipError, TOPOLOGY};
 use crate::mesh::output::Event;
 use crate::mesh::{GossipMessageError, PeerName};
 use crate::time::Instant;
