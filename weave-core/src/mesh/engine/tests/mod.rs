@@ -1,6 +1,7 @@
 //! One router, and peers that behave well or badly.
 
 mod blame;
+mod ends;
 mod flood;
 mod hostile;
 mod rules;
@@ -27,6 +28,8 @@ struct Bench {
     mesh: Mesh,
     now: Instant,
     written: bool,
+    /// Those that do not read, whatever the others do.
+    deaf: BTreeSet<ConnectionId>,
     prepared: bool,
     sent: BTreeMap<ConnectionId, Vec<u8>>,
     closed: BTreeSet<ConnectionId>,
@@ -83,6 +86,7 @@ impl Bench {
             mesh: Mesh::new(config, [42; 32], now),
             now,
             written: true,
+            deaf: BTreeSet::new(),
             prepared: true,
             sent: BTreeMap::new(),
             closed: BTreeSet::new(),
@@ -101,7 +105,7 @@ impl Bench {
                 Output::Send { id, bytes } => {
                     assert!(!self.closed.contains(&id), "nothing is sent after the end");
                     self.sent.entry(id).or_default().extend_from_slice(&bytes);
-                    if self.written {
+                    if self.written && !self.deaf.contains(&id) {
                         self.mesh.handle_written(self.now, id, bytes.len());
                     }
                 }
