@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use weave_core::wire::MacAddress;
+use weave_rtnl::Operation;
 
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
@@ -172,6 +173,24 @@ impl HostError {
             }
             _ => Self::Kernel { action, source },
         }
+    }
+}
+
+impl From<weave_rtnl::Error> for HostError {
+    fn from(error: weave_rtnl::Error) -> Self {
+        let weave_rtnl::Error { operation, cause } = error;
+        let feature = match &operation {
+            Operation::CreateLink { kind, .. } => kind,
+            Operation::CreateVeth { .. } => "veth",
+            Operation::DeleteLink(_) | Operation::RemoveAddress(..) => "removing it",
+            Operation::AddAddress(address, _) if address.is_ipv6() => "IPv6 (ipv6)",
+            Operation::AddAddress(..) => "IPv4",
+            Operation::AddRoute { .. } => "routes",
+            Operation::FindNamespace => "namespace ids",
+            Operation::ChangeLink { .. } | Operation::ChangePort { .. } => "this setting",
+            _ => "netlink",
+        };
+        Self::kernel(operation.to_string(), feature, cause.into())
     }
 }
 

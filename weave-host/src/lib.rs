@@ -16,9 +16,10 @@
 //! those of Weave Net 2.x, so that its scripts and its CNI plugin find what they expect (spec
 //! router.md, section 6; cni.md, sections 5 and 6).
 //!
-//! All functions block. Each opens a netlink socket of its own, on a thread of its own where
-//! another network namespace is entered; none changes the caller's thread. What exists already
-//! is adopted, so all of them can be repeated.
+//! All functions block, on one netlink socket for each network namespace they work in and without
+//! threads of their own. Where another namespace has to be entered, the caller's thread enters it
+//! and is back before the function returns. What exists already is adopted, so all of them can be
+//! repeated.
 
 mod address;
 mod arp;
@@ -27,10 +28,10 @@ mod endpoint;
 mod error;
 mod firewall;
 mod forwarding;
+mod links;
 mod lock;
 mod names;
 mod namespace;
-mod netlink;
 mod overlap;
 mod peer_name;
 mod route;
@@ -47,8 +48,9 @@ pub use bridge::{
     raise_datapath, raise_port, remove_bridge, remove_capture_pair, remove_datapath, reset,
 };
 pub use endpoint::{
-    AttachChanges, Attachment, ContainerInterface, DetachChanges, End, Endpoint, attach,
-    attached_ids, detach, endpoints, inspect, remove_port_of, remove_unnoted_port, routes_beside,
+    AttachChanges, Attachment, ContainerInterface, DetachChanges, End, Endpoint, VethPair, attach,
+    attached_ids, create_pair, detach, endpoints, inspect, remove_port_of, remove_unnoted_port,
+    routes_beside,
 };
 pub use error::HostError;
 pub use firewall::{

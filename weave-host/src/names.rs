@@ -10,6 +10,8 @@ pub const CONTAINER_INTERFACE: &str = "ethwe";
 pub(crate) const HOST_END: &str = "vethwepl";
 /// Start of the name that the interface in the container has until it is complete.
 pub(crate) const GUEST_END: &str = "vethwepg";
+/// Start of the name of an end that the runtime of a container moves there by itself.
+pub(crate) const MOVABLE_END: &str = "vethwepm";
 /// The dummy device by which the original raised the MTU of its bridge.
 pub(crate) const MTU_DUMMY: &str = "vethwedu";
 /// The kernel's name for the device of a datapath.

@@ -5,14 +5,15 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::thread;
 
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use sha2::{Digest, Sha256};
 
+use weave_rtnl::Client;
+
 use crate::error::HostError;
 use crate::names::CONTAINER_INTERFACE;
-use crate::netlink::Netlink;
 
 /// An open network namespace.
 #[derive(Debug)]
@@ -82,12 +83,21 @@ impl Namespace {
         seven_digits(hash.iter().take(8).fold(0, |value, byte| value << 8 | u64::from(*byte)))
     }
 
-    /// Runs `work` in this namespace.
-    pub(crate) fn run<T: Send>(
+    /// Opens a socket that stays in this namespace.
+    pub(crate) fn client(&self) -> Result<Client, HostError> {
+        self.visit(|| Ok(Client::open()?))
+    }
+
+    /// Runs `work` in this namespace: opens sockets, which stay there, or changes settings in
+    /// `/proc/sys/net`, which are those of the thread's namespace.
+    pub(crate) fn visit<T>(
         &self,
-        work: impl AsyncFnOnce(&Netlink) -> Result<T, HostError> + Send,
+        work: impl FnOnce() -> Result<T, HostError>,
     ) -> Result<T, HostError> {
-        run(Some(self.file.as_fd()), work)
+        let visit = Visit::begin(self.file.as_fd())?;
+        let result = work();
+        drop(visit);
+        result
     }
 }
 
@@ -131,40 +141,41 @@ impl AsFd for Namespace {
 }
 
 /// Runs `work` in the namespace of the caller.
-pub(crate) fn run_here<T: Send>(
-    work: impl AsyncFnOnce(&Netlink) -> Result<T, HostError> + Send,
+pub(crate) fn run_here<T>(
+    work: impl FnOnce(&mut Client) -> Result<T, HostError>,
 ) -> Result<T, HostError> {
-    run(None, work)
+    work(&mut Client::open()?)
 }
 
-/// Runs `work` on a thread of its own: a thread that entered a namespace must never serve
-/// anything else, and one is needed anyway so that this works inside and outside of a runtime.
-fn run<T: Send>(
-    namespace: Option<BorrowedFd<'_>>,
-    work: impl AsyncFnOnce(&Netlink) -> Result<T, HostError> + Send,
-) -> Result<T, HostError> {
-    let body = || {
-        if let Some(namespace) = namespace {
-            setns(namespace, CloneFlags::CLONE_NEWNET).map_err(|errno| {
-                HostError::kernel("enter the network namespace", "namespaces", errno.into())
-            })?;
+/// The thread's stay in another namespace, until this is dropped.
+struct Visit {
+    /// Where it comes from.
+    own: File,
+}
+
+impl Visit {
+    fn begin(namespace: BorrowedFd<'_>) -> Result<Self, HostError> {
+        let path = Path::new("/proc/thread-self/ns/net");
+        let own =
+            File::open(path).map_err(|source| HostError::File { path: path.to_owned(), source })?;
+        let refused = |errno: Errno| {
+            HostError::kernel("enter the network namespace", "namespaces", errno.into())
+        };
+        // To enter the own one changes nothing, and shows that the way back will be open.
+        setns(&own, CloneFlags::CLONE_NEWNET).map_err(refused)?;
+        setns(namespace, CloneFlags::CLONE_NEWNET).map_err(refused)?;
+        Ok(Self { own })
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        if let Err(errno) = setns(&self.own, CloneFlags::CLONE_NEWNET) {
+            // Whatever this thread did next would be done to a container.
+            tracing::error!(%errno, "no way back from the network namespace of a container");
+            std::process::abort();
         }
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| HostError::kernel("start a runtime", "epoll", error))?;
-        runtime.block_on(async { work(&Netlink::open()?).await })
-    };
-    thread::scope(|scope| {
-        let worker = thread::Builder::new()
-            .name("weave-netns".to_owned())
-            .spawn_scoped(scope, body)
-            .map_err(|error| HostError::kernel("start a thread", "threads", error))?;
-        match worker.join() {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    })
+    }
 }
 
 #[cfg(test)]
@@ -215,5 +226,23 @@ mod tests {
             let found = Namespace::find(&path, Path::new("/proc"));
             assert!(matches!(found, Err(HostError::NoNamespace { .. })), "{path}: {found:?}");
         }
+    }
+
+    #[test]
+    fn a_visit_ends_where_it_began() {
+        let own = || std::fs::read_link("/proc/thread-self/ns/net").unwrap();
+        let other = std::thread::spawn(|| {
+            nix::sched::unshare(CloneFlags::CLONE_NEWNET).expect("needs root");
+            File::open("/proc/thread-self/ns/net").unwrap()
+        });
+        let file = other.join().unwrap();
+        let namespace = Namespace { target: "test".to_owned(), file, inode: 1 };
+        let before = own();
+        let inside = namespace.visit(|| Ok(own())).unwrap();
+        assert_ne!(inside, before);
+        assert_eq!(own(), before);
+        let panicked = std::panic::catch_unwind(|| namespace.visit::<()>(|| panic!("in a visit")));
+        assert!(panicked.is_err());
+        assert_eq!(own(), before);
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::address::Cidr;
 use crate::error::HostError;
+use crate::links::routes;
 use crate::namespace::run_here;
 
 /// A way out of the host.
@@ -19,12 +20,12 @@ pub struct HostRoute {
 /// # Errors
 /// If the kernel refuses.
 pub fn overlapping_route(range: Cidr, bridge: &str) -> Result<Option<HostRoute>, HostError> {
-    run_here(async |netlink| {
-        for interface in netlink.interfaces().await? {
+    run_here(|netlink| {
+        for interface in netlink.links()? {
             if interface.name == bridge {
                 continue;
             }
-            let routes = netlink.routes(|through| through == interface.index).await?;
+            let routes = routes(netlink, |through| through == interface.index)?;
             let found = routes.iter().map(|route| route.destination).find(|destination| {
                 destination.prefix() > 0
                     && (destination.contains(range.address())

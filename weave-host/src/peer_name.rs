@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use weave_core::mesh::PeerName;
+use weave_rtnl::Client;
 
 use crate::error::HostError;
+use crate::links::mac;
 use crate::names::BRIDGE_NAME;
-use crate::namespace::run_here;
 
 /// So that the name says nothing about the machine's id.
 const SALT: &[u8] = b"9oBJ0Jmip-";
@@ -36,8 +37,8 @@ pub fn derive_peer_name(host_root: &Path, bridge: &str) -> Result<Option<PeerNam
 /// # Errors
 /// If the kernel refuses.
 pub fn interface_peer_name(interface: &str) -> Result<Option<PeerName>, HostError> {
-    let found = run_here(async |netlink| netlink.find(interface).await)?;
-    let name = found.map(|interface| PeerName::from_bytes(interface.mac.0));
+    let found = Client::open()?.link_by_name(interface)?;
+    let name = found.map(|interface| PeerName::from_bytes(mac(&interface).0));
     Ok(name.filter(|name| *name != PeerName::UNKNOWN))
 }
 

@@ -2,10 +2,11 @@
 
 use std::fs;
 
+use weave_rtnl::Link;
+
 use crate::error::HostError;
 use crate::names::DATAPATH_KIND;
 use crate::namespace::run_here;
-use crate::netlink::Interface;
 
 /// What no encapsulation exceeds, with room for a tunnel on the way: over an Ethernet of 1500
 /// bytes this gives 1376, which is what the original's fast datapath gives its containers
@@ -22,10 +23,10 @@ const LARGEST: u32 = 65_521;
 /// # Errors
 /// If the interfaces cannot be listed.
 pub fn automatic_mtu(bridge: &str) -> Result<u32, HostError> {
-    run_here(async |netlink| {
+    run_here(|netlink| {
         // The table of this thread's network namespace; no IPv4 is no default route.
         let routes = fs::read_to_string("/proc/thread-self/net/route").unwrap_or_default();
-        let interfaces = netlink.interfaces().await?;
+        let interfaces = netlink.links()?;
         Ok(choose(bridge, &interfaces, default_interface(&routes)))
     })
 }
@@ -42,9 +43,9 @@ fn default_interface(routes: &str) -> Option<&str> {
     })
 }
 
-fn choose(bridge: &str, interfaces: &[Interface], default: Option<&str>) -> u32 {
-    let ours = |interface: &Interface| {
-        let Interface { name, kind, .. } = interface;
+fn choose(bridge: &str, interfaces: &[Link], default: Option<&str>) -> u32 {
+    let ours = |interface: &Link| {
+        let Link { name, kind, .. } = interface;
         name == bridge || name.starts_with("vethwe") || kind == DATAPATH_KIND
     };
     let underlay = interfaces
@@ -63,9 +64,10 @@ fn choose(bridge: &str, interfaces: &[Interface], default: Option<&str>) -> u32 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::links::link_named;
 
-    fn interface(name: &str, mtu: u32) -> Interface {
-        Interface { mtu, ..Interface::named(name) }
+    fn interface(name: &str, mtu: u32) -> Link {
+        Link { mtu, ..link_named(name) }
     }
 
     #[test]
@@ -86,7 +88,7 @@ mod tests {
             [interface("lo", 65536), interface("eth0", 1500), interface("weave", 1280)];
         assert_eq!(choose("weave", &interfaces, None), 1376);
         // What a router before us has left.
-        let datapath = Interface { kind: "openvswitch".to_owned(), ..interface("datapath", 1376) };
+        let datapath = Link { kind: "openvswitch".to_owned(), ..interface("datapath", 1376) };
         assert_eq!(choose("weave", &[interface("eth0", 1500), datapath], None), 1376);
         assert_eq!(choose("weave", &[interface("lo", 65536)], None), 1376);
         assert_eq!(choose("weave", &[interface("eth0", 576)], None), 1280);

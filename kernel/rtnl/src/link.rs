@@ -79,9 +79,9 @@ impl<'a> From<&'a Link> for LinkId<'a> {
     }
 }
 
-impl<'a> From<(u32, &'a str)> for LinkId<'a> {
-    fn from((index, name): (u32, &'a str)) -> Self {
-        Self { index, name }
+impl<'a, S: AsRef<str> + ?Sized> From<(u32, &'a S)> for LinkId<'a> {
+    fn from((index, name): (u32, &'a S)) -> Self {
+        Self { index, name: name.as_ref() }
     }
 }
 

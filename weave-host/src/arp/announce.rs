@@ -4,9 +4,10 @@
 use std::net::IpAddr;
 
 use weave_core::wire::Arp;
+use weave_rtnl::{Client, Link, LinkChange};
 
 use crate::address::Cidr;
-use crate::netlink::{Change, Interface, Netlink};
+use crate::links::mac;
 use crate::sys::packet::ArpSocket;
 use crate::sysctl;
 
@@ -14,13 +15,12 @@ use crate::sysctl;
 ///
 /// It does when the Ethernet address is set, be it to what it is. By hand it takes longer: when a
 /// packet socket is closed, the kernel waits until no processor looks at it, some 14 ms.
-pub(crate) async fn by_kernel(netlink: &Netlink, interface: &Interface, addresses: &[Cidr]) {
+pub(crate) fn by_kernel(netlink: &mut Client, interface: &Link, addresses: &[Cidr]) {
     if !addresses.iter().any(|cidr| cidr.address().is_ipv4()) {
         return;
     }
-    let Interface { index, name, mac, .. } = interface;
-    let told = match sysctl::announce_ipv4(name) {
-        Ok(()) => netlink.change(*index, name, Change::Mac(*mac)).await.is_ok(),
+    let told = match sysctl::announce_ipv4(&interface.name) {
+        Ok(()) => netlink.change(interface, LinkChange::Mac(mac(interface).0)).is_ok(),
         Err(_) => false,
     };
     if !told {
@@ -29,9 +29,9 @@ pub(crate) async fn by_kernel(netlink: &Netlink, interface: &Interface, addresse
 }
 
 /// Tells them of one address.
-pub(crate) fn by_hand(interface: &Interface, cidr: Cidr) {
+pub(crate) fn by_hand(interface: &Link, cidr: Cidr) {
     if let IpAddr::V4(address) = cidr.address() {
-        let frame = Arp::announcement(interface.mac, address).to_frame();
+        let frame = Arp::announcement(mac(interface), address).to_frame();
         let socket = ArpSocket::open(interface.index);
         if let Err(error) = socket.and_then(|socket| socket.send(&frame)) {
             tracing::warn!(%address, %error, "address not announced");

@@ -9,10 +9,11 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use weave_core::wire::{Arp, EtherType, Ethernet, MacAddress};
+use weave_rtnl::Link;
 
 use crate::error::HostError;
+use crate::links::{mac, required};
 use crate::namespace::run_here;
-use crate::netlink::Interface;
 use crate::sys::packet::{ArpSocket, MAX_ARP_FRAME};
 
 /// How long an answer may take: across an ocean and back.
@@ -23,22 +24,23 @@ pub const PROBE_TIME: Duration = Duration::from_millis(200);
 /// # Errors
 /// If the bridge is not there, or the kernel refuses.
 pub fn holder_of(bridge: &str, address: Ipv4Addr) -> Result<Option<MacAddress>, HostError> {
-    run_here(async |netlink| {
-        let found = netlink.required(bridge).await?;
+    run_here(|netlink| {
+        let found = required(netlink, bridge)?;
         ask(&found, address, PROBE_TIME)
     })
 }
 
 /// Who else has an address, seen from an interface in this thread's namespace.
 pub(crate) fn ask(
-    interface: &Interface,
+    interface: &Link,
     address: Ipv4Addr,
     patience: Duration,
 ) -> Result<Option<MacAddress>, HostError> {
     let failed =
         |error| HostError::kernel(format!("ask who has {address}"), "packet sockets", error);
+    let own = mac(interface);
     let socket = ArpSocket::open(interface.index).map_err(failed)?;
-    socket.send(&Arp::probe(interface.mac, address).to_frame()).map_err(failed)?;
+    socket.send(&Arp::probe(own, address).to_frame()).map_err(failed)?;
     let deadline = Instant::now() + patience;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -46,7 +48,7 @@ pub(crate) fn ask(
         let Some(length) = socket.receive(&mut frame, left).map_err(failed)? else {
             return Ok(None);
         };
-        if let Some(holder) = answer(&frame[..length.min(MAX_ARP_FRAME)], address, interface.mac) {
+        if let Some(holder) = answer(&frame[..length.min(MAX_ARP_FRAME)], address, own) {
             return Ok(Some(holder));
         }
     }

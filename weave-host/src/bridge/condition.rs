@@ -22,16 +22,16 @@ pub enum Condition {
 /// # Errors
 /// If the kernel refuses.
 pub fn condition(config: &BridgeConfig, port: &str) -> Result<Condition, HostError> {
-    run_here(async |netlink| {
-        let Some(port) = netlink.find(port).await? else {
+    run_here(|netlink| {
+        let Some(port) = netlink.link_by_name(port)? else {
             return Ok(Condition::NoPort);
         };
-        let bridge = netlink.find(&config.name).await?;
+        let bridge = netlink.link_by_name(&config.name)?;
         let in_order = bridge.is_some_and(|bridge| {
             let connected = faults(&bridge, &port).is_empty();
             let wide_enough = bridge.mtu == config.mtu && port.mtu >= config.mtu;
-            let isolated = port.isolated != Some(false);
-            connected && wide_enough && isolated && bridge.up && bridge.mac == config.mac
+            let isolated = port.port.isolated != Some(false);
+            connected && wide_enough && isolated && bridge.up && bridge.mac == Some(config.mac.0)
         });
         Ok(if in_order { Condition::InOrder } else { Condition::Damaged })
     })

@@ -2,16 +2,17 @@
 //! router.md, section 6).
 
 use weave_odp::{Client, Errno};
+use weave_rtnl::{LinkChange, VethEnd};
 
 use super::config::BridgeConfig;
 use super::half_made::remove_half_made;
 use super::port::{LARGEST_PACKET, connect};
 use super::prepare::set_up;
 use crate::error::HostError;
+use crate::links::{change, delete, required};
 use crate::lock::HostLock;
 use crate::names::{DATAPATH_KIND, PortNames};
 use crate::namespace::run_here;
-use crate::netlink::Change;
 use crate::sysctl;
 
 /// Makes or adopts the veth pair between the bridge and a kernel datapath. A pair for capture is
@@ -23,26 +24,27 @@ use crate::sysctl;
 pub fn prepare_datapath_pair(bridge: &str) -> Result<(), HostError> {
     let _lock = HostLock::acquire()?;
     let PortNames { bridge_end, datapath_end, .. } = &PortNames::of(bridge);
-    run_here(async |netlink| {
-        let bridge = netlink.required(bridge).await?;
-        if netlink.find(datapath_end).await?.is_none() {
-            match netlink.find(bridge_end).await? {
+    run_here(|netlink| {
+        let bridge = required(netlink, bridge)?;
+        if netlink.link_by_name(datapath_end)?.is_none() {
+            match netlink.link_by_name(bridge_end)? {
                 None => {}
                 Some(found) if found.kind == "veth" => {
-                    netlink.delete(found.index, bridge_end).await?;
+                    delete(netlink, (found.index, bridge_end))?;
                 }
                 Some(found) => {
                     let (name, found) = (found.name, format!("a {}", found.kind));
                     return Err(HostError::Inconsistent { name, found });
                 }
             }
-            netlink.create_veth(bridge_end, datapath_end).await?;
+            netlink.create_veth(&VethEnd::named(bridge_end), &VethEnd::named(datapath_end))?;
         }
-        let index = netlink.required(datapath_end).await?.index;
-        netlink.change(index, datapath_end, Change::Mtu(LARGEST_PACKET)).await?;
+        let index = required(netlink, datapath_end)?.index;
+        change(netlink, (index, datapath_end), LinkChange::Mtu(LARGEST_PACKET))?;
         sysctl::ignore_router_advertisements(datapath_end);
-        netlink.change(index, datapath_end, Change::Up).await?;
-        connect(netlink, &bridge, &netlink.required(bridge_end).await?).await
+        change(netlink, (index, datapath_end), LinkChange::Up)?;
+        let port = required(netlink, bridge_end)?;
+        connect(netlink, &bridge, &port)
     })
 }
 
@@ -52,11 +54,11 @@ pub fn prepare_datapath_pair(bridge: &str) -> Result<(), HostError> {
 /// If it is not there, or the kernel refuses.
 pub fn raise_datapath(bridge: &BridgeConfig) -> Result<(), HostError> {
     let datapath = &PortNames::of(&bridge.name).datapath;
-    run_here(async |netlink| {
-        let index = netlink.required(datapath).await?.index;
-        netlink.change(index, datapath, Change::Mtu(bridge.mtu)).await?;
+    run_here(|netlink| {
+        let index = required(netlink, datapath)?.index;
+        change(netlink, (index, datapath), LinkChange::Mtu(bridge.mtu))?;
         sysctl::ignore_router_advertisements(datapath);
-        netlink.change(index, datapath, Change::Up).await
+        change(netlink, (index, datapath), LinkChange::Up)
     })
 }
 
@@ -67,9 +69,10 @@ pub fn raise_datapath(bridge: &BridgeConfig) -> Result<(), HostError> {
 /// If it is not there, or the kernel refuses.
 pub fn prepare_fastdp(config: &BridgeConfig) -> Result<(), HostError> {
     let _lock = HostLock::acquire()?;
-    run_here(async |netlink| {
-        remove_half_made(netlink, &netlink.interfaces().await?).await?;
-        set_up(netlink, config).await
+    run_here(|netlink| {
+        let interfaces = netlink.links()?;
+        remove_half_made(netlink, &interfaces)?;
+        set_up(netlink, config)
     })
 }
 
@@ -79,12 +82,12 @@ pub fn prepare_fastdp(config: &BridgeConfig) -> Result<(), HostError> {
 /// # Errors
 /// If it is not there, or the kernel refuses.
 pub fn raise_port(port: &str) -> Result<(), HostError> {
-    run_here(async |netlink| {
-        let found = netlink.required(port).await?;
-        let mtu = found.largest_mtu.unwrap_or(LARGEST_PACKET).min(LARGEST_PACKET);
-        netlink.change(found.index, port, Change::Mtu(mtu)).await?;
+    run_here(|netlink| {
+        let found = required(netlink, port)?;
+        let mtu = found.max_mtu.unwrap_or(LARGEST_PACKET).min(LARGEST_PACKET);
+        change(netlink, (found.index, port), LinkChange::Mtu(mtu))?;
         sysctl::without_ipv6(port);
-        netlink.change(found.index, port, Change::Up).await
+        change(netlink, (found.index, port), LinkChange::Up)
     })
 }
 
@@ -96,14 +99,12 @@ pub fn raise_port(port: &str) -> Result<(), HostError> {
 pub fn remove_datapath(bridge: &str) -> Result<(), HostError> {
     let PortNames { datapath, datapath_end, .. } = PortNames::of(bridge);
     let _lock = HostLock::acquire()?;
-    run_here(async |netlink| {
-        if netlink.find(&datapath).await?.is_some_and(|found| found.kind == DATAPATH_KIND) {
+    run_here(|netlink| {
+        if netlink.link_by_name(&datapath)?.is_some_and(|found| found.kind == DATAPATH_KIND) {
             delete_datapath(&datapath)?;
         }
-        match netlink.find(&datapath_end).await? {
-            Some(found) if found.kind == "veth" => {
-                netlink.delete(found.index, &datapath_end).await?
-            }
+        match netlink.link_by_name(&datapath_end)? {
+            Some(found) if found.kind == "veth" => delete(netlink, (found.index, &datapath_end))?,
             _ => {}
         }
         Ok(())

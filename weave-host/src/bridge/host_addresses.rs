@@ -3,6 +3,7 @@
 use crate::address::Cidr;
 use crate::arp::announce;
 use crate::error::HostError;
+use crate::links::{add_address, addresses, remove_address, required};
 use crate::lock::HostLock;
 use crate::namespace::run_here;
 
@@ -11,9 +12,9 @@ use crate::namespace::run_here;
 /// # Errors
 /// If the kernel refuses.
 pub fn bridge_addresses(bridge: &str) -> Result<Vec<Cidr>, HostError> {
-    run_here(async |netlink| match netlink.find(bridge).await? {
+    run_here(|netlink| match netlink.link_by_name(bridge)? {
         Some(found) => {
-            let addresses = netlink.addresses(found.index).await?;
+            let addresses = addresses(netlink, found.index)?;
             Ok(addresses.into_iter().filter(|cidr| cidr.address().is_ipv4()).collect())
         }
         None => Ok(Vec::new()),
@@ -26,12 +27,12 @@ pub fn bridge_addresses(bridge: &str) -> Result<Vec<Cidr>, HostError> {
 /// If the bridge is not there, or the kernel refuses.
 pub fn expose(bridge: &str, cidr: Cidr) -> Result<bool, HostError> {
     let _lock = HostLock::acquire()?;
-    run_here(async |netlink| {
-        let found = netlink.required(bridge).await?;
-        if netlink.addresses(found.index).await?.contains(&cidr) {
+    run_here(|netlink| {
+        let found = required(netlink, bridge)?;
+        if addresses(netlink, found.index)?.contains(&cidr) {
             return Ok(false);
         }
-        netlink.add_address(found.index, cidr).await?;
+        add_address(netlink, found.index, cidr)?;
         announce::by_hand(&found, cidr);
         Ok(true)
     })
@@ -43,8 +44,8 @@ pub fn expose(bridge: &str, cidr: Cidr) -> Result<bool, HostError> {
 /// If the kernel refuses.
 pub fn hide(bridge: &str, cidr: Cidr) -> Result<(), HostError> {
     let _lock = HostLock::acquire()?;
-    run_here(async |netlink| match netlink.find(bridge).await? {
-        Some(found) => netlink.remove_address(found.index, cidr).await,
+    run_here(|netlink| match netlink.link_by_name(bridge)? {
+        Some(found) => remove_address(netlink, found.index, cidr),
         None => Ok(()),
     })
 }

@@ -1,9 +1,10 @@
 //! Which devices of ours, or of the original, are on the host (spec router.md, section 6).
 
+use weave_rtnl::Link;
+
 use crate::error::HostError;
 use crate::names::{DATAPATH_END, DATAPATH_KIND, DATAPATH_NAME, PortNames};
 use crate::namespace::run_here;
-use crate::netlink::Interface;
 
 /// How the switch is connected to the host.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,10 +44,10 @@ impl Layout {
 /// # Errors
 /// If they cannot be listed.
 pub fn detect_layout(bridge: &str) -> Result<Layout, HostError> {
-    run_here(async |netlink| Ok(layout_of(bridge, &netlink.interfaces().await?)))
+    run_here(|netlink| Ok(layout_of(bridge, &netlink.links()?)))
 }
 
-pub(crate) fn layout_of(bridge: &str, interfaces: &[Interface]) -> Layout {
+pub(crate) fn layout_of(bridge: &str, interfaces: &[Link]) -> Layout {
     let kind = |name: &str| {
         interfaces
             .iter()
@@ -81,14 +82,15 @@ pub(crate) fn layout_of(bridge: &str, interfaces: &[Interface]) -> Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::links::link_named;
 
-    fn devices(list: &[(&str, &str)]) -> Vec<Interface> {
+    fn devices(list: &[(&str, &str)]) -> Vec<Link> {
         list.iter()
             .zip(1..)
-            .map(|((name, kind), index)| Interface {
+            .map(|((name, kind), index)| Link {
                 index,
                 kind: (*kind).to_owned(),
-                ..Interface::named(name)
+                ..link_named(name)
             })
             .collect()
     }

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeSet;
 
+use weave_rtnl::{Client, Link};
+
 use super::port::is_orphan_of;
 use super::port_fault::{PortFault, faults, mend};
 use crate::error::HostError;
 use crate::lock::HostLock;
 use crate::names::HOST_END;
 use crate::namespace::run_here;
-use crate::netlink::{Interface, Netlink};
 
 /// A port that is as it should be again.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,22 +36,22 @@ pub struct Ports {
 /// # Errors
 /// If the kernel refuses.
 pub fn mend_ports(bridge: &str) -> Result<Ports, HostError> {
-    let (there, damaged) = run_here(async |netlink| look(netlink, bridge).await)?;
+    let (there, damaged) = run_here(|netlink| look(netlink, bridge))?;
     if !damaged {
         return Ok(Ports { there, mended: Vec::new() });
     }
     // One that is being made looks damaged: whoever makes it has the lock.
     let _lock = HostLock::acquire()?;
-    run_here(async |netlink| {
-        let interfaces = netlink.interfaces().await?;
+    run_here(|netlink| {
+        let interfaces = netlink.links()?;
         let mut mended = Vec::new();
         if let Some(bridge) = interfaces.iter().find(|found| found.name == bridge) {
             for port in interfaces.iter().filter(|port| is_port_of(bridge, port)) {
-                match mend(netlink, bridge, port).await {
+                match mend(netlink, bridge, port) {
                     Ok(faults) if faults.is_empty() => {}
                     Ok(faults) => mended.push(MendedPort { name: port.name.clone(), faults }),
                     // It went with its container.
-                    Err(_) if netlink.find(&port.name).await?.is_none() => {}
+                    Err(_) if netlink.link_by_name(&port.name)?.is_none() => {}
                     Err(error) => return Err(error),
                 }
             }
@@ -60,11 +61,8 @@ pub fn mend_ports(bridge: &str) -> Result<Ports, HostError> {
 }
 
 /// The ports there are, and whether there is something to mend.
-async fn look(
-    netlink: &Netlink,
-    bridge: &str,
-) -> Result<(BTreeSet<(u32, String)>, bool), HostError> {
-    let interfaces = netlink.interfaces().await?;
+fn look(netlink: &mut Client, bridge: &str) -> Result<(BTreeSet<(u32, String)>, bool), HostError> {
+    let interfaces = netlink.links()?;
     let Some(bridge) = interfaces.iter().find(|found| found.name == bridge) else {
         return Ok((BTreeSet::new(), false));
     };
@@ -74,7 +72,7 @@ async fn look(
 }
 
 /// Whether it is the port of a container of this bridge that was attached by us or the original.
-fn is_port_of(bridge: &Interface, port: &Interface) -> bool {
+fn is_port_of(bridge: &Link, port: &Link) -> bool {
     let ours = port.kind == "veth" && port.name.starts_with(HOST_END);
     ours && port.controller == Some(bridge.index) || is_orphan_of(&bridge.name, port)
 }

@@ -1,12 +1,13 @@
 //! Making an interface a port of the bridge, or of a datapath in its place.
 
-use weave_odp::{Client, VportKind};
+use weave_odp::VportKind;
+use weave_rtnl::{Client, Link, LinkChange, PortSettings};
 
 use super::port_note::PortNote;
 use crate::error::HostError;
+use crate::links::{PASS_ALL, change, is_filtered, required};
 use crate::names::{DATAPATH_KIND, HOST_END};
 use crate::namespace::run_here;
-use crate::netlink::{Change, Interface, Netlink};
 use crate::sysctl;
 
 /// No IP packet is longer (RFC 791, section 3.1).
@@ -18,45 +19,39 @@ pub(crate) const LARGEST_PACKET: u32 = 65_535;
 /// # Errors
 /// If one of them is not there, or the kernel refuses.
 pub fn join(bridge: &str, port: &str) -> Result<(), HostError> {
-    run_here(async |netlink| {
-        let bridge = netlink.required(bridge).await?;
-        connect(netlink, &bridge, &netlink.required(port).await?).await
+    run_here(|netlink| {
+        let bridge = required(netlink, bridge)?;
+        let port = required(netlink, port)?;
+        connect(netlink, &bridge, &port)
     })
 }
 
-pub(crate) async fn connect(
-    netlink: &Netlink,
-    bridge: &Interface,
-    port: &Interface,
-) -> Result<(), HostError> {
-    let mtu = port.largest_mtu.unwrap_or(LARGEST_PACKET).min(LARGEST_PACKET);
+pub(crate) fn connect(netlink: &mut Client, bridge: &Link, port: &Link) -> Result<(), HostError> {
+    let mtu = port.max_mtu.unwrap_or(LARGEST_PACKET).min(LARGEST_PACKET);
     if port.mtu != mtu {
-        netlink.change(port.index, &port.name, Change::Mtu(mtu)).await?;
+        change(netlink, port, LinkChange::Mtu(mtu))?;
     }
     if port.controller != Some(bridge.index) {
-        make_port(netlink, bridge, port).await?;
+        make_port(netlink, bridge, port)?;
     }
-    if port.filtered && bridge.kind != DATAPATH_KIND {
-        netlink.pass_all(port.index, &port.name).await?;
+    if is_filtered(port) && bridge.kind != DATAPATH_KIND {
+        netlink.set_port(port, &PASS_ALL)?;
     }
     // Beside it there may be ports of the fast datapath, which refuses to work without this
     // (Linux 4.18).
-    let _ = netlink.change(port.index, &port.name, Change::Isolated).await;
+    let _ =
+        netlink.set_port(port, &PortSettings { isolated: Some(true), ..PortSettings::default() });
     sysctl::ignore_router_advertisements(&port.name);
-    netlink.change(port.index, &port.name, Change::Up).await
+    change(netlink, port, LinkChange::Up)
 }
 
 /// Makes an interface a port of a bridge, or of a datapath in its place.
-pub(crate) async fn make_port(
-    netlink: &Netlink,
-    bridge: &Interface,
-    port: &Interface,
-) -> Result<(), HostError> {
+pub(crate) fn make_port(netlink: &mut Client, bridge: &Link, port: &Link) -> Result<(), HostError> {
     if bridge.kind != DATAPATH_KIND {
-        return netlink.change(port.index, &port.name, Change::Controller(bridge.index)).await;
+        return change(netlink, port, LinkChange::Controller(Some(bridge.index)));
     }
     let join = || {
-        let mut client = Client::open()?;
+        let mut client = weave_odp::Client::open()?;
         let datapath = client.datapath(&bridge.name)?;
         client.create_vport(datapath.id, &port.name, VportKind::Netdev)
     };
@@ -72,7 +67,7 @@ pub(crate) async fn make_port(
 
 /// Whether this is a container's port that was on the bridge of this name, and is on none. Those
 /// of the original have no note of their bridge.
-pub(crate) fn is_orphan_of(bridge: &str, port: &Interface) -> bool {
+pub(crate) fn is_orphan_of(bridge: &str, port: &Link) -> bool {
     port.kind == "veth"
         && port.name.starts_with(HOST_END)
         && port.controller.is_none()

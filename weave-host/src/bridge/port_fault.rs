@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use weave_rtnl::{Client, Link, LinkChange};
+
 use super::port::make_port;
 use crate::error::HostError;
+use crate::links::{PASS_ALL, change, is_filtered};
 use crate::names::DATAPATH_KIND;
-use crate::netlink::{Change, Interface, Netlink};
 
 /// Why a container hears nothing, or not everything, of its switch.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -29,9 +31,9 @@ impl fmt::Display for PortFault {
 }
 
 /// What is wrong with a port.
-pub(crate) fn faults(bridge: &Interface, port: &Interface) -> Vec<PortFault> {
+pub(crate) fn faults(bridge: &Link, port: &Link) -> Vec<PortFault> {
     let interface_removed = port.controller != Some(bridge.index);
-    let filtered = bridge.kind != DATAPATH_KIND && port.filtered;
+    let filtered = bridge.kind != DATAPATH_KIND && is_filtered(port);
     [
         (PortFault::OffBridge, interface_removed),
         (PortFault::Down, !port.up),
@@ -43,17 +45,17 @@ pub(crate) fn faults(bridge: &Interface, port: &Interface) -> Vec<PortFault> {
 }
 
 /// Mends a port; returns what was wrong with it.
-pub(crate) async fn mend(
-    netlink: &Netlink,
-    bridge: &Interface,
-    port: &Interface,
+pub(crate) fn mend(
+    netlink: &mut Client,
+    bridge: &Link,
+    port: &Link,
 ) -> Result<Vec<PortFault>, HostError> {
     let faults = faults(bridge, port);
     for fault in &faults {
         match fault {
-            PortFault::OffBridge => make_port(netlink, bridge, port).await?,
-            PortFault::Down => netlink.change(port.index, &port.name, Change::Up).await?,
-            PortFault::Filtered => netlink.pass_all(port.index, &port.name).await?,
+            PortFault::OffBridge => make_port(netlink, bridge, port)?,
+            PortFault::Down => change(netlink, port, LinkChange::Up)?,
+            PortFault::Filtered => netlink.set_port(port, &PASS_ALL)?,
         }
     }
     Ok(faults)

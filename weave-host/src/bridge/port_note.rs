@@ -11,8 +11,10 @@
 //! container while a runtime still remembers it; the note cannot. So this, and nothing else, decides whose
 //! interface it is.
 
+use weave_rtnl::Link;
+
+use crate::error::HostError;
 use crate::names::BRIDGE_NAME;
-use crate::netlink::Interface;
 
 /// `IFALIASZ` of the kernel, less the zero at the end.
 const LONGEST: usize = 255;
@@ -28,7 +30,7 @@ pub(crate) struct PortNote<'a> {
 
 impl<'a> PortNote<'a> {
     /// Reads the note on a port. One without a note is the original's, which knows one bridge.
-    pub(crate) fn of(port: &'a Interface) -> Self {
+    pub(crate) fn of(port: &'a Link) -> Self {
         let text = port.alias.as_deref().unwrap_or(BRIDGE_NAME);
         match text.split_once(' ') {
             Some((bridge, holder)) => Self { bridge, holder: Some(holder) },
@@ -36,8 +38,14 @@ impl<'a> PortNote<'a> {
         }
     }
 
+    /// Returns the text to write.
+    pub(crate) fn text_for(bridge: &str, holder: Option<&str>) -> Result<String, HostError> {
+        let note = PortNote { bridge, holder };
+        note.text().ok_or_else(|| HostError::NoNote { what: format!("{note:?}") })
+    }
+
     /// Returns the text to write; none if the kernel would not take it.
-    pub(crate) fn text(&self) -> Option<String> {
+    fn text(&self) -> Option<String> {
         let text = match self.holder {
             Some(holder) => format!("{} {holder}", self.bridge),
             None => self.bridge.to_owned(),
@@ -50,17 +58,18 @@ impl<'a> PortNote<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::links::link_named;
 
     #[test]
     fn notes_are_written_and_read() {
         let longest = "c".repeat(LONGEST - "weave ".len());
         for holder in [None, Some("3f2a9c41@net1"), Some(longest.as_str())] {
             let note = PortNote { bridge: "weave", holder };
-            let port = Interface { alias: note.text(), ..Interface::named("vethwepl1") };
+            let port = Link { alias: note.text(), ..link_named("vethwepl1") };
             assert!(port.alias.is_some(), "{holder:?}");
             assert_eq!(PortNote::of(&port), note);
         }
-        let original = Interface::named("vethwepl1");
+        let original = link_named("vethwepl1");
         assert_eq!(PortNote::of(&original), PortNote { bridge: "weave", holder: None });
         assert_eq!(PortNote { bridge: "weave", holder: Some("") }.text(), None);
         let longer = longest + "c";

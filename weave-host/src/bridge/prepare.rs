@@ -1,15 +1,17 @@
 //! The bridge that containers are attached to, and the port through which the router hears
 //! and speaks (spec router.md, sections 4 and 6).
 
+use weave_rtnl::{Client, Link, LinkChange};
+
 use super::config::{BridgeConfig, Origin};
 use super::half_made::remove_half_made;
 use super::layout::{Layout, layout_of};
 use super::port::{is_orphan_of, make_port};
 use crate::error::HostError;
+use crate::links::{change, delete, required};
 use crate::lock::HostLock;
 use crate::names::{DATAPATH_NAME, HOST_END};
 use crate::namespace::run_here;
-use crate::netlink::{Change, Interface, Netlink};
 use crate::sysctl;
 
 /// Makes the bridge, or adopts the one that a router before us left, and removes what an
@@ -31,8 +33,8 @@ pub fn prepare_bridge_of_datapath(config: &BridgeConfig) -> Result<Origin, HostE
 
 fn prepare(config: &BridgeConfig, datapath: bool) -> Result<Origin, HostError> {
     let _lock = HostLock::acquire()?;
-    run_here(async |netlink| {
-        let interfaces = netlink.interfaces().await?;
+    run_here(|netlink| {
+        let interfaces = netlink.links()?;
         let origin = match layout_of(&config.name, &interfaces) {
             Layout::None => Origin::Created,
             Layout::Bridge => Origin::Adopted,
@@ -52,18 +54,18 @@ fn prepare(config: &BridgeConfig, datapath: bool) -> Result<Origin, HostError> {
                 return Err(HostError::Inconsistent { name, found });
             }
         };
-        remove_half_made(netlink, &interfaces).await?;
+        remove_half_made(netlink, &interfaces)?;
         if origin == Origin::Created {
-            netlink.create_bridge(&config.name).await?;
+            netlink.create_bridge(&config.name)?;
         }
-        match set_up(netlink, config).await {
+        match set_up(netlink, config) {
             Ok(()) => Ok(origin),
             Err(error) => {
                 // The first error says more than one from here.
                 if let (Origin::Created, Ok(Some(bridge))) =
-                    (origin, netlink.find(&config.name).await)
+                    (origin, netlink.link_by_name(&config.name))
                 {
-                    let _ = netlink.delete(bridge.index, &config.name).await;
+                    let _ = delete(netlink, (bridge.index, &config.name));
                 }
                 Err(error)
             }
@@ -71,31 +73,31 @@ fn prepare(config: &BridgeConfig, datapath: bool) -> Result<Origin, HostError> {
     })
 }
 
-fn is_there(name: &str, interfaces: &[Interface]) -> bool {
+fn is_there(name: &str, interfaces: &[Link]) -> bool {
     interfaces.iter().any(|interface| interface.name == name)
 }
 
-pub(crate) async fn set_up(netlink: &Netlink, config: &BridgeConfig) -> Result<(), HostError> {
+pub(crate) fn set_up(netlink: &mut Client, config: &BridgeConfig) -> Result<(), HostError> {
     let name = &config.name;
-    let bridge = netlink.required(name).await?;
+    let bridge = required(netlink, name)?;
     // Set after creation: without that, a bridge takes the smallest address of its ports.
-    if bridge.mac != config.mac {
-        netlink.change(bridge.index, name, Change::Mac(config.mac)).await?;
+    if bridge.mac != Some(config.mac.0) {
+        change(netlink, (bridge.index, name), LinkChange::Mac(config.mac.0))?;
     }
     // A bridge keeps an MTU that was set on it, whatever its ports have (Linux 4.17).
-    netlink.change(bridge.index, name, Change::Mtu(config.mtu)).await?;
+    change(netlink, (bridge.index, name), LinkChange::Mtu(config.mtu))?;
     sysctl::ignore_router_advertisements(name);
-    netlink.change(bridge.index, name, Change::Up).await?;
+    change(netlink, (bridge.index, name), LinkChange::Up)?;
     sysctl::expire_neighbours_soon(name);
-    reconnect_orphans(netlink, &bridge).await?;
-    log_other_mtus(netlink, bridge.index, config.mtu).await
+    reconnect_orphans(netlink, &bridge)?;
+    log_other_mtus(netlink, bridge.index, config.mtu)
 }
 
 /// Containers whose bridge was removed by somebody.
-async fn reconnect_orphans(netlink: &Netlink, bridge: &Interface) -> Result<(), HostError> {
-    for port in netlink.interfaces().await? {
+fn reconnect_orphans(netlink: &mut Client, bridge: &Link) -> Result<(), HostError> {
+    for port in netlink.links()? {
         if is_orphan_of(&bridge.name, &port) {
-            make_port(netlink, bridge, &port).await?;
+            make_port(netlink, bridge, &port)?;
             tracing::info!(port = %port.name, "a container without a bridge is back on it");
         }
     }
@@ -103,8 +105,8 @@ async fn reconnect_orphans(netlink: &Netlink, bridge: &Interface) -> Result<(), 
 }
 
 /// A container keeps the MTU it was attached with.
-async fn log_other_mtus(netlink: &Netlink, bridge: u32, mtu: u32) -> Result<(), HostError> {
-    for port in netlink.interfaces().await? {
+fn log_other_mtus(netlink: &mut Client, bridge: u32, mtu: u32) -> Result<(), HostError> {
+    for port in netlink.links()? {
         if port.controller == Some(bridge) && port.name.starts_with(HOST_END) && port.mtu != mtu {
             tracing::warn!(
                 port = %port.name,

@@ -1,6 +1,7 @@
 //! Removing a device that is there under a name of ours.
 
 use crate::error::HostError;
+use crate::links::delete;
 use crate::lock::HostLock;
 use crate::names::PortNames;
 use crate::namespace::run_here;
@@ -24,9 +25,9 @@ pub fn remove_bridge(name: &str) -> Result<(), HostError> {
 
 fn remove(name: &str, kind: &str) -> Result<(), HostError> {
     let _lock = HostLock::acquire()?;
-    run_here(async |netlink| match netlink.find(name).await? {
+    run_here(|netlink| match netlink.link_by_name(name)? {
         None => Ok(()),
-        Some(found) if found.kind == kind => netlink.delete(found.index, name).await,
+        Some(found) if found.kind == kind => delete(netlink, (found.index, name)),
         Some(found) => Err(HostError::Inconsistent { name: found.name, found: found.kind }),
     })
 }

@@ -1,12 +1,14 @@
 //! Removing what we, or an interrupted predecessor, left on the host.
 
+use weave_rtnl::Link;
+
 use super::datapath::delete_datapath;
 use super::port::is_orphan_of;
 use crate::error::HostError;
+use crate::links::delete;
 use crate::lock::HostLock;
 use crate::names::{BRIDGE_NAME, DATAPATH_KIND, GUEST_END, HOST_END, MTU_DUMMY, PortNames};
 use crate::namespace::run_here;
-use crate::netlink::Interface;
 
 /// Removes the bridge, all ports and the interfaces of all containers attached to it, ours and
 /// those of Weave Net 2.x, and tells which. Another bridge and its containers stay.
@@ -15,16 +17,16 @@ use crate::netlink::Interface;
 /// If the kernel refuses.
 pub fn reset(bridge: &str) -> Result<Vec<String>, HostError> {
     let _lock = HostLock::acquire()?;
-    run_here(async |netlink| {
-        let interfaces = netlink.interfaces().await?;
+    run_here(|netlink| {
+        let interfaces = netlink.links()?;
         let index = interfaces.iter().find(|found| found.name == bridge).map(|found| found.index);
-        let ours = |interface: &&Interface| is_ours(bridge, index, interface);
+        let ours = |interface: &&Link| is_ours(bridge, index, interface);
         let mut removed = Vec::new();
         for interface in interfaces.iter().filter(ours) {
             if interface.kind == DATAPATH_KIND {
                 delete_datapath(&interface.name)?;
             } else {
-                netlink.delete(interface.index, &interface.name).await?;
+                delete(netlink, interface)?;
             }
             removed.push(interface.name.clone());
         }
@@ -33,7 +35,7 @@ pub fn reset(bridge: &str) -> Result<Vec<String>, HostError> {
     })
 }
 
-fn is_ours(bridge: &str, index: Option<u32>, interface: &Interface) -> bool {
+fn is_ours(bridge: &str, index: Option<u32>, interface: &Link) -> bool {
     let name = interface.name.as_str();
     let PortNames { tap, bridge_end, router_end, datapath, datapath_end } = PortNames::of(bridge);
     // The original knew one bridge on a host.

@@ -1,20 +1,22 @@
 //! Giving a container an interface on the switch (spec cni.md, section 5).
 
-use std::net::IpAddr;
-use std::os::fd::AsFd;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use weave_core::wire::MacAddress;
+use weave_rtnl::{Client, Link, LinkChange};
 
+use super::configure::configure;
+use super::end::End;
+use super::pair::{PairNames, connect_host_end, create_pair_into, delete_named, find_bridge};
 use super::veth_peer::{VethPeer, ends_on_bridge};
 use crate::address::Cidr;
-use crate::arp::{announce, probe};
-use crate::bridge::{PortNote, make_port, mend};
+use crate::bridge::{PortNote, mend};
 use crate::error::HostError;
+use crate::links::{change, mac, required};
 use crate::lock::HostLock;
-use crate::names::{CONTAINER_INTERFACE, DATAPATH_KIND, GUEST_END, HOST_END};
-use crate::namespace::{Namespace, run_here};
-use crate::netlink::{Change, Interface, Netlink};
+use crate::names::CONTAINER_INTERFACE;
+use crate::namespace::Namespace;
 use crate::route::Route;
 use crate::sysctl;
 
@@ -64,15 +66,6 @@ impl Attachment {
     }
 }
 
-/// One end of the pair that joins a container to the bridge.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct End {
-    /// The name of the interface.
-    pub name: String,
-    /// Its Ethernet address.
-    pub mac: MacAddress,
-}
-
 /// What attaching changed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AttachChanges {
@@ -86,6 +79,12 @@ pub struct AttachChanges {
     pub container_end: End,
 }
 
+/// A socket in each of the two namespaces that an interface is made in.
+struct Sockets {
+    host: Client,
+    container: Client,
+}
+
 /// Attaches a container, or gives one that is attached further addresses, and mends what somebody did
 /// to its port.
 ///
@@ -94,25 +93,24 @@ pub struct AttachChanges {
 /// kernel refuses; a half-made interface is removed.
 pub fn attach(container: &Namespace, attachment: &Attachment) -> Result<AttachChanges, HostError> {
     let _lock = HostLock::acquire()?;
-    let bridge = run_here(async |netlink| find_bridge(netlink, &attachment.bridge).await)?;
-    let note = PortNote { bridge: &bridge.name, holder: attachment.holder.as_deref() };
-    let note = note.text().ok_or_else(|| HostError::NoNote { what: format!("{note:?}") })?;
-    let (host_end, created) = match VethPeer::find(container, &attachment.interface)? {
+    let sockets = &mut Sockets { host: Client::open()?, container: container.client()? };
+    let bridge = find_bridge(&mut sockets.host, &attachment.bridge)?;
+    let note = PortNote::text_for(&bridge.name, attachment.holder.as_deref())?;
+    let Sockets { host, container: inside } = sockets;
+    let (host_end, created) = match VethPeer::find(host, inside, container, &attachment.interface)?
+    {
         Some(veth) => {
             let end = veth.of_bridge(container, &bridge)?;
-            run_here(async |netlink| mend(netlink, &bridge, &end).await)?;
-            adopt(container, attachment, &end, &note)?;
+            mend(host, &bridge, &end)?;
+            adopt(host, container, attachment, &end, &note)?;
             (end.name, false)
         }
-        None => (create_pair(container, &bridge, attachment, &note)?, true),
+        None => (create_pair(sockets, container, &bridge, attachment, &note)?, true),
     };
-    let result = bring_up(container, attachment, &bridge, &host_end);
+    let result = bring_up(sockets, container, attachment, &bridge, &host_end);
     if created && result.is_err() {
         // The first error says more than one from here.
-        let _ = run_here(async |netlink| match netlink.find(&host_end).await? {
-            Some(found) => netlink.delete(found.index, &host_end).await,
-            None => Ok(()),
-        });
+        let _ = delete_named(&mut sockets.host, &host_end);
     }
     let (added, host_end, container_end) = result?;
     Ok(AttachChanges { created, added, host_end, container_end })
@@ -121,9 +119,10 @@ pub fn attach(container: &Namespace, attachment: &Attachment) -> Result<AttachCh
 /// An interface that is there already belongs to the same holder, or its holder is not known: those that an
 /// earlier version or the original made have no note yet.
 fn adopt(
+    host: &mut Client,
     container: &Namespace,
     attachment: &Attachment,
-    host_end: &Interface,
+    host_end: &Link,
     note: &str,
 ) -> Result<(), HostError> {
     let Some(holder) = &attachment.holder else { return Ok(()) };
@@ -134,131 +133,104 @@ fn adopt(
             target: container.target().to_owned(),
             found: format!("was made for {other}, not for {holder}"),
         }),
-        None => run_here(async |netlink| {
-            netlink.change(host_end.index, &host_end.name, Change::Alias(note)).await
-        }),
+        None => change(host, host_end, LinkChange::Alias(note)),
     }
 }
 
 fn bring_up(
+    sockets: &mut Sockets,
     container: &Namespace,
     attachment: &Attachment,
-    bridge: &Interface,
+    bridge: &Link,
     host_end: &str,
 ) -> Result<(Vec<Cidr>, End, End), HostError> {
-    container.run(async |netlink| {
-        let interface = netlink.required(&attachment.interface).await?;
-        if let Some(mac) = attachment.mac.filter(|mac| *mac != interface.mac) {
-            let change = Change::Mac(mac);
-            netlink.change(interface.index, &attachment.interface, change).await?;
-        }
-        netlink.change(interface.index, &attachment.interface, Change::Up).await
-    })?;
+    let Sockets { host, container: inside } = sockets;
+    let interface = required(inside, &attachment.interface)?;
+    if let Some(wanted) = attachment.mac.filter(|wanted| *wanted != mac(&interface)) {
+        change(inside, &interface, LinkChange::Mac(wanted.0))?;
+    }
+    change(inside, &interface, LinkChange::Up)?;
     // The bridge drops what comes from a port that is not running yet.
-    let (host_end, on_bridge) = run_here(async |netlink| {
-        wait_until_running(netlink, host_end).await?;
-        let end = End::from(netlink.required(host_end).await?);
-        Ok((end, ends_on_bridge(netlink, container, bridge).await?))
-    })?;
-    let (added, container_end) = container.run(async |netlink| {
+    wait_until_running(host, host_end)?;
+    let host_end = End::of(required(host, host_end)?);
+    let on_bridge = ends_on_bridge(host, container, bridge)?;
+    wait_until_running(inside, &attachment.interface)?;
+    let (added, container_end) = container.visit(|| {
         if on_bridge.len() > 1 {
-            separate_arp(netlink, &on_bridge).await?;
+            separate_arp(inside, &on_bridge)?;
         }
-        configure(netlink, attachment).await
+        configure(inside, attachment)
     })?;
     Ok((added, host_end, container_end))
 }
 
 /// Makes the pair of interfaces, with one end in the container: to move it there would cost much
-/// more. Offloads stay as they are: the original switched transmit checksums off where it
-/// captured in user space, but our ports take unfinished ones, and frames that are still to be
-/// segmented. Returns the name of the end on the bridge.
+/// more. Returns the name of the end on the bridge.
 fn create_pair(
+    sockets: &mut Sockets,
     container: &Namespace,
-    bridge: &Interface,
+    bridge: &Link,
     attachment: &Attachment,
     note: &str,
 ) -> Result<String, HostError> {
+    let Sockets { host, container: inside } = sockets;
     let interface = attachment.interface.as_str();
-    let id = container.port_id(interface);
-    let host_end = format!("{HOST_END}{id}");
-    let guest_end = format!("{GUEST_END}{id}");
-    remove_unfinished(container, attachment, &host_end, &guest_end)?;
-    let connected = run_here(async |netlink| {
-        let mtu = attachment.mtu.unwrap_or(bridge.mtu);
-        netlink.create_veth_into(container.as_fd(), &host_end, &guest_end, mtu).await?;
-        connect_host_end(netlink, bridge, attachment, &host_end, note).await
-    })
-    .and_then(|()| {
-        container.run(async |netlink| {
-            let guest = netlink.required(&guest_end).await?;
-            sysctl::ignore_router_advertisements(&guest_end);
-            sysctl::expire_neighbours_soon(&guest_end);
-            sysctl::announce_ipv6(&guest_end);
-            // Last, so that what has the name is complete.
-            netlink.change(guest.index, &guest_end, Change::Name(interface)).await
-        })
-    });
+    let names = PairNames::of(&container.port_id(interface));
+    remove_unfinished(host, inside, container, attachment, &names)?;
+    let mtu = attachment.mtu.unwrap_or(bridge.mtu);
+    let mut connect = || {
+        create_pair_into(host, container, &names, mtu)?;
+        connect_host_end(host, bridge, &names.host, note, attachment.hairpin)?;
+        let guest = required(inside, &names.guest)?;
+        container.visit(|| {
+            sysctl::ignore_router_advertisements(&names.guest);
+            sysctl::expire_neighbours_soon(&names.guest);
+            sysctl::announce_ipv6(&names.guest);
+            Ok(())
+        })?;
+        // Last, so that what has the name is complete.
+        change(inside, &guest, LinkChange::Name(interface))
+    };
+    let connected = connect();
     if connected.is_err() {
         // Deleting one end deletes the other. The first error says more than one from here.
-        let _ = run_here(async |netlink| match netlink.find(&host_end).await? {
-            Some(stale) => netlink.delete(stale.index, &host_end).await,
-            None => Ok(()),
-        });
+        let _ = delete_named(host, &names.host);
     }
-    connected.map(|()| host_end)
+    connected.map(|()| names.host)
 }
 
 /// Removes what an attempt left that was interrupted: its end in the container has not got its name yet. One
 /// that was complete, and was renamed in the container since, is in use.
 fn remove_unfinished(
+    host: &mut Client,
+    inside: &mut Client,
     container: &Namespace,
     attachment: &Attachment,
-    host_end: &str,
-    guest_end: &str,
+    names: &PairNames,
 ) -> Result<(), HostError> {
-    let Some(found) = run_here(async |netlink| netlink.find(host_end).await)? else {
-        return Ok(());
-    };
-    let guest = container.run(async |netlink| netlink.find(guest_end).await)?;
-    let on_the_way = guest.is_some_and(|guest| guest.other_end == Some(found.index));
+    let Some(found) = host.link_by_name(&names.host)? else { return Ok(()) };
+    let guest = inside.link_by_name(&names.guest)?;
+    let on_the_way = guest.is_some_and(|guest| guest.peer == Some(found.index));
     // An end that is still on the host was not even given to the container.
-    if on_the_way || found.other_namespace.is_none() {
-        return run_here(async |netlink| netlink.delete(found.index, host_end).await);
+    if on_the_way || found.peer_namespace.is_none() {
+        host.delete(&found)?;
+        return Ok(());
     }
     Err(HostError::ForeignInterface {
         interface: attachment.interface.clone(),
         target: container.target().to_owned(),
         found: format!(
-            "has another name in the container by now, and its other end {host_end} is still there"
+            "has another name in the container by now, and its other end {} is still there",
+            names.host
         ),
     })
-}
-
-async fn connect_host_end(
-    netlink: &Netlink,
-    bridge: &Interface,
-    attachment: &Attachment,
-    host_end: &str,
-    note: &str,
-) -> Result<(), HostError> {
-    let host = netlink.required(host_end).await?;
-    // Two bridges may lose their containers, and each has to find its own again.
-    netlink.change(host.index, host_end, Change::Alias(note)).await?;
-    make_port(netlink, bridge, &host).await?;
-    // A datapath never sends a frame back.
-    if attachment.hairpin && bridge.kind != DATAPATH_KIND {
-        netlink.send_back(host.index, host_end).await?;
-    }
-    sysctl::ignore_router_advertisements(host_end);
-    netlink.change(host.index, host_end, Change::Up).await
 }
 
 /// Several interfaces of one container on one switch are one host with two cables in one network. Linux lets
 /// each of them answer ARP for the addresses of all, so that neighbours would find one address now here and
 /// now there.
-async fn separate_arp(netlink: &Netlink, indexes: &[u32]) -> Result<(), HostError> {
-    for interface in netlink.interfaces().await? {
+fn separate_arp(inside: &mut Client, indexes: &[u32]) -> Result<(), HostError> {
+    for interface in inside.links()? {
         if indexes.contains(&interface.index) {
             sysctl::answer_for_own_addresses(&interface.name);
         }
@@ -266,71 +238,17 @@ async fn separate_arp(netlink: &Netlink, indexes: &[u32]) -> Result<(), HostErro
     Ok(())
 }
 
-/// In the container: the addresses, once nobody else has them, of which the neighbours are told; then the
-/// routes, that of multicast last, because programs that wait for the network look for it.
-async fn configure(
-    netlink: &Netlink,
-    attachment: &Attachment,
-) -> Result<(Vec<Cidr>, End), HostError> {
-    wait_until_running(netlink, &attachment.interface).await?;
-    let interface = netlink.required(&attachment.interface).await?;
-    let present = netlink.addresses(interface.index).await?;
-    let mut added: Vec<Cidr> = Vec::new();
-    for cidr in &attachment.addresses {
-        let known = present.iter().chain(&added).any(|other| other.address() == cidr.address());
-        if !known {
-            added.push(*cidr);
-        }
-    }
-    if let Some(patience) = attachment.probe {
-        for cidr in &added {
-            let IpAddr::V4(address) = cidr.address() else { continue };
-            if let Some(holder) = probe::ask(&interface, address, patience)? {
-                return Err(HostError::AddressInUse { address: address.into(), holder });
-            }
-        }
-    }
-    for cidr in &added {
-        netlink.add_address(interface.index, *cidr).await?;
-    }
-    announce::by_kernel(netlink, &interface, &added).await;
-    for route in &attachment.routes {
-        netlink.add_route(interface.index, *route).await?;
-    }
-    if attachment.multicast_route {
-        netlink.add_multicast_route(interface.index).await?;
-    }
-    Ok((added, interface.into()))
-}
-
-impl From<Interface> for End {
-    fn from(interface: Interface) -> Self {
-        Self { name: interface.name, mac: interface.mac }
-    }
-}
-
 /// The kernel notices the carrier of the pair a moment after both ends are up, and drops
 /// frames until then. An interface that is not there needs no waiting.
-async fn wait_until_running(netlink: &Netlink, name: &str) -> Result<(), HostError> {
-    const ATTEMPTS: u32 = 200;
-    for _ in 0..ATTEMPTS {
-        if netlink.find(name).await?.is_none_or(|interface| interface.running) {
+fn wait_until_running(netlink: &mut Client, name: &str) -> Result<(), HostError> {
+    const PATIENCE: Duration = Duration::from_millis(200);
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if netlink.link_by_name(name)?.is_none_or(|interface| interface.running) {
             return Ok(());
         }
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        thread::sleep(Duration::from_millis(1));
     }
     tracing::debug!(interface = name, "still not running");
     Ok(())
-}
-
-async fn find_bridge(netlink: &Netlink, name: &str) -> Result<Interface, HostError> {
-    let hint = ": start the router first (`weave launch`)";
-    let found = netlink.find(name).await?;
-    let found = found.ok_or_else(|| HostError::NoInterface { name: name.to_owned(), hint })?;
-    if found.kind == "bridge" || found.kind == DATAPATH_KIND {
-        Ok(found)
-    } else {
-        let kind = if found.kind.is_empty() { "a device".to_owned() } else { found.kind };
-        Err(HostError::Inconsistent { name: name.to_owned(), found: format!("{kind}, no bridge") })
-    }
 }

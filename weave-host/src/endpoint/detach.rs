@@ -1,9 +1,12 @@
 //! Taking a container off the switch (spec cni.md, section 6).
 
+use weave_rtnl::Client;
+
 use super::veth_peer::VethPeer;
 use crate::address::Cidr;
 use crate::bridge::PortNote;
 use crate::error::HostError;
+use crate::links::{self, delete, remove_address};
 use crate::lock::HostLock;
 use crate::names::{CONTAINER_INTERFACE, HOST_END};
 use crate::namespace::{Namespace, run_here};
@@ -28,26 +31,26 @@ pub fn detach(
     addresses: &[Cidr],
 ) -> Result<DetachChanges, HostError> {
     let _lock = HostLock::acquire()?;
-    if let Some(veth) = VethPeer::find(container, CONTAINER_INTERFACE)? {
+    let inside = &mut container.client()?;
+    let veth = VethPeer::find(&mut Client::open()?, inside, container, CONTAINER_INTERFACE)?;
+    if let Some(veth) = veth {
         veth.of_bridge_or_orphan(container, bridge)?;
     }
-    container.run(async |netlink| {
-        let Some(interface) = netlink.find(CONTAINER_INTERFACE).await? else {
-            return Ok(DetachChanges { removed: Vec::new(), interface_removed: false });
-        };
-        let present = netlink.addresses(interface.index).await?;
-        let (removed, left): (Vec<_>, Vec<_>) =
-            present.into_iter().partition(|cidr| addresses.is_empty() || addresses.contains(cidr));
-        if left.is_empty() {
-            // The other end goes with it.
-            netlink.delete(interface.index, CONTAINER_INTERFACE).await?;
-        } else {
-            for cidr in &removed {
-                netlink.remove_address(interface.index, *cidr).await?;
-            }
+    let Some(interface) = inside.link_by_name(CONTAINER_INTERFACE)? else {
+        return Ok(DetachChanges { removed: Vec::new(), interface_removed: false });
+    };
+    let present = links::addresses(inside, interface.index)?;
+    let (removed, left): (Vec<_>, Vec<_>) =
+        present.into_iter().partition(|cidr| addresses.is_empty() || addresses.contains(cidr));
+    if left.is_empty() {
+        // The other end goes with it.
+        inside.delete(&interface)?;
+    } else {
+        for cidr in &removed {
+            remove_address(inside, interface.index, *cidr)?;
         }
-        Ok(DetachChanges { removed, interface_removed: left.is_empty() })
-    })
+    }
+    Ok(DetachChanges { removed, interface_removed: left.is_empty() })
 }
 
 /// Removes the interface whose port is noted to be this holder's, wherever it is by now, and says whether
@@ -60,13 +63,13 @@ pub fn detach(
 /// # Errors
 /// If the kernel refuses.
 pub fn remove_port_of(holder: &str) -> Result<bool, HostError> {
-    run_here(async |netlink| {
+    run_here(|netlink| {
         let mut found = false;
-        for port in netlink.interfaces().await? {
+        for port in netlink.links()? {
             // Other programs may note the ids of containers, too.
             let is_ours = port.kind == "veth" && port.name.starts_with(HOST_END);
             if is_ours && PortNote::of(&port).holder == Some(holder) {
-                netlink.delete(port.index, &port.name).await?;
+                delete(netlink, &port)?;
                 found = true;
             }
         }
@@ -85,20 +88,21 @@ pub fn remove_unnoted_port(
     interface: &str,
     addresses: &[Cidr],
 ) -> Result<bool, HostError> {
-    let Some(veth) = VethPeer::find(container, interface)? else { return Ok(false) };
+    let (host, inside) = (&mut Client::open()?, &mut container.client()?);
+    let Some(veth) = VethPeer::find(host, inside, container, interface)? else { return Ok(false) };
     veth.of_bridge_or_orphan(container, bridge)?;
     let (Some(host_end), _) = veth.place() else { return Ok(false) };
     if PortNote::of(&host_end).holder.is_some() {
         return Ok(false);
     }
-    let present = container.run(async |netlink| match netlink.find(interface).await? {
-        Some(found) => netlink.addresses(found.index).await,
-        None => Ok(Vec::new()),
-    })?;
+    let present = match inside.link_by_name(interface)? {
+        Some(found) => links::addresses(inside, found.index)?,
+        None => Vec::new(),
+    };
     let meant = |cidr: &Cidr| addresses.iter().any(|other| other.address() == cidr.address());
     if !present.iter().any(meant) {
         return Ok(false);
     }
-    run_here(async |netlink| netlink.delete(host_end.index, &host_end.name).await)?;
+    host.delete(&host_end)?;
     Ok(true)
 }

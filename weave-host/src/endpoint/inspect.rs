@@ -1,11 +1,13 @@
 //! Looking at what a container has.
 
 use weave_core::wire::MacAddress;
+use weave_rtnl::Client;
 
 use super::veth_peer::VethPeer;
 use crate::address::Cidr;
 use crate::bridge::PortNote;
 use crate::error::HostError;
+use crate::links::{addresses, mac, routes};
 use crate::namespace::Namespace;
 use crate::route::Route;
 
@@ -38,24 +40,24 @@ pub fn inspect(
     container: &Namespace,
     interface: &str,
 ) -> Result<Option<ContainerInterface>, HostError> {
-    let Some(veth) = VethPeer::find(container, interface)? else { return Ok(None) };
+    let netlink = &mut container.client()?;
+    let veth = VethPeer::find(&mut Client::open()?, netlink, container, interface)?;
+    let Some(veth) = veth else { return Ok(None) };
     let (host_end, bridge) = veth.place();
     let noted = host_end.as_ref().and_then(|end| PortNote::of(end).holder);
     let holder = noted.map(str::to_owned);
     let host_end = host_end.map(|end| end.name);
-    container.run(async |netlink| {
-        let Some(found) = netlink.find(interface).await? else { return Ok(None) };
-        Ok(Some(ContainerInterface {
-            mac: found.mac,
-            up: found.up,
-            addresses: netlink.addresses(found.index).await?,
-            routes: netlink.routes(|through| through == found.index).await?,
-            other_routes: netlink.routes(|through| through != found.index).await?,
-            holder,
-            host_end,
-            bridge,
-        }))
-    })
+    let Some(found) = netlink.link_by_name(interface)? else { return Ok(None) };
+    Ok(Some(ContainerInterface {
+        mac: mac(&found),
+        up: found.up,
+        addresses: addresses(netlink, found.index)?,
+        routes: routes(netlink, |through| through == found.index)?,
+        other_routes: routes(netlink, |through| through != found.index)?,
+        holder,
+        host_end,
+        bridge,
+    }))
 }
 
 /// The routes of a container that leave through other interfaces than this one, which need not be there.
@@ -63,8 +65,7 @@ pub fn inspect(
 /// # Errors
 /// If the kernel refuses.
 pub fn routes_beside(container: &Namespace, interface: &str) -> Result<Vec<Route>, HostError> {
-    container.run(async |netlink| {
-        let index = netlink.find(interface).await?.map(|found| found.index);
-        netlink.routes(|through| Some(through) != index).await
-    })
+    let netlink = &mut container.client()?;
+    let index = netlink.link_by_name(interface)?.map(|found| found.index);
+    routes(netlink, |through| Some(through) != index)
 }

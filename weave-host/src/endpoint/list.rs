@@ -1,17 +1,17 @@
 //! Who is on the bridge.
 
 use std::collections::BTreeSet;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use weave_core::wire::MacAddress;
+use weave_rtnl::{Client, Link};
 
 use crate::address::Cidr;
 use crate::bridge::{PortFault, PortNote, faults, is_orphan_of};
 use crate::error::HostError;
+use crate::links::{addresses, mac};
 use crate::names::HOST_END;
 use crate::namespace::{Namespace, run_here};
-use crate::netlink::Interface;
 
 /// An interface of a container on the bridge, whoever put it there.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,24 +43,23 @@ pub struct Endpoint {
 /// # Errors
 /// If the kernel refuses.
 pub fn endpoints(bridge: &str, proc: &Path) -> Result<Vec<Endpoint>, HostError> {
-    let (bridge, ports) = run_here(async |netlink| {
-        let interfaces = netlink.interfaces().await?;
-        let found = interfaces.iter().find(|found| found.name == bridge).cloned();
-        let index = found.as_ref().map(|found| found.index);
-        let is_port = |end: &Interface| {
-            end.controller.is_some() && end.controller == index || is_orphan_of(bridge, end)
-        };
-        Ok((found, interfaces.into_iter().filter(is_port).collect::<Vec<_>>()))
-    })?;
+    let host = &mut Client::open()?;
+    let interfaces = host.links()?;
+    let found = interfaces.iter().find(|found| found.name == bridge).cloned();
+    let index = found.as_ref().map(|found| found.index);
+    let is_port = |end: &Link| {
+        end.controller.is_some() && end.controller == index || is_orphan_of(bridge, end)
+    };
+    let ports: Vec<_> = interfaces.into_iter().filter(is_port).collect();
     // Without ports there is nothing to look for in hundreds of namespaces.
-    if !ports.iter().any(|port| port.other_end.is_some()) {
+    if !ports.iter().any(|port| port.peer.is_some()) {
         return Ok(Vec::new());
     }
-    let faults_of = |port: &Interface| match &bridge {
+    let faults_of = |port: &Link| match &found {
         Some(bridge) => faults(bridge, port),
         None => vec![PortFault::OffBridge],
     };
-    let mut found = Vec::new();
+    let mut endpoints = Vec::new();
     let mut seen = BTreeSet::new();
     for target in targets(proc) {
         // Processes end while they are looked at.
@@ -68,12 +67,12 @@ pub fn endpoints(bridge: &str, proc: &Path) -> Result<Vec<Endpoint>, HostError> 
         if !seen.insert(namespace.id()) {
             continue;
         }
-        if let Ok(endpoints) = on_bridge(&target, &namespace, &ports, &faults_of) {
-            found.extend(endpoints);
+        if let Ok(some) = on_bridge(host, &target, &namespace, &ports, &faults_of) {
+            endpoints.extend(some);
         }
     }
-    found.sort_by(|a, b| a.id.cmp(&b.id));
-    Ok(found)
+    endpoints.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(endpoints)
 }
 
 /// The ids of all interfaces that containers may have on a switch of this host: the notes on the ends on the
@@ -83,20 +82,20 @@ pub fn endpoints(bridge: &str, proc: &Path) -> Result<Vec<Endpoint>, HostError> 
 /// # Errors
 /// If the kernel refuses.
 pub fn attached_ids() -> Result<BTreeSet<String>, HostError> {
-    run_here(async |netlink| {
-        let interfaces = netlink.interfaces().await?;
+    run_here(|netlink| {
+        let interfaces = netlink.links()?;
         let ends = interfaces.iter().filter(|end| end.kind == "veth");
         Ok(ends.flat_map(|end| [id(end), id_by_name(end)]).collect())
     })
 }
 
-fn id(host_end: &Interface) -> String {
+fn id(host_end: &Link) -> String {
     PortNote::of(host_end).holder.map_or_else(|| id_by_name(host_end), str::to_owned)
 }
 
 /// Of the original's containers it is the beginning of the name; of what somebody attached by hand, all of
 /// the name of the end on the host.
-fn id_by_name(host_end: &Interface) -> String {
+fn id_by_name(host_end: &Link) -> String {
     host_end.name.strip_prefix(HOST_END).unwrap_or(&host_end.name).to_owned()
 }
 
@@ -117,28 +116,27 @@ fn targets(proc: &Path) -> Vec<String> {
 }
 
 fn on_bridge(
+    host: &mut Client,
     target: &str,
     namespace: &Namespace,
-    ports: &[Interface],
-    faults: &impl Fn(&Interface) -> Vec<PortFault>,
+    ports: &[Link],
+    faults: &impl Fn(&Link) -> Vec<PortFault>,
 ) -> Result<Vec<Endpoint>, HostError> {
-    let inside = namespace.run(async |netlink| {
-        let mut inside = Vec::new();
-        for interface in netlink.interfaces().await? {
-            if interface.kind == "veth" {
-                let addresses = netlink.addresses(interface.index).await?;
-                inside.push((interface, addresses));
-            }
+    let netlink = &mut namespace.client()?;
+    let mut inside = Vec::new();
+    for interface in netlink.links()? {
+        if interface.kind == "veth" {
+            let addresses = addresses(netlink, interface.index)?;
+            inside.push((interface, addresses));
         }
-        Ok(inside)
-    })?;
-    let number = run_here(async |netlink| netlink.namespace_number(namespace.as_fd()).await)?;
-    let endpoint = |(end, mut addresses): (Interface, Vec<Cidr>)| {
+    }
+    let number = host.namespace_id(namespace)?;
+    let endpoint = |(end, mut addresses): (Link, Vec<Cidr>)| {
         let port = ports.iter().find(|port| {
-            port.other_end == Some(end.index)
-                && end.other_end == Some(port.index)
+            port.peer == Some(end.index)
+                && end.peer == Some(port.index)
                 && number.is_some()
-                && port.other_namespace == number
+                && port.peer_namespace == number
         })?;
         addresses.retain(|cidr| cidr.address().is_ipv4());
         Some(Endpoint {
@@ -146,7 +144,7 @@ fn on_bridge(
             holder: PortNote::of(port).holder.map(str::to_owned),
             namespace: namespace.id(),
             target: target.to_owned(),
-            mac: end.mac,
+            mac: mac(&end),
             addresses,
             port: port.name.clone(),
             faults: faults(port),

@@ -1,12 +1,17 @@
 //! The interfaces of containers: making them, taking them away, and looking at them.
 
 mod attach;
+mod configure;
 mod detach;
+mod end;
 mod inspect;
 mod list;
+mod pair;
 mod veth_peer;
 
-pub use attach::{AttachChanges, Attachment, End, attach};
+pub use attach::{AttachChanges, Attachment, attach};
 pub use detach::{DetachChanges, detach, remove_port_of, remove_unnoted_port};
+pub use end::End;
 pub use inspect::{ContainerInterface, inspect, routes_beside};
 pub use list::{Endpoint, attached_ids, endpoints};
+pub use pair::{VethPair, create_pair};

@@ -3,27 +3,26 @@
 //! A veth knows the index of its other end, and its own namespace a number for the one where
 //! that is. Indexes alone say little: every namespace counts from one.
 
-use std::os::fd::AsFd;
+use weave_rtnl::{Client, Link};
 
 use crate::bridge::is_orphan_of;
 use crate::error::HostError;
-use crate::namespace::{Namespace, run_here};
-use crate::netlink::{Interface, Netlink};
+use crate::namespace::Namespace;
 
 /// The indexes that the interfaces of a container on a bridge have there.
-pub(crate) async fn ends_on_bridge(
-    netlink: &Netlink,
+pub(crate) fn ends_on_bridge(
+    netlink: &mut Client,
     container: &Namespace,
-    bridge: &Interface,
+    bridge: &Link,
 ) -> Result<Vec<u32>, HostError> {
-    let interfaces = netlink.interfaces().await?;
-    let namespace = netlink.namespace_number(container.as_fd()).await?;
-    let there = |port: &&Interface| {
+    let interfaces = netlink.links()?;
+    let namespace = netlink.namespace_id(container)?;
+    let there = |port: &&Link| {
         port.controller == Some(bridge.index)
             && namespace.is_some()
-            && port.other_namespace == namespace
+            && port.peer_namespace == namespace
     };
-    Ok(interfaces.iter().filter(there).filter_map(|port| port.other_end).collect())
+    Ok(interfaces.iter().filter(there).filter_map(|port| port.peer).collect())
 }
 
 /// The interface of a container, seen from the host.
@@ -31,47 +30,45 @@ pub(crate) struct VethPeer {
     interface: String,
     kind: String,
     /// Its other end, if that is in the namespace of the caller.
-    host_end: Option<Interface>,
+    host_end: Option<Link>,
     /// The name of the bridge that is a port of.
     bridge: Option<String>,
 }
 
 impl VethPeer {
     /// None if the container has no interface of that name.
-    pub(crate) fn find(container: &Namespace, interface: &str) -> Result<Option<Self>, HostError> {
-        let inside = container.run(async |netlink| netlink.find(interface).await)?;
-        let Some(inside) = inside else { return Ok(None) };
-        run_here(async |netlink| {
-            let interfaces = netlink.interfaces().await?;
-            let namespace = netlink.namespace_number(container.as_fd()).await?;
-            let meets = |end: &&Interface| {
-                end.kind == "veth"
-                    && inside.other_end == Some(end.index)
-                    && end.other_end == Some(inside.index)
-                    && namespace.is_some()
-                    && end.other_namespace == namespace
-            };
-            let host_end = interfaces.iter().find(meets).cloned();
-            let controller = host_end.as_ref().and_then(|end| end.controller);
-            let bridge = interfaces
-                .into_iter()
-                .find(|bridge| Some(bridge.index) == controller)
-                .map(|bridge| bridge.name);
-            Ok(Some(Self { interface: inside.name, kind: inside.kind, host_end, bridge }))
-        })
+    pub(crate) fn find(
+        host: &mut Client,
+        inside: &mut Client,
+        container: &Namespace,
+        interface: &str,
+    ) -> Result<Option<Self>, HostError> {
+        let Some(inside) = inside.link_by_name(interface)? else { return Ok(None) };
+        let interfaces = host.links()?;
+        let namespace = host.namespace_id(container)?;
+        let meets = |end: &&Link| {
+            end.kind == "veth"
+                && inside.peer == Some(end.index)
+                && end.peer == Some(inside.index)
+                && namespace.is_some()
+                && end.peer_namespace == namespace
+        };
+        let host_end = interfaces.iter().find(meets).cloned();
+        let controller = host_end.as_ref().and_then(|end| end.controller);
+        let bridge = interfaces
+            .into_iter()
+            .find(|bridge| Some(bridge.index) == controller)
+            .map(|bridge| bridge.name);
+        Ok(Some(Self { interface: inside.name, kind: inside.kind, host_end, bridge }))
     }
 
     /// The end on the host and the name of its bridge, as far as there are any.
-    pub(crate) fn place(self) -> (Option<Interface>, Option<String>) {
+    pub(crate) fn place(self) -> (Option<Link>, Option<String>) {
         (self.host_end, self.bridge)
     }
 
     /// The end on this bridge, or that was there until somebody took it away.
-    pub(crate) fn of_bridge(
-        self,
-        container: &Namespace,
-        bridge: &Interface,
-    ) -> Result<Interface, HostError> {
+    pub(crate) fn of_bridge(self, container: &Namespace, bridge: &Link) -> Result<Link, HostError> {
         match self.host_end {
             Some(end)
                 if end.controller == Some(bridge.index) || is_orphan_of(&bridge.name, &end) =>
