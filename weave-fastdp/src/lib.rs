@@ -81,7 +81,7 @@
 //! # Ok::<(), heartbeat::HeartbeatError>(())
 //! ```
 //!
-//! The kernel is spoken to by [`weave_odp`], [`weave_xfrm`] and [`weave_netlink`].
+//! The kernel is spoken to by [`weave_odp`], [`weave_rtnl`] and [`weave_xfrm`].
 #![deny(unsafe_code)]
 
 mod clock;

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use weave_core::switch::ForwardingTable;
 use weave_core::wire::MacAddress;
+use weave_rtnl::Link;
 
 use super::command::Command;
-use super::devices::{Device, Interface};
+use super::devices::{Device, is_isolated};
 use super::filter::{self, Interest};
 use super::kernel::{Kernel, index_of, name_of};
 use super::setup::{DEVICE_MTU, bring_up, is_busy};
@@ -482,7 +483,7 @@ enum ForeignChange {
 fn foreign_change(
     kernel: &mut Kernel,
     installed: &Installed,
-    ports: &[Interface],
+    ports: &[Link],
     bridge: Option<u32>,
 ) -> Option<ForeignChange> {
     let port =
@@ -490,7 +491,7 @@ fn foreign_change(
     match port {
         None => Some(ForeignChange::Detached),
         Some(found) if !found.up => Some(ForeignChange::Down),
-        Some(found) if !found.is_isolated(installed.learning) => Some(ForeignChange::PortSettings),
+        Some(found) if !is_isolated(found, installed.learning) => Some(ForeignChange::PortSettings),
         Some(_) if !kernel.has_destination(installed.index, &installed.device) => {
             Some(ForeignChange::Destination)
         }

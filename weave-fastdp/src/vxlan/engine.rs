@@ -74,7 +74,7 @@ impl VxlanEngine {
             poller,
             stop,
             undelivered,
-            monitor,
+            monitor: Mutex::new(monitor),
             ids: ArcSwap::default(),
             tunnels: ArcSwap::default(),
             bridge: AtomicU32::new(0),

@@ -167,7 +167,8 @@ fn neighbour_at(shared: &Shared, address: Ipv4Addr) -> Option<PeerName> {
 fn monitor(shared: &Shared, commands: &Sender<Command>) {
     let now = (shared.clock)();
     let tunnels = shared.tunnels.load();
-    shared.monitor.receive(shared.bridge.load(Ordering::Relaxed), |station| {
+    let mut monitor = shared.monitor.lock().unwrap_or_else(PoisonError::into_inner);
+    monitor.receive(shared.bridge.load(Ordering::Relaxed), |station| {
         if let Some(peer) = shared.home(&tunnels, station.port)
             && !station.permanent
             && !shared.switch.refresh_station(now, station.mac, peer)

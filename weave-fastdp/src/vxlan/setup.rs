@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::busy_ports::BusyPorts;
 use super::config::{VxlanConfig, VxlanError};
-use super::devices::Device;
+use super::devices::{Device, VXLAN};
 use super::kernel::{Kernel, index_of};
 use super::shared::PREFIX;
 use crate::vni::Vni;
@@ -35,8 +35,8 @@ pub fn remove_leftovers(bridge: &str) -> Result<(), VxlanError> {
 /// Deletes the devices that an earlier router of this bridge left behind.
 pub(super) fn remove_devices(kernel: &mut Kernel, bridge: &str) -> Result<(), VxlanError> {
     let failed = |what| move |source| VxlanError::Kernel { what, source };
-    for found in kernel.interfaces().map_err(failed("cannot list the devices"))? {
-        let is_leftover = found.is_vxlan
+    for found in kernel.links().map_err(failed("cannot list the devices"))? {
+        let is_leftover = found.kind == VXLAN
             && found.name.starts_with(PREFIX)
             && found.alias.as_deref() == Some(bridge);
         if is_leftover {

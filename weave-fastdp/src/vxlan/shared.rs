@@ -23,10 +23,10 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::eventfd::EventFd;
 use weave_core::mesh::{PeerName, ShortIdTable};
 use weave_core::switch::{Inject, Switch, Waker};
+use weave_rtnl::Link;
 
 use super::busy_ports::BusyPorts;
 use super::config::VxlanConfig;
-use super::devices::Interface;
 use super::kernel::{Kernel, Monitor, name_of};
 use super::tunnel::VxlanTunnel;
 use crate::clock::Clock;
@@ -58,7 +58,7 @@ pub(super) struct Shared {
     pub(super) poller: Epoll,
     pub(super) stop: EventFd,
     pub(super) undelivered: PacketSocket,
-    pub(super) monitor: Monitor,
+    pub(super) monitor: Mutex<Monitor>,
     // Replaced as a whole.
     pub(super) ids: ArcSwap<ShortIdTable>,
     pub(super) tunnels: ArcSwap<Tunnels>,
@@ -89,8 +89,8 @@ impl Shared {
         self.queries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn interface(&self, index: u32) -> Option<Interface> {
-        self.kernel().interface(index).ok()
+    pub(super) fn link(&self, index: u32) -> Option<Link> {
+        self.kernel().link(index).ok()?
     }
 
     /// Returns the peer that a port of the bridge leads to.
@@ -112,7 +112,7 @@ impl Shared {
         let ports: Vec<EnginePort> = tunnels
             .values()
             .filter_map(|tunnel| tunnel.device.load().as_ref().map(|device| device.index))
-            .filter_map(|index| kernel.interface(index).ok())
+            .filter_map(|index| kernel.link(index).ok()?)
             .map(|found| EnginePort { id: found.index, name: found.name, kind: "vxlan".to_owned() })
             .collect();
         let stations = kernel.stations(self.bridge.load(Ordering::Relaxed)).unwrap_or_default();

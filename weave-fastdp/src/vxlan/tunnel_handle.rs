@@ -63,7 +63,7 @@ impl Tunnel for TunnelHandle {
         let own = &self.tunnel.counters;
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let device = self.tunnel.device.load().as_ref().map(|device| device.index);
-        let kernel = device.and_then(|index| self.shared.interface(index)).unwrap_or_default();
+        let kernel = device.and_then(|index| self.shared.link(index)).unwrap_or_default();
         vec![
             ("tx_frames", count(&own.tx_frames)),
             ("tx_bytes", count(&own.tx_bytes)),
@@ -71,12 +71,12 @@ impl Tunnel for TunnelHandle {
             ("rx_frames", count(&own.rx_frames)),
             ("rx_dropped_malformed", count(&own.rx_malformed)),
             ("stations_told", count(&own.stations_announced)),
-            ("kernel_tx_frames", kernel.tx.packets),
-            ("kernel_tx_bytes", kernel.tx.bytes),
-            ("kernel_tx_dropped", kernel.tx.dropped),
-            ("kernel_rx_frames", kernel.rx.packets),
-            ("kernel_rx_bytes", kernel.rx.bytes),
-            ("kernel_rx_dropped", kernel.rx.dropped),
+            ("kernel_tx_frames", kernel.sent.packets),
+            ("kernel_tx_bytes", kernel.sent.bytes),
+            ("kernel_tx_dropped", kernel.sent.dropped),
+            ("kernel_rx_frames", kernel.received.packets),
+            ("kernel_rx_bytes", kernel.received.bytes),
+            ("kernel_rx_dropped", kernel.received.dropped),
         ]
     }
 
