@@ -10,6 +10,7 @@ mod cni_lost;
 mod cni_multi;
 mod command;
 mod devices;
+mod examples;
 mod expose;
 mod fastdp;
 mod flood;

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "what was measured belongs into the output of a test")]
 
 mod datapath;
+mod examples;
 mod external_changes;
 mod flows;
 mod ipsec;

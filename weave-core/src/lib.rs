@@ -38,8 +38,8 @@
 //!
 //! # Where to start
 //!
-//! * To embed a mesh with gossip of your own: `examples/embed_mesh.rs`, [`mesh::gossip`].
-//! * To carry frames over a transport of your own: `examples/two_routers.rs`, and the traits
+//! * To embed a mesh with gossip of your own: `examples/mesh.rs`, [`mesh::gossip`].
+//! * To carry frames over a transport of your own: `examples/transport.rs`, and the traits
 //!   [`Overlay`], [`Link`] and [`Forwarder`].
 //! * To run everything on tokio: [`driver`]. To run it on something else: [`Router`], whose
 //!   methods are all the driver needs.

@@ -9,8 +9,8 @@ use crate::steps::{Outcome, Steps};
 use crate::tools::{self, cargo, output, run, run_for};
 use crate::{fuzz, no_io, soak, vm};
 
-/// Examples that want arguments and a second host; `lints` compiles them.
-const NEED_A_HOST: [&str; 1] = ["tunnel"];
+/// Examples that want interfaces; `lints` compiles them, and system tests run them.
+const NEED_INTERFACES: [&str; 2] = ["datapath", "tunnel"];
 
 /// No example may take longer.
 const EXAMPLE_LIMIT: Duration = Duration::from_secs(60);
@@ -76,7 +76,7 @@ fn examples() -> Result<Vec<(String, String)>> {
         for target in package["targets"].as_array().context("no targets")? {
             let name = |value: &Value| value.as_str().map(str::to_owned).context("no name");
             let example = name(&target["name"])?;
-            if target["kind"][0] == "example" && !NEED_A_HOST.contains(&example.as_str()) {
+            if target["kind"][0] == "example" && !NEED_INTERFACES.contains(&example.as_str()) {
                 examples.push((name(&package["name"])?, example));
             }
         }

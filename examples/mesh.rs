@@ -4,7 +4,7 @@
 //!   ada ◀──TCP── bob ◀──TCP── cyd        each says where it is; soon all know all
 //! ```
 //!
-//! Run with `cargo run -p weave-core --example embed_mesh`. What to copy: the [`Places`] channel,
+//! Run with `cargo run --example mesh`. What to copy: the [`Places`] channel,
 //! which is all that your own data needs, and `start`, which is all that a mesh needs. Nothing is
 //! switched here, hence the overlay that carries nothing.
 

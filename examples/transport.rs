@@ -5,7 +5,7 @@
 //!                          router 1 ───TCP──── router 2
 //! ```
 //!
-//! Run with `cargo run -p weave-core --example two_routers`. What to copy: [`Memory`] with its
+//! Run with `cargo run --example transport`. What to copy: [`Memory`] with its
 //! link, which is all that a transport needs, and `pump`, which is what a data thread does.
 
 use std::collections::{BTreeMap, VecDeque};
