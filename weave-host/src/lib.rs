@@ -35,6 +35,7 @@ mod namespace;
 mod overlap;
 mod peer_name;
 mod route;
+#[allow(unsafe_code, reason = "system calls")]
 mod sys;
 mod sysctl;
 mod underlay;

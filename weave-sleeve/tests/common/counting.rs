@@ -1,4 +1,5 @@
 //! An allocator that counts.
+#![allow(unsafe_code, reason = "an allocator")]
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
