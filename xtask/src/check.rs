@@ -33,9 +33,11 @@ pub fn all() -> Result<bool> {
         run(&mut cargo("deny check bans licenses sources"))
     });
     steps.run_or_skip("dependencies: advisories", advisories);
-    steps.run("unit and integration tests", || run(&mut cargo("nextest run --workspace")));
+    steps.run_tests("unit and integration tests", "default", || {
+        run(&mut cargo("nextest run --workspace"))
+    });
     steps.run("documentation tests", || run(&mut cargo("test --quiet --workspace --doc")));
-    steps.run("weave-core without default features: tests", || {
+    steps.run_tests("weave-core without default features: tests", "default", || {
         run(&mut cargo("nextest run -p weave-core --no-default-features"))
     });
     steps.run("weave-core without default features: no I/O", no_io::prove);
@@ -48,7 +50,7 @@ pub fn all() -> Result<bool> {
             run_for(&mut cargo(&line), EXAMPLE_LIMIT)
         });
     }
-    steps.run("system tests in network namespaces", || {
+    steps.run_tests("system tests in network namespaces", "system", || {
         run(&mut cargo("nextest run -p weave --profile system --cargo-profile system"))
     });
     steps.run_or_skip("tests in a virtual machine", || match vm::UNSUPPORTED {

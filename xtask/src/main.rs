@@ -11,6 +11,7 @@ mod ipam;
 mod lab;
 mod no_io;
 mod peers;
+mod retried;
 mod soak;
 mod steps;
 mod times;

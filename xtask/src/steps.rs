@@ -8,10 +8,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use crate::retried::{self, Retried};
+
 /// The steps run so far.
 pub struct Steps {
     start: Instant,
     done: Vec<Step>,
+    /// Tests that were tried again.
+    retried: Vec<Retried>,
 }
 
 /// How a step that may be impossible on this machine ended.
@@ -30,7 +34,7 @@ struct Step {
 
 impl Default for Steps {
     fn default() -> Self {
-        Self { start: Instant::now(), done: Vec::new() }
+        Self { start: Instant::now(), done: Vec::new(), retried: Vec::new() }
     }
 }
 
@@ -47,6 +51,18 @@ impl Steps {
         let outcome = work();
         let step = Step { name: name.to_owned(), elapsed: start.elapsed(), outcome };
         self.done.push(step.shown());
+    }
+
+    /// Runs tests by this profile of nextest, and remembers those that were tried again.
+    pub fn run_tests(&mut self, name: &str, profile: &str, work: impl FnOnce() -> Result<()>) {
+        retried::forget(profile);
+        let mut again = Vec::new();
+        self.run(name, || {
+            work()?;
+            again = retried::of(profile)?;
+            Ok(())
+        });
+        self.retried.append(&mut again);
     }
 
     /// Runs steps of one kind on `jobs` threads. Each returns what it printed, which is shown
@@ -98,6 +114,9 @@ impl Steps {
                 seconds(step.elapsed),
                 step.name
             );
+        }
+        for Retried { test, cause } in &self.retried {
+            let _ = writeln!(text, "retried            {test}: {cause}");
         }
         let passed =
             self.done.iter().filter(|step| matches!(step.outcome, Ok(Outcome::Passed))).count();
