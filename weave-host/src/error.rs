@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use weave_core::wire::MacAddress;
+use weave_firewall::FirewallError;
 use weave_rtnl::Operation;
 
 /// What went wrong.
@@ -133,29 +134,9 @@ pub enum HostError {
         /// Why.
         source: io::Error,
     },
-    /// A program of the host is not there.
-    #[error("there is no program {program} on this host")]
-    NoProgram {
-        /// Its name.
-        program: &'static str,
-    },
-    /// A program of the host failed.
-    #[error("`{line}`: {complaint}")]
-    Program {
-        /// What was run.
-        line: String,
-        /// What it said.
-        complaint: String,
-    },
-    /// Rules of the firewall are not found after they were made.
-    #[error(
-        "rules of the firewall are shown in another form than they were made, or somebody removes \
-         them at once: {rules}"
-    )]
-    Rules {
-        /// What is not found.
-        rules: String,
-    },
+    /// The firewall of the host does not have the rules that it should have.
+    #[error(transparent)]
+    Firewall(#[from] FirewallError),
 }
 
 impl HostError {

@@ -55,8 +55,8 @@ pub use endpoint::{
 };
 pub use error::HostError;
 pub use firewall::{
-    Backend, BackendError, ClosedPorts, Firewall, Generation, HostAddress, Outcome, Policy,
-    SealFirewall, SealPolicy, SealedState, SealedTunnel, VxlanSenders, remove_rules,
+    Backend, BackendError, ClosedPorts, Firewall, FirewallError, Generation, HostAddress, Outcome,
+    Policy, SealFirewall, SealPolicy, SealedState, SealedTunnel, VxlanSenders, remove_rules,
     remove_seal_rules,
 };
 pub use forwarding::{Forwarding, forwarding};

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::path::Path;
 
 use crate::address::Cidr;
 use crate::names::{self, BRIDGE_NAME};
@@ -91,12 +90,6 @@ impl Policy {
     pub(super) fn masqueraded(&self) -> Vec<String> {
         distinct(self.exposed.iter().filter(|exposed| exposed.masquerade))
     }
-}
-
-/// Whether this host can have packets of IPv6 at all.
-pub(super) fn has_ipv6() -> bool {
-    // Only there with the protocol, and that of this thread's network namespace.
-    Path::new("/proc/thread-self/net/if_inet6").exists()
 }
 
 fn distinct<'a>(exposed: impl Iterator<Item = &'a HostAddress>) -> Vec<String> {

@@ -7,20 +7,21 @@
 //! the rules of others, who may accept what these drop.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
-use super::Outcome;
-use super::backend::{self, Backend};
-use super::generation::InOrder;
-use super::iptables::{Iptables, Listing, same};
-use super::nftables::Nftables;
+use weave_firewall::iptables::{Chain as IptablesChain, Place, Shared, Table as IptablesTable};
+use weave_firewall::nftables::{Chain, Family, Hook, Table};
+use weave_firewall::{Backend, Firewall, FirewallError, Leftovers, Outcome, Rules};
+
 use crate::address::Cidr;
 use crate::error::HostError;
 use crate::names::{self, BRIDGE_NAME};
 
 /// The mark of Weave Net 2.x, and its mask, as iptables prints them.
 const MARK: &str = "0x20000/0x20000";
+
+/// The priority of the table mangle of iptables, before filter.
+const MANGLE: i32 = -150;
 
 /// What the rules are about.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -60,19 +61,8 @@ pub struct SealedState {
 /// What keeps these rules, for one router.
 #[derive(Debug)]
 pub struct SealFirewall {
-    rules: Rules,
+    firewall: Firewall,
     names: Names,
-    in_order: InOrder<SealPolicy>,
-}
-
-#[derive(Debug)]
-enum Rules {
-    Iptables(Iptables),
-    Nftables {
-        nftables: Nftables,
-        /// What was asked for last, and how the kernel showed it then.
-        made: Option<(SealPolicy, String)>,
-    },
 }
 
 /// Chains and tables of a router. Those of the default bridge are the original's.
@@ -123,16 +113,11 @@ impl SealFirewall {
     /// # Errors
     /// There is none: sealing without rules would let packets through in clear.
     pub fn open(wanted: Option<Backend>, bridge: &str) -> Result<Self, HostError> {
-        let none = HostError::NoProgram { program: "iptables or nft" };
-        let rules = match wanted {
-            Some(backend) => Rules::open(backend)?,
-            None => backend::preferred().into_iter().find_map(Rules::working),
-        };
-        Ok(Self::of(rules.ok_or(none)?, bridge))
-    }
-
-    fn of(rules: Rules, bridge: &str) -> Self {
-        Self { rules, names: Names::of(bridge), in_order: InOrder::default() }
+        let firewall = Firewall::open(wanted)?;
+        if firewall.backend() == Backend::None {
+            return Err(FirewallError::NoProgram { program: "iptables or nft" }.into());
+        }
+        Ok(Self { firewall, names: Names::of(bridge) })
     }
 
     /// Makes the rules that all tunnels need. Those of tunnels that are there stay as they are.
@@ -140,28 +125,7 @@ impl SealFirewall {
     /// # Errors
     /// If a program of the host fails.
     pub fn prepare(&mut self) -> Result<(), HostError> {
-        match &self.rules {
-            Rules::Iptables(iptables) => {
-                let mut tables = tables(&self.names, &SealPolicy::default());
-                let present = listing(iptables, &tables)?;
-                for table in &mut tables {
-                    let missing =
-                        |chain: &String| !present.contains_key(&(table.name, chain.clone()));
-                    table.own.retain(|(chain, rules)| missing(chain) || !rules.is_empty());
-                }
-                match transaction(&tables, &present) {
-                    Some(text) => iptables.restore(&text),
-                    None => Ok(()),
-                }
-            }
-            // It is replaced whole, so it is there with all that it needs.
-            Rules::Nftables { nftables, .. }
-                if nftables.show("ip", &self.names.table)?.is_some() =>
-            {
-                Ok(())
-            }
-            Rules::Nftables { .. } => self.apply(&SealPolicy::default()).map(drop),
-        }
+        Ok(self.firewall.prepare(&rules(&self.names, &SealPolicy::default()))?)
     }
 
     /// Makes the rules be as the policy says. A look that finds nothing to do changes nothing, and starts no program
@@ -170,8 +134,7 @@ impl SealFirewall {
     /// # Errors
     /// If a program of the host fails.
     pub fn apply(&mut self, policy: &SealPolicy) -> Result<Outcome, HostError> {
-        let Self { rules, names, in_order } = self;
-        in_order.or_look(rules.backend(), policy, || rules.apply(names, policy))
+        Ok(self.firewall.apply(&rules(&self.names, policy))?)
     }
 
     /// Removes all these rules; `false` if there are none.
@@ -179,106 +142,29 @@ impl SealFirewall {
     /// # Errors
     /// If a program of the host fails.
     pub fn remove(&mut self) -> Result<bool, HostError> {
-        match &mut self.rules {
-            Rules::Iptables(iptables) => remove_from_iptables(iptables, &self.names),
-            Rules::Nftables { nftables, made } => {
-                *made = None;
-                nftables.delete("ip", &self.names.table)
-            }
-        }
+        Ok(self.firewall.remove(&leftovers_of(&self.names))?)
     }
 }
 
-/// Removes the rules of a router of this bridge from one kind of iptables.
-fn remove_from_iptables(iptables: &Iptables, names: &Names) -> Result<bool, HostError> {
-    let tables = tables(names, &SealPolicy::default());
-    let present = listing(iptables, &tables)?;
-    match removal(&tables, &present) {
-        Some(text) => iptables.restore(&text).map(|()| true),
-        None => Ok(false),
-    }
+/// What a router of this bridge may have left.
+pub(super) fn leftovers(bridge: &str) -> Leftovers {
+    leftovers_of(&Names::of(bridge))
 }
 
-/// Removes the rules of a router of this bridge from a back end; `false` if there are none.
-pub(super) fn remove(backend: Backend, bridge: &str) -> Result<bool, HostError> {
-    match Rules::open(backend)? {
-        Some(rules) => SealFirewall::of(rules, bridge).remove(),
-        None => Ok(false),
-    }
+fn leftovers_of(names: &Names) -> Leftovers {
+    let mut ipv4 = tables(names, &SealPolicy::default());
+    // What marks goes before what drops.
+    ipv4.reverse();
+    Leftovers { ipv4, ipv6: Vec::new(), nftables: vec![(Family::Ip, names.table.clone())] }
 }
 
-impl Rules {
-    const fn backend(&self) -> Backend {
-        match self {
-            Self::Iptables(iptables) => iptables.backend(),
-            Self::Nftables { .. } => Backend::Nftables,
-        }
-    }
-
-    fn apply(&mut self, names: &Names, policy: &SealPolicy) -> Result<Outcome, HostError> {
-        match self {
-            Self::Iptables(iptables) => {
-                let tables = tables(names, policy);
-                let Some(text) = transaction(&tables, &listing(iptables, &tables)?) else {
-                    return Ok(Outcome::InOrder);
-                };
-                iptables.restore(&text)?;
-                match transaction(&tables, &listing(iptables, &tables)?) {
-                    None => Ok(Outcome::Changed),
-                    Some(missing) => {
-                        let rules = missing.lines().collect::<Vec<_>>().join("; ");
-                        Err(HostError::Rules { rules })
-                    }
-                }
-            }
-            Self::Nftables { nftables, made } => {
-                let shown = nftables.show("ip", &names.table)?;
-                if let (Some((made, before)), Some(now)) = (&*made, &shown)
-                    && made == policy
-                    && before == now
-                {
-                    return Ok(Outcome::InOrder);
-                }
-                nftables.replace(&script(&names.table, policy))?;
-                let shown = nftables.show("ip", &names.table)?.unwrap_or_default();
-                *made = Some((policy.clone(), shown));
-                Ok(Outcome::Changed)
-            }
-        }
-    }
-
-    fn open(backend: Backend) -> Result<Option<Self>, HostError> {
-        Ok(match backend {
-            Backend::IptablesNft | Backend::IptablesLegacy => {
-                Some(Self::Iptables(Iptables::open(backend)?))
-            }
-            Backend::Nftables => Some(Self::Nftables { nftables: Nftables::open()?, made: None }),
-            Backend::None => None,
-        })
-    }
-
-    /// A program may be there without the kernel's part of it.
-    fn working(backend: Backend) -> Option<Self> {
-        let rules = Self::open(backend).ok()??;
-        let probed = match &rules {
-            Self::Iptables(iptables) => iptables.probe(),
-            Self::Nftables { nftables, .. } => nftables.probe(),
-        };
-        probed.is_ok().then_some(rules)
-    }
-}
-
-/// What a table of iptables shall hold for us, in the words in which it is printed.
-struct Table {
-    name: &'static str,
-    /// Chains of our own with all their rules; those come first to which others jump.
-    own: Vec<(String, Vec<String>)>,
-    /// Chains that all share, and a rule for each, anywhere in it.
-    shared: Vec<(&'static str, String)>,
+fn rules(names: &Names, policy: &SealPolicy) -> Rules {
+    let nftables = vec![table(&names.table, policy)];
+    Rules { ipv4: tables(names, policy), ipv6: Vec::new(), nftables }
 }
 
 /// What drops comes before what marks.
-fn tables(names: &Names, policy: &SealPolicy) -> [Table; 2] {
+fn tables(names: &Names, policy: &SealPolicy) -> Vec<IptablesTable> {
     let (incoming, outgoing) = (names.incoming(), names.outgoing());
     let (mark_incoming, mark_outgoing) = (names.mark_incoming(), names.mark_outgoing());
     let udp = |source, destination, port| {
@@ -312,110 +198,36 @@ fn tables(names: &Names, policy: &SealPolicy) -> [Table; 2] {
     let leaks =
         format!("! -p esp -m policy --dir out --pol none -m mark --mark {MARK} {comment}-j DROP");
     let mark = || vec![format!("-j MARK --set-xmark {MARK}")];
-    [
-        Table {
+    let chain = |name: &String, rules| IptablesChain { name: name.clone(), rules };
+    let shared = |chain, rule| Shared { chain, rules: vec![rule], place: Place::First };
+    let drops = policy.tunnels.iter().map(unmarked).chain(guards).collect();
+    vec![
+        IptablesTable {
             name: "filter",
-            own: vec![(
-                incoming.clone(),
-                policy.tunnels.iter().map(unmarked).chain(guards).collect(),
-            )],
-            shared: vec![("INPUT", format!("-j {incoming}")), ("OUTPUT", leaks)],
+            own: vec![chain(&incoming, drops)],
+            shared: vec![shared("INPUT", format!("-j {incoming}")), shared("OUTPUT", leaks)],
+            ..IptablesTable::default()
         },
-        Table {
+        IptablesTable {
             name: "mangle",
             own: vec![
-                (mark_incoming.clone(), mark()),
-                (mark_outgoing.clone(), mark()),
-                (incoming.clone(), policy.states.iter().map(sealed).collect()),
-                (outgoing.clone(), policy.tunnels.iter().map(to_be_sealed).collect()),
+                chain(&mark_incoming, mark()),
+                chain(&mark_outgoing, mark()),
+                chain(&incoming, policy.states.iter().map(sealed).collect()),
+                chain(&outgoing, policy.tunnels.iter().map(to_be_sealed).collect()),
             ],
-            shared: vec![("INPUT", format!("-j {incoming}")), ("OUTPUT", format!("-j {outgoing}"))],
+            shared: vec![
+                shared("INPUT", format!("-j {incoming}")),
+                shared("OUTPUT", format!("-j {outgoing}")),
+            ],
+            ..IptablesTable::default()
         },
     ]
 }
 
-fn listing(iptables: &Iptables, tables: &[Table]) -> Result<Listing, HostError> {
-    let mut listing = Listing::new();
-    for table in tables {
-        let own = table.own.iter().map(|(chain, _)| chain.as_str());
-        let chains: Vec<_> = own.chain(table.shared.iter().map(|(chain, _)| *chain)).collect();
-        listing.append(&mut iptables.listing(table.name, &chains)?);
-    }
-    Ok(listing)
-}
-
-/// What makes the rules complete, as input of `iptables-restore --noflush`; none if they are.
-fn transaction(tables: &[Table], present: &Listing) -> Option<String> {
-    let mut text = String::new();
-    for table in tables {
-        let found = |chain: &str| present.get(&(table.name, chain.to_owned()));
-        // Writing to a String cannot fail.
-        let (mut chains, mut rules) = (String::new(), String::new());
-        for (chain, wanted) in &table.own {
-            let in_order = found(chain).is_some_and(|found| {
-                found.len() == wanted.len() && found.iter().zip(wanted).all(|(a, b)| same(a, b))
-            });
-            if !in_order {
-                // Makes it, or empties it.
-                let _ = writeln!(chains, ":{chain} - [0:0]");
-                for rule in wanted {
-                    let _ = writeln!(rules, "-A {chain} {rule}");
-                }
-            }
-        }
-        for (chain, wanted) in &table.shared {
-            if !found(chain).is_some_and(|found| found.iter().any(|rule| same(rule, wanted))) {
-                let _ = writeln!(rules, "-I {chain} 1 {wanted}");
-            }
-        }
-        if !(chains.is_empty() && rules.is_empty()) {
-            let _ = write!(text, "*{}\n{chains}{rules}COMMIT\n", table.name);
-        }
-    }
-    (!text.is_empty()).then_some(text)
-}
-
-/// What takes away all that is there; none if nothing is. What marks goes before what drops.
-fn removal(tables: &[Table], present: &Listing) -> Option<String> {
-    let mut text = String::new();
-    for table in tables.iter().rev() {
-        let found = |chain: &str| present.get(&(table.name, chain.to_owned()));
-        let mut lines = String::new();
-        for (chain, ours) in &table.shared {
-            for rule in found(chain).into_iter().flatten().filter(|rule| same(rule, ours)) {
-                let _ = writeln!(lines, "-D {chain} {rule}");
-            }
-        }
-        let own: Vec<_> = table
-            .own
-            .iter()
-            .map(|(chain, _)| chain)
-            .filter(|chain| found(chain).is_some())
-            .collect();
-        for chain in &own {
-            let _ = writeln!(lines, "-F {chain}");
-        }
-        for chain in &own {
-            let _ = writeln!(lines, "-X {chain}");
-        }
-        if !lines.is_empty() {
-            let _ = write!(text, "*{}\n{lines}COMMIT\n", table.name);
-        }
-    }
-    (!text.is_empty()).then_some(text)
-}
-
-/// Replaces the table of nftables in one transaction. `rt ipsec` needs Linux 4.20.
-fn script(table: &str, policy: &SealPolicy) -> String {
+/// `rt ipsec` needs Linux 4.20.
+fn table(name: &str, policy: &SealPolicy) -> Table {
     let (bit, marked) = ("0x20000", "meta mark & 0x20000");
-    let mut text = format!("table ip {table}\ndelete table ip {table}\ntable ip {table} {{\n");
-    let mut chain = |name: &str, hook: &str, priority: &str, rules: Vec<String>| {
-        let _ = writeln!(
-            text,
-            "chain {name} {{\ntype {hook} priority {priority}; policy accept;\n{}}}",
-            rules.iter().map(|rule| format!("{rule}\n")).collect::<String>()
-        );
-    };
     let SealPolicy { tunnels, states, guarded, trusted } = policy;
     let sealed = |state: &SealedState| {
         let SealedState { remote, local, spi } = state;
@@ -440,17 +252,20 @@ fn script(table: &str, policy: &SealPolicy) -> String {
             "ip saddr {local} ip daddr {remote} udp dport {port} meta mark set meta mark | {bit}"
         )
     };
-    // The priorities of mangle and filter. A mark that is set in a route chain makes the kernel
-    // look for a policy once more.
-    let (mangle, filter) = ("-150", "0");
-    chain("mark-in", "filter hook input", mangle, states.iter().map(sealed).collect());
-    let incoming = tunnels.iter().map(unmarked).chain(guards).collect();
-    chain("in", "filter hook input", filter, incoming);
-    chain("mark-out", "route hook output", mangle, tunnels.iter().map(to_be_sealed).collect());
+    let incoming = tunnels.iter().map(unmarked).chain(guards);
     let leaks = format!("ip protocol != esp {marked} == {bit} rt ipsec missing drop");
-    chain("out", "filter hook output", filter, vec![leaks]);
-    text.push_str("}\n");
-    text
+    // A mark that is set in a route chain makes the kernel look for a policy once more.
+    Table::new(Family::Ip, name)
+        .with_chain(
+            Chain::base("mark-in", Hook::Input)
+                .with_priority(MANGLE)
+                .with_rules(states.iter().map(sealed)),
+        )
+        .with_chain(Chain::base("in", Hook::Input).with_rules(incoming))
+        .with_chain(
+            Chain::base("mark-out", Hook::RouteOutput).with_rules(tunnels.iter().map(to_be_sealed)),
+        )
+        .with_chain(Chain::base("out", Hook::Output).with_rule(leaks))
 }
 
 #[cfg(test)]

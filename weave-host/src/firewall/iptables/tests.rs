@@ -2,6 +2,7 @@
 
 use super::super::policy::{ClosedPorts, HostAddress, VxlanSenders};
 use super::*;
+use weave_firewall::iptables::{Listing, removal, transaction};
 
 fn policy() -> Policy {
     Policy {
@@ -69,7 +70,7 @@ fn restore(listing: &mut Listing, text: &str) {
 }
 
 fn complete(listing: &mut Listing, policy: &Policy) {
-    let tables = tables(policy, true);
+    let tables = tables(policy);
     if let Some(text) = transaction(&tables, listing) {
         restore(listing, &text);
     }
@@ -171,12 +172,12 @@ fn rules_of_others_stay_where_they_are() {
     );
     assert_eq!(listing[&forward].len(), 13);
 
-    let text = removal("weave", &listing).unwrap();
+    let text = removal(&leftovers("weave"), &listing).unwrap();
     restore(&mut listing, &text);
     assert_eq!(listing[&forward], ["-j FIRST", "-j DOCKER-USER"]);
     listing.get_mut(&forward).unwrap().clear();
     assert_eq!(listing, bare_host());
-    assert_eq!(removal("weave", &listing), None);
+    assert_eq!(removal(&leftovers("weave"), &listing), None);
 }
 
 #[test]
@@ -194,8 +195,8 @@ fn two_bridges_do_not_meet() {
         routed: false,
     };
     complete(&mut listing, &other);
-    assert_eq!(transaction(&tables(&policy(), true), &listing), None);
-    let text = removal("other", &listing).unwrap();
+    assert_eq!(transaction(&tables(&policy()), &listing), None);
+    let text = removal(&leftovers("other"), &listing).unwrap();
     restore(&mut listing, &text);
     assert_eq!(listing, one);
 }
@@ -272,16 +273,4 @@ fn only_a_host_that_forwards_tracks_connections() {
     assert_eq!(tracking(&listing), 1, "{listing:?}");
     complete(&mut listing, &alone);
     assert_eq!(listing, before);
-}
-
-#[test]
-fn rules_are_read_as_they_are_printed() {
-    let text = "-P INPUT ACCEPT\n-A INPUT -m comment --comment \"a \\\"b\\\" c\" -j DROP\n\
-                -A INPUT -m comment --comment a -j DROP\n-A INPUT-2 -j DROP\n-N EMPTY\n";
-    let rules = rules_of("INPUT", text).unwrap();
-    assert_eq!(rules.len(), 2);
-    assert_eq!(words(&rules[0]), ["-m", "comment", "--comment", "a \"b\" c", "-j", "DROP"]);
-    assert!(same(&rules[1], "-m comment --comment \"a\" -j DROP"));
-    assert_eq!(rules_of("EMPTY", text), Some(Vec::new()));
-    assert_eq!(rules_of("INPUT-2", text), None, "it is not said to be there");
 }

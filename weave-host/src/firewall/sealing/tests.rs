@@ -1,3 +1,5 @@
+use weave_firewall::iptables::{Listing, removal, transaction};
+
 use super::*;
 
 const LOCAL: Ipv4Addr = Ipv4Addr::new(192, 168, 48, 11);
@@ -12,14 +14,14 @@ fn policy() -> SealPolicy {
 }
 
 /// What is there after a transaction on an empty firewall.
-fn after(tables: &[Table]) -> Listing {
+fn after(tables: &[IptablesTable]) -> Listing {
     let mut listing = Listing::new();
     for table in tables {
-        for (chain, rules) in &table.own {
-            listing.insert((table.name, chain.clone()), rules.clone());
+        for IptablesChain { name, rules } in &table.own {
+            listing.insert((table.name, name.clone()), rules.clone());
         }
-        for (chain, rule) in &table.shared {
-            listing.insert((table.name, (*chain).to_owned()), vec![rule.clone()]);
+        for Shared { chain, rules, .. } in &table.shared {
+            listing.insert((table.name, (*chain).to_owned()), rules.clone());
         }
     }
     listing
@@ -40,7 +42,8 @@ fn the_rules_of_a_connection_are_the_original_s() {
     for entry in vectors["per_connection_rules"]["rules"].as_array().unwrap() {
         let text = |key: &str| entry[key].as_str().unwrap();
         let table = tables.iter().find(|table| table.name == text("table")).unwrap();
-        let (_, rules) = table.own.iter().find(|(chain, _)| chain == text("chain")).unwrap();
+        let chain = table.own.iter().find(|chain| chain.name == text("chain")).unwrap();
+        let rules = &chain.rules;
         let [rule] = &rules[..] else { panic!("{rules:?}") };
         let rule =
             rule.replace("/32", "").replace("-m udp ", "").replace("3735928559", "0xdeadbeef");
@@ -91,20 +94,20 @@ fn a_guarded_port_takes_nothing_in_clear_but_from_trusted_networks() {
         trusted: networks.iter().take(count).filter_map(|text| Cidr::network(text)).collect(),
         ..policy()
     };
-    let [filter, _] = tables(&Names::of(BRIDGE_NAME), &policy(2));
-    let (_, rules) = &filter.own[0];
+    let filter = &tables(&Names::of(BRIDGE_NAME), &policy(2))[0];
+    let rules = &filter.own[0].rules;
     assert!(rules[0].contains("192.168.48.12/32"), "{rules:?}");
     let guards = [
         "-s 10.9.0.0/16 -p udp -m udp --dport 6784 -j RETURN",
         "-p udp -m udp --dport 6784 -m mark ! --mark 0x20000/0x20000 -j DROP",
     ];
     assert_eq!(rules[1..], guards);
-    let text = script("weave-ipsec", &policy(2));
+    let text = table("weave-ipsec", &policy(2)).script().unwrap();
     let guards = "ip saddr 10.9.0.0/16 udp dport 6784 return\n\
                   udp dport 6784 meta mark & 0x20000 == 0 drop\n";
     assert!(text.contains(guards), "{text}");
-    let [filter, _] = tables(&Names::of(BRIDGE_NAME), &policy(3));
-    assert_eq!(filter.own[0].1[1], "-p udp -m udp --dport 6784 -j RETURN");
+    let filter = &tables(&Names::of(BRIDGE_NAME), &policy(3))[0];
+    assert_eq!(filter.own[0].rules[1], "-p udp -m udp --dport 6784 -j RETURN");
 }
 
 #[test]
@@ -120,7 +123,7 @@ fn only_the_chain_that_changed_is_written() {
 #[test]
 fn removal_takes_our_rules_and_leaves_the_rest() {
     let names = Names::of("other");
-    let tables = tables(&names, &policy());
+    let tables = leftovers_of(&names).ipv4;
     let mut present = after(&tables);
     for rules in present.values_mut() {
         rules.push("-j OTHERS".to_owned());
@@ -144,7 +147,7 @@ fn routers_of_other_bridges_have_names_of_their_own() {
 
 #[test]
 fn the_table_of_nftables_is_replaced_whole() {
-    let text = script("weave-ipsec", &policy());
+    let text = table("weave-ipsec", &policy()).script().unwrap();
     let start = "table ip weave-ipsec\ndelete table ip weave-ipsec\ntable ip weave-ipsec {\n";
     assert!(text.starts_with(start), "{text}");
     for line in [

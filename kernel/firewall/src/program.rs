@@ -4,15 +4,15 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::error::HostError;
+use crate::error::FirewallError;
 
 /// A program of the host.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Program(PathBuf);
+pub(crate) struct Program(PathBuf);
 
 impl Program {
     /// Looks in PATH, and where such programs are when a service has a short one.
-    pub(super) fn find(name: &str) -> Option<Self> {
+    pub(crate) fn find(name: &str) -> Option<Self> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         std::env::split_paths(&path)
             .chain(["/usr/sbin".into(), "/sbin".into()])
@@ -22,10 +22,10 @@ impl Program {
     }
 
     /// Runs it with this input and returns what it printed.
-    pub(super) fn run(&self, arguments: &[&str], input: &str) -> Result<String, HostError> {
+    pub(crate) fn run(&self, arguments: &[&str], input: &str) -> Result<String, FirewallError> {
         let Self(path) = self;
         let line = [&[name(path)], arguments].concat().join(" ");
-        let failed = |complaint: String| HostError::Program { line: line.clone(), complaint };
+        let failed = |complaint: String| FirewallError::Program { line: line.clone(), complaint };
         let mut child = Command::new(path)
             .args(arguments)
             // What it says is looked at.

@@ -9,9 +9,9 @@ use std::fmt;
 use std::fs;
 use std::str::FromStr;
 
-use super::program::Program;
+use crate::program::Program;
 
-/// Where rules are kept.
+/// Where a host keeps its rules.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Backend {
     /// iptables on top of nftables.
@@ -53,15 +53,15 @@ impl FromStr for Backend {
 }
 
 /// The programs of one kind of iptables.
-pub(super) struct IptablesPrograms {
-    pub(super) list: Program,
-    pub(super) save: Program,
-    pub(super) restore: Program,
+pub(crate) struct IptablesPrograms {
+    pub(crate) list: Program,
+    pub(crate) save: Program,
+    pub(crate) restore: Program,
 }
 
 /// Which packets a program of iptables rules over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Family {
+pub(crate) enum Family {
     Ipv4,
     Ipv6,
 }
@@ -77,7 +77,7 @@ impl Family {
 
 impl IptablesPrograms {
     /// The programs of this back end, under their own names or as the iptables of the host.
-    pub(super) fn find(backend: Backend, family: Family) -> Option<Self> {
+    pub(crate) fn find(backend: Backend, family: Family) -> Option<Self> {
         let kind = match backend {
             Backend::IptablesNft => "-nft",
             Backend::IptablesLegacy => "-legacy",
@@ -186,14 +186,14 @@ impl Found {
 }
 
 /// The back ends of this host, the best first.
-pub(super) fn preferred() -> Vec<Backend> {
+pub(crate) fn preferred() -> Vec<Backend> {
     let found = Found::here();
     tracing::debug!(?found, "firewalls of this host");
     found.preferred()
 }
 
 /// The back ends in which there can be rules.
-pub(super) fn in_use() -> Vec<Backend> {
+pub(crate) fn in_use() -> Vec<Backend> {
     let there = |backend: &Backend| match backend {
         Backend::IptablesNft => IptablesPrograms::find(*backend, Family::Ipv4).is_some(),
         Backend::IptablesLegacy => {

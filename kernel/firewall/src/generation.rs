@@ -13,9 +13,9 @@ use weave_netlink::{
     Answer, Attributes, DecodeError, Error, Exchange, HEADER_LEN, Protocol, Socket, write_header,
 };
 
-use super::Outcome;
-use super::backend::Backend;
-use crate::error::HostError;
+use crate::backend::Backend;
+use crate::error::FirewallError;
+use crate::outcome::Outcome;
 
 /// `NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWGEN`.
 const NEW_GENERATION: u16 = 0x0a0f;
@@ -32,36 +32,36 @@ const REQUEST: &str = "ask for the generation of nftables";
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Generation(u32);
 
-/// Which policy the rules followed when they were looked at last, and the generation they had.
+/// The rules that were found in order when they were looked at last, and the generation they had.
 #[derive(Debug)]
-pub(super) struct InOrder<P>(Option<(Generation, P)>);
+pub(crate) struct InOrder<R>(Option<(Generation, R)>);
 
-impl<P> Default for InOrder<P> {
+impl<R> Default for InOrder<R> {
     fn default() -> Self {
         Self(None)
     }
 }
 
-impl<P: Clone + PartialEq> InOrder<P> {
+impl<R: Clone + PartialEq> InOrder<R> {
     /// Looks at the rules, unless nobody has changed any since they were found in order.
-    pub(super) fn or_look(
+    pub(crate) fn or_look(
         &mut self,
         backend: Backend,
-        policy: &P,
-        look: impl FnOnce() -> Result<Outcome, HostError>,
-    ) -> Result<Outcome, HostError> {
+        rules: &R,
+        look: impl FnOnce() -> Result<Outcome, FirewallError>,
+    ) -> Result<Outcome, FirewallError> {
         // Asked for first: what changes while the rules are read is seen at the next look.
         let generation = Generation::now(backend);
         if let (Some(now), Some((then, same))) = (generation, &self.0)
             && now == *then
-            && policy == same
+            && rules == same
         {
             return Ok(Outcome::InOrder);
         }
         self.0 = None;
         let outcome = look()?;
         if outcome == Outcome::InOrder {
-            self.0 = generation.map(|generation| (generation, policy.clone()));
+            self.0 = generation.map(|generation| (generation, rules.clone()));
         }
         Ok(outcome)
     }
