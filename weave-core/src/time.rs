@@ -1,6 +1,8 @@
 //! The time, as the caller tells it.
 
+use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A point on the caller's monotonic clock: the time since an origin of its choice.
@@ -27,6 +29,28 @@ impl Instant {
     /// The time since `earlier`; zero if that lies ahead.
     pub fn saturating_since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// The clock of a driver, which any thread can read. Clones tell the same time.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> Instant + Send + Sync>);
+
+impl Clock {
+    /// Creates a clock that calls `now`.
+    pub fn new(now: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// Returns the current time.
+    pub fn now(&self) -> Instant {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
     }
 }
 

@@ -84,7 +84,6 @@
 //! The kernel is spoken to by [`weave_odp`], [`weave_rtnl`] and [`weave_xfrm`].
 #![deny(unsafe_code)]
 
-mod clock;
 pub mod control_message;
 mod engine;
 mod error;
@@ -97,7 +96,6 @@ mod sys;
 mod vni;
 pub mod vxlan;
 
-pub use clock::Clock;
 pub use engine::{Engine, EngineFlow, EnginePort, EngineStatus, Inbox, Tunnel, TunnelParams};
 pub use error::{SharedError, TunnelError};
 pub use link::{LinkMachine, Transmit};

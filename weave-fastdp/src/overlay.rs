@@ -11,9 +11,8 @@ use weave_core::switch::{
     Envelope, Forwarded, Forwarder, Link, LinkEvent, LinkStatus, Overlay, PrepareError, Waker,
     WorkerId,
 };
-use weave_core::time::Instant;
+use weave_core::time::{Clock, Instant};
 
-use crate::clock::Clock;
 use crate::control_message::{FEATURE, FEATURE_VERSION, SECURITY_ASSOCIATION};
 use crate::engine::{Engine, Inbox, Tunnel, TunnelParams};
 use crate::error::TunnelError;
@@ -45,7 +44,7 @@ impl Fastdp {
         clock: impl Fn() -> Instant + Send + Sync + 'static,
     ) -> Self {
         let ipsec = Err(PrepareError("nothing encrypts the fast datapath".to_owned()));
-        Self { engine, clock: Arc::new(clock), ipsec }
+        Self { engine, clock: Clock::new(clock), ipsec }
     }
 
     /// Encrypts connections that require it by IPsec, or gives the reason why it cannot.
@@ -96,7 +95,7 @@ impl Overlay for Fastdp {
         let machine = LinkMachine::new(request.connection_uid, self.engine.mtu(), reporting);
         let inbox = Arc::new(LinkInbox {
             machine: Mutex::new(machine),
-            clock: Arc::clone(&self.clock),
+            clock: self.clock.clone(),
             waker,
             foreign: AtomicU64::new(0),
         });
@@ -180,7 +179,7 @@ impl LinkInbox {
 
 impl Inbox for LinkInbox {
     fn special(&self, frame: &[u8]) -> bool {
-        let result = self.machine().handle_special((self.clock)(), frame);
+        let result = self.machine().handle_special(self.clock.now(), frame);
         match &result {
             Ok(()) => self.waker.wake(),
             Err(error) => {
@@ -216,7 +215,7 @@ impl FastdpLink {
             match event {
                 KeyEvent::Announce(message) => self.inbox.machine().announce(&message),
                 KeyEvent::Ready => {
-                    let now = (self.inbox.clock)();
+                    let now = self.inbox.clock.now();
                     self.renewal = self.reporting.then(|| now + RENEWAL);
                     self.open(now);
                 }

@@ -24,8 +24,8 @@ use weave_core::switch::{Frame, Inject, Worker};
 use weave_port::sys::event::{Event, wait};
 use weave_port::{Capture, More};
 
-use crate::clock::Clock;
 use crate::receiver::Receiver;
+use weave_core::time::Clock;
 
 /// The reason why a data thread ended by itself.
 #[derive(Debug, thiserror::Error)]

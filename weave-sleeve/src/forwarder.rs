@@ -19,7 +19,7 @@ use arc_swap::ArcSwapOption;
 use weave_core::mesh::{LinkRequest, PeerName};
 use weave_core::mtu::{DEFAULT_FLOOR, MAX_UDP_PAYLOAD, PathMtu, UNKNOWN_MTU};
 use weave_core::switch::{Envelope, Forwarded, Forwarder, LinkEvent, Waker, WorkerId};
-use weave_core::time::Instant;
+use weave_core::time::{Clock, Instant};
 use weave_core::wire::ethernet::HEADER_LEN as ETHERNET_HEADER;
 use weave_core::wire::fragment;
 use weave_port::Counter;
@@ -27,7 +27,6 @@ use weave_port::offload::Segments;
 
 use crate::aggregate::{AppendOutcome, Batch};
 use crate::cipher::Channel;
-use crate::clock::Clock;
 use crate::counters::{Received, Sent};
 use crate::encapsulation::{Draft, Encapsulation};
 use crate::fragment_policy::FragmentPolicy;

@@ -66,7 +66,6 @@ pub mod native;
 pub mod replay;
 
 mod aggregate;
-mod clock;
 mod counters;
 mod data_thread;
 mod encapsulation;
@@ -85,8 +84,8 @@ mod udp;
 #[path = "../tests/common/fixtures.rs"]
 mod fixtures;
 
-pub use clock::Clock;
 pub use data_thread::{DataThread, DataThreadError};
 pub use overlay::Sleeve;
 pub use receiver::{Receiver, ReceiverCounters};
+pub use weave_core::time::Clock;
 pub use weave_port as port;

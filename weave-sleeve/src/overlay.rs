@@ -10,9 +10,8 @@ use std::sync::Arc;
 
 use weave_core::mesh::LinkRequest;
 use weave_core::switch::{Forwarder, Link, LinkEvent, LinkStatus, Overlay, PrepareError, Waker};
-use weave_core::time::Instant;
+use weave_core::time::{Clock, Instant};
 
-use crate::clock::Clock;
 use crate::forwarder::SleeveForwarder;
 use crate::native::Capabilities;
 use crate::receiver::{Receiver, ReceiverCounters};

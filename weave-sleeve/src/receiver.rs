@@ -10,7 +10,6 @@ use weave_core::switch::{Arrival, Frame};
 use weave_port::offload::{Reassembler, Segment, checksum_request};
 use weave_port::{Counter, More};
 
-use crate::clock::Clock;
 use crate::datagram::{self, Record};
 use crate::encapsulation::{OpenFailure, Opened};
 use crate::forwarder::SleeveForwarder;
@@ -19,6 +18,7 @@ use crate::native::{self, Form};
 use crate::registry::{Links, Registry};
 use crate::sys::udp::ReceivedBatch;
 use crate::udp::UdpSockets;
+use weave_core::time::Clock;
 
 /// Datagrams, or coalesced batches of them, per turn.
 const BATCH: usize = 32;

@@ -26,6 +26,7 @@
 //!
 //! use weave_core::mesh::PeerName;
 //! use weave_core::switch::{Frame, Inject, Overlay as _, Switch, Worker};
+//! use weave_core::time::Clock;
 //! use weave_tcp::{Tcp, TcpThread};
 //!
 //! /// Takes the frames for the local bridge.
@@ -38,15 +39,15 @@
 //! }
 //!
 //! let start = Instant::now();
-//! let now = move || weave_core::time::Instant::since_origin(start.elapsed());
+//! let clock = Clock::new(move || weave_core::time::Instant::since_origin(start.elapsed()));
 //! let name = PeerName::from_u64(0x02_00_00_00_00_01).expect("48 bits");
 //! let switch = Arc::new(Switch::new(name, 1));
 //!
 //! let (overlay, streams) = Tcp::bind(([127, 0, 0, 1], 0).into())?;
 //! let worker = Worker::new(switch.clone()).expect("the first worker");
-//! let thread = TcpThread::spawn(streams, worker, Bridge, now)?;
-//! assert_eq!(overlay.name(), "tcp"); // one of the overlays given to the router
-//! thread.stop();
+//! let thread = TcpThread::spawn(streams, worker, Bridge, clock)?;
+//! let overlay = overlay.with_thread(thread); // one of the overlays given to the router
+//! assert_eq!(overlay.name(), "tcp");
 //! # Ok::<(), std::io::Error>(())
 //! ```
 

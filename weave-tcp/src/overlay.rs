@@ -15,6 +15,7 @@ use crate::seal::{CIPHER, Side};
 use crate::shared::{Command, Shared};
 use crate::state::LinkState;
 use crate::streams::Streams;
+use crate::thread::TcpThread;
 use crate::wire::TOKEN_LEN;
 
 /// The largest IP packet that a record holds.
@@ -25,6 +26,7 @@ const MTU: usize = 65_535;
 pub struct Tcp {
     shared: Arc<Shared>,
     random: SystemRandom,
+    thread: Option<TcpThread>,
 }
 
 impl Tcp {
@@ -35,7 +37,15 @@ impl Tcp {
     /// The address is in use.
     pub fn bind(address: SocketAddr) -> io::Result<(Self, Streams)> {
         let streams = Streams::bind(address)?;
-        Ok((Self { shared: streams.shared().clone(), random: SystemRandom::new() }, streams))
+        let shared = streams.shared().clone();
+        Ok((Self { shared, random: SystemRandom::new(), thread: None }, streams))
+    }
+
+    /// Keeps the thread that receives: it ends when this transport is dropped.
+    #[must_use]
+    pub fn with_thread(mut self, thread: TcpThread) -> Self {
+        self.thread = Some(thread);
+        self
     }
 
     /// Returns the address that the TCP port is bound to.

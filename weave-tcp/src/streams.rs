@@ -12,7 +12,7 @@ use mio::{Events, Interest, Poll, Token as Key, Waker};
 use ring::rand::SystemRandom;
 use weave_core::mesh::ConnectionId;
 use weave_core::switch::{Inject, Worker};
-use weave_core::time::Instant;
+use weave_core::time::{Clock, Instant};
 
 use crate::buffer::Greeting;
 use crate::connection::{Connection, End, Phase, random_salt, send};
@@ -80,12 +80,12 @@ impl Streams {
         mut self,
         worker: &mut Worker,
         port: &mut dyn Inject,
-        clock: &dyn Fn() -> Instant,
+        clock: &Clock,
     ) -> io::Result<()> {
         let mut events = Events::with_capacity(256);
         while !self.shared.is_closing() {
             let wait = if self.readable.is_empty() {
-                self.next_wait(clock())
+                self.next_wait(clock.now())
             } else {
                 Some(Duration::ZERO)
             };
@@ -93,7 +93,7 @@ impl Streams {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 result => result?,
             }
-            let now = clock();
+            let now = clock.now();
             if self.accept_at.take_if(|at| *at <= now).is_some() {
                 self.accept(now);
             }

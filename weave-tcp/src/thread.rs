@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
 use weave_core::switch::{Inject, Worker};
-use weave_core::time::Instant;
+use weave_core::time::Clock;
 
 use crate::shared::Shared;
 use crate::streams::Streams;
@@ -28,7 +28,7 @@ impl TcpThread {
         streams: Streams,
         mut worker: Worker,
         mut port: impl Inject + Send + 'static,
-        clock: impl Fn() -> Instant + Send + 'static,
+        clock: Clock,
     ) -> io::Result<Self> {
         let shared = streams.shared().clone();
         let run = move || {
@@ -38,11 +38,6 @@ impl TcpThread {
         };
         let thread = Builder::new().name("weave-tcp".to_owned()).spawn(run)?;
         Ok(Self { shared, thread: Some(thread) })
-    }
-
-    /// Closes all TCP connections and ends the thread.
-    pub fn stop(self) {
-        drop(self);
     }
 }
 

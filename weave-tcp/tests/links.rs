@@ -18,7 +18,7 @@ use weave_core::switch::{
     Envelope, Forwarded, ForwardingTable, Frame, Inject, Link, LinkEvent, NeighbourLinks, Overlay,
     Switch, Topology, Waker, Worker, WorkerId,
 };
-use weave_core::time::Instant;
+use weave_core::time::{Clock, Instant};
 use weave_tcp::{Tcp, TcpThread};
 
 const KEY: SessionKey = SessionKey([7; 32]);
@@ -79,7 +79,7 @@ impl Node {
         let links = vec![NeighbourLinks { name: other, forwarders: Vec::new() }];
         switch.publish(ForwardingTable::new(own, Arc::new(Two { own, other }), links));
         let worker = Worker::new(switch).unwrap();
-        let thread = TcpThread::spawn(streams, worker, Bridge(sender), now).unwrap();
+        let thread = TcpThread::spawn(streams, worker, Bridge(sender), Clock::new(now)).unwrap();
         Self { name, overlay, frames, wakes: channel(), _thread: thread }
     }
 

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use arc_swap::ArcSwap;
 use weave_core::mesh::ShortIdTable;
 use weave_core::switch::{Addresses, Frame, Inject, Switch, Worker};
-use weave_core::time::Instant;
+use weave_core::time::{Clock, Instant};
 use weave_odp::{Client, Errno, Error, PortNumber, Upcalls, VportEvents, VportKind};
 
 use super::bridge::BridgePort;
@@ -68,7 +68,7 @@ impl OdpEngine {
         let events = VportEvents::open(&families)?;
         let shared = Arc::new(Shared {
             switch: Arc::clone(switch),
-            clock: Arc::new(clock),
+            clock: Clock::new(clock),
             config,
             datapath: datapath.id,
             upcalls: UpcallSockets {

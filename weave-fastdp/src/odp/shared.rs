@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::{ArcSwap, Guard};
 use weave_core::switch::{ForwardingTable, Switch};
-use weave_core::time::Instant;
+use weave_core::time::{Clock, Instant};
 use weave_core::wire::MacAddress;
 use weave_odp::DatapathId;
 
@@ -15,7 +15,6 @@ use super::plan::Planner;
 use super::signals::Signals;
 use super::state::{State, lock};
 use super::tunnel_ports::TunnelPorts;
-use crate::clock::Clock;
 use crate::error::{SharedError, TunnelError};
 
 /// A function that is called when the engine stops by itself.
@@ -49,7 +48,7 @@ pub(super) struct UpcallSockets {
 
 impl Shared {
     pub(super) fn now(&self) -> Instant {
-        (self.clock)()
+        self.clock.now()
     }
 
     /// Returns the tunnel ports at this moment.

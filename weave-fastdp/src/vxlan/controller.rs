@@ -412,7 +412,7 @@ impl Controller {
         let tunnels = self.shared.tunnels.load();
         let own = self.shared.switch.own();
         self.local.clear();
-        let (now, recent) = ((self.shared.clock)(), REFRESH_INTERVAL.as_secs() * 100);
+        let (now, recent) = (self.shared.clock.now(), REFRESH_INTERVAL.as_secs() * 100);
         let mut misled = BTreeSet::new();
         for station in stations {
             let Some(home) = self.shared.home(&tunnels, station.port) else { continue };

@@ -11,7 +11,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use weave_core::mesh::ShortIdTable;
 use weave_core::switch::{Inject, Switch, Waker, Worker};
-use weave_core::time::Instant;
+use weave_core::time::{Clock, Instant};
 
 use super::busy_ports::BusyPorts;
 use super::command::Command;
@@ -70,7 +70,7 @@ impl VxlanEngine {
         let shared = Arc::new(Shared {
             config,
             switch,
-            clock: Arc::new(clock),
+            clock: Clock::new(clock),
             poller,
             stop,
             undelivered,

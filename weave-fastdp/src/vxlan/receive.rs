@@ -90,7 +90,7 @@ fn turn(
     mut each: impl FnMut(&mut Pass<'_, dyn weave_core::switch::Inject + Send>, Option<Frame<'_>>, usize),
 ) {
     let mut injector = shared.injector.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut pass = worker.pass((shared.clock)(), &mut **injector);
+    let mut pass = worker.pass(shared.clock.now(), &mut **injector);
     for _ in 0..BATCH {
         match socket.receive(buffer) {
             Ok(Some(Received { length, network, vlan })) => {
@@ -165,7 +165,7 @@ fn neighbour_at(shared: &Shared, address: Ipv4Addr) -> Option<PeerName> {
 
 /// Tells the switch of stations that the bridge has learned.
 fn monitor(shared: &Shared, commands: &Sender<Command>) {
-    let now = (shared.clock)();
+    let now = shared.clock.now();
     let tunnels = shared.tunnels.load();
     let mut monitor = shared.monitor.lock().unwrap_or_else(PoisonError::into_inner);
     monitor.receive(shared.bridge.load(Ordering::Relaxed), |station| {

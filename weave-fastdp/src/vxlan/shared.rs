@@ -29,9 +29,9 @@ use super::busy_ports::BusyPorts;
 use super::config::VxlanConfig;
 use super::kernel::{Kernel, Monitor, name_of};
 use super::tunnel::VxlanTunnel;
-use crate::clock::Clock;
 use crate::engine::{EngineFlow, EnginePort, EngineStatus};
 use crate::sys::packet::PacketSocket;
+use weave_core::time::Clock;
 
 /// Prefix of the names of devices; the VNI follows.
 pub(super) const PREFIX: &str = "vxwe-";

@@ -32,7 +32,7 @@ impl Forwarder for TunnelHandle {
             && !envelope.broadcast
             && tunnel.offload.load(Ordering::Relaxed)
             && let Some(Addresses { destination, .. }) = Addresses::of(envelope.frame.bytes)
-            && tunnel.should_announce(destination, (shared.clock)().elapsed().as_secs())
+            && tunnel.should_announce(destination, shared.clock.now().elapsed().as_secs())
             && tunnel.pending.load(Ordering::Relaxed) < MAX_PENDING
         {
             tunnel.pending.fetch_add(1, Ordering::Relaxed);
