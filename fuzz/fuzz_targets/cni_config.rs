@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use weave_cni::{Config, Plugin, Wishes};
+use weave_cni::{Config, Plugin, RuntimeRequest};
 
 fuzz_target!(|data: &[u8]| {
     let mut parts = data.splitn(2, |byte| *byte == 0);
@@ -15,7 +15,7 @@ fuzz_target!(|data: &[u8]| {
             Ok(config) => {
                 assert_eq!(Ok(config.version), version);
                 assert!(!config.name.contains('/') && !config.bridge.contains('/'));
-                if let Err(error) = Wishes::of(&config, plugin, &arguments) {
+                if let Err(error) = RuntimeRequest::of(&config, plugin, &arguments) {
                     assert!([2, 4, 7].contains(&error.code));
                 }
             }

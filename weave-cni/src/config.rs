@@ -9,8 +9,8 @@ use weave_host::{Cidr, Route};
 use crate::Plugin;
 use crate::environment::{is_interface, is_name};
 use crate::error::CniError;
+use crate::request_keys::RequestKeys;
 use crate::version::CniVersion;
-use crate::wishes::Asked;
 
 /// The longest configuration, in bytes: GC lists all containers of a host in it.
 pub const MAX_INPUT: usize = 4 << 20;
@@ -36,8 +36,8 @@ pub struct Config {
     pub dns: Option<Value>,
     /// What ADD answered, for CHECK.
     pub previous: Option<Value>,
-    /// What else is in it: wishes, and keys that nobody knows.
-    pub(crate) asked: Asked,
+    /// What else is in it: requests, and keys that nobody knows.
+    pub(crate) request_keys: RequestKeys,
     /// The attachments that there still are, as container and interface, for GC.
     pub valid: Option<Vec<(String, String)>>,
 }
@@ -148,7 +148,7 @@ impl Config {
         if !matches!(raw.mtu, 0 | 68..=65_535) {
             return Err(CniError::config(format!("invalid mtu: {}", raw.mtu)));
         }
-        let asked = Asked {
+        let request_keys = RequestKeys {
             capabilities: raw.capabilities.unwrap_or_default(),
             runtime: raw.runtime_config.unwrap_or_default(),
             args: raw.args,
@@ -164,7 +164,7 @@ impl Config {
             ipam: raw.ipam.check()?,
             dns: raw.dns.filter(|dns| dns.as_object().is_some_and(|dns| !dns.is_empty())),
             previous: raw.prev_result,
-            asked,
+            request_keys,
             valid: raw.valid_attachments.map(|list| {
                 list.into_iter().map(|entry| (entry.container, entry.ifname)).collect()
             }),

@@ -8,35 +8,39 @@ use crate::config::{Config, Ipam};
 use crate::environment::{Command, Environment};
 use crate::error::CniError;
 use crate::holder::{holder, holder_of};
-use crate::lease::{Lease, Leased};
+use crate::lease::{Lease, LeasedAddress};
 use crate::record::{Record, Records};
 use crate::result::CniResult;
-use crate::router::{ALLOCATE, End};
+use crate::router::{ALLOCATE, EndOfUse};
+use crate::runtime_request::{AddressRequest, RuntimeRequest};
 use crate::version::CniVersion;
-use crate::wishes::{Wish, Wishes};
 use crate::{Call, Plugin, note, other};
 
 /// What was got, and what of it the attachment did not have before.
-pub(crate) struct Taken {
+pub(crate) struct Allocation {
     pub(crate) lease: Lease,
     pub(crate) fresh: Vec<Cidr>,
 }
 
 /// Gets the addresses of the attachment.
-pub(crate) fn take(call: &Call, config: &Config, wishes: &Wishes) -> Result<Taken, CniError> {
+pub(crate) fn take(
+    call: &Call,
+    config: &Config,
+    request: &RuntimeRequest,
+) -> Result<Allocation, CniError> {
     match &config.ipam {
         Ipam::Router { subnet, gateway, routes } => {
             let before = call.router.addresses(&holder_of(&call.environment), *subnet, ALLOCATE)?;
-            let cidrs = if wishes.addresses.is_empty() {
+            let cidrs = if request.addresses.is_empty() {
                 vec![allocate(call, *subnet)?]
             } else {
-                claim(call, config, *subnet, &wishes.addresses, &before)?
+                claim(call, config, *subnet, &request.addresses, &before)?
             };
             let is_new = |cidr: &&Cidr| before.iter().all(|held| held.address() != cidr.address());
             let fresh = cidrs.iter().filter(is_new).copied().collect();
-            let leased = |cidr| Leased { cidr, gateway: *gateway };
+            let leased = |cidr| LeasedAddress { cidr, gateway: *gateway };
             let addresses = cidrs.into_iter().map(leased).collect();
-            Ok(Taken { lease: Lease { addresses, routes: routes.clone(), dns: None }, fresh })
+            Ok(Allocation { lease: Lease { addresses, routes: routes.clone(), dns: None }, fresh })
         }
         Ipam::Other(name) => {
             let result = other::run(call, name, Command::Add, &call.environment.container)?;
@@ -45,16 +49,16 @@ pub(crate) fn take(call: &Call, config: &Config, wishes: &Wishes) -> Result<Take
                 return Err(CniError::new(CniError::REFUSED, format!("{name}: no address"), ""));
             }
             let fresh = lease.cidrs();
-            Ok(Taken { lease, fresh })
+            Ok(Allocation { lease, fresh })
         }
     }
 }
 
 /// How the end of the attachment is found out.
-const fn end(plugin: Plugin) -> End {
+const fn end(plugin: Plugin) -> EndOfUse {
     match plugin {
-        Plugin::Net => End::Seen,
-        Plugin::Ipam => End::Told,
+        Plugin::Net => EndOfUse::Watched,
+        Plugin::Ipam => EndOfUse::Announced,
     }
 }
 
@@ -67,12 +71,12 @@ fn claim(
     call: &Call,
     config: &Config,
     subnet: Option<Cidr>,
-    wishes: &[Wish],
+    request: &[AddressRequest],
     before: &[Cidr],
 ) -> Result<Vec<Cidr>, CniError> {
     let subnet = subnet.map_or_else(|| call.router.default_subnet(), Ok)?;
     let cidrs: Vec<Cidr> =
-        wishes.iter().map(|wish| wish.within(subnet)).collect::<Result<_, _>>()?;
+        request.iter().map(|address| address.within(subnet)).collect::<Result<_, _>>()?;
     let mut claimed = Vec::new();
     for cidr in &cidrs {
         if let Err(error) =
@@ -105,11 +109,11 @@ pub(crate) fn undo(call: &Call, config: &Config, fresh: &[Cidr]) {
 /// Gets an address for the host, on the bridge.
 pub(crate) fn take_for_host(call: &Call, config: &Config, holder: &str) -> Result<Cidr, CniError> {
     match &config.ipam {
-        Ipam::Router { subnet, .. } => call.router.allocate(holder, *subnet, End::Told),
+        Ipam::Router { subnet, .. } => call.router.allocate(holder, *subnet, EndOfUse::Announced),
         Ipam::Other(name) => {
-            // What a container wishes is not for the host.
+            // What a container asks for is not for the host.
             let environment = Environment { arguments: String::new(), ..call.environment.clone() };
-            let input = without_wishes(&call.input);
+            let input = without_requests(&call.input);
             let call = &Call { environment, input, ..call.clone() };
             let result = other::run(call, name, Command::Add, holder)?;
             result.map_or_else(|| Ok(Lease::default()), |r| Lease::of_result(&r))?.first()
@@ -117,7 +121,7 @@ pub(crate) fn take_for_host(call: &Call, config: &Config, holder: &str) -> Resul
     }
 }
 
-fn without_wishes(input: &[u8]) -> Vec<u8> {
+fn without_requests(input: &[u8]) -> Vec<u8> {
     match serde_json::from_slice(input) {
         Ok(Value::Object(mut config)) => {
             for key in ["runtimeConfig", "args"] {
@@ -225,9 +229,9 @@ pub(crate) fn available(call: &Call, config: &Config) -> Result<(), CniError> {
 
 pub(crate) fn add(call: &Call) -> Result<Value, CniError> {
     let config = Config::parse(&call.input, Plugin::Ipam)?;
-    let wishes = Wishes::of(&config, Plugin::Ipam, &call.environment.arguments)?;
-    let mut noted = Noted::begin(call, &config)?;
-    let taken = noted.unless_failed(take(call, &config, &wishes))?;
+    let request = RuntimeRequest::of(&config, Plugin::Ipam, &call.environment.arguments)?;
+    let mut noted = PendingRecord::begin(call, &config)?;
+    let taken = noted.unless_failed(take(call, &config, &request))?;
     noted.record.addresses = taken.lease.cidrs();
     if let Err(error) = noted.records.keep(&noted.record) {
         undo(call, &config, &taken.fresh);
@@ -238,13 +242,13 @@ pub(crate) fn add(call: &Call) -> Result<Value, CniError> {
 }
 
 /// The note of an attachment that is being made.
-pub(crate) struct Noted {
+pub(crate) struct PendingRecord {
     pub(crate) records: Records,
     pub(crate) record: Record,
     is_new: bool,
 }
 
-impl Noted {
+impl PendingRecord {
     /// First the note, then what it is of: whatever interrupts us leaves nothing unnoted. Where it cannot be
     /// written, nothing is begun.
     pub(crate) fn begin(call: &Call, config: &Config) -> Result<Self, CniError> {
@@ -289,7 +293,7 @@ pub(crate) fn check(call: &Call) -> Result<(), CniError> {
 
 pub(crate) fn status(call: &Call) -> Result<(), CniError> {
     let config = Config::parse(&call.input, Plugin::Ipam)?;
-    Wishes::of(&config, Plugin::Ipam, "")?;
+    RuntimeRequest::of(&config, Plugin::Ipam, "")?;
     available(call, &config)
 }
 

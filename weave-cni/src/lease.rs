@@ -15,14 +15,14 @@ const MAX_ADDRESSES: usize = 64;
 /// What was given out.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct Lease {
-    pub(crate) addresses: Vec<Leased>,
+    pub(crate) addresses: Vec<LeasedAddress>,
     pub(crate) routes: Vec<Route>,
     pub(crate) dns: Option<Value>,
 }
 
 /// One address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Leased {
+pub(crate) struct LeasedAddress {
     pub(crate) cidr: Cidr,
     pub(crate) gateway: Option<IpAddr>,
 }
@@ -69,7 +69,7 @@ impl Lease {
                 None | Some("") => None,
                 Some(text) => Some(text.parse().map_err(|_| wrong(text))?),
             };
-            Ok(Leased { cidr, gateway })
+            Ok(LeasedAddress { cidr, gateway })
         };
         Ok(Self {
             addresses: raw.ips.into_iter().map(leased).collect::<Result<_, _>>()?,

@@ -21,10 +21,11 @@ mod lease;
 mod net;
 mod other;
 mod record;
+mod request_keys;
 mod result;
 mod router;
+mod runtime_request;
 mod version;
-mod wishes;
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -36,8 +37,8 @@ pub use config::{Config, MAX_INPUT};
 pub use environment::{Command, Environment};
 pub use error::CniError;
 pub use router::Router;
+pub use runtime_request::RuntimeRequest;
 pub use version::CniVersion;
-pub use wishes::Wishes;
 
 /// One of the two plugins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -14,11 +14,11 @@ use weave_host::{
 use crate::config::{Config, Ipam};
 use crate::error::CniError;
 use crate::holder::holder_of;
-use crate::ipam::{self, Noted, Taken};
-use crate::lease::{Lease, Leased};
+use crate::ipam::{self, Allocation, PendingRecord};
+use crate::lease::{Lease, LeasedAddress};
 use crate::record::{Record, Records};
 use crate::result::CniResult;
-use crate::wishes::Wishes;
+use crate::runtime_request::RuntimeRequest;
 use crate::{Call, Plugin, note};
 
 /// Who has the addresses of the host.
@@ -31,16 +31,16 @@ const SURE_TO_BE_KEPT: Duration = Duration::from_secs(10);
 
 pub(crate) fn add(call: &Call) -> Result<Value, CniError> {
     let config = Config::parse(&call.input, Plugin::Net)?;
-    let wishes = Wishes::of(&config, Plugin::Net, &call.environment.arguments)?;
+    let request = RuntimeRequest::of(&config, Plugin::Net, &call.environment.arguments)?;
     chained(&config, &call.environment.interface)?;
     let namespace = namespace(call)?;
     find_bridge(&config)?;
-    let mut noted = Noted::begin(call, &config)?;
+    let mut noted = PendingRecord::begin(call, &config)?;
     ipam::pay(call, &config);
     let begun = Instant::now();
-    let result = ipam::take(call, &config, &wishes).and_then(|Taken { lease, fresh }| {
+    let result = ipam::take(call, &config, &request).and_then(|Allocation { lease, fresh }| {
         noted.record.addresses = lease.cidrs();
-        let plugged = plug_in(call, &config, &wishes, &namespace, lease).and_then(|result| {
+        let plugged = plug_in(call, &config, &request, &namespace, lease).and_then(|result| {
             if begun.elapsed() > SURE_TO_BE_KEPT {
                 ipam::confirm(call, &config, &noted.record.addresses)?;
             }
@@ -78,7 +78,7 @@ fn find_bridge(config: &Config) -> Result<(), CniError> {
 fn plug_in(
     call: &Call,
     config: &Config,
-    wishes: &Wishes,
+    request: &RuntimeRequest,
     namespace: &Namespace,
     lease: Lease,
 ) -> Result<CniResult, CniError> {
@@ -99,7 +99,7 @@ fn plug_in(
     let ways = ways(&addresses, &mut routes, &beside);
     let attachment = Attachment {
         interface: interface.clone(),
-        mac: wishes.mac,
+        mac: request.mac,
         holder: Some(holder_of(&call.environment)),
         addresses: addresses.iter().map(|leased| leased.cidr).collect(),
         routes: ways,
@@ -114,7 +114,7 @@ fn plug_in(
         interfaces: Some((attached.host_end, attached.container_end, sandbox)),
         addresses,
         routes,
-        dns: wishes.dns.clone().or_else(|| config.dns.clone()).or(dns),
+        dns: request.dns.clone().or_else(|| config.dns.clone()).or(dns),
         previous: config.previous.clone(),
     })
 }
@@ -153,7 +153,7 @@ fn is_there(beside: &[Route], route: Route) -> bool {
 
 /// The routes to make; those to tell are given and, without any, the default route is added. One that the
 /// container has by another interface is neither made nor told.
-fn ways(addresses: &[Leased], routes: &mut Vec<Route>, beside: &[Route]) -> Vec<Route> {
+fn ways(addresses: &[LeasedAddress], routes: &mut Vec<Route>, beside: &[Route]) -> Vec<Route> {
     let on_switch = |gateway: IpAddr| addresses.iter().any(|leased| leased.cidr.contains(gateway));
     let gateways = || addresses.iter().filter_map(|leased| leased.gateway);
     let mut ways = Vec::new();
@@ -293,19 +293,19 @@ pub(crate) fn check(call: &Call) -> Result<(), CniError> {
         let what = format!("interface {interface} was made for {other}, not for {holder}");
         return Err(CniError::changed(what));
     }
-    let left = Left::of(previous, interface)?;
+    let left = PreviousResult::of(previous, interface)?;
     left.compare(&inspected, interface, &config.bridge)?;
     ipam::confirm(call, &config, &left.addresses)
 }
 
 /// What ADD left, as far as it is of our interface.
-struct Left {
+struct PreviousResult {
     mac: Option<String>,
     addresses: Vec<Cidr>,
     routes: Vec<Route>,
 }
 
-impl Left {
+impl PreviousResult {
     fn of(previous: &Value, interface: &str) -> Result<Self, CniError> {
         let lease = Lease::of_result(previous)?;
         let ours = |entry: &&Value| {
@@ -366,7 +366,7 @@ impl Left {
 pub(crate) fn status(call: &Call) -> Result<(), CniError> {
     let config = Config::parse(&call.input, Plugin::Net)?;
     // What ADD would refuse. The arguments of a container are not known yet.
-    Wishes::of(&config, Plugin::Net, "")?;
+    RuntimeRequest::of(&config, Plugin::Net, "")?;
     if matches!(config.ipam, Ipam::Other(_)) {
         call.router.ready(false)?;
     }
@@ -383,9 +383,9 @@ mod tests {
 
     use super::*;
 
-    fn leased(cidr: &str, gateway: Option<&str>) -> Leased {
+    fn leased(cidr: &str, gateway: Option<&str>) -> LeasedAddress {
         let gateway = gateway.map(|text| text.parse().unwrap());
-        Leased { cidr: cidr.parse().unwrap(), gateway }
+        LeasedAddress { cidr: cidr.parse().unwrap(), gateway }
     }
 
     fn texts(routes: &[Route]) -> Vec<String> {
@@ -462,7 +462,7 @@ mod tests {
             ],
             "routes": [{ "dst": "0.0.0.0/0", "gw": "10.32.0.1" }],
         });
-        let left = Left::of(&previous, "eth0").unwrap();
+        let left = PreviousResult::of(&previous, "eth0").unwrap();
         let whole = ContainerInterface {
             mac: "02:00:00:00:00:02".parse().unwrap(),
             up: true,

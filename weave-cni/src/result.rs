@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use weave_host::{End, Route};
 
-use crate::lease::Leased;
+use crate::lease::LeasedAddress;
 use crate::version::CniVersion;
 
 /// Parts of a result. What is empty is left out.
@@ -11,7 +11,7 @@ use crate::version::CniVersion;
 pub(crate) struct CniResult {
     /// The end on the host and the one in the container, with its namespace.
     pub(crate) interfaces: Option<(End, End, String)>,
-    pub(crate) addresses: Vec<Leased>,
+    pub(crate) addresses: Vec<LeasedAddress>,
     pub(crate) routes: Vec<Route>,
     pub(crate) dns: Option<Value>,
     /// What plugins before this one made, which comes first.
@@ -50,7 +50,12 @@ impl CniResult {
         list.cloned().unwrap_or_default()
     }
 
-    fn ip(&self, Leased { cidr, gateway }: Leased, interface: usize, version: CniVersion) -> Value {
+    fn ip(
+        &self,
+        LeasedAddress { cidr, gateway }: LeasedAddress,
+        interface: usize,
+        version: CniVersion,
+    ) -> Value {
         let mut ip = json!({ "address": cidr.to_string() });
         if version < CniVersion::V100 {
             ip["version"] = if cidr.address().is_ipv4() { "4" } else { "6" }.into();
@@ -80,7 +85,7 @@ mod tests {
     #[test]
     fn each_version_has_its_form() {
         let mut result = CniResult {
-            addresses: vec![Leased {
+            addresses: vec![LeasedAddress {
                 cidr: "10.32.0.5/12".parse().unwrap(),
                 gateway: Some([10, 32, 0, 1].into()),
             }],

@@ -27,18 +27,18 @@ pub(crate) const ALLOCATE: &str = "unable to allocate IP address";
 
 /// How the router learns that a holder has ended, if the runtime does not say so.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum End {
+pub(crate) enum EndOfUse {
     /// From its interface, on whose port the holder is noted: it is gone.
-    Seen,
+    Watched,
     /// Not at all: it has no interface of ours.
-    Told,
+    Announced,
 }
 
-impl End {
+impl EndOfUse {
     const fn query(self) -> &'static str {
         match self {
-            Self::Seen => "?namespace=true",
-            Self::Told => "",
+            Self::Watched => "?namespace=true",
+            Self::Announced => "",
         }
     }
 }
@@ -88,7 +88,7 @@ impl Router {
         &self,
         holder: &str,
         subnet: Option<Cidr>,
-        end: End,
+        end: EndOfUse,
     ) -> Result<Cidr, CniError> {
         let text = self.ask("POST", &(path(holder, subnet) + end.query()), ALLOCATE)?;
         text.trim().parse().map_err(|_| {
@@ -98,7 +98,7 @@ impl Router {
     }
 
     /// This address for a holder; one that it has already is fine.
-    pub(crate) fn claim(&self, holder: &str, cidr: Cidr, end: End) -> Result<(), CniError> {
+    pub(crate) fn claim(&self, holder: &str, cidr: Cidr, end: EndOfUse) -> Result<(), CniError> {
         self.ask("PUT", &(path(holder, Some(cidr)) + end.query()), ALLOCATE).map(drop)
     }
 

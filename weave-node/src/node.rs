@@ -110,7 +110,7 @@ impl Node {
             exposure.clone(),
             ipam.clone(),
         ));
-        connect(&control, &state, targets).await?;
+        connect(control.as_ref(), &state, targets).await?;
         let servers = listeners.serve(&control);
         devices.settle();
         if let Some(ipam) = &ipam {

@@ -4,7 +4,6 @@ use std::net::Ipv6Addr;
 
 use anyhow::{Result, bail};
 
-use crate::control::Control;
 use crate::http;
 use crate::identity::keep_going;
 use crate::settings::Peers;
@@ -46,7 +45,11 @@ pub fn unreachable(peer: &str) -> String {
 
 /// A stored target that is none any more must not keep the router from starting; those of the
 /// command line were checked before.
-pub(super) async fn connect(control: &Control, state: &State, targets: Vec<String>) -> Result<()> {
+pub(super) async fn connect(
+    control: &impl http::Control,
+    state: &State,
+    targets: Vec<String>,
+) -> Result<()> {
     match http::Control::connect(control, targets, true).await {
         Ok(()) => Ok(()),
         Err(http::ConnectError::Targets(errors)) => {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::steps::{Outcome, Steps};
 use crate::tools::{self, cargo, output, run, run_for};
-use crate::{fuzz, no_io, soak, vm};
+use crate::{circles, fuzz, no_io, soak, vm};
 
 /// Examples that want interfaces; `lints` compiles them, and system tests run them.
 const NEED_INTERFACES: [&str; 2] = ["datapath", "tunnel"];
@@ -24,6 +24,7 @@ pub fn all() -> Result<bool> {
     steps.run("format of the fuzz targets", || {
         run(&mut cargo("fmt --manifest-path fuzz/Cargo.toml --check"))
     });
+    steps.run("modules that import each other", circles::check);
     steps.run("lints", || run(&mut cargo("clippy --workspace --all-targets -- -D warnings")));
     steps.run("documentation", || {
         let command = &mut cargo("doc --workspace --no-deps");

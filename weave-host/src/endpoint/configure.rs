@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use weave_rtnl::Client;
 
-use super::attach::Attachment;
+use super::attachment::Attachment;
 use super::end::End;
 use crate::address::Cidr;
 use crate::arp::{announce, probe};

@@ -1,6 +1,7 @@
 //! The interfaces of containers: making them, taking them away, and looking at them.
 
 mod attach;
+mod attachment;
 mod configure;
 mod detach;
 mod end;
@@ -9,7 +10,8 @@ mod list;
 mod pair;
 mod veth_peer;
 
-pub use attach::{AttachChanges, Attachment, attach};
+pub use attach::{AttachChanges, attach};
+pub use attachment::Attachment;
 pub use detach::{DetachChanges, detach, remove_port_of, remove_unnoted_port};
 pub use end::End;
 pub use inspect::{ContainerInterface, inspect, routes_beside};

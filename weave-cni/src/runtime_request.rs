@@ -8,7 +8,7 @@
 //!
 //! What is asked for is done, or ADD fails and says why: that a container has another address than the one
 //! it was promised would be noticed much later. A key that asks for nothing (`false`, an empty list) is as good
-//! as none. With another IPAM plugin, wishes about addresses are that plugin's, which gets the same input.
+//! as none. With another IPAM plugin, requests for addresses are that plugin's, which gets the same input.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -26,9 +26,9 @@ const OF_OTHERS: [&str; 2] = ["type", "disableCheck"];
 
 /// Everything that is asked for.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub struct Wishes {
+pub struct RuntimeRequest {
     /// These addresses, in place of any.
-    pub(crate) addresses: Vec<Wish>,
+    pub(crate) addresses: Vec<AddressRequest>,
     /// The Ethernet address of the interface.
     pub(crate) mac: Option<MacAddress>,
     /// The name servers to tell, in place of those of the configuration.
@@ -37,30 +37,18 @@ pub struct Wishes {
 
 /// An address, and the length of its network if that was named.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Wish {
+pub struct AddressRequest {
     pub(crate) address: Ipv4Addr,
     pub(crate) prefix: Option<u8>,
 }
 
-/// The parts of a configuration in which wishes are found.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub(crate) struct Asked {
-    pub(crate) capabilities: Map<String, Value>,
-    pub(crate) runtime: Map<String, Value>,
-    pub(crate) args: Value,
-    /// What else is in the configuration.
-    pub(crate) rest: Map<String, Value>,
-    /// What else is in its `ipam`.
-    pub(crate) ipam_rest: Map<String, Value>,
-}
-
-impl Wishes {
+impl RuntimeRequest {
     /// Reads them; `arguments` is `CNI_ARGS`.
     ///
     /// # Errors
     /// If something is asked for that makes no sense, or is not to be had.
     pub fn of(config: &Config, plugin: Plugin, arguments: &str) -> Result<Self, CniError> {
-        let asked = &config.asked;
+        let asked = &config.request_keys;
         let own = matches!(config.ipam, Ipam::Router { .. });
         if own {
             refuse(&asked.ipam_rest, "ipam.", |_| false)?;
@@ -138,9 +126,9 @@ impl Wishes {
             let msg = format!("{what}: {text}: weave gives out no IPv6 addresses");
             return Err(CniError::new(CniError::FIELD, msg, ""));
         };
-        // The same wish may come by several ways.
-        if self.addresses.iter().all(|wish| wish.address != address) {
-            self.addresses.push(Wish { address, prefix });
+        // The same address may come by several ways.
+        if self.addresses.iter().all(|other| other.address != address) {
+            self.addresses.push(AddressRequest { address, prefix });
         }
         if self.addresses.len() > MAX_ADDRESSES {
             return Err(CniError::config(format!("{what}: more than {MAX_ADDRESSES} addresses")));
@@ -149,7 +137,7 @@ impl Wishes {
     }
 }
 
-impl Wish {
+impl AddressRequest {
     /// In the network that addresses are from.
     pub(crate) fn within(self, subnet: Cidr) -> Result<Cidr, CniError> {
         let address = IpAddr::V4(self.address);
@@ -264,9 +252,9 @@ impl<'a> Arguments<'a> {
 mod tests {
     use super::*;
 
-    fn wishes(rest: &str, plugin: Plugin, arguments: &str) -> Result<Wishes, CniError> {
+    fn request(rest: &str, plugin: Plugin, arguments: &str) -> Result<RuntimeRequest, CniError> {
         let text = format!(r#"{{"cniVersion":"1.0.0","name":"w","type":"weave-net"{rest}}}"#);
-        Wishes::of(&Config::parse(text.as_bytes(), plugin).unwrap(), plugin, arguments)
+        RuntimeRequest::of(&Config::parse(text.as_bytes(), plugin).unwrap(), plugin, arguments)
     }
 
     #[test]
@@ -277,23 +265,23 @@ mod tests {
             "args":{"cni":{"ips":["10.32.0.9"],"labels":[{"key":"a","value":"b"}]}},
             "disableCheck":true,"vlan":0,"_comment":"text","example.org/key":1"#;
         let arguments = "IgnoreUnknown=1;K8S_POD_NAME=p;IP=10.32.0.7;MAC=02:00:00:00:00:09";
-        let wish = |last, prefix| Wish { address: [10, 32, 0, last].into(), prefix };
-        let mut expected = Wishes {
-            addresses: vec![wish(9, Some(12)), wish(8, None), wish(7, None)],
+        let wanted = |last, prefix| AddressRequest { address: [10, 32, 0, last].into(), prefix };
+        let mut expected = RuntimeRequest {
+            addresses: vec![wanted(9, Some(12)), wanted(8, None), wanted(7, None)],
             mac: Some("02:00:00:00:00:09".parse().unwrap()),
             dns: Some(json!({ "nameservers": ["10.0.0.1"], "search": ["a.b"] })),
         };
-        assert_eq!(wishes(rest, Plugin::Net, arguments).unwrap(), expected);
+        assert_eq!(request(rest, Plugin::Net, arguments).unwrap(), expected);
         (expected.mac, expected.dns) = (None, None);
-        assert_eq!(wishes(rest, Plugin::Ipam, arguments).unwrap(), expected);
-        let nothing = Wishes::default();
-        assert_eq!(wishes("", Plugin::Net, "").unwrap(), nothing);
+        assert_eq!(request(rest, Plugin::Ipam, arguments).unwrap(), expected);
+        let nothing = RuntimeRequest::default();
+        assert_eq!(request("", Plugin::Net, "").unwrap(), nothing);
         // What is of the plugin that asks for addresses, and of one that gives them out.
         let of_bridge = r#","isDefaultGateway":true,"capabilities":{"portMappings":true}"#;
-        assert_eq!(wishes(of_bridge, Plugin::Ipam, "MAC=x").unwrap(), nothing);
+        assert_eq!(request(of_bridge, Plugin::Ipam, "MAC=x").unwrap(), nothing);
         let of_other =
             r#","ipam":{"type":"host-local","ranges":[[]]},"runtimeConfig":{"ips":["x"]}"#;
-        assert_eq!(wishes(of_other, Plugin::Net, "IP=x;GATEWAY=y").unwrap(), nothing);
+        assert_eq!(request(of_other, Plugin::Net, "IP=x;GATEWAY=y").unwrap(), nothing);
     }
 
     #[test]
@@ -326,18 +314,18 @@ mod tests {
             ("", "IgnoreUnknown=perhaps", 4, "neither 0 nor 1"),
             ("", "text", 4, "\"text\" is no KEY=VALUE"),
         ] {
-            let error = wishes(rest, Plugin::Net, arguments).unwrap_err();
+            let error = request(rest, Plugin::Net, arguments).unwrap_err();
             assert_eq!(error.code, code, "{rest} {arguments}: {error:?}");
             assert!(error.msg.contains(text), "{rest} {arguments}: {error:?}");
         }
     }
 
     #[test]
-    fn a_wish_is_for_an_address_of_the_network() {
+    fn a_requested_address_is_one_of_the_network() {
         let subnet = Cidr::network("10.32.0.0/12").unwrap();
         let within = |last: [u8; 4], prefix| {
-            let wish = Wish { address: last.into(), prefix };
-            wish.within(subnet).map(|cidr| cidr.to_string())
+            let wanted = AddressRequest { address: last.into(), prefix };
+            wanted.within(subnet).map(|cidr| cidr.to_string())
         };
         assert_eq!(within([10, 32, 0, 9], None).unwrap(), "10.32.0.9/12");
         assert_eq!(within([10, 33, 0, 9], Some(16)).unwrap(), "10.33.0.9/16");
