@@ -7,7 +7,7 @@ use weave_core::mesh::{PeerName, Uid};
 use weave_ipam::consensus::Consensus;
 use weave_ipam::message::State;
 use weave_ipam::ring::RawRing;
-use weave_ipam::{Ring, Space};
+use weave_ipam::{AddressSet, Ring, Space};
 
 fuzz_target!(|payload: &[u8]| {
     let Ok(state) = State::decode(payload) else { return };
@@ -26,7 +26,7 @@ fuzz_target!(|payload: &[u8]| {
             let again = ours.merge(&ring, |range| space.is_free(range)).unwrap();
             assert!(!again.news, "what is known is no news");
             ours.report_free(|range| space.free_within(range));
-            if let Some(block) = space.donate(ring.range()) {
+            if let Some(block) = space.donate(ring.range(), &AddressSet::default()) {
                 ours.grant(block, PeerName::from_u64(7).unwrap());
                 assert!(Ring::try_from(RawRing::from(&ours)).is_ok());
             }

@@ -9,9 +9,9 @@ const FIRST_INTERFACE: &str = "eth0";
 
 /// Returns the holder of one interface of a container.
 ///
-/// Weave Net knows only containers: one that is attached twice gets one address for both interfaces, and the
-/// first DEL frees it. So each further interface is a holder of its own, while `eth0` keeps the name that
-/// scripts ask for and that routers of Weave Net have stored.
+/// Weave Net knows only containers: one that is attached twice gets one address for both
+/// interfaces, and the first DEL frees it. So each further interface is a holder of its own, while
+/// `eth0` keeps the name that scripts ask for and that routers of Weave Net have stored.
 pub(crate) fn holder(container: &str, interface: &str) -> String {
     if interface == FIRST_INTERFACE {
         container.to_owned()

@@ -134,8 +134,8 @@ fn without_requests(input: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Gives back what the container has by this attachment, or notes that it is still to be given back if
-/// the router is away: the interface is gone, so the runtime need not come again.
+/// Gives back what the container has by this attachment, or notes that it is still to be given back
+/// if the router is away: the interface is gone, so the runtime need not come again.
 pub(crate) fn give_back(call: &Call, config: &Config, record: &Record) -> Result<(), CniError> {
     if let Ipam::Other(name) = &config.ipam {
         return other::run(call, name, Command::Del, &record.container).map(drop);
@@ -249,8 +249,8 @@ pub(crate) struct PendingRecord {
 }
 
 impl PendingRecord {
-    /// First the note, then what it is of: whatever interrupts us leaves nothing unnoted. Where it cannot be
-    /// written, nothing is begun.
+    /// First the note, then what it is of: whatever interrupts us leaves nothing unnoted. Where it
+    /// cannot be written, nothing is begun.
     pub(crate) fn begin(call: &Call, config: &Config) -> Result<Self, CniError> {
         let (container, interface) = (&call.environment.container, &call.environment.interface);
         // What an earlier attachment of this name owes is from now on what this one has.

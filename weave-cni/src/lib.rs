@@ -10,6 +10,25 @@
 //! Versions 0.3.0 to 1.1.0 of the CNI specification. The plugin keeps nothing the runtime does
 //! not know but a note for each attachment, for GC (`record`); what it asks of the router can
 //! be asked again, so that a router that is just starting anew is waited for.
+//!
+//! # Example
+//!
+//! What a configuration and the runtime ask for, before anything is done:
+//!
+//! ```
+//! use weave_cni::{CniError, Config, Plugin, RuntimeRequest};
+//!
+//! let text = br#"{"cniVersion": "1.0.0", "name": "weave", "type": "weave-net"}"#;
+//! let config = Config::parse(text, Plugin::Net)?;
+//! assert!(RuntimeRequest::of(&config, Plugin::Net, "IgnoreUnknown=1;IP=10.32.0.7").is_ok());
+//!
+//! let error = RuntimeRequest::of(&config, Plugin::Net, "IP=somewhere").unwrap_err();
+//! assert_eq!(error.code, CniError::CONFIG);
+//! # Ok::<(), CniError>(())
+//! ```
+//!
+//! What is done to the host is in [`weave_host`]; the binary `weave` is both plugins when it is
+//! called by their names.
 
 pub mod config;
 mod environment;

@@ -25,8 +25,8 @@ use crate::{Call, Plugin, note};
 const HOST_HOLDER: &str = "weave:expose";
 /// Who has the one that serves containers as the gateway, where what the user exposed cannot.
 const GATEWAY_HOLDER: &str = "weave:gateway";
-/// What takes longer than this between an address and its interface may have lost it: the router gives back
-/// what a container had of which it sees no interface for 30 s.
+/// What takes longer than this between an address and its interface may have lost it: the router
+/// gives back what a container had of which it sees no interface for 30 s.
 const SURE_TO_BE_KEPT: Duration = Duration::from_secs(10);
 
 pub(crate) fn add(call: &Call) -> Result<Value, CniError> {
@@ -145,14 +145,14 @@ fn default_route(gateway: IpAddr) -> Route {
     Route { destination: Cidr::whole(everywhere), gateway: Some(gateway) }
 }
 
-/// Whether the container has a route to the same destination by another interface. The kernel would keep
-/// that one, or divide the traffic between both.
+/// Whether the container has a route to the same destination by another interface. The kernel would
+/// keep that one, or divide the traffic between both.
 fn is_there(beside: &[Route], route: Route) -> bool {
     beside.iter().any(|other| other.destination == route.destination)
 }
 
-/// The routes to make; those to tell are given and, without any, the default route is added. One that the
-/// container has by another interface is neither made nor told.
+/// The routes to make; those to tell are given and, without any, the default route is added. One
+/// that the container has by another interface is neither made nor told.
 fn ways(addresses: &[LeasedAddress], routes: &mut Vec<Route>, beside: &[Route]) -> Vec<Route> {
     let on_switch = |gateway: IpAddr| addresses.iter().any(|leased| leased.cidr.contains(gateway));
     let gateways = || addresses.iter().filter_map(|leased| leased.gateway);
@@ -192,8 +192,8 @@ fn ways(addresses: &[LeasedAddress], routes: &mut Vec<Route>, beside: &[Route]) 
     ways
 }
 
-/// The gateway of a container that was told none: an address of the host on the bridge. If none of them
-/// serves, the host gets another.
+/// The gateway of a container that was told none: an address of the host on the bridge. If none of
+/// them serves, the host gets another.
 fn host_address(call: &Call, config: &Config, container: Cidr) -> Result<IpAddr, CniError> {
     let present = bridge_addresses(&config.bridge)
         .map_err(|error| CniError::host("unable to look at the bridge", &error))?;
@@ -201,8 +201,8 @@ fn host_address(call: &Call, config: &Config, container: Cidr) -> Result<IpAddr,
         return Ok(address);
     }
     let mut cidr = ipam::take_for_host(call, config, HOST_HOLDER)?;
-    // It is exposed for a part of the network. With the prefix of all of it, it would be on the bridge twice,
-    // and `weave hide` would give it back while it is still there.
+    // It is exposed for a part of the network. With the prefix of all of it, it would be on the
+    // bridge twice, and `weave hide` would give it back while it is still there.
     if present.iter().any(|other| other.address() == cidr.address()) {
         cidr = ipam::take_for_host(call, config, GATEWAY_HOLDER)?;
     }
@@ -210,16 +210,17 @@ fn host_address(call: &Call, config: &Config, container: Cidr) -> Result<IpAddr,
     Ok(cidr.address())
 }
 
-/// Says so if the gateway forwards nothing. The router switches that on when it gets an address on the
-/// bridge, unless it was told not to or the setting is read-only; then containers reach each other alone.
+/// Says so if the gateway forwards nothing. The router switches that on when it gets an address on
+/// the bridge, unless it was told not to or the setting is read-only; then containers reach each
+/// other alone.
 fn look_at_forwarding() {
     if matches!(forwarding(false), Ok(Forwarding::Off)) {
         note("the container has no way out: net.ipv4.ip_forward is off on this host");
     }
 }
 
-/// Which address of the host answers all containers of this one's network: the route that comes with it has
-/// to cover them. Of several, one that the container takes for a neighbour.
+/// Which address of the host answers all containers of this one's network: the route that comes
+/// with it has to cover them. Of several, one that the container takes for a neighbour.
 fn gateway_of(container: Cidr, exposed: &[Cidr]) -> Option<IpAddr> {
     let covers =
         |cidr: &&Cidr| cidr.prefix() <= container.prefix() && cidr.contains(container.address());
@@ -249,8 +250,8 @@ pub(crate) fn del(call: &Call) -> Result<(), CniError> {
     Ok(())
 }
 
-/// Removes the interface that was made for this container. `CNI_NETNS` may lead to another container by now,
-/// so that it alone says nothing.
+/// Removes the interface that was made for this container. `CNI_NETNS` may lead to another
+/// container by now, so that it alone says nothing.
 fn unplug(call: &Call, config: &Config, record: &Record) -> Result<(), CniError> {
     let holder = holder_of(&call.environment);
     let failed = |error| CniError::host("unable to remove the interface", &error);

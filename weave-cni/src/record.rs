@@ -4,8 +4,8 @@
 //! One file for each attachment, `<folder>/<network>/<container>@<interface>`, with a line for each
 //! address. Whose interface one is, they do not say: that is noted on the interface itself.
 //!
-//! A network's name never starts with a dot, so the folder `.owed` beside them is free for what is still to
-//! be given back: the router was away when the container was deleted.
+//! A network's name never starts with a dot, so the folder `.owed` beside them is free for what is
+//! still to be given back: the router was away when the container was deleted.
 
 use std::fs;
 use std::io;

@@ -132,8 +132,8 @@ impl Router {
         self.give_back(&path, &format!("address {address} not found"))
     }
 
-    /// `nothing` says that it was given back before. A router that is away is not waited for: it is told
-    /// later.
+    /// `nothing` says that it was given back before. A router that is away is not waited for: it is
+    /// told later.
     fn give_back(&self, path: &str, nothing: &str) -> Result<bool, CniError> {
         let this = Self { away: Duration::ZERO, answer: RELEASE, ..self.clone() };
         match this.ask("DELETE", path, "unable to release IP address") {

@@ -1,4 +1,5 @@
-//! What a runtime asks for beside the network's configuration, and what of all that is not to be had.
+//! What a runtime asks for beside the network's configuration, and what of all that is not to be
+//! had.
 //!
 //! ```text
 //!  runtimeConfig   ips, mac, dns        declared by `capabilities`   (CNI conventions)
@@ -6,9 +7,10 @@
 //!  CNI_ARGS        IP, MAC              unknown ones are refused, unless IgnoreUnknown says otherwise
 //! ```
 //!
-//! What is asked for is done, or ADD fails and says why: that a container has another address than the one
-//! it was promised would be noticed much later. A key that asks for nothing (`false`, an empty list) is as good
-//! as none. With another IPAM plugin, requests for addresses are that plugin's, which gets the same input.
+//! What is asked for is done, or ADD fails and says why: that a container has another address than
+//! the one it was promised would be noticed much later. A key that asks for nothing (`false`, an
+//! empty list) is as good as none. With another IPAM plugin, requests for addresses are that
+//! plugin's, which gets the same input.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -166,8 +168,8 @@ fn asks(value: &Value) -> bool {
     }
 }
 
-/// Keys with a prefix belong to the owner of that (CNI specification, "Reserved keys"); those that begin with
-/// an underscore are comments.
+/// Keys with a prefix belong to the owner of that (CNI specification, "Reserved keys"); those that
+/// begin with an underscore are comments.
 fn is_of_others(key: &str) -> bool {
     OF_OTHERS.contains(&key) || key.contains('/') || key.starts_with('_')
 }

@@ -60,22 +60,22 @@ pub enum HostError {
         bridge: String,
     },
     /// The kernel did not delete a datapath.
-    #[error("cannot delete the datapath {name}: {reason}")]
+    #[error("cannot delete the datapath {name}: {source}")]
     Datapath {
         /// Its name.
         name: String,
         /// The kernel's reason.
-        reason: String,
+        source: weave_odp::Error,
     },
     /// The kernel did not take an interface into a datapath.
-    #[error("cannot make {port} a port of the datapath {name}: {reason}")]
+    #[error("cannot make {port} a port of the datapath {name}: {source}")]
     DatapathPort {
         /// The interface.
         port: String,
         /// The datapath.
         name: String,
         /// The kernel's reason.
-        reason: String,
+        source: weave_odp::Error,
     },
     /// There is no such interface.
     #[error("there is no interface {name}{hint}")]

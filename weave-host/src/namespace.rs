@@ -41,7 +41,8 @@ impl Namespace {
         let none = || HostError::NoNamespace { target: target.to_owned(), path: path.clone() };
         let failed = |source| HostError::File { path: path.clone(), source };
         let place = Place::find(&path).map_err(|source| match source.raw_os_error() {
-            // Links that lead in a circle, and paths through what is no folder, lead nowhere as well.
+            // Links that lead in a circle, and paths through what is no folder, lead nowhere as
+            // well.
             Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP) => none(),
             _ => failed(source),
         })?;
@@ -101,8 +102,8 @@ impl Namespace {
     }
 }
 
-/// What a path leads to, found without opening it: opening a queue waits for its other end to be opened,
-/// and opening some devices starts them.
+/// What a path leads to, found without opening it: opening a queue waits for its other end to be
+/// opened, and opening some devices starts them.
 struct Place {
     file: File,
     device: u64,

@@ -28,10 +28,10 @@ pub(crate) fn expire_neighbours_soon(interface: &str) {
     }
 }
 
-/// Answer ARP for the addresses of this interface alone, and ask with one of them; and take packets although
-/// the way back to their sender is by another interface of the same network, as it is for all but the
-/// first. Without the last, strict reverse path filtering (RFC 3704), which Debian and others switch on, drops
-/// what comes for the others.
+/// Answer ARP for the addresses of this interface alone, and ask with one of them; and take packets
+/// although the way back to their sender is by another interface of the same network, as it is for
+/// all but the first. Without the last, strict reverse path filtering (RFC 3704), which Debian and
+/// others switch on, drops what comes for the others.
 pub(crate) fn answer_for_own_addresses(interface: &str) {
     set(&format!("ipv4/conf/{interface}/arp_ignore"), "1");
     set(&format!("ipv4/conf/{interface}/arp_announce"), "2");

@@ -1,13 +1,13 @@
-//! Whether anything in nftables has changed: the kernel counts the changes of each network namespace
-//! (`linux/netfilter/nf_tables.h`).
+//! Whether anything in nftables has changed: the kernel counts the changes of each network
+//! namespace (`linux/netfilter/nf_tables.h`).
 //!
 //! ```text
 //!   request, NFT_MSG_GETGEN   nlmsghdr | u8 family | u8 version | be16 0 |
 //!   answer, NFT_MSG_NEWGEN    nlmsghdr | the same | attributes: 1 NFTA_GEN_ID be32, others |
 //! ```
 //!
-//! One request costs some microseconds, where a program that lists a chain costs milliseconds, and more the more
-//! rules there are.
+//! One request costs some microseconds, where a program that lists a chain costs milliseconds, and
+//! more the more rules there are.
 
 use weave_netlink::{
     Answer, Attributes, DecodeError, Error, Exchange, HEADER_LEN, Protocol, Socket, write_header,

@@ -42,7 +42,8 @@ struct Totals {
 }
 
 impl KeyStats {
-    /// Locks the counters. While they are locked, no state is deleted, so that each is counted once.
+    /// Locks the counters. While they are locked, no state is deleted, so that each is counted
+    /// once.
     pub(super) fn lock(&self) -> MutexGuard<'_, Stats> {
         // A panic of another thread leaves the numbers consistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

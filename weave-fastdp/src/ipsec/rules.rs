@@ -1,7 +1,8 @@
 //! The firewall rules by which nothing leaves or enters in clear (spec fastdp.md, section 9.4).
 //!
-//! The kernel's policies cannot match UDP ports here: when VXLAN looks up a policy, the ports of the
-//! packet are not known yet. So the firewall marks the packets, and the policy matches the mark:
+//! The kernel's policies cannot match UDP ports here: when VXLAN looks up a policy, the ports of
+//! the packet are not known yet. So the firewall marks the packets, and the policy matches the
+//! mark:
 //!
 //! ```text
 //!  out   UDP from local to remote, port of the tunnel ──▶ marked ──▶ policy ──▶ ESP
@@ -50,8 +51,8 @@ pub struct FirewallRules {
 
 /// A firewall that applies the rules.
 pub trait Firewall: Send {
-    /// Adds the rules that all tunnels have in common, above all that marked packets do not leave in
-    /// clear. Rules of an earlier router stay.
+    /// Adds the rules that all tunnels have in common, above all that marked packets do not leave
+    /// in clear. Rules of an earlier router stay.
     ///
     /// # Errors
     /// Fails if the rules cannot be added.

@@ -159,7 +159,8 @@ impl TunnelPorts {
         Some(Sender { source, destination, neighbour })
     }
 
-    /// Returns the sender of a special frame, which may show that the neighbour has another address.
+    /// Returns the sender of a special frame, which may show that the neighbour has another
+    /// address.
     pub(super) fn sender_of_special(&self, tunnel: &Tunnel) -> Option<Sender> {
         let (source, destination) = self.ends(tunnel)?;
         let port = self.by_neighbour.get(&source)?;

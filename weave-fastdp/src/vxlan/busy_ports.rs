@@ -1,7 +1,7 @@
 //! UDP ports that other programs use.
 //!
-//! The kernel brings up no device on such a port. Programs end, so neither the engine nor a tunnel is
-//! given up: devices are created when the port is free.
+//! The kernel brings up no device on such a port. Programs end, so neither the engine nor a tunnel
+//! is given up: devices are created when the port is free.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -34,8 +34,8 @@ impl BusyPorts {
         self.contains(port).then(problem)
     }
 
-    /// Removes ports that are free by now. Binding a socket is cheaper than creating a device, which
-    /// all programs that watch the devices of the host would notice.
+    /// Removes ports that are free by now. Binding a socket is cheaper than creating a device,
+    /// which all programs that watch the devices of the host would notice.
     pub(super) fn recheck(&self) {
         self.lock().retain(|port| {
             let bound = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, *port));

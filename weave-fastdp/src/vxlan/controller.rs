@@ -125,7 +125,8 @@ impl Controller {
             Command::Station { tunnel, mac } => self.announce(tunnel, mac),
             Command::Misled { port } => self.distrust(port),
             Command::ShortIds => {
-                // Wrong devices are deleted before new ones are created: peers may have swapped ids.
+                // Wrong devices are deleted before new ones are created: peers may have swapped
+                // ids.
                 for number in self.numbers() {
                     if self.required_device(number) != self.device(number) {
                         self.remove_device(number);
@@ -184,7 +185,8 @@ impl Controller {
     }
 
     /// Flushes a port through which frames came whose sources are elsewhere. For a while the bridge
-    /// learns nothing from it: the router announces where stations are, as it does for the first frame.
+    /// learns nothing from it: the router announces where stations are, as it does for the first
+    /// frame.
     fn distrust(&mut self, port: u32) {
         let until = Instant::now() + DISTRUST;
         let is_it = |entry: &Entry| entry.device.as_ref().is_some_and(|it| it.index == port);
@@ -282,8 +284,8 @@ impl Controller {
         }
     }
 
-    /// Creates the device of a tunnel, if both ends have short ids and no other program uses the UDP
-    /// port.
+    /// Creates the device of a tunnel, if both ends have short ids and no other program uses the
+    /// UDP port.
     fn create_device(&mut self, number: u64) {
         let (Some(device), Some(bridge)) = (self.required_device(number), self.bridge) else {
             return;

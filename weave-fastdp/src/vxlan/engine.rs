@@ -116,8 +116,8 @@ impl VxlanEngine {
         VxlanEnds { ports: ports.collect(), neighbours: neighbours.collect() }
     }
 
-    /// Sets the waker that is called when [`Self::ends`] may have changed. Only the first call has an
-    /// effect.
+    /// Sets the waker that is called when [`Self::ends`] may have changed. Only the first call has
+    /// an effect.
     pub fn on_ends(&self, waker: Waker) {
         let _already_set = self.shared.on_ends.set(waker);
     }

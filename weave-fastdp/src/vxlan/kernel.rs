@@ -86,8 +86,8 @@ impl Kernel {
         Ok(())
     }
 
-    /// Makes the bridge send frames for a station out of this port, until it learns otherwise or the
-    /// entry ages.
+    /// Makes the bridge send frames for a station out of this port, until it learns otherwise or
+    /// the entry ages.
     pub(super) fn add_station(&mut self, port: u32, mac: MacAddress) -> io::Result<()> {
         let station = FdbEntry { link: port, mac: mac.0, target: FdbTarget::Port };
         Ok(self.0.add_fdb_entry(&station)?)

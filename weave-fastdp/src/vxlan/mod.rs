@@ -1,5 +1,5 @@
-//! The engine over the kernel's own VXLAN devices. It needs no module but `vxlan`, and no flows: the
-//! forwarding table of the bridge is the flow table.
+//! The engine over the kernel's own VXLAN devices. It needs no module but `vxlan`, and no flows:
+//! the forwarding table of the bridge is the flow table.
 //!
 //! ```text
 //!   containers ─── bridge weave ───┬── vethwe-tap      isolated      router, sleeve
@@ -7,10 +7,11 @@
 //!                                  └── vxwe-def123     isolated ──▶  VXLAN to another one
 //! ```
 //!
-//! There is a device for each neighbour, all on one UDP port. It receives the VNI of frames from that
-//! neighbour to this peer and sends that of the other direction, so that both ends see the bytes
-//! that Weave Net sends. Its port on the bridge is isolated, and neither unicast nor multicast
-//! (snooping is off) nor broadcast is flooded to it; the port of the router is isolated too.
+//! There is a device for each neighbour, all on one UDP port. It receives the VNI of frames from
+//! that neighbour to this peer and sends that of the other direction, so that both ends see the
+//! bytes that Weave Net sends. Its port on the bridge is isolated, and neither unicast nor
+//! multicast (snooping is off) nor broadcast is flooded to it; the port of the router is isolated
+//! too.
 //!
 //! # Why there is no loop
 //!
@@ -24,16 +25,16 @@
 //!
 //! # Why there is no duplicate
 //!
-//! *Sending.* A frame of a local station either has an entry in the bridge's table and leaves by that
-//! one port, or is flooded. Then, of the ports that lead to other hosts, only the router's gets it,
-//! and the router sends it once to each neighbour that the decision names, through a packet socket
-//! on the device, which the bridge does not see.
+//! *Sending.* A frame of a local station either has an entry in the bridge's table and leaves by
+//! that one port, or is flooded. Then, of the ports that lead to other hosts, only the router's
+//! gets it, and the router sends it once to each neighbour that the decision names, through a
+//! packet socket on the device, which the bridge does not see.
 //!
 //! *Receiving.* By its VNI a packet belongs to a device or it does not. If it does, the kernel
-//! delivers it to the local stations, and the router, which sees a copy of some packets, only learns
-//! from it and relays it ([`Pass::relay_only`](weave_core::switch::Pass::relay_only)). If it does
-//! not, the kernel does not deliver it, and the router takes it from the underlay by a filter that
-//! excludes exactly the VNIs of the devices.
+//! delivers it to the local stations, and the router, which sees a copy of some packets, only
+//! learns from it and relays it ([`Pass::relay_only`](weave_core::switch::Pass::relay_only)). If it
+//! does not, the kernel does not deliver it, and the router takes it from the underlay by a filter
+//! that excludes exactly the VNIs of the devices.
 //!
 //! # What the router sees
 //!

@@ -91,8 +91,8 @@ impl VxlanTunnel {
         }
     }
 
-    /// Returns whether the bridge is to be told where a station is, after a frame for it was sent by
-    /// the router: at most once a second, as far as recent announcements are remembered.
+    /// Returns whether the bridge is to be told where a station is, after a frame for it was sent
+    /// by the router: at most once a second, as far as recent announcements are remembered.
     pub(super) fn should_announce(&self, station: MacAddress, second: u64) -> bool {
         let [a, b, c, d, e, f] = station.0;
         if a & 1 != 0 {

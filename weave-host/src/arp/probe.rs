@@ -1,8 +1,8 @@
 //! Whether somebody has an address already (RFC 5227, section 2.1.1).
 //!
 //! The allocator gives no address out twice; what it cannot know is who took one by hand. One probe
-//! instead of the three of the RFC, and for a fraction of its time: it is for mistakes, and attaching
-//! should not take seconds.
+//! instead of the three of the RFC, and for a fraction of its time: it is for mistakes, and
+//! attaching should not take seconds.
 
 use std::net::Ipv4Addr;
 

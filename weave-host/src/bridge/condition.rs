@@ -8,10 +8,11 @@ use crate::namespace::run_here;
 /// What a look at the bridge and the port on it says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Condition {
-    /// The bridge is up, has its address and MTU, and the port is a port of it, passes everything and
-    /// is no narrower.
+    /// The bridge is up, has its address and MTU, and the port is a port of it, passes everything
+    /// and is no narrower.
     InOrder,
-    /// Something of that is not so: [`prepare_bridge`] and [`join`] mend it.
+    /// Something of that is not so: [`prepare_bridge`](crate::prepare_bridge) and [`join`](crate::join)
+    /// mend it.
     Damaged,
     /// There is no port of that name: it has to be made anew.
     NoPort,

@@ -119,8 +119,8 @@ pub(crate) fn delete_datapath(name: &str) -> Result<(), HostError> {
         client.delete_datapath(datapath.id)
     };
     match delete() {
-        Err(error) if error.errno() != Some(Errno::ENODEV) => {
-            Err(HostError::Datapath { name: name.to_owned(), reason: error.to_string() })
+        Err(source) if source.errno() != Some(Errno::ENODEV) => {
+            Err(HostError::Datapath { name: name.to_owned(), source })
         }
         _ => Ok(()),
     }

@@ -1,7 +1,7 @@
 //! The bridge that containers are attached to, and its ports (spec router.md, sections 4 and 6).
 //!
 //! ```text
-//!   prepare, capture, datapath ──▶ port: any interface on the bridge, or on a datapath in its place
+//!   prepare, capture, datapath ──▶ port: an interface on the bridge, or a datapath in its place
 //!   condition, mend            ──▶ port_fault: what somebody did to a port
 //!   reset, remove, half_made   ──▶ taking devices away
 //! ```

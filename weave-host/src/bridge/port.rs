@@ -57,10 +57,10 @@ pub(crate) fn make_port(netlink: &mut Client, bridge: &Link, port: &Link) -> Res
     };
     match join() {
         Ok(_) => Ok(()),
-        Err(error) => Err(HostError::DatapathPort {
+        Err(source) => Err(HostError::DatapathPort {
             port: port.name.clone(),
             name: bridge.name.clone(),
-            reason: error.to_string(),
+            source,
         }),
     }
 }

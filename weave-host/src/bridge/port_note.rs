@@ -6,10 +6,10 @@
 //!                         weave 3f2a9c41@net1       another interface of it
 //! ```
 //!
-//! The note is an attribute of the kernel's device: it comes with the interface and goes with it, and no
-//! container can write it. A path, a process id or the number of a namespace can be given to another
-//! container while a runtime still remembers it; the note cannot. So this, and nothing else, decides whose
-//! interface it is.
+//! The note is an attribute of the kernel's device: it comes with the interface and goes with it,
+//! and no container can write it. A path, a process id or the number of a namespace can be given to
+//! another container while a runtime still remembers it; the note cannot. So this, and nothing
+//! else, decides whose interface it is.
 
 use weave_rtnl::Link;
 

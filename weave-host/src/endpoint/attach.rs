@@ -37,8 +37,8 @@ struct Sockets {
     container: Client,
 }
 
-/// Attaches a container, or gives one that is attached further addresses, and mends what somebody did
-/// to its port.
+/// Attaches a container, or gives one that is attached further addresses, and mends what somebody
+/// did to its port.
 ///
 /// # Errors
 /// If the bridge is not there, the interface the container has is of something else, or the
@@ -68,8 +68,8 @@ pub fn attach(container: &Namespace, attachment: &Attachment) -> Result<AttachCh
     Ok(AttachChanges { created, added, host_end, container_end })
 }
 
-/// An interface that is there already belongs to the same holder, or its holder is not known: those that an
-/// earlier version or the original made have no note yet.
+/// An interface that is there already belongs to the same holder, or its holder is not known: those
+/// that an earlier version or the original made have no note yet.
 fn adopt(
     host: &mut Client,
     container: &Namespace,
@@ -151,8 +151,8 @@ fn create_pair(
     connected.map(|()| names.host)
 }
 
-/// Removes what an attempt left that was interrupted: its end in the container has not got its name yet. One
-/// that was complete, and was renamed in the container since, is in use.
+/// Removes what an attempt left that was interrupted: its end in the container has not got its name
+/// yet. One that was complete, and was renamed in the container since, is in use.
 fn remove_unfinished(
     host: &mut Client,
     inside: &mut Client,
@@ -178,9 +178,9 @@ fn remove_unfinished(
     })
 }
 
-/// Several interfaces of one container on one switch are one host with two cables in one network. Linux lets
-/// each of them answer ARP for the addresses of all, so that neighbours would find one address now here and
-/// now there.
+/// Several interfaces of one container on one switch are one host with two cables in one network.
+/// Linux lets each of them answer ARP for the addresses of all, so that neighbours would find one
+/// address now here and now there.
 fn separate_arp(inside: &mut Client, indexes: &[u32]) -> Result<(), HostError> {
     for interface in inside.links()? {
         if indexes.contains(&interface.index) {

@@ -15,8 +15,9 @@ pub struct Attachment {
     pub bridge: String,
     /// The name of the interface in the container, mostly [`CONTAINER_INTERFACE`].
     pub interface: String,
-    /// Who holds the addresses, if that is noted on the port: [`remove_port_of`](crate::remove_port_of)
-    /// finds it again by that, and [`attached_ids`](crate::attached_ids) tells that it is there.
+    /// Who holds the addresses, if that is noted on the port:
+    /// [`remove_port_of`](crate::remove_port_of) finds it again by that, and
+    /// [`attached_ids`](crate::attached_ids) tells that it is there.
     pub holder: Option<String>,
     /// The Ethernet address of the interface; any if none.
     pub mac: Option<MacAddress>,
@@ -28,8 +29,8 @@ pub struct Attachment {
     pub routes: Vec<Route>,
     /// The largest packet of a new interface, in bytes; that of the bridge if none.
     pub mtu: Option<u32>,
-    /// How long to wait for somebody else to say that an address is his, before it is added; not at all if
-    /// none.
+    /// How long to wait for somebody else to say that an address is his, before it is added; not at
+    /// all if none.
     pub probe: Option<Duration>,
     /// Whether the port of a new interface sends back what came from it, for a container that
     /// speaks to itself by an address that is translated on the bridge.

@@ -11,8 +11,8 @@ use crate::arp::{announce, probe};
 use crate::error::HostError;
 use crate::links::{add_address, add_multicast_route, add_route, addresses, required};
 
-/// In the container: the addresses, once nobody else has them, of which the neighbours are told; then the
-/// routes, that of multicast last, because programs that wait for the network look for it.
+/// In the container: the addresses, once nobody else has them, of which the neighbours are told;
+/// then the routes, that of multicast last, because programs that wait for the network look for it.
 pub(super) fn configure(
     netlink: &mut Client,
     attachment: &Attachment,

@@ -53,9 +53,10 @@ pub fn detach(
     Ok(DetachChanges { removed, interface_removed: left.is_empty() })
 }
 
-/// Removes the interface whose port is noted to be this holder's, wherever it is by now, and says whether
-/// there was one. The end in the container goes with the one on the host, so that no namespace has to be
-/// entered, and nothing can be done to another container that has its path or number by now.
+/// Removes the interface whose port is noted to be this holder's, wherever it is by now, and says
+/// whether there was one. The end in the container goes with the one on the host, so that no
+/// namespace has to be entered, and nothing can be done to another container that has its path or
+/// number by now.
 ///
 /// Without the lock of the host: what has a note is whole, and the kernel takes long to remove
 /// it, most of which several removals at once share.
@@ -77,8 +78,9 @@ pub fn remove_port_of(holder: &str) -> Result<bool, HostError> {
     })
 }
 
-/// Removes an interface that has no note of its holder, as the original and earlier versions made them, if
-/// it is on this bridge and has one of the addresses of the container that is meant. Says whether it did.
+/// Removes an interface that has no note of its holder, as the original and earlier versions made
+/// them, if it is on this bridge and has one of the addresses of the container that is meant. Says
+/// whether it did.
 ///
 /// # Errors
 /// If the kernel refuses.

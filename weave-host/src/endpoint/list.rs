@@ -16,8 +16,8 @@ use crate::namespace::{Namespace, run_here};
 /// An interface of a container on the bridge, whoever put it there.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Endpoint {
-    /// What tells it from others while it lives, as in [`attached_ids`]: the holder that is noted on its port;
-    /// else [`Namespace::id`], if its name is the usual one.
+    /// What tells it from others while it lives, as in [`attached_ids`]: the holder that is noted
+    /// on its port; else [`Namespace::id`], if its name is the usual one.
     pub id: String,
     /// Who holds its addresses, if that is noted on its port.
     pub holder: Option<String>,
@@ -35,8 +35,8 @@ pub struct Endpoint {
     pub faults: Vec<PortFault>,
 }
 
-/// The interfaces of containers on a bridge, or that somebody took from it, by their ids. `proc` is where the process tree of the host is
-/// mounted.
+/// The interfaces of containers on a bridge, or that somebody took from it, by their ids. `proc` is
+/// where the process tree of the host is mounted.
 ///
 /// A namespace that neither a process is in nor `ip netns` has a name for is not found.
 ///
@@ -75,9 +75,10 @@ pub fn endpoints(bridge: &str, proc: &Path) -> Result<Vec<Endpoint>, HostError> 
     Ok(endpoints)
 }
 
-/// The ids of all interfaces that containers may have on a switch of this host: the notes on the ends on the
-/// host, and their names. These go with the namespace of the container, however that ends, and stay as long
-/// as anything keeps it: a process, a bind mount, an open file, in whatever user namespace.
+/// The ids of all interfaces that containers may have on a switch of this host: the notes on the
+/// ends on the host, and their names. These go with the namespace of the container, however that
+/// ends, and stay as long as anything keeps it: a process, a bind mount, an open file, in whatever
+/// user namespace.
 ///
 /// # Errors
 /// If the kernel refuses.
@@ -93,8 +94,8 @@ fn id(host_end: &Link) -> String {
     PortNote::of(host_end).holder.map_or_else(|| id_by_name(host_end), str::to_owned)
 }
 
-/// Of the original's containers it is the beginning of the name; of what somebody attached by hand, all of
-/// the name of the end on the host.
+/// Of the original's containers it is the beginning of the name; of what somebody attached by hand,
+/// all of the name of the end on the host.
 fn id_by_name(host_end: &Link) -> String {
     host_end.name.strip_prefix(HOST_END).unwrap_or(&host_end.name).to_owned()
 }

@@ -1,4 +1,10 @@
 //! The interfaces of containers: making them, taking them away, and looking at them.
+//!
+//! ```text
+//!   attach ──▶ pair       both ends, and the port on the bridge
+//!          └─▶ configure  addresses and routes in the container
+//!   detach, inspect, list ──▶ veth_peer: which port is whose
+//! ```
 
 mod attach;
 mod attachment;

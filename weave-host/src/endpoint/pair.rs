@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   attach        create_pair_into ──▶ the container's end is created in its namespace
-//!   create_pair   both ends here   ──▶ the runtime of the container moves one (Docker's libnetwork)
+//!   create_pair   both ends here   ──▶ the container's runtime moves one (Docker's libnetwork)
 //!        └───────── connect_host_end: the port on the bridge, with its note
 //! ```
 //!

@@ -24,8 +24,8 @@ impl Firewall {
         self.0.backend()
     }
 
-    /// Makes the rules be as the policy says. A look that finds nothing to do changes nothing, and starts no program
-    /// if nobody has changed any rule of nftables since the last one.
+    /// Makes the rules be as the policy says. A look that finds nothing to do changes nothing, and
+    /// starts no program if nobody has changed any rule of nftables since the last one.
     ///
     /// # Errors
     /// If a program of the host fails.

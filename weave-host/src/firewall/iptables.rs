@@ -1,5 +1,5 @@
-//! The rules of a policy in the chains of iptables (spec router.md, section 7), in the words in which
-//! `iptables -S` prints them.
+//! The rules of a policy in the chains of iptables (spec router.md, section 7), in the words in
+//! which `iptables -S` prints them.
 
 use weave_firewall::iptables::{Chain, Place, RANDOM_FULLY, Shared, Table};
 

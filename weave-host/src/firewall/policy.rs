@@ -22,9 +22,9 @@ pub struct Policy {
     pub vxlan: Option<VxlanSenders>,
     /// The addresses of the host on the bridge.
     pub exposed: Vec<HostAddress>,
-    /// Whether the host has an address on the bridge, so that it can forward between containers and elsewhere. Only
-    /// then a rule needs to know what is the answer to what: it has the kernel track all connections, which costs
-    /// small packets a sixth of their rate.
+    /// Whether the host has an address on the bridge, so that it can forward between containers and
+    /// elsewhere. Only then a rule needs to know what is the answer to what: it has the kernel
+    /// track all connections, which costs small packets a sixth of their rate.
     pub routed: bool,
 }
 

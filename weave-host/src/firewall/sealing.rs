@@ -1,10 +1,10 @@
 //! Rules that let nothing of a sealed tunnel leave or enter in clear (spec fastdp.md, section
 //! 9.4).
 //!
-//! They mark what IPsec is to seal, mark what arrives for it, and drop what should be sealed and
-//! is not, also from hosts that have no tunnel: the kernel's VXLAN takes packets from anybody who
-//! guesses a number of 24 bits. Nothing is accepted by them, so they do the same in any back end. They stand before
-//! the rules of others, who may accept what these drop.
+//! They mark what IPsec is to seal, mark what arrives for it, and drop what should be sealed and is
+//! not, also from hosts that have no tunnel: the kernel's VXLAN takes packets from anybody who
+//! guesses a number of 24 bits. Nothing is accepted by them, so they do the same in any back end.
+//! They stand before the rules of others, who may accept what these drop.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -128,8 +128,8 @@ impl SealFirewall {
         Ok(self.firewall.prepare(&rules(&self.names, &SealPolicy::default()))?)
     }
 
-    /// Makes the rules be as the policy says. A look that finds nothing to do changes nothing, and starts no program
-    /// if nobody has changed any rule of nftables since the last one.
+    /// Makes the rules be as the policy says. A look that finds nothing to do changes nothing, and
+    /// starts no program if nobody has changed any rule of nftables since the last one.
     ///
     /// # Errors
     /// If a program of the host fails.

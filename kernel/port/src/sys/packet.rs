@@ -96,8 +96,8 @@ pub(crate) fn receive(
         |index, message| {
             let batch::Received { length, header, name } = *message;
             let named = header.msg_namelen as usize >= offset_of!(libc::sockaddr_ll, sll_addr);
-            // SAFETY: the name has at least the fields before the hardware address, of which this is
-            // one.
+            // SAFETY: the name has at least the fields before the hardware address, of which this
+            // is one.
             let kind = || unsafe { (&raw const (*name.as_ptr()).sll_pkttype).read() };
             let outgoing = named && kind() == libc::PACKET_OUTGOING;
             let truncated = header.msg_flags & libc::MSG_TRUNC != 0;
