@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 /// Debian packages and one program of each.
-const PACKAGES: [(&str, &str); 17] = [
+const PACKAGES: [(&str, &str); 18] = [
     ("g++", "g++"),
     ("iproute2", "ip"),
     ("iputils-ping", "ping"),
+    ("ipset", "ipset"),
     ("iptables", "iptables-legacy"),
     ("util-linux", "setpriv"),
     ("tcpdump", "tcpdump"),

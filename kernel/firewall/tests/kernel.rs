@@ -2,16 +2,15 @@
 //! iptables and nft.
 #![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
 
-use std::net::UdpSocket;
-use std::process::Command;
-use std::thread;
+mod common;
 
-use nix::sched::{CloneFlags, unshare};
 use weave_firewall::iptables::{self, Iptables, Place, Shared};
 use weave_firewall::nftables::{
     Batch, Chain, Family, Hook, Nftables, Set, Table, Verdict, VerdictMap,
 };
 use weave_firewall::{Backend, Counter, Firewall, FirewallError, Leftovers, Outcome, Rules};
+
+use common::{arrives, isolated, receiver, run};
 
 const LEN: u64 = 29;
 
@@ -137,39 +136,4 @@ fn rules_of_either_iptables_are_counted_and_removed() {
             assert!(arrives(&socket));
         });
     }
-}
-
-/// A socket that hears nothing at once if there is nothing to hear: what is sent on loopback is
-/// there when it is sent.
-fn receiver() -> (UdpSocket, u16) {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_nonblocking(true).unwrap();
-    let port = socket.local_addr().unwrap().port();
-    (socket, port)
-}
-
-fn arrives(socket: &UdpSocket) -> bool {
-    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-    // The kernel says so if an own packet is dropped on its way out; on its way in it does not.
-    sender.send_to(b"x", socket.local_addr().unwrap()).unwrap();
-    socket.recv(&mut [0; 8]).is_ok()
-}
-
-fn run(line: &str) {
-    let mut words = line.split(' ');
-    let status = Command::new(words.next().unwrap()).args(words).status().unwrap();
-    assert!(status.success(), "{line}");
-}
-
-/// Runs a test in a network namespace of its own.
-fn isolated(test: impl FnOnce() + Send) {
-    thread::scope(|scope| {
-        let host = scope.spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root");
-            test();
-        });
-        if let Err(panic) = host.join() {
-            std::panic::resume_unwind(panic);
-        }
-    });
 }
