@@ -8,5 +8,17 @@ mod serve;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    keep_expected_panics_quiet();
     cli::main(std::env::args_os().collect())
+}
+
+/// Damage in the state file is found by a panic of the database that is caught, and told of in better
+/// words.
+fn keep_expected_panics_quiet() {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !weave_node::is_expected_panic() {
+            hook(info);
+        }
+    }));
 }

@@ -5,7 +5,7 @@ mod password;
 mod values;
 
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use clap::builder::NonEmptyStringValueParser;
@@ -29,7 +29,7 @@ use values::{
     CaptureChoice, FirewallChoice, OptionalAddress, OptionalBridge, SleeveFormat, Subnets, cipher,
     firewall, host, host_name_of_http, mtu, optional_address, optional_bridge, port, subnets,
 };
-use weave_node::{IpamSettings, Peers, Settings, VERSION};
+use weave_node::{Bridge, Builder, Firewall, Http, IpamSettings, Node, VERSION, host_name};
 
 /// What `weave launch` of the original takes.
 const DEFAULT_RANGE: &str = "10.32.0.0/12";
@@ -193,6 +193,18 @@ pub(super) struct Router {
     peers: Vec<String>,
 }
 
+/// What the flags come to.
+struct Settings {
+    builder: Builder,
+    /// The addresses for containers, if there are to be any.
+    range: Option<weave_ipam::Subnet>,
+    bridge: String,
+    /// Of the files of the state.
+    prefix: PathBuf,
+    /// Whether the password can be guessed.
+    is_guessable: bool,
+}
+
 impl Router {
     pub(super) fn run(self) -> Result<(), Failure> {
         let tell_launcher = self.tell_launcher;
@@ -245,14 +257,14 @@ impl Router {
         for note in notes {
             tracing::warn!("{note}");
         }
-        if settings.password.as_ref().is_some_and(|p| secret::is_guessable(p.as_bytes())) {
+        if settings.is_guessable {
             tracing::warn!(
                 "the password can be guessed: anybody who records one connection can try passwords at \
                  leisure, and this one is short or made of few characters or words; take a random \
                  one on all peers, such as that of `openssl rand -base64 18`"
             );
         }
-        Ok(serve::run(&settings, &readiness)?)
+        Ok(serve::run(settings.builder, &settings.prefix, &readiness)?)
     }
 
     /// Whether it is only asked to print something.
@@ -266,7 +278,8 @@ impl Router {
         self.unsupported.check()?;
         let chosen = self.ipalloc_range.is_some();
         let settings = self.settings(true)?;
-        match weave_node::hidden_route(&settings)? {
+        let hidden = settings.range.map(|range| weave_node::hidden_route(range, &settings.bridge));
+        match hidden.transpose()?.flatten() {
             None => Ok(()),
             Some(text) if chosen => {
                 output::complain(&format!("weave: {text}"));
@@ -301,44 +314,85 @@ impl Router {
                 "--capture datapath carries frames in the kernel, and --no-fastdp forbids it",
             ));
         }
-        Ok(Settings {
-            ipam: self.ipam(launched)?,
-            proc_path: self.proc_path.clone(),
-            password: self.password()?,
-            nickname: self.nickname.unwrap_or_else(host_name),
-            host: self.host,
-            port: self.port,
-            name: self.name,
-            trusted_subnets: self.trusted_subnets.0,
-            connection_limit: (self.conn_limit != 0).then_some(self.conn_limit),
-            discovery: !self.no_discovery,
-            peers: if self.resume { Peers::Resume } else { Peers::Given(self.peers) },
-            weave_bridge: self.weave_bridge,
-            mtu: (self.mtu != 0).then_some(self.mtu),
-            docker_bridge: self.docker_bridge.and_then(|OptionalBridge(name)| name),
-            mesh_open_to_containers: self.mesh_open_to_containers,
-            no_ip_forward: self.no_ip_forward,
-            firewall: self.firewall.0,
-            fastdp: !self.no_fastdp,
-            bridged: !self.no_bridged_fastdp,
-            capture: self.capture.into(),
-            capture_file: self.capture_file,
-            capture_buffer: usize::from(self.bufsz) << 20,
-            abilities: match self.sleeve_format {
-                SleeveFormat::Legacy => Capabilities::Legacy,
-                SleeveFormat::Native if self.sleeve_ciphers.is_empty() => Capabilities::default(),
-                SleeveFormat::Native => Capabilities::Native { ciphers: self.sleeve_ciphers },
-            },
-            http_address: match self.http_addr {
-                Some(OptionalAddress(address)) => address,
-                None => Some(remote::default_address()?),
-            },
-            status_address: self.status_addr.0,
-            metrics_address: self.metrics_addr.0,
-            http_allowed_hosts: self.http_allowed_host,
-            db_prefix: self.state.db_prefix,
-            host_root: Path::new("/").join(self.host_root),
-        })
+        let ipam = self.ipam(launched)?;
+        let range = ipam.as_ref().map(|ipam| ipam.range);
+        let password = self.password()?;
+        let http = self.http()?;
+        let mut builder = Node::builder()
+            .listen(SocketAddr::new(self.host, self.port))
+            .nickname(self.nickname.clone().unwrap_or_else(host_name))
+            .trusted_subnets(self.trusted_subnets.0.clone())
+            .connection_limit((self.conn_limit != 0).then_some(self.conn_limit))
+            .discovery(!self.no_discovery)
+            .sleeve(self.capabilities())
+            .bridge(self.bridge())
+            .http(http);
+        if let Some(name) = self.name {
+            builder = builder.name(name);
+        }
+        let mut is_guessable = false;
+        if let Some(password) = password {
+            is_guessable = secret::is_guessable(password.as_bytes());
+            builder = builder.password(password);
+        }
+        if let Some(ipam) = ipam {
+            builder = builder.ipam_settings(ipam);
+        }
+        builder = if self.resume { builder.resume() } else { builder.peers(self.peers) };
+        let (bridge, prefix) = (self.weave_bridge, self.state.db_prefix);
+        Ok(Settings { builder, range, bridge, prefix, is_guessable })
+    }
+
+    fn bridge(&self) -> Bridge {
+        let mut firewall = Firewall::default()
+            .mesh_open_to_containers(self.mesh_open_to_containers)
+            .ip_forward(!self.no_ip_forward);
+        if let Some(backend) = self.firewall.0 {
+            firewall = firewall.backend(backend);
+        }
+        if let Some(OptionalBridge(Some(name))) = &self.docker_bridge {
+            firewall = firewall.docker_bridge(name);
+        }
+        let mut bridge = Bridge::named(&self.weave_bridge)
+            .capture(self.capture.into())
+            .capture_buffer(usize::from(self.bufsz) << 20)
+            .fast_datapath(!self.no_fastdp)
+            .beside_datapath(!self.no_bridged_fastdp)
+            .host_paths(&self.proc_path, Path::new("/").join(&self.host_root))
+            .firewall(firewall);
+        if self.mtu != 0 {
+            bridge = bridge.mtu(self.mtu);
+        }
+        if let Some(path) = &self.capture_file {
+            bridge = bridge.capture_file(path);
+        }
+        bridge
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        match self.sleeve_format {
+            SleeveFormat::Legacy => Capabilities::Legacy,
+            SleeveFormat::Native if self.sleeve_ciphers.is_empty() => Capabilities::default(),
+            SleeveFormat::Native => Capabilities::Native { ciphers: self.sleeve_ciphers.clone() },
+        }
+    }
+
+    fn http(&self) -> Result<Http, Failure> {
+        let control = match &self.http_addr {
+            Some(OptionalAddress(address)) => address.clone(),
+            None => Some(remote::default_address()?),
+        };
+        let mut http = Http::default().allowed_hosts(self.http_allowed_host.iter().cloned());
+        if let Some(address) = control {
+            http = http.control(address);
+        }
+        if let Some(address) = &self.status_addr.0 {
+            http = http.status(address.clone());
+        }
+        if let Some(address) = &self.metrics_addr.0 {
+            http = http.metrics(address.clone());
+        }
+        Ok(http)
     }
 
     /// `weave launch` has a range of its own if none is given.
@@ -399,12 +453,4 @@ const NO_HOSTS: [(&str, &str); 3] = [
 /// The name becomes the Ethernet address of the bridge, so that it must be one of a station.
 fn names_a_machine(name: PeerName) -> bool {
     name != PeerName::UNKNOWN && !MacAddress(name.to_bytes()).is_multicast()
-}
-
-fn host_name() -> String {
-    nix::unistd::gethostname()
-        .ok()
-        .and_then(|name| name.into_string().ok())
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| "localhost".to_owned())
 }

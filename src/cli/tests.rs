@@ -64,7 +64,10 @@ fn wrong_lines_say_what_is_wrong() {
         ("--ipalloc-range= --ipalloc-init seed=::1", "--ipalloc-init: give --ipalloc-range"),
         ("--ipalloc-range 10.2.0.0/16 --ipalloc-init seed", "--ipalloc-init: seed needs"),
         ("--ipalloc-range 10.2.0.0/16 --ipalloc-default-subnet 10.3.0.0/24", "nothing of it is in"),
-        ("--dns-domain x.local.", "--dns-domain: needs DNS, which is not supported yet"),
+        (
+            "--dns-domain x.local.",
+            "--dns-domain: needs DNS (--no-dns does without), which is not supported yet",
+        ),
         ("--expect-npc", "--expect-npc: needs network policy, which is not supported yet"),
         ("--plugin", "--plugin: needs the Docker plugin"),
         ("-H unix:///run/y", "-H: needs the Docker proxy"),

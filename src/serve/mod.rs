@@ -2,7 +2,7 @@
 //! ready.
 //!
 //! ```text
-//!  flags ─▶ Settings ─▶ instance lock ─▶ weave_node::Node ─▶ ready ─▶ signal ─▶ orderly shutdown
+//!  flags ─▶ Builder ─▶ instance lock ─▶ weave_node::Node ─▶ ready ─▶ signal ─▶ orderly shutdown
 //! ```
 //!
 //! Each step can fail with one line, and leaves nothing that stops the next attempt. What a
@@ -13,9 +13,11 @@ mod instance;
 mod notify;
 mod signals;
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 use weave_api::json;
-use weave_node::{Node, Settings, VERSION};
+use weave_node::{Builder, FileStore, Node, VERSION};
 
 pub(crate) use instance::{
     Instance, InstanceError, in_memory, log_file, pid_file, stop_running, takes_nothing, was_killed,
@@ -24,8 +26,8 @@ pub(crate) use notify::{READY_LINE, Readiness};
 use signals::{Signal, Signals};
 
 /// Runs the router until it is told to stop. `readiness` is told once it does its work.
-pub(crate) fn run(settings: &Settings, readiness: &Readiness) -> Result<()> {
-    let instance = Instance::acquire(&settings.db_prefix)?;
+pub(crate) fn run(builder: Builder, prefix: &Path, readiness: &Readiness) -> Result<()> {
+    let instance = Instance::acquire(prefix)?;
     weave_node::keep_nothing_large();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -33,16 +35,16 @@ pub(crate) fn run(settings: &Settings, readiness: &Readiness) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the control threads")?;
-    let result = runtime.block_on(serve(settings, readiness));
+    let result = runtime.block_on(serve(builder, prefix, readiness));
     drop(runtime);
     instance.leave();
     result
 }
 
-async fn serve(settings: &Settings, readiness: &Readiness) -> Result<()> {
+async fn serve(builder: Builder, prefix: &Path, readiness: &Readiness) -> Result<()> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     tracing::info!("weave {VERSION}");
-    let mut node = Node::start(settings).await?;
+    let mut node = builder.store(FileStore::open(prefix)?).start().await?;
     readiness.ready();
     let result = until_told(&mut node, &mut signals).await;
     readiness.stopping();
@@ -63,7 +65,7 @@ async fn until_told(node: &mut Node, signals: &mut Signals) -> Result<()> {
                 Signal::Dump => dump(node).await,
                 Signal::Unused(name) => tracing::info!("{name}: nothing to do"),
             },
-            error = node.ended() => return Err(error),
+            error = node.ended() => return Err(error.into()),
         }
     }
 }

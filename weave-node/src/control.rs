@@ -1,5 +1,6 @@
 //! The running router, as the HTTP interface uses it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -15,8 +16,9 @@ use crate::fastdp::Encryption;
 use crate::host::Exposure;
 use crate::http::{self, ConnectError, ExposeError, Unavailable};
 use crate::ipam::Ipam;
+use crate::peer_source::PeerSource;
 use crate::status::{HostStatus, Now, gather};
-use crate::store::State;
+use crate::store::Store;
 use crate::targets::{is_ipv6, unreachable};
 use weave_api::Detail;
 use weave_api::report::Report;
@@ -24,31 +26,83 @@ use weave_api::report::Report;
 /// A running router and what is kept of it.
 pub(super) struct Control {
     handle: Handle,
-    state: Arc<State>,
+    state: Arc<dyn Store>,
     clock: TokioClock,
     port: PortReport,
     encryption: Encryption,
     exposure: Exposure,
     ipam: Option<Ipam>,
     /// Held from a change of the targets until they are stored, so that the order is the same.
-    storing: Mutex<()>,
+    wishes: Mutex<Wishes>,
+}
+
+/// Who wants which peers.
+#[derive(Default)]
+struct Wishes {
+    /// The user, by flags and HTTP.
+    user: BTreeSet<String>,
+    /// The sources, by their numbers.
+    sources: BTreeMap<usize, BTreeSet<String>>,
+}
+
+impl Wishes {
+    /// Whether the user asked for it, or no source did: then it is remembered.
+    fn is_of_user(&self, peer: &String) -> bool {
+        self.user.contains(peer) || !self.is_of_source(peer)
+    }
+
+    fn is_of_source(&self, peer: &String) -> bool {
+        self.sources.values().any(|peers| peers.contains(peer))
+    }
 }
 
 impl Control {
     pub(super) fn new(
         handle: Handle,
-        state: Arc<State>,
+        state: Arc<dyn Store>,
         clock: TokioClock,
         port: PortReport,
         encryption: Encryption,
         exposure: Exposure,
         ipam: Option<Ipam>,
     ) -> Self {
-        Self { handle, state, clock, port, encryption, exposure, ipam, storing: Mutex::default() }
+        let wishes = Mutex::default();
+        Self { handle, state, clock, port, encryption, exposure, ipam, wishes }
+    }
+
+    /// Connects to the peers of a source as long as it names some. `number` tells it from others.
+    pub(super) async fn follow(control: Arc<Self>, number: usize, mut source: Box<dyn PeerSource>) {
+        while let Some(peers) = source.next().await {
+            match control.handle_source(number, peers.into_iter().collect()).await {
+                Ok(()) => {}
+                Err(error) if control.state.fault().is_some() => tracing::debug!("{error}"),
+                Err(_) => return,
+            }
+        }
+    }
+
+    async fn handle_source(
+        &self,
+        number: usize,
+        peers: BTreeSet<String>,
+    ) -> Result<(), Unavailable> {
+        let mut wishes = self.wishes.lock().await;
+        let before = wishes.sources.insert(number, peers.clone()).unwrap_or_default();
+        let gone = before.difference(&peers).cloned();
+        let unwanted = |peer: &String| !wishes.user.contains(peer) && !wishes.is_of_source(peer);
+        let gone: Vec<_> = gone.filter(unwanted).collect();
+        let new: Vec<_> = peers.difference(&before).cloned().collect();
+        if let Err(errors) = self.handle.connect(new, false).await.map_err(stopped)? {
+            for error in errors {
+                tracing::error!("{error}");
+            }
+        }
+        self.handle.forget(gone).await.map_err(stopped)?;
+        self.store_targets(&wishes).await
     }
 
     /// Stores the targets there are now.
-    async fn store_targets(&self) -> Result<(), Unavailable> {
+    async fn store_targets(&self, wishes: &Wishes) -> Result<(), Unavailable> {
         if let Some(ipam) = &self.ipam {
             ipam.targets_changed().await.map_err(stopped)?;
         }
@@ -57,6 +111,7 @@ impl Control {
             .with(|router, _| router.mesh().targets().map(str::to_owned).collect::<Vec<_>>())
             .await
             .map_err(stopped)?;
+        let targets: Vec<_> = targets.into_iter().filter(|peer| wishes.is_of_user(peer)).collect();
         let state = Arc::clone(&self.state);
         // A transaction waits for the disk.
         tokio::task::spawn_blocking(move || state.set_direct_peers(&targets))
@@ -99,18 +154,28 @@ impl http::Control for Control {
         let unavailable = ConnectError::Unavailable;
         let (ipv6, peers): (Vec<_>, Vec<_>) = peers.into_iter().partition(|peer| is_ipv6(peer));
         let mut refused: Vec<_> = ipv6.iter().map(|peer| unreachable(peer)).collect();
-        let _storing = self.storing.lock().await;
+        let mut wishes = self.wishes.lock().await;
+        if replace {
+            wishes.user.clear();
+        }
+        wishes.user.extend(peers.iter().cloned());
         let result = self.handle.connect(peers, replace).await;
         let result = result.map_err(|error| unavailable(stopped(error)))?;
-        self.store_targets().await.map_err(unavailable)?;
+        if replace && !wishes.sources.is_empty() {
+            let others = wishes.sources.values().flatten().cloned().collect();
+            // They were told of when they came.
+            let _known = self.handle.connect(others, false).await;
+        }
+        self.store_targets(&wishes).await.map_err(unavailable)?;
         refused.extend(result.err().iter().flatten().map(TargetError::to_string));
         if refused.is_empty() { Ok(()) } else { Err(ConnectError::Targets(refused)) }
     }
 
     async fn forget(&self, peers: Vec<String>) -> Result<(), Unavailable> {
-        let _storing = self.storing.lock().await;
+        let mut wishes = self.wishes.lock().await;
+        wishes.user.retain(|peer| !peers.contains(peer));
         self.handle.forget(peers).await.map_err(stopped)?;
-        self.store_targets().await
+        self.store_targets(&wishes).await
     }
 
     async fn expose(&self, address: HostAddress) -> Result<(), ExposeError> {

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::control::Control;
-use crate::settings::Settings;
+use crate::settings::Http;
 use weave_api::Address;
 use weave_api::server::{self, Listener, Names};
 
@@ -22,7 +22,7 @@ pub(super) struct Listeners {
     metrics: Option<Listener>,
 }
 
-pub(super) async fn listen(settings: &Settings) -> Result<Listeners> {
+pub(super) async fn listen(settings: &Http, nickname: &str) -> Result<Listeners> {
     let bind = async |what: &str, address: &Option<Address>| -> Result<Option<Listener>> {
         let Some(address) = address else { return Ok(None) };
         let listener = Listener::bind(address)
@@ -32,16 +32,16 @@ pub(super) async fn listen(settings: &Settings) -> Result<Listeners> {
         Ok(Some(listener))
     };
     Ok(Listeners {
-        names: names(settings),
-        control: bind("control", &settings.http_address).await?,
-        status: bind("status", &settings.status_address).await?,
-        metrics: bind("metrics", &settings.metrics_address).await?,
+        names: names(settings, nickname),
+        control: bind("control", &settings.control).await?,
+        status: bind("status", &settings.status).await?,
+        metrics: bind("metrics", &settings.metrics).await?,
     })
 }
 
 /// The names of this host, those that it listens on, and those of the operator.
-fn names(settings: &Settings) -> Names {
-    let addresses = [&settings.http_address, &settings.status_address, &settings.metrics_address];
+fn names(settings: &Http, nickname: &str) -> Names {
+    let addresses = [&settings.control, &settings.status, &settings.metrics];
     let listening = addresses.into_iter().flatten().filter_map(|address| match address {
         Address::Tcp { host, .. } => Some(host.clone()),
         Address::Unix(_) => None,
@@ -49,8 +49,8 @@ fn names(settings: &Settings) -> Names {
     let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     let all: Vec<_> = listening
         .chain(host)
-        .chain([settings.nickname.clone()])
-        .chain(settings.http_allowed_hosts.iter().cloned())
+        .chain([nickname.to_owned()])
+        .chain(settings.allowed_hosts.iter().cloned())
         .filter(|name| !name.is_empty())
         .collect();
     Names::new(all.iter().map(String::as_str))

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
 use weave_host::{Endpoint, HostError};
 use weave_ipam::allocator::TICK;
 
@@ -25,36 +25,34 @@ const INTERVAL: Duration = TICK;
 
 /// Looks after the containers until the router stops, or the task is aborted. `proc` is where the process
 /// tree of the host is mounted.
-pub(super) fn reap(ipam: Ipam, bridge: String, proc: PathBuf) -> JoinHandle<()> {
+pub(super) async fn reap(ipam: Ipam, bridge: String, proc: PathBuf) {
     let place: Arc<(String, PathBuf)> = Arc::new((bridge, proc));
-    tokio::spawn(async move {
-        let mut interval = tokio::time::interval(INTERVAL);
-        loop {
-            interval.tick().await;
-            if !ipam.has_tenants() {
+    let mut interval = tokio::time::interval(INTERVAL);
+    loop {
+        interval.tick().await;
+        if !ipam.has_containers() {
+            continue;
+        }
+        let (asker, place) = (ipam.clone(), Arc::clone(&place));
+        let look = move || those_there(&asker, &place.0, &place.1);
+        let there = match spawn_blocking(look).await {
+            Ok(Ok(there)) => there,
+            // Nobody is taken for gone.
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "containers are not looked after");
                 continue;
             }
-            let (asker, place) = (ipam.clone(), Arc::clone(&place));
-            let look = move || those_there(&asker, &place.0, &place.1);
-            let there = match spawn_blocking(look).await {
-                Ok(Ok(there)) => there,
-                // Nobody is taken for gone.
-                Ok(Err(error)) => {
-                    tracing::debug!(%error, "containers are not looked after");
-                    continue;
-                }
-                Err(_) => return,
-            };
-            if ipam.look_after(there).await.is_err() {
-                return;
-            }
+            Err(_) => return,
+        };
+        if ipam.reap(there).await.is_err() {
+            return;
         }
-    })
+    }
 }
 
 fn those_there(ipam: &Ipam, bridge: &str, proc: &Path) -> Result<BTreeSet<String>, HostError> {
     let mut there = weave_host::attached_ids()?;
-    if ipam.has_tenants_beside(&there) {
+    if ipam.has_containers_beside(&there) {
         let endpoints = weave_host::endpoints(bridge, proc)?;
         there.extend(those_with_addresses(ipam, &endpoints));
         there.extend(endpoints.into_iter().map(|endpoint| endpoint.namespace));

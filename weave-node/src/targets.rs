@@ -7,10 +7,10 @@ use anyhow::{Result, bail};
 use crate::http;
 use crate::identity::keep_going;
 use crate::settings::Peers;
-use crate::store::State;
+use crate::store::Store;
 
 /// The peers of the command line, else those of before; these become the ones of before.
-pub(super) fn targets(peers: &Peers, state: &State) -> Result<Vec<String>> {
+pub(super) fn targets(peers: &Peers, state: &dyn Store) -> Result<Vec<String>> {
     let before = state.direct_peers()?;
     let targets = match (peers, before) {
         (Peers::Given(given), _) if !given.is_empty() => {
@@ -47,7 +47,7 @@ pub fn unreachable(peer: &str) -> String {
 /// command line were checked before.
 pub(super) async fn connect(
     control: &impl http::Control,
-    state: &State,
+    state: &dyn Store,
     targets: Vec<String>,
 ) -> Result<()> {
     match http::Control::connect(control, targets, true).await {

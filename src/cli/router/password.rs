@@ -4,8 +4,6 @@ use std::fs;
 use std::io::Read as _;
 use std::path::Path;
 
-use weave_core::mesh::Password;
-
 use super::super::failure::Failure;
 use super::Router;
 use crate::secret;
@@ -16,7 +14,7 @@ const MAX_PASSWORD: u64 = 4096;
 impl Router {
     /// The first line of the file, or what was hidden from the command line and the environment.
     /// None if it is empty.
-    pub(super) fn password(&self) -> Result<Option<Password>, Failure> {
+    pub(super) fn password(&self) -> Result<Option<String>, Failure> {
         let text = match (&self.password, &self.password_file, self.password_fd) {
             (Some(password), ..) => password.clone(),
             (None, Some(file), _) => {
@@ -34,7 +32,7 @@ impl Router {
             (None, None, Some(number)) => read_secret(&secret::path(number))?,
             (None, None, None) => String::new(),
         };
-        Ok(Password::new(text))
+        Ok((!text.is_empty()).then_some(text))
     }
 }
 

@@ -272,7 +272,10 @@ impl EventLoop {
                 Output::Resolve { target, host } => {
                     self.tasks.spawn(resolve(target, host));
                 }
-                Output::Event(event) => self.log.event(self.clock.now(), &event),
+                Output::Event(event) => {
+                    self.settings.events.take(&event);
+                    self.log.event(self.clock.now(), &event);
+                }
             }
         }
     }

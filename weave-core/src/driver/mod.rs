@@ -29,6 +29,7 @@ mod tests;
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
@@ -37,7 +38,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use clock::TokioClock;
 
 use crate::mesh::TargetError;
-use crate::router::{Report, Router};
+use crate::router::{Event, Report, Router};
 use crate::time::Instant;
 use event_loop::EventLoop;
 
@@ -60,6 +61,8 @@ pub struct Settings {
     /// How to learn the round-trip time of a TCP connection for [`Handle::report`]; by default it
     /// is not learnt.
     pub round_trip: fn(BorrowedFd<'_>) -> Option<Duration>,
+    /// Who is told of events besides the log; by default nobody.
+    pub events: EventSink,
 }
 
 impl Default for Settings {
@@ -68,7 +71,35 @@ impl Default for Settings {
             listen: ([0, 0, 0, 0], crate::mesh::DEFAULT_PORT).into(),
             dial_timeout: Duration::from_secs(10),
             round_trip: |_| None,
+            events: EventSink::default(),
         }
+    }
+}
+
+/// Takes events as they happen, on the task of the router: it must not block.
+#[derive(Clone)]
+pub struct EventSink(Arc<dyn Fn(&Event) + Send + Sync>);
+
+impl EventSink {
+    /// A sink that calls `take` for each event.
+    pub fn new(take: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(take))
+    }
+
+    fn take(&self, event: &Event) {
+        (self.0)(event);
+    }
+}
+
+impl Default for EventSink {
+    fn default() -> Self {
+        Self::new(|_| {})
+    }
+}
+
+impl fmt::Debug for EventSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EventSink")
     }
 }
 

@@ -15,7 +15,7 @@ use weave_sleeve::Clock;
 use weave_sleeve::port::{Capture, Offloads, PacketPort, Port, PortCounters};
 
 use super::port::{Opened, TUN, make_tap};
-use crate::settings::{Settings, data_threads};
+use crate::settings::{Bridge, data_threads};
 
 /// What the host looks like while the router runs (spec router.md, section 6).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,9 +50,9 @@ pub(super) fn make(bridge: &BridgeConfig, layout: Layout) -> Result<Origin, Host
 
 /// That of a router before this one, so that its containers stay where they are, or the one that is
 /// wanted.
-pub(super) fn layout_with_datapath(settings: &Settings) -> Result<Layout> {
+pub(super) fn layout_with_datapath(settings: &Bridge) -> Result<Layout> {
     use weave_host::Layout as Found;
-    let bridge = &settings.weave_bridge;
+    let bridge = &settings.name;
     match detect_layout(bridge)? {
         Found::Fastdp => Ok(Layout::Fastdp),
         found @ (Found::Bridge | Found::BridgedFastdp) if !settings.bridged => Err(anyhow!(
@@ -65,9 +65,18 @@ pub(super) fn layout_with_datapath(settings: &Settings) -> Result<Layout> {
     }
 }
 
+/// What the fast datapath has to know of the mesh.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Vxlan {
+    /// Its UDP port, if there is one.
+    pub(crate) port: Option<u16>,
+    /// Whether the mesh has a password.
+    pub(crate) is_encrypted: bool,
+}
+
 /// Makes or adopts the datapath.
 pub(super) fn engine(
-    settings: &Settings,
+    vxlan: Vxlan,
     layout: Layout,
     bridge: &BridgeConfig,
     switch: &Arc<Switch>,
@@ -81,14 +90,14 @@ pub(super) fn engine(
     } else {
         datapath
     };
-    let port = settings.port.checked_add(1).context("there is no UDP port after 65535")?;
+    let port = vxlan.port.context("there is no UDP port after 65535")?;
     let config = OdpConfig {
         datapath,
         port,
         mtu: usize::try_from(bridge.mtu)?,
         threads: data_threads(),
         own_port: tap,
-        adopt: settings.password.is_none() && !weave_fastdp::ipsec::is_in_use(),
+        adopt: !vxlan.is_encrypted && !weave_fastdp::ipsec::is_in_use(),
     };
     let clock = clock.clone();
     Ok(Arc::new(OdpEngine::start(

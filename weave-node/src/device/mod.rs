@@ -3,6 +3,7 @@
 
 mod attached;
 mod datapath;
+mod injector;
 mod keeper;
 mod port;
 
@@ -16,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::{Context as _, Result, anyhow};
 use tokio::sync::mpsc;
 use weave_core::mesh::PeerName;
-use weave_core::switch::{Frame, Inject, Switch, Worker};
+use weave_core::switch::{Inject, Switch, Worker};
 use weave_core::wire::MacAddress;
 use weave_fastdp::odp::OdpEngine;
 use weave_host::{
@@ -27,9 +28,12 @@ use weave_sleeve::port::{Capture, PcapWriter, Port, PortCounters, RecordedPort};
 use weave_sleeve::{Clock, DataThread, DataThreadError, ReceiverCounters, Sleeve};
 
 use crate::fastdp::Fastdp;
-use crate::settings::{Capture as How, Settings};
+use crate::settings::{Bridge, Capture as How};
 use attached::Attached;
 use datapath::Layout;
+pub(crate) use datapath::Vxlan;
+pub use injector::LocalInjector;
+use injector::Nowhere;
 pub(crate) use keeper::keep;
 use port::{Kind, kind, open_pair, open_tap};
 
@@ -44,6 +48,8 @@ pub(super) struct Devices {
     switch: Arc<Switch>,
     sleeve: Sleeve,
     clock: Clock,
+    /// The way to local stations for transports of the embedder's own.
+    injector: LocalInjector,
     report: PortReport,
     plugged: Option<Plugged>,
     /// What answers for the kernel datapath, if frames come that way.
@@ -139,7 +145,8 @@ impl PortReport {
 impl Devices {
     /// Sets everything up.
     pub(super) fn set_up(
-        settings: &Settings,
+        settings: &mut Bridge,
+        vxlan: Vxlan,
         name: PeerName,
         switch: &Arc<Switch>,
         sleeve: &Sleeve,
@@ -153,6 +160,7 @@ impl Devices {
             switch: Arc::clone(switch),
             sleeve: sleeve.clone(),
             clock: clock.clone(),
+            injector: LocalInjector::default(),
             report: PortReport { socket: sleeve.counters(), ..PortReport::default() },
             plugged: None,
             engine: None,
@@ -163,17 +171,22 @@ impl Devices {
             _claim: None,
         };
         if settings.capture == How::None {
-            "no overlay bridge".clone_into(&mut devices.report.lock());
-            devices.start_without_port()?;
+            match settings.port.0.take() {
+                Some(port) => devices.use_own(port)?,
+                None => {
+                    "no overlay bridge".clone_into(&mut devices.report.lock());
+                    devices.start_without_port()?;
+                }
+            }
             return Ok(devices);
         }
         devices.recorder = settings.capture_file.as_deref().map(record_to).transpose()?;
-        let name_of_bridge = &settings.weave_bridge;
+        let name_of_bridge = &settings.name;
         devices._claim = Some(BridgeClaim::acquire(name_of_bridge)?);
         // Before the port on the bridge: they would lead to other hosts beside it.
         weave_fastdp::vxlan::remove_leftovers(name_of_bridge)?;
         let bridge = configured(settings, name)?;
-        let (how, layout) = devices.choose(settings, &bridge)?;
+        let (how, layout) = devices.choose(settings, vxlan, &bridge)?;
         let origin = prepare(&bridge, layout)?;
         devices.note(origin, Made::Bridge, name_of_bridge);
         let mut plugged = Plugged {
@@ -188,9 +201,11 @@ impl Devices {
         let port = devices.open(&mut plugged)?;
         devices.report.counters = Some(port.counters());
         let injector = port.injector().context("cannot give frames to the bridge")?;
+        devices.injector.set(port.injector().context("cannot give frames to the bridge")?);
         devices.report.fastdp = match &devices.engine {
             Some(engine) => Fastdp::Datapath(Arc::clone(engine)),
-            None => Fastdp::start(settings, &plugged.bridge, switch, injector, clock),
+            None if !settings.fastdp => Fastdp::Off,
+            None => Fastdp::start(vxlan.port, &plugged.bridge, switch, injector, clock),
         };
         devices.start(port)?;
         devices.plugged = Some(plugged);
@@ -199,7 +214,12 @@ impl Devices {
 
     /// Starts the engine of a datapath if there is to be one, and the kernel can. How frames are
     /// captured then, and what the host looks like.
-    fn choose(&mut self, settings: &Settings, bridge: &BridgeConfig) -> Result<(How, Layout)> {
+    fn choose(
+        &mut self,
+        settings: &Bridge,
+        vxlan: Vxlan,
+        bridge: &BridgeConfig,
+    ) -> Result<(How, Layout)> {
         let wanted = match settings.capture {
             How::Datapath => true,
             How::Auto => settings.fastdp,
@@ -209,7 +229,7 @@ impl Devices {
             let layout = datapath::layout_with_datapath(settings)?;
             let tell = self.engine_ended.0.clone();
             let ended = move |reason| drop(tell.try_send(reason));
-            match datapath::engine(settings, layout, bridge, &self.switch, &self.clock, ended) {
+            match datapath::engine(vxlan, layout, bridge, &self.switch, &self.clock, ended) {
                 Ok(engine) => {
                     self.engine = Some(engine);
                     return Ok((How::Datapath, layout));
@@ -231,7 +251,7 @@ impl Devices {
     }
 
     /// The router is ready: what was made stays from now on.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn keep_made(&mut self) {
         self.made.take().into_iter().flatten().for_each(std::mem::forget);
     }
 
@@ -293,11 +313,12 @@ impl Devices {
         // A device has one user, and losses of these threads are known.
         self.threads.clear();
         self.report.fastdp.inject_into(Box::new(Nowhere));
+        self.injector.set(Box::new(Nowhere));
         (self.tell, self.losses) = mpsc::channel(4);
         let opened = self.open(plugged).and_then(|port| {
-            self.report
-                .fastdp
-                .inject_into(port.injector().context("cannot give frames to the bridge")?);
+            let injector = || port.injector().context("cannot give frames to the bridge");
+            self.report.fastdp.inject_into(injector()?);
+            self.injector.set(injector()?);
             self.start(port)
         });
         match opened {
@@ -356,6 +377,19 @@ impl Devices {
         })
     }
 
+    /// The way to local stations, whichever device that is.
+    pub(crate) fn injector(&self) -> LocalInjector {
+        self.injector.clone()
+    }
+
+    /// Uses a port of the embedder's own in place of a bridge.
+    fn use_own(&mut self, port: Box<dyn Port>) -> Result<()> {
+        "a port of its own".clone_into(&mut self.report.lock());
+        self.report.counters = Some(port.counters());
+        self.injector.set(port.injector().context("cannot give frames to the port")?);
+        self.start(port)
+    }
+
     /// Starts the threads of a router that only passes frames on.
     fn start_without_port(&mut self) -> Result<()> {
         self.serve(|_| Ok((None, Box::new(Nowhere))))
@@ -389,8 +423,8 @@ impl Devices {
     }
 }
 
-fn configured(settings: &Settings, name: PeerName) -> Result<BridgeConfig> {
-    let bridge = &settings.weave_bridge;
+fn configured(settings: &Bridge, name: PeerName) -> Result<BridgeConfig> {
+    let bridge = &settings.name;
     let mtu = match settings.mtu {
         Some(mtu) => mtu,
         None => automatic_mtu(bridge)?,
@@ -419,11 +453,4 @@ fn record_to(path: &Path) -> Result<PcapWriter> {
     let writer = open().with_context(|| format!("cannot write {}", path.display()))?;
     tracing::warn!("every frame is written to {}, which grows without end", path.display());
     Ok(writer)
-}
-
-/// For a router without a bridge: frames for local stations end here.
-struct Nowhere;
-
-impl Inject for Nowhere {
-    fn inject(&mut self, _: Frame<'_>) {}
 }

@@ -17,7 +17,7 @@ use weave_host::{Backend, Cidr, Outcome, SealFirewall, SealPolicy, SealedState, 
 use weave_sleeve::Clock;
 
 use super::Fastdp;
-use crate::settings::{Capture, Settings};
+use crate::settings::{Bridge, MeshSettings};
 
 /// The kernel's IPsec for one router, if there is a password and a fast datapath. Clones are of
 /// the same one.
@@ -27,10 +27,16 @@ pub(crate) struct Encryption(Arc<OnceLock<Result<Arc<Ipsec>, String>>>);
 impl Encryption {
     /// Prepares this host, or removes what a router with a password left. The fast datapath has
     /// been tried out, so nothing of that router sends any more.
-    pub(crate) fn start(&self, settings: &Settings, fastdp: &Fastdp, clock: &Clock) {
-        let Some(port) = settings.port.checked_add(1) else { return };
-        if settings.password.is_some() && fastdp.overlay(clock).is_some() {
-            let opened = open(settings, port, clock).map(Arc::new);
+    pub(crate) fn start(
+        &self,
+        mesh: &MeshSettings,
+        bridge: &Bridge,
+        fastdp: &Fastdp,
+        clock: &Clock,
+    ) {
+        let Some(port) = mesh.vxlan_port() else { return };
+        if mesh.password.is_some() && fastdp.overlay(clock).is_some() {
+            let opened = open(mesh, bridge, port, clock).map(Arc::new);
             match &opened {
                 Ok(_) => tracing::info!("fastdp: encrypted by IPsec"),
                 Err(reason) => {
@@ -39,8 +45,8 @@ impl Encryption {
             }
             // It is set here alone, and once.
             let _ = self.0.set(opened);
-        } else if settings.capture != Capture::None {
-            remove_leftovers(&settings.weave_bridge, port);
+        } else if bridge.is_there() {
+            remove_leftovers(&bridge.name, port);
         }
     }
 
@@ -75,13 +81,14 @@ impl Encryption {
     }
 }
 
-fn open(settings: &Settings, port: u16, clock: &Clock) -> Result<Ipsec, String> {
-    if settings.firewall == Some(Backend::None) {
+fn open(mesh: &MeshSettings, bridge: &Bridge, port: u16, clock: &Clock) -> Result<Ipsec, String> {
+    let backend = bridge.firewall.backend;
+    if backend == Some(Backend::None) {
         return Err("IPsec needs firewall rules, and there are to be none".to_owned());
     }
-    let firewall = SealFirewall::open(settings.firewall, &settings.weave_bridge)
+    let firewall = SealFirewall::open(backend, &bridge.name)
         .map_err(|error| format!("IPsec needs firewall rules: {error}"))?;
-    let trusted = settings.trusted_subnets.iter();
+    let trusted = mesh.trusted_subnets.iter();
     let trusted = trusted.filter_map(|subnet| Cidr::network(&subnet.to_string())).collect();
     let (adapter, clock) = (Adapter { firewall, port, trusted }, clock.clone());
     Ipsec::open(Box::new(adapter), port, move || clock.now()).map_err(|error| error.to_string())

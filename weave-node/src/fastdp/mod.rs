@@ -11,7 +11,6 @@ use weave_fastdp::{Engine, EngineStatus};
 use weave_host::{BridgeConfig, PortNames, VxlanSenders};
 use weave_sleeve::Clock;
 
-use crate::settings::Settings;
 pub(crate) use encryption::Encryption;
 
 /// What carries frames in the kernel.
@@ -31,16 +30,13 @@ pub(crate) enum Fastdp {
 impl Fastdp {
     /// Tries it out on this host. Without it the sleeve carries everything.
     pub(crate) fn start(
-        settings: &Settings,
+        port: Option<u16>,
         bridge: &BridgeConfig,
         switch: &Arc<Switch>,
         injector: Box<dyn Inject + Send>,
         clock: &Clock,
     ) -> Self {
-        if !settings.fastdp {
-            return Self::Off;
-        }
-        let Some(port) = settings.port.checked_add(1) else {
+        let Some(port) = port else {
             return Self::unavailable("there is no UDP port after 65535".to_owned());
         };
         let PortNames { tap, bridge_end, .. } = PortNames::of(&bridge.name);

@@ -7,11 +7,11 @@ use weave_core::mesh::Config;
 use weave_ipam::allocator::Found;
 
 use crate::ipam;
-use crate::settings::Settings;
+use crate::settings::Bridge;
 
 /// Warns if containers will hide a network from this host. It is no reason not to start.
-pub(crate) fn warn_of_hidden_route(settings: &Settings) {
-    match block_in_place(|| hidden_route(settings)) {
+pub(crate) fn warn_of_hidden_route(range: weave_ipam::Subnet, bridge: &Bridge) {
+    match block_in_place(|| hidden_route(range, &bridge.name)) {
         Ok(None) => {}
         Ok(Some(text)) => tracing::warn!("{text}"),
         Err(error) => tracing::warn!("the routes of this host are not looked at: {error:#}"),
@@ -19,12 +19,14 @@ pub(crate) fn warn_of_hidden_route(settings: &Settings) {
 }
 
 /// A network of this host that cannot be reached from here once containers have addresses of it.
-pub fn hidden_route(settings: &Settings) -> Result<Option<String>> {
-    let Some(ipam) = &settings.ipam else { return Ok(None) };
-    let range = ipam.range.cidr();
+pub fn hidden_route(
+    range: weave_ipam::Subnet,
+    bridge: &str,
+) -> Result<Option<String>, weave_host::HostError> {
+    let range = range.cidr();
     let network = weave_host::Cidr::new(range.address().into(), range.prefix());
     let Some(network) = network else { return Ok(None) };
-    let found = weave_host::overlapping_route(network, &settings.weave_bridge)?;
+    let found = weave_host::overlapping_route(network, bridge)?;
     Ok(found.map(|weave_host::HostRoute { destination, interface }| {
         format!(
             "the range for containers, {range}, overlaps the route to {destination} that this host \
@@ -34,8 +36,8 @@ pub fn hidden_route(settings: &Settings) -> Result<Option<String>> {
 }
 
 /// The addresses of the host and of the containers on the bridge: whoever has them keeps them.
-pub(crate) fn in_use(settings: &Settings) -> Vec<Found> {
-    let bridge = &settings.weave_bridge;
+pub(crate) fn in_use(bridge: &Bridge) -> Vec<Found> {
+    let (proc, bridge) = (&bridge.proc_path, &bridge.name);
     let found = |holder: &str, cidr: &weave_host::Cidr, is_container| {
         let cidr = cidr.to_string().parse().ok()?;
         Some(Found { holder: holder.to_owned(), cidr, is_container })
@@ -44,7 +46,7 @@ pub(crate) fn in_use(settings: &Settings) -> Vec<Found> {
         tracing::warn!("the addresses of bridge {bridge} are not claimed: {error}");
         Vec::new()
     });
-    let containers = weave_host::endpoints(bridge, &settings.proc_path);
+    let containers = weave_host::endpoints(bridge, proc);
     let containers = containers.unwrap_or_else(|error| {
         tracing::warn!("the addresses of containers on bridge {bridge} are not claimed: {error}");
         Vec::new()

@@ -15,8 +15,8 @@ use weave_host::{
 
 use crate::fastdp::Fastdp;
 use crate::http::ExposeError;
-use crate::settings::{Capture, Settings};
-use crate::store::State;
+use crate::settings::{Bridge, Firewall as Rules};
+use crate::store::Store;
 use weave_api::Address;
 
 /// The addresses and rules of a router; clones are of the same ones.
@@ -35,7 +35,7 @@ struct Host {
     policy: Policy,
     fastdp: Fastdp,
     forward: Forward,
-    state: Arc<State>,
+    state: Arc<dyn Store>,
 }
 
 /// Whether the host is to forward, and why it does not though something is exposed.
@@ -48,29 +48,35 @@ struct Forward {
 impl Exposure {
     /// Makes the rules, and exposes again what was exposed before. What fails is tried again by
     /// the keeper.
-    pub(crate) fn set_up(settings: &Settings, state: &Arc<State>, fastdp: &Fastdp) -> Result<Self> {
-        let bridge = settings.capture != Capture::None;
-        let wanted = if bridge { settings.firewall } else { Some(Backend::None) };
+    pub(crate) fn set_up(
+        on: &Bridge,
+        mesh_port: u16,
+        control: Option<&Address>,
+        state: &Arc<dyn Store>,
+        fastdp: &Fastdp,
+    ) -> Result<Self> {
+        let bridge = on.is_there();
+        let wanted = if bridge { on.firewall.backend } else { Some(Backend::None) };
         let firewall = Firewall::open(wanted)
             .with_context(|| format!("no firewall {}", wanted.unwrap_or(Backend::None)))?;
         let backend = firewall.backend();
         if bridge {
-            tell(settings, &firewall);
+            tell(on, &firewall);
         }
         let policy = Policy {
-            bridge: settings.weave_bridge.clone(),
-            control_port: match settings.http_address {
-                Some(Address::Tcp { port, .. }) => Some(port),
+            bridge: on.name.clone(),
+            control_port: match control {
+                Some(Address::Tcp { port, .. }) => Some(*port),
                 _ => None,
             },
-            docker: settings.docker_bridge.clone(),
-            closed: closed(settings),
+            docker: on.firewall.docker_bridge.clone(),
+            closed: closed(on, mesh_port, control),
             vxlan: None,
-            exposed: if bridge { exposed_before(settings, state)? } else { Vec::new() },
+            exposed: if bridge { exposed_before(&on.name, &**state)? } else { Vec::new() },
             routed: false,
         };
         let changed = Arc::<Notify>::default();
-        let forward = Forward { forbidden: settings.no_ip_forward, problem: None };
+        let forward = Forward { forbidden: !on.firewall.ip_forward, problem: None };
         let (fastdp, state) = (fastdp.clone(), Arc::clone(state));
         let mut host = Host { firewall, policy, fastdp, forward, state };
         if bridge {
@@ -79,7 +85,7 @@ impl Exposure {
             if let Err(error) = host.look() {
                 tracing::warn!("{error:#}");
             }
-            if let Err(error) = host.firewall.remove_elsewhere(&settings.weave_bridge) {
+            if let Err(error) = host.firewall.remove_elsewhere(&on.name) {
                 tracing::warn!("old rules are left in another firewall: {error}");
             }
         }
@@ -251,8 +257,8 @@ impl Host {
     }
 }
 
-fn tell(settings: &Settings, firewall: &Firewall) {
-    match (firewall.backend(), settings.firewall) {
+fn tell(on: &Bridge, firewall: &Firewall) {
+    match (firewall.backend(), on.firewall.backend) {
         (Backend::None, None) => tracing::warn!(
             "this host has neither iptables nor nft: nothing is masqueraded, the control port is \
              not guarded, and containers reach the ports of the mesh"
@@ -266,21 +272,22 @@ fn tell(settings: &Settings, firewall: &Firewall) {
     if firewall.is_overruled() {
         tracing::warn!(
             "another table of nftables drops what is forwarded; allow bridge {} there",
-            settings.weave_bridge
+            on.name
         );
     }
 }
 
 /// What containers must not reach of this router and of others, which as a rule have the same
 /// ports.
-fn closed(settings: &Settings) -> ClosedPorts {
-    let ours = (!settings.mesh_open_to_containers).then(|| settings.weave_bridge.clone());
-    let control = match &settings.http_address {
+fn closed(on: &Bridge, mesh: u16, control: Option<&Address>) -> ClosedPorts {
+    let Rules { mesh_open_to_containers, docker_bridge, .. } = &on.firewall;
+    let ours = (!mesh_open_to_containers).then(|| on.name.clone());
+    let control = match control {
         Some(Address::Tcp { host, port }) if !is_loopback(host) => Some(*port),
         _ => None,
     };
-    let bridges = ours.into_iter().chain(settings.docker_bridge.clone()).collect();
-    ClosedPorts { bridges, mesh: settings.port, control }
+    let bridges = ours.into_iter().chain(docker_bridge.clone()).collect();
+    ClosedPorts { bridges, mesh, control }
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -289,7 +296,7 @@ fn is_loopback(host: &str) -> bool {
 
 /// What is on the bridge, and what was when the router ran last: the bridge is gone after a
 /// restart of the machine. Whether an address is masqueraded is known of the latter alone.
-fn exposed_before(settings: &Settings, state: &State) -> Result<Vec<HostAddress>> {
+fn exposed_before(bridge: &str, state: &dyn Store) -> Result<Vec<HostAddress>> {
     let stored = state.exposed().unwrap_or_else(|error| {
         tracing::warn!("addresses of the host are forgotten: {error}");
         Vec::new()
@@ -298,7 +305,7 @@ fn exposed_before(settings: &Settings, state: &State) -> Result<Vec<HostAddress>
         .into_iter()
         .filter_map(|(text, masquerade)| Some(HostAddress { cidr: text.parse().ok()?, masquerade }))
         .collect();
-    for cidr in bridge_addresses(&settings.weave_bridge)? {
+    for cidr in bridge_addresses(bridge)? {
         let usable = matches!(cidr.address(), IpAddr::V4(_)) && cidr.is_host_address();
         if usable && !exposed.iter().any(|other| other.cidr == cidr) {
             exposed.push(HostAddress { cidr, masquerade: true });

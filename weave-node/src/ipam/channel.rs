@@ -11,25 +11,25 @@ use weave_core::time::Instant;
 use weave_ipam::Allocator;
 use weave_ipam::allocator::Refusal;
 
-use super::{Books, Message, lock};
+use super::{IpamService, Message, lock};
 
 /// Hands what other allocators say to ours.
 pub(super) struct IpamChannel {
-    books: Arc<Mutex<Books>>,
+    service: Arc<Mutex<IpamService>>,
 }
 
 impl IpamChannel {
-    pub(super) const fn new(books: Arc<Mutex<Books>>) -> Self {
-        Self { books }
+    pub(super) const fn new(service: Arc<Mutex<IpamService>>) -> Self {
+        Self { service }
     }
 
     fn handle<T>(&self, out: &mut Outbox, act: impl FnOnce(&mut Allocator) -> T) -> T {
-        let mut books = lock(&self.books);
-        let result = act(&mut books.allocator);
-        for message in books.settle() {
+        let mut service = lock(&self.service);
+        let result = act(&mut service.allocator);
+        for message in service.flush_outputs() {
             match message {
                 Message::Unicast(to, payload) => out.unicast(to, payload),
-                Message::Broadcast => out.broadcast(Everything::of(&self.books)),
+                Message::Broadcast => out.broadcast(Everything::of(&self.service)),
             }
         }
         result
@@ -61,7 +61,7 @@ impl Channel for IpamChannel {
     ) -> Result<Option<Arc<dyn Data>>, GossipError> {
         self.handle(out, |allocator| allocator.handle_gossip(now, Some(source), payload))
             .map_err(refused)?;
-        Ok(Some(Everything::of(&self.books)))
+        Ok(Some(Everything::of(&self.service)))
     }
 
     fn handle_gossip(
@@ -76,7 +76,7 @@ impl Channel for IpamChannel {
     }
 
     fn complete_state(&mut self, _: Instant) -> Option<Arc<dyn Data>> {
-        Some(Everything::of(&self.books))
+        Some(Everything::of(&self.service))
     }
 
     fn peers_removed(&mut self, _: Instant, peers: &[PeerName], out: &mut Outbox) {
@@ -98,16 +98,16 @@ impl Channel for IpamChannel {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        Some(lock(&self.books).allocator.poll_timeout())
+        Some(lock(&self.service).allocator.poll_timeout())
     }
 }
 
 /// All that this peer knows, as it is when it is sent.
-pub(super) struct Everything(Arc<Mutex<Books>>);
+pub(super) struct Everything(Arc<Mutex<IpamService>>);
 
 impl Everything {
-    pub(super) fn of(books: &Arc<Mutex<Books>>) -> Arc<dyn Data> {
-        Arc::new(Self(Arc::clone(books)))
+    pub(super) fn of(service: &Arc<Mutex<IpamService>>) -> Arc<dyn Data> {
+        Arc::new(Self(Arc::clone(service)))
     }
 }
 
@@ -119,11 +119,11 @@ impl Data for Everything {
     fn encode(&self) -> Vec<Bytes> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall_clock = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-        let books = lock(&self.0);
+        let service = lock(&self.0);
         // What could not be stored is not told.
-        if books.is_mute() {
+        if service.is_mute() {
             return Vec::new();
         }
-        vec![books.allocator.state(wall_clock).encode().into()]
+        vec![service.allocator.state(wall_clock).encode().into()]
     }
 }

@@ -1,7 +1,7 @@
 //! The address allocator of this router: what it says is stored, then sent and answered.
 //!
 //! ```text
-//!   HTTP ──ask──▶ Ipam ──▶ driver task ──▶ Books: Allocator ──Store──▶ State (on the disk)
+//!   HTTP ──ask──▶ Ipam ──▶ driver task ──▶ IpamService: Allocator ──Store──▶ State (on the disk)
 //!                                            ▲        └──then──▶ mesh, answers, log
 //!   mesh ──────────── channel ───────────────┘
 //! ```
@@ -26,10 +26,11 @@ use weave_core::mesh::PeerName;
 use weave_core::router::Router;
 use weave_core::time::Instant;
 use weave_ipam::allocator::{Answer, Found, Output, Report, RequestError, RequestId, Update};
-use weave_ipam::message::CHANNEL;
+use weave_ipam::message::{CHANNEL, Holding};
 use weave_ipam::{Allocator, Cidr, Config, Subnet};
 
-use crate::store::{State, StateError};
+use crate::events::{Event, EventSender};
+use crate::store::{StateError, Store};
 use channel::{Everything, IpamChannel};
 pub use settings::{Settings, origin};
 
@@ -93,7 +94,7 @@ impl Presence {
 /// The allocator, for the HTTP interface. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Ipam {
-    books: Arc<Mutex<Books>>,
+    service: Arc<Mutex<IpamService>>,
     handle: Handle,
     default_subnet: Subnet,
     /// For those who are not answered at once.
@@ -101,10 +102,10 @@ pub(crate) struct Ipam {
 }
 
 /// The allocator, with those who wait for it.
-pub(crate) struct Books {
+pub(crate) struct IpamService {
     allocator: Allocator,
     name: PeerName,
-    state: Arc<State>,
+    state: Arc<dyn Store>,
     waiting: BTreeMap<RequestId, oneshot::Sender<Answered>>,
     next: u64,
     /// What could not be stored. Until it is, nothing is said.
@@ -116,6 +117,12 @@ pub(crate) struct Books {
     /// Addresses that may be in use somewhere on the switch, and until somebody asks, the other end.
     probes: mpsc::Sender<Ipv4Addr>,
     questions: Option<mpsc::Receiver<Ipv4Addr>>,
+    /// Where changes are told that are stored.
+    events: EventSender,
+    /// What holders had when that was told last.
+    told: BTreeMap<String, Vec<Cidr>>,
+    /// Containers that ended, as told.
+    ended: BTreeSet<String>,
 }
 
 /// Something for the mesh.
@@ -124,21 +131,24 @@ enum Message {
     Broadcast,
 }
 
-impl Books {
+impl IpamService {
     /// Begins with what was stored and found.
     pub(crate) fn open(
         config: Config,
-        state: &Arc<State>,
+        state: &Arc<dyn Store>,
         found: Vec<Found>,
         seed: [u8; 32],
         now: Instant,
+        events: EventSender,
     ) -> Result<Arc<Mutex<Self>>, StateError> {
         let name = config.name;
         let stored = state.ipam(name, config.universe.range())?;
+        let holdings = stored.holdings.iter();
+        let told = holdings.map(|(holder, held)| (holder.clone(), held.cidrs.clone())).collect();
         let mut allocator = Allocator::new(config, stored, found, seed, now);
         allocator.be_careful();
         let (probes, questions) = mpsc::channel(MAX_WAITING);
-        let mut books = Self {
+        let mut service = Self {
             allocator,
             name,
             state: Arc::clone(state),
@@ -149,20 +159,23 @@ impl Books {
             tried: std::time::Instant::now(),
             probes,
             questions: Some(questions),
+            events,
+            told,
+            ended: BTreeSet::new(),
         };
         // There is nobody to hear of it yet; new neighbours are told everything.
-        books.settle();
-        Ok(Arc::new(Mutex::new(books)))
+        service.flush_outputs();
+        Ok(Arc::new(Mutex::new(service)))
     }
 
     /// Takes part in the gossip of the mesh.
-    pub(crate) fn join(books: &Arc<Mutex<Self>>, router: &mut Router, now: Instant) {
-        let channel = Box::new(IpamChannel::new(Arc::clone(books)));
+    pub(crate) fn join(service: &Arc<Mutex<Self>>, router: &mut Router, now: Instant) {
+        let channel = Box::new(IpamChannel::new(Arc::clone(service)));
         router.update(now, |mesh| mesh.add_channel(CHANNEL, channel));
     }
 
     /// Stores what changed, and then says what is to be said. Returns what is for the mesh.
-    fn settle(&mut self) -> Vec<Message> {
+    fn flush_outputs(&mut self) -> Vec<Message> {
         let mut rest = Vec::new();
         while let Some(output) = self.allocator.poll_output() {
             match output {
@@ -226,7 +239,8 @@ impl Books {
         self.tried = std::time::Instant::now();
         match self.state.update_ipam(&self.unstored) {
             Ok(()) => {
-                self.unstored = Update::default();
+                let stored = std::mem::take(&mut self.unstored);
+                self.tell_changes(&stored);
                 match self.fault.take() {
                     None => Stored::InOrder,
                     Some(_) => {
@@ -250,6 +264,44 @@ impl Books {
         }
     }
 
+    /// Tells what a stored change gave to holders, and took from them.
+    fn tell_changes(&mut self, update: &Update) {
+        let mut before = BTreeMap::new();
+        if update.clear {
+            before = std::mem::take(&mut self.told);
+        }
+        for (holder, holding) in &update.holdings {
+            let holding = holding.as_deref().and_then(|bytes| Holding::decode(bytes).ok());
+            let cidrs = holding.map(|holding| holding.cidrs).unwrap_or_default();
+            if let Some(had) = self.told.remove(holder) {
+                before.insert(holder.clone(), had);
+            }
+            let had = before.entry(holder.clone()).or_default();
+            for &cidr in cidrs.iter().filter(|cidr| !had.contains(cidr)) {
+                self.events.send(Event::AddressGiven { holder: holder.clone(), cidr });
+            }
+            had.retain(|cidr| !cidrs.contains(cidr));
+            if !cidrs.is_empty() {
+                self.told.insert(holder.clone(), cidrs);
+            }
+        }
+        for (holder, cidrs) in before {
+            for cidr in cidrs {
+                self.events.send(Event::AddressReturned { holder: holder.clone(), cidr });
+            }
+        }
+    }
+
+    /// Tells which containers ended since this was told last.
+    fn tell_ended(&mut self) {
+        let containers = self.allocator.containers().filter(|name| self.allocator.has_ended(name));
+        let ended: BTreeSet<String> = containers.map(ToOwned::to_owned).collect();
+        for holder in ended.difference(&self.ended) {
+            self.events.send(Event::ContainerEnded(holder.clone()));
+        }
+        self.ended = ended;
+    }
+
     /// Whether all that is known is stored, so that something can be said.
     fn is_mute(&self) -> bool {
         self.fault.is_some()
@@ -264,36 +316,40 @@ enum Stored {
     Failed(String),
 }
 
-fn lock(books: &Mutex<Books>) -> MutexGuard<'_, Books> {
-    books.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(service: &Mutex<IpamService>) -> MutexGuard<'_, IpamService> {
+    service.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Does something with the allocator, and with the mesh what that wants.
 fn act<T>(
-    books: &Arc<Mutex<Books>>,
+    service: &Arc<Mutex<IpamService>>,
     router: &mut Router,
     now: Instant,
-    act: impl FnOnce(&mut Books, Instant) -> T,
+    act: impl FnOnce(&mut IpamService, Instant) -> T,
 ) -> T {
     let targets = router.mesh().targets().count();
     let (result, messages) = {
-        let mut books = lock(books);
-        books.allocator.set_targets(targets);
-        let result = act(&mut books, now);
-        (result, books.settle())
+        let mut service = lock(service);
+        service.allocator.set_targets(targets);
+        let result = act(&mut service, now);
+        (result, service.flush_outputs())
     };
     for message in messages {
         router.update(now, |mesh| match message {
             Message::Unicast(to, payload) => mesh.unicast(now, CHANNEL, to, payload),
-            Message::Broadcast => mesh.broadcast(now, CHANNEL, Everything::of(books)),
+            Message::Broadcast => mesh.broadcast(now, CHANNEL, Everything::of(service)),
         });
     }
     result
 }
 
 impl Ipam {
-    pub(crate) fn new(books: Arc<Mutex<Books>>, handle: Handle, default_subnet: Subnet) -> Self {
-        Self { books, handle, default_subnet, places: Arc::new(Semaphore::new(MAX_WAITING)) }
+    pub(crate) fn new(
+        service: Arc<Mutex<IpamService>>,
+        handle: Handle,
+        default_subnet: Subnet,
+    ) -> Self {
+        Self { service, handle, default_subnet, places: Arc::new(Semaphore::new(MAX_WAITING)) }
     }
 
     /// Where addresses come from if no subnet is named.
@@ -303,17 +359,17 @@ impl Ipam {
 
     /// The state of the allocator.
     pub(crate) fn report(&self) -> Report {
-        lock(&self.books).allocator.report()
+        lock(&self.service).allocator.report()
     }
 
     /// What a holder has in a subnet.
     pub(crate) fn held(&self, holder: &str, subnet: Subnet) -> Vec<Cidr> {
-        lock(&self.books).allocator.held(holder, subnet)
+        lock(&self.service).allocator.held(holder, subnet)
     }
 
     /// All holders and what they have.
     pub(crate) fn holders(&self) -> Vec<Holder> {
-        let allocator = &lock(&self.books).allocator;
+        let allocator = &lock(&self.service).allocator;
         let holder = |(name, cidrs): (&str, &[Cidr])| Holder {
             name: name.to_owned(),
             cidrs: cidrs.to_vec(),
@@ -390,10 +446,12 @@ impl Ipam {
     }
 
     /// Asks on this bridge for addresses that may be in use, from now on.
-    pub(crate) fn ask_on(&self, bridge: Option<String>) {
-        if let Some(questions) = lock(&self.books).questions.take() {
-            tokio::spawn(probing::ask(self.clone(), bridge, questions));
-        }
+    pub(crate) fn ask_on(
+        &self,
+        bridge: Option<String>,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let questions = lock(&self.service).questions.take()?;
+        Some(probing::ask(self.clone(), bridge, questions))
     }
 
     /// See [`Allocator::handle_probed`].
@@ -402,19 +460,22 @@ impl Ipam {
     }
 
     /// Whether a network namespace has addresses.
-    pub(crate) fn has_tenants(&self) -> bool {
-        lock(&self.books).allocator.containers().next().is_some()
+    pub(crate) fn has_containers(&self) -> bool {
+        lock(&self.service).allocator.containers().next().is_some()
     }
 
     /// Whether one has that is none of these.
-    pub(crate) fn has_tenants_beside(&self, there: &BTreeSet<String>) -> bool {
-        lock(&self.books).allocator.containers().any(|holder| !there.contains(holder))
+    pub(crate) fn has_containers_beside(&self, there: &BTreeSet<String>) -> bool {
+        lock(&self.service).allocator.containers().any(|holder| !there.contains(holder))
     }
 
     /// See [`Allocator::look_after`]; these are there.
-    pub(crate) async fn look_after(&self, there: BTreeSet<String>) -> Result<(), Stopped> {
+    pub(crate) async fn reap(&self, there: BTreeSet<String>) -> Result<(), Stopped> {
+        let service = Arc::clone(&self.service);
         self.with(move |allocator, now| allocator.look_after(now, |holder| there.contains(holder)))
-            .await
+            .await?;
+        lock(&service).tell_ended();
+        Ok(())
     }
 
     /// See [`Allocator::shut_down`].
@@ -431,10 +492,10 @@ impl Ipam {
         &self,
         ask: impl FnOnce(&mut Allocator, Instant) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
-        let books = Arc::clone(&self.books);
+        let service = Arc::clone(&self.service);
         self.handle
             .with(move |router, now| {
-                act(&books, router, now, |books, now| ask(&mut books.allocator, now))
+                act(&service, router, now, |service, now| ask(&mut service.allocator, now))
             })
             .await
     }
@@ -445,19 +506,19 @@ impl Ipam {
     ) -> Answered {
         let (answer, mut answered) = oneshot::channel();
         let request = {
-            let mut books = lock(&self.books);
-            if books.is_mute()
-                && let Stored::Failed(fault) = books.store()
+            let mut service = lock(&self.service);
+            if service.is_mute()
+                && let Stored::Failed(fault) = service.store()
             {
                 // Before anything is taken that could not be kept.
                 return Err(NoAnswer::Unstored(fault));
             }
-            books.next += 1;
-            let request = RequestId(books.next);
-            books.waiting.insert(request, answer);
+            service.next += 1;
+            let request = RequestId(service.next);
+            service.waiting.insert(request, answer);
             request
         };
-        let _cancelled = Cancel { books: &self.books, request };
+        let _cancelled = Cancel { service: &self.service, request };
         self.with(move |allocator, now| ask(allocator, now, request)).await?;
         // However many there are: who need not wait is not refused.
         match answered.try_recv() {
@@ -472,14 +533,14 @@ impl Ipam {
 
 /// Cancels a request when nobody waits for its answer any more.
 struct Cancel<'a> {
-    books: &'a Mutex<Books>,
+    service: &'a Mutex<IpamService>,
     request: RequestId,
 }
 
 impl Drop for Cancel<'_> {
     fn drop(&mut self) {
-        let mut books = lock(self.books);
-        books.waiting.remove(&self.request);
-        books.allocator.cancel(self.request);
+        let mut service = lock(self.service);
+        service.waiting.remove(&self.request);
+        service.allocator.cancel(self.request);
     }
 }

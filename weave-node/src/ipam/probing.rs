@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinSet, spawn_blocking};
 
 use super::Ipam;
 
@@ -19,10 +19,13 @@ pub(super) async fn ask(
     mut questions: mpsc::Receiver<Ipv4Addr>,
 ) {
     let places = Arc::new(Semaphore::new(MAX_QUESTIONS));
+    // They end with this task.
+    let mut asking = JoinSet::new();
     while let Some(address) = questions.recv().await {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let (ipam, bridge) = (ipam.clone(), bridge.clone());
-        tokio::spawn(async move {
+        while asking.try_join_next().is_some() {}
+        asking.spawn(async move {
             let in_use = match bridge {
                 Some(bridge) => spawn_blocking(move || is_in_use(&bridge, address)).await,
                 None => Ok(false),

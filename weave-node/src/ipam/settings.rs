@@ -1,10 +1,10 @@
-//! How the allocator is set up by the flags of the router (spec ipam.md, section 5).
+//! How the allocator is set up (spec ipam.md, section 5).
 
 use weave_core::mesh::PeerName;
 use weave_ipam::Subnet;
 use weave_ipam::allocator::Origin;
 
-/// What the allocator is told at its start.
+/// What the address allocator is told at its start.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
     /// All addresses that peers share out among each other.
@@ -13,6 +13,14 @@ pub struct Settings {
     pub default_subnet: Subnet,
     /// Who makes the first division of the range.
     pub origin: Origin,
+}
+
+impl Settings {
+    /// Returns the settings for a range: addresses are from all of it, and the peers that know each other
+    /// agree on its first division.
+    pub fn new(range: Subnet) -> Self {
+        Self { range, default_subnet: range, origin: Origin::Consensus { peers: None } }
+    }
 }
 
 /// Reads a text like `consensus=3`, `seed=NAME,NAME` or `observer`.

@@ -15,7 +15,7 @@ use weave_ipam::allocator::{Answer, Origin, Output, RequestId, Stored};
 use weave_ipam::{AddressSet, Allocator, Cidr, Config, Subnet};
 
 use super::file::DataFile;
-use super::{State, StateError};
+use super::{FileStore, StateError, Store as _};
 
 /// Disks write sectors of this size whole or not at all.
 const SECTOR: usize = 512;
@@ -134,7 +134,7 @@ impl Disk {
         self.log().ops.len()
     }
 
-    fn open(&self) -> Result<State, StateError> {
+    fn open(&self) -> Result<FileStore, StateError> {
         let disk = self.clone();
         let open = move || {
             let backend = disk.clone();
@@ -145,7 +145,7 @@ impl Disk {
             let backend = Self::of(disk.log().bytes.clone());
             DataFile::look(Path::new("disk"), || Database::builder().create_with_backend(backend))
         };
-        Ok(State::of(open()?, None, Box::new(open), Box::new(copy)))
+        Ok(FileStore::of(open()?, None, Box::new(open), Box::new(copy)))
     }
 
     fn act(&self, op: Op) -> io::Result<()> {
@@ -209,7 +209,7 @@ struct Moment {
 /// A router that keeps its state, and a peer it exchanges space with.
 struct Session {
     disk: Disk,
-    state: State,
+    state: FileStore,
     ours: Allocator,
     other: Allocator,
     asked: u64,
@@ -242,7 +242,7 @@ fn allocator(number: u64, stored: Stored) -> Allocator {
     allocator
 }
 
-fn stored(state: &State) -> Result<Stored, StateError> {
+fn stored(state: &FileStore) -> Result<Stored, StateError> {
     state.ipam(name(1), universe().range())
 }
 

@@ -3,10 +3,11 @@
 //! One redb file, `<prefix>data.redb`. Each change is one transaction that is on the disk when
 //! the call returns, so that a killed process or a power cut leaves the old state or the new.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::panic::{self, UnwindSafe, catch_unwind};
+use std::panic::{UnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -47,12 +48,12 @@ pub(super) struct DataFile {
     path: PathBuf,
 }
 
-/// The file that belongs to a prefix.
+/// Returns the path of the state file of a prefix.
 pub fn data_file(prefix: &Path) -> PathBuf {
     with_suffix(prefix, "data.redb")
 }
 
-/// The prefix with a text at its end: `/var/lib/weave/weave` and `.log`.
+/// Returns the prefix with a text at its end: `/var/lib/weave/weave` and `.log`.
 pub fn with_suffix(prefix: &Path, suffix: &str) -> PathBuf {
     let mut path = prefix.as_os_str().to_owned();
     path.push(suffix);
@@ -60,6 +61,9 @@ pub fn with_suffix(prefix: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Makes the directory that files of this prefix lie in.
+///
+/// # Errors
+/// The system refuses.
 pub fn make_directory(prefix: &Path) -> Result<(), StateError> {
     match prefix.parent() {
         Some(directory) if !directory.as_os_str().is_empty() => fs::create_dir_all(directory)
@@ -68,12 +72,22 @@ pub fn make_directory(prefix: &Path) -> Result<(), StateError> {
     }
 }
 
-/// Runs `work`. A panic is not told by itself: the caller has something better to say.
+thread_local! {
+    /// A panic in this thread is caught, and told of in better words.
+    static EXPECTS_PANIC: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Returns whether a panic of the current thread is caught here and becomes an error with a better text:
+/// a panic hook need not print it. The hook is the process's, so a library sets none.
+pub fn is_expected_panic() -> bool {
+    EXPECTS_PANIC.get()
+}
+
+/// Runs `work`, and catches a panic in it.
 fn quietly<T>(work: impl FnOnce() -> T + UnwindSafe) -> thread::Result<T> {
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| {}));
+    EXPECTS_PANIC.set(true);
     let result = catch_unwind(work);
-    panic::set_hook(hook);
+    EXPECTS_PANIC.set(false);
     result
 }
 

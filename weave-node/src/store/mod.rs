@@ -7,6 +7,7 @@
 
 mod error;
 mod file;
+mod memory;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,10 +21,70 @@ use weave_ipam::allocator::{Stored, Update};
 
 pub use error::StateError;
 use file::{DIRECT_PEERS, DataFile, EXPOSED, PEER_NAME};
-pub use file::{data_file, make_directory, with_suffix};
+pub use file::{data_file, is_expected_panic, make_directory, with_suffix};
+pub use memory::MemoryStore;
 
-/// The state of the router that has it open.
-pub(crate) struct State {
+/// What keeps the state of a node.
+///
+/// Each change is there, all of it or nothing, when its method returns: a node says nothing that it
+/// could forget. Methods may wait for a disk; the node calls them where that holds nobody up.
+pub trait Store: fmt::Debug + Send + Sync + 'static {
+    /// Returns why nothing can be stored at present, if it cannot.
+    fn fault(&self) -> Option<String>;
+
+    /// Returns the name this peer had before.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn peer_name(&self) -> Result<Option<PeerName>, StateError>;
+
+    /// Remembers the name of this peer.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    fn set_peer_name(&self, name: PeerName) -> Result<(), StateError>;
+
+    /// Returns the peers the user asked for when the node ran last; `None` if it never did.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn direct_peers(&self) -> Result<Option<Vec<String>>, StateError>;
+
+    /// Remembers the peers the user asks for.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    fn set_direct_peers(&self, peers: &[String]) -> Result<(), StateError>;
+
+    /// Returns the addresses of the host on the bridge, as `10.32.0.1/12`, and whether each is
+    /// masqueraded.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn exposed(&self) -> Result<Vec<(String, bool)>, StateError>;
+
+    /// Remembers the addresses of the host on the bridge.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    fn set_exposed(&self, exposed: &[(String, bool)]) -> Result<(), StateError>;
+
+    /// Returns what the address allocator of this peer stored for this range. What it stored as
+    /// another peer, or for another range, is set aside.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn ipam(&self, name: PeerName, range: Range) -> Result<Stored, StateError>;
+
+    /// Stores a change of what the address allocator knows: all of it or nothing.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    fn update_ipam(&self, update: &Update) -> Result<(), StateError>;
+}
+
+/// A state in a file of the embedded database redb, `<prefix>data.redb`, with one user at a time.
+pub struct FileStore {
     held: Mutex<Held>,
     open: Open,
     /// The same, to be read alone.
@@ -41,16 +102,20 @@ struct Held {
     missed: BTreeMap<&'static str, Vec<u8>>,
 }
 
-impl fmt::Debug for State {
+impl fmt::Debug for FileStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("State").field("fault", &self.fault()).finish_non_exhaustive()
+        f.debug_struct("FileStore").field("fault", &self.fault()).finish_non_exhaustive()
     }
 }
 
-impl State {
+impl FileStore {
     /// Opens the file of this prefix, or makes it. Where that cannot be written, it is used as far as it
     /// can be read.
-    pub(crate) fn open(prefix: &Path) -> Result<Self, StateError> {
+    ///
+    /// # Errors
+    /// The file is damaged, in use, or cannot be read.
+    pub fn open(prefix: impl AsRef<Path>) -> Result<Self, StateError> {
+        let prefix = prefix.as_ref();
         let (file, fault) = match DataFile::open(prefix) {
             Ok(file) => (file, None),
             Err(error) if error.is_of_the_disk() => {
@@ -73,66 +138,6 @@ impl State {
         Self { held: Mutex::new(held), open, copy }
     }
 
-    /// Why nothing can be stored, if it cannot.
-    pub(crate) fn fault(&self) -> Option<String> {
-        self.lock().fault.clone()
-    }
-
-    /// The name this peer had before.
-    pub(crate) fn peer_name(&self) -> Result<Option<PeerName>, StateError> {
-        self.read(DataFile::peer_name)
-    }
-
-    /// Remembers the name of this peer.
-    pub(crate) fn set_peer_name(&self, name: PeerName) -> Result<(), StateError> {
-        self.write(PEER_NAME, &name.to_string())
-    }
-
-    /// The peers the user asked for when the router ran last; `None` if it never did.
-    pub(crate) fn direct_peers(&self) -> Result<Option<Vec<String>>, StateError> {
-        self.read(DataFile::direct_peers)
-    }
-
-    /// Remembers the peers the user asks for.
-    pub(crate) fn set_direct_peers(&self, peers: &[String]) -> Result<(), StateError> {
-        self.write(DIRECT_PEERS, &peers)
-    }
-
-    /// The addresses of the host on the bridge, as `10.32.0.1/12`, and whether each is
-    /// masqueraded.
-    pub(crate) fn exposed(&self) -> Result<Vec<(String, bool)>, StateError> {
-        self.read(DataFile::exposed)
-    }
-
-    /// Remembers the addresses of the host on the bridge.
-    pub(crate) fn set_exposed(&self, exposed: &[(String, bool)]) -> Result<(), StateError> {
-        self.write(EXPOSED, exposed)
-    }
-
-    /// What the address allocator of this peer stored for this range. What it stored as another peer, or
-    /// for another range, is set aside and stays in the file.
-    pub(crate) fn ipam(&self, name: PeerName, range: Range) -> Result<Stored, StateError> {
-        let stored = self.read(DataFile::ipam)?;
-        let is_other = |ring: &weave_ipam::ring::RawRing| {
-            ring.peer != name || Range::new(ring.start, ring.end) != range
-        };
-        let other = stored.ring.as_ref().filter(|ring| is_other(ring));
-        let Some(other) = other else {
-            if stored != Stored::default() {
-                return Ok(stored);
-            }
-            return self.set_aside(None, name, range);
-        };
-        let before = Range::new(other.start, other.end);
-        tracing::error!(
-            "the addresses given out so far are those of the peer {} in the range {before}, and this is \
-             {name} with the range {range}: they are set aside in the state file. To go on with them, \
-             start with that name and --ipalloc-range",
-            other.peer
-        );
-        self.set_aside(Some((other.peer, before)), name, range)
-    }
-
     /// Puts what is stored aside under its own name, and returns what lies aside under this one.
     fn set_aside(
         &self,
@@ -152,11 +157,6 @@ impl State {
             Err(error) if error.is_of_the_disk() => Ok(Stored::default()),
             Err(error) => Err(error),
         }
-    }
-
-    /// Stores a change of what the address allocator knows: all of it or nothing.
-    pub(crate) fn update_ipam(&self, update: &Update) -> Result<(), StateError> {
-        self.change(|file| file.update_ipam(update))
     }
 
     fn read<T>(
@@ -210,6 +210,62 @@ impl State {
 
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for FileStore {
+    fn fault(&self) -> Option<String> {
+        self.lock().fault.clone()
+    }
+
+    fn peer_name(&self) -> Result<Option<PeerName>, StateError> {
+        self.read(DataFile::peer_name)
+    }
+
+    fn set_peer_name(&self, name: PeerName) -> Result<(), StateError> {
+        self.write(PEER_NAME, &name.to_string())
+    }
+
+    fn direct_peers(&self) -> Result<Option<Vec<String>>, StateError> {
+        self.read(DataFile::direct_peers)
+    }
+
+    fn set_direct_peers(&self, peers: &[String]) -> Result<(), StateError> {
+        self.write(DIRECT_PEERS, &peers)
+    }
+
+    fn exposed(&self) -> Result<Vec<(String, bool)>, StateError> {
+        self.read(DataFile::exposed)
+    }
+
+    fn set_exposed(&self, exposed: &[(String, bool)]) -> Result<(), StateError> {
+        self.write(EXPOSED, exposed)
+    }
+
+    fn ipam(&self, name: PeerName, range: Range) -> Result<Stored, StateError> {
+        let stored = self.read(DataFile::ipam)?;
+        let is_other = |ring: &weave_ipam::ring::RawRing| {
+            ring.peer != name || Range::new(ring.start, ring.end) != range
+        };
+        let other = stored.ring.as_ref().filter(|ring| is_other(ring));
+        let Some(other) = other else {
+            if stored != Stored::default() {
+                return Ok(stored);
+            }
+            return self.set_aside(None, name, range);
+        };
+        let before = Range::new(other.start, other.end);
+        tracing::error!(
+            "the addresses given out so far are those of the peer {} in the range {before}, and this is \
+             {name} with the range {range}: they are set aside in the state file. To go on with them, \
+             start with that name and --ipalloc-range",
+            other.peer
+        );
+        self.set_aside(Some((other.peer, before)), name, range)
+    }
+
+    fn update_ipam(&self, update: &Update) -> Result<(), StateError> {
+        self.change(|file| file.update_ipam(update))
     }
 }
 

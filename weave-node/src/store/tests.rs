@@ -5,8 +5,8 @@ use std::fs;
 use super::file::VERSION;
 use super::*;
 
-fn opened(prefix: &Path) -> State {
-    State::open(prefix).unwrap()
+fn opened(prefix: &Path) -> FileStore {
+    FileStore::open(prefix).unwrap()
 }
 
 fn targets(list: &[&str]) -> Vec<String> {
@@ -53,7 +53,7 @@ fn one_process_at_a_time() {
     let directory = tempfile::tempdir().unwrap();
     let prefix = directory.path().join("weave");
     let _first = opened(&prefix);
-    let error = State::open(&prefix).unwrap_err();
+    let error = FileStore::open(&prefix).unwrap_err();
     assert!(matches!(error, StateError::InUse { .. }), "{error}");
 }
 
@@ -62,7 +62,7 @@ fn a_file_of_a_newer_program_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let prefix = directory.path().join("weave");
     opened(&prefix).write(VERSION, &2).unwrap();
-    let error = State::open(&prefix).unwrap_err().to_string();
+    let error = FileStore::open(&prefix).unwrap_err().to_string();
     assert!(error.contains("newer") && error.contains("format 2"), "{error}");
     assert_eq!(error.lines().count(), 1);
 }
@@ -70,7 +70,7 @@ fn a_file_of_a_newer_program_is_left_alone() {
 /// The file is refused on one line, and left as it is.
 fn refused(prefix: &Path) {
     let before = fs::read(data_file(prefix)).unwrap();
-    let error = State::open(prefix).unwrap_err();
+    let error = FileStore::open(prefix).unwrap_err();
     assert!(matches!(error, StateError::Damaged { .. }), "{error}");
     let (text, name) = (error.to_string(), data_file(prefix).display().to_string());
     assert!(text.starts_with(&format!("{name} is damaged (")), "{text}");
@@ -155,7 +155,7 @@ fn no_damage_is_passed_over() {
             _ => bytes.truncate(place),
         }
         fs::write(data_file(&prefix), bytes).unwrap();
-        match State::open(&prefix) {
+        match FileStore::open(&prefix) {
             Ok(state) => {
                 assert_eq!(state.peer_name().unwrap(), Some(name), "round {round}");
                 assert_eq!(state.direct_peers().unwrap(), Some(targets(&["a", "b:1"])));

@@ -17,8 +17,8 @@ use weave_ipam::allocator::Origin;
 
 use super::*;
 use crate::http::{ConnectError, ExposeError, Unavailable, control_routes};
-use crate::ipam::{Books, MAX_WAITING};
-use crate::store::State as Store;
+use crate::ipam::{IpamService, MAX_WAITING};
+use crate::store::FileStore as Store;
 use weave_api::Detail;
 use weave_api::client::{Client, ClientError};
 use weave_api::report::Report;
@@ -65,20 +65,24 @@ async fn router(
     origin: Origin,
 ) -> (Client, std::net::SocketAddr, watch::Sender<bool>) {
     let files = tempfile::tempdir().unwrap();
-    let store = Store::open(&files.path().join("weave")).unwrap();
+    let store = Store::open(files.path().join("weave")).unwrap();
     let universe: Subnet = range.parse().unwrap();
     let name = PeerName::from_u64(1).unwrap();
     let clock = TokioClock::start();
     let config = Config { name, uid: Uid(1), nickname: "host1".to_owned(), universe, origin };
-    let books = Books::open(config, &Arc::new(store), Vec::new(), [1; 32], clock.now()).unwrap();
+    let service = {
+        let (store, events): (Arc<dyn crate::store::Store>, _) =
+            (Arc::new(store), crate::events::EventSender::new());
+        IpamService::open(config, &store, Vec::new(), [1; 32], clock.now(), events).unwrap()
+    };
     let switch = Arc::new(Switch::new(name, 1));
     let config = MeshConfig::new(name, Uid(1));
     let mut mesh = Mesh::new(config, switch, Vec::new(), [2; 32], clock.now());
-    Books::join(&books, &mut mesh, clock.now());
+    IpamService::join(&service, &mut mesh, clock.now());
     let listen = "127.0.0.1:0".parse().unwrap();
     let settings = driver::Settings { listen, ..driver::Settings::default() };
     let handle = driver::start(mesh, settings, clock).unwrap();
-    let ipam = Ipam::new(books, handle, universe);
+    let ipam = Ipam::new(service, handle, universe);
     ipam.ask_on(None);
     let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.tcp_address().unwrap();
