@@ -48,9 +48,9 @@ fn steady_traffic_allocates_nothing() {
         for (format, pair) in
             [("legacy", Pair::established(key.as_ref())), ("native", Pair::native(key.as_ref()))]
         {
-            allocations_of(200, &pair);
+            allocations_of(100, &pair);
             // The clock of the control plane stands still meanwhile: no heartbeats are sent.
-            assert_eq!(allocations_of(1000, &pair), 0, "{format}, sealed: {}", key.is_some());
+            assert_eq!(allocations_of(200, &pair), 0, "{format}, sealed: {}", key.is_some());
         }
     }
 }
