@@ -85,7 +85,7 @@ impl Encounter {
         let local = SocketAddr::from(([10, 0, 0, 100], 6783));
         let id = self.mesh.handle_accepted(self.now, local, remote);
         self.handshaking.insert(id, Vec::new());
-        let further = [("Gossip", "digest"), ("Notice", "1")].into_iter();
+        let further = [("Gossip", "contents"), ("Notice", "1"), ("Unicast", "hops")].into_iter();
         let further = further.filter(|_| legacy >> member & 1 == 0);
         let mut handshake = Handshake::new(HandshakeParams {
             outbound: true,

@@ -14,6 +14,12 @@ use crate::world::World;
 
 /// A link between honest routers may be exchanged for another one, which takes a moment.
 const EXCHANGE: Duration = Duration::from_secs(1);
+/// Messages that a router deals with in a second, of one liar: an eighth of the time of a processor, and
+/// what it had saved up, at the price of the cheapest message of which there are many.
+const MAX_DEALT_WITH: u64 = 25_000;
+/// Bytes that wait for one peer: unicasts that are relayed, which are no more than all liars say, and what
+/// is said while that is little.
+const MAX_UNSENT: usize = 900_000;
 /// From one count of what was said to the next.
 const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -34,7 +40,11 @@ pub enum Invariant {
     NoUnicastCircles,
     /// So is a frame.
     NoFrameCircles,
-    /// No address is given to two containers of honest hosts.
+    /// No address is given to two containers of honest hosts, if none but honest hosts had it, and none
+    /// that a container has is let go of.
+    ///
+    /// Not so for addresses that a liar was given, or told the first ring of: see
+    /// [`Truth::is_honest`](crate::truth::Truth::is_honest) and [`Division`](crate::plan::Division).
     AddressesAreUnique,
     /// What honest routers say for each lie is bounded.
     WorkIsBounded,
@@ -68,6 +78,8 @@ pub struct Inspector {
     /// Pairs that have to stay connected, and since when they are not.
     pairs: BTreeMap<(HostId, HostId), Option<Instant>>,
     base: Sums,
+    /// Messages that a router has dealt with, at the last count.
+    dealt_with: BTreeMap<HostId, u64>,
     counted_at: Instant,
 }
 
@@ -91,6 +103,7 @@ impl Inspector {
             seen_events: seen.collect(),
             pairs: BTreeMap::new(),
             base: Sums::of(world),
+            dealt_with: BTreeMap::new(),
             counted_at: world.net.now(),
         }
     }
@@ -147,9 +160,17 @@ impl Inspector {
         for (holder, address) in world.take_given() {
             if let Some(other) = world.given.insert(address, holder.clone())
                 && other != holder
+                && world.truth.is_honest(address)
             {
                 let address = std::net::Ipv4Addr::from_bits(address);
                 let text = format!("{address} was given to {other} and to {holder}");
+                return Err(self.violation(world, Invariant::AddressesAreUnique, &text));
+            }
+        }
+        for (host, tenants) in world.tenants() {
+            if let Some((holder, address)) = tenants.lost() {
+                let address = std::net::Ipv4Addr::from_bits(address);
+                let text = format!("{host:?} let go of {address}, which {holder} has");
                 return Err(self.violation(world, Invariant::AddressesAreUnique, &text));
             }
         }
@@ -198,7 +219,7 @@ impl Inspector {
         Ok(())
     }
 
-    fn work_is_bounded(&self, world: &World) -> Result<(), Violation> {
+    fn work_is_bounded(&mut self, world: &World) -> Result<(), Violation> {
         let now = Sums::of(world);
         let seconds = self.base.at.map_or(0, |at| world.net.now().saturating_since(at).as_secs());
         let hosts = world.honest.len() as u64;
@@ -227,9 +248,16 @@ impl Inspector {
         for host in &world.honest {
             let Some(router) = world.net.router(*host) else { continue };
             let report = router.mesh().report();
-            let unsent: usize = report.connections.iter().map(|c| c.unsent).sum();
-            if unsent > 24 << 20 {
-                let text = format!("{unsent} bytes wait at {host:?}");
+            let received = report.counters.messages_received;
+            let before = self.dealt_with.insert(*host, received).unwrap_or(received);
+            let dealt_with = received.saturating_sub(before);
+            if dealt_with > MAX_DEALT_WITH * world.liars.len().max(1) as u64 {
+                let text = format!("{host:?} deals with {dealt_with} messages in a second");
+                return Err(self.violation(world, Invariant::WorkIsBounded, &text));
+            }
+            let unsent = report.connections.iter().map(|c| c.unsent).max().unwrap_or(0);
+            if unsent > MAX_UNSENT {
+                let text = format!("{unsent} bytes wait for one peer at {host:?}");
                 return Err(self.violation(world, Invariant::MemoryIsBounded, &text));
             }
         }

@@ -12,6 +12,12 @@ use weave_ipam::allocator::{Answer, Origin, Output, RequestId, Stored};
 use weave_ipam::message::{CHANNEL, Holding, decode_ring};
 use weave_ipam::{Allocator, Config, Subnet};
 
+/// All addresses, as numbers.
+pub fn addresses() -> std::ops::Range<u32> {
+    let range = universe().range();
+    range.start..range.end
+}
+
 /// The addresses that all share.
 const UNIVERSE: &str = "10.32.0.0/26";
 
@@ -121,6 +127,36 @@ impl Tenants {
         allocator.allocate(now, request, &holder, universe(), true);
         drop(books);
         self.speak(now, mesh);
+    }
+
+    /// Wants to know when addresses are divided.
+    pub fn prime(&self, net: &mut Net, host: HostId) {
+        net.ask(host, |router, now| {
+            if let Some(allocator) = &mut self.lock().allocator {
+                allocator.prime(now, RequestId(0));
+            }
+            router.update(now, |mesh| self.speak(now, mesh));
+        });
+    }
+
+    /// Whether addresses are divided, as this host knows.
+    pub fn is_divided(&self) -> bool {
+        self.lock().allocator.as_ref().is_some_and(|allocator| !allocator.ring().is_empty())
+    }
+
+    /// Who owns an address, as this host knows.
+    pub fn owner(&self, address: u32) -> Option<PeerName> {
+        self.lock().allocator.as_ref()?.ring().owner(address)
+    }
+
+    /// An address that one of the containers has, and that this host does not hold for it.
+    pub fn lost(&self) -> Option<(String, u32)> {
+        let books = self.lock();
+        let allocator = books.allocator.as_ref()?;
+        let held = allocator.holders().flat_map(|(holder, held)| {
+            held.iter().map(move |cidr| (holder.to_owned(), cidr.address().to_bits()))
+        });
+        held.into_iter().find(|(_, address)| !allocator.space().used().contains(*address))
     }
 
     /// One of the containers ends. Returns which.

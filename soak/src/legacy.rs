@@ -24,7 +24,7 @@ struct State {
     echoes: Vec<(ConnectionId, Bytes)>,
 }
 
-const FEATURES: [&str; 2] = ["Gossip", "Notice"];
+const FEATURES: [&str; 3] = ["Gossip", "Notice", "Unicast"];
 
 const UNICAST: u8 = 5;
 const OUTGOING: usize = 0;

@@ -19,6 +19,7 @@ pub mod liar;
 pub mod plan;
 pub mod records;
 pub mod story;
+pub mod truth;
 pub mod watch;
 pub mod world;
 

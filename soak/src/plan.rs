@@ -7,6 +7,11 @@ use weave_core::mesh::Random;
 
 use crate::liar::Habit;
 
+/// Room for all peers there are, and some.
+const ROOM: usize = 24;
+/// Few liars flood: it takes many messages until a router has enough of them.
+const FLOODS: usize = 6;
+
 /// One story, decided by its seed before it begins.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Plan {
@@ -16,16 +21,29 @@ pub struct Plan {
     pub links: Vec<(usize, usize)>,
     /// Whether honest routers connect to whom they hear of.
     pub discovery: bool,
+    /// Peers that a router has room for, if that is to run out.
+    pub room: Option<usize>,
     /// The liars.
     pub liars: Vec<LiarPlan>,
     /// One way, on all paths.
     pub latency: Duration,
-    /// The first division of addresses is a vote.
-    pub votes: bool,
+    /// How addresses are first divided.
+    pub division: Division,
     /// What goes wrong while they lie.
     pub accidents: Vec<Accident>,
     /// How long they lie while nothing goes wrong.
     pub calm: Duration,
+}
+
+/// How addresses are first divided.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Division {
+    /// Among peers that everybody was told.
+    Seeds,
+    /// By a vote, before the liars come.
+    Vote,
+    /// By a vote in their presence.
+    VoteAmongLiars,
 }
 
 /// One liar.
@@ -86,9 +104,14 @@ impl Plan {
             legacy,
             links,
             discovery,
+            room: (below(random, 4) == 0).then_some(ROOM),
             liars,
             latency: Duration::from_millis(1 + below(random, 40) as u64),
-            votes: below(random, 3) == 0,
+            division: match below(random, 6) {
+                0 => Division::VoteAmongLiars,
+                1 => Division::Vote,
+                _ => Division::Seeds,
+            },
             accidents,
             calm: Duration::from_secs(6 + below(random, 8) as u64),
         }
@@ -102,9 +125,13 @@ fn liar(random: &mut Random, honest: usize) -> LiarPlan {
     }
     // Few habits at a time, so that one does not end what another one needs.
     let habits = (0..2 + below(random, 3)).map(|_| Habit::ALL[below(random, Habit::ALL.len())]);
+    let mut habits: BTreeSet<Habit> = habits.collect();
+    if below(random, FLOODS) > 0 {
+        habits.remove(&Habit::Flood);
+    }
     LiarPlan {
         targets,
-        habits: habits.collect(),
+        habits,
         pace: 1 + below(random, 3),
         rate: 20_000 << below(random, 7),
         allocates: below(random, 3) > 0,

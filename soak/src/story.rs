@@ -14,7 +14,7 @@ use weave_core::sim::{HostId, Net};
 
 use crate::invariants::{Inspector, Invariant, Violation};
 use crate::liar::{Mood, WATCHED};
-use crate::plan::Accident;
+use crate::plan::{Accident, Division};
 use crate::watch::Watch;
 use crate::world::{TICK, World};
 
@@ -30,6 +30,10 @@ pub fn tell(world: &mut World) -> Result<(), Violation> {
     let inspector = &mut Inspector::new(world);
     let formed = world.net.run_until(60 * SECOND, Net::converged);
     formed.map_err(|error| broken(Invariant::Forms, error))?;
+    if world.plan.division == Division::Vote {
+        world.divide();
+        wait_for(world, inspector, 60 * SECOND, Invariant::Forms, World::is_divided)?;
+    }
     world.let_liars_in();
     run(world, inspector, 5 * SECOND)?;
 

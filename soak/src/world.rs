@@ -5,16 +5,23 @@ use std::time::Duration;
 
 use weave_core::mesh::{PeerName, Random};
 use weave_core::sim::{HostId, Net, Quality};
+use weave_core::time::Instant;
 use weave_ipam::allocator::Origin;
 
 use crate::ipam::Tenants;
 use crate::legacy::Legacy;
-use crate::liar::{Liar, Spent};
-use crate::plan::Plan;
+use crate::liar::{Liar, Spent, Surroundings};
+use crate::plan::{Division, Plan};
+use crate::truth::Truth;
 use crate::watch::Watch;
 
 /// From one look at everything to the next.
 pub const TICK: Duration = Duration::from_millis(100);
+/// Frames that a host sends in all: many more than the invariants allow.
+const FRAMES: u64 = 200_000;
+/// Who is out of reach for longer than this may be gone when what a liar says arrives: the slowest of them
+/// takes 20 seconds to say all it may.
+const AWAY: Duration = Duration::from_secs(8);
 
 /// Honest routers, and liars among them.
 pub struct World {
@@ -28,10 +35,14 @@ pub struct World {
     pub liars: Vec<Liar>,
     /// Addresses that containers of honest hosts have.
     pub given: BTreeMap<u32, String>,
+    /// Whose addresses are.
+    pub truth: Truth,
     /// What honest hosts heard.
     pub watches: BTreeMap<HostId, Watch>,
     tenants: BTreeMap<HostId, Tenants>,
     legacies: BTreeMap<HostId, Legacy>,
+    /// When an honest host had a route to another one last.
+    in_reach: BTreeMap<(HostId, HostId), Instant>,
     random: Random,
 }
 
@@ -40,6 +51,7 @@ impl World {
     pub fn new(seed: u64) -> Self {
         let plan = Plan::new(seed);
         let mut net = Net::new(seed);
+        net.set_frame_limit(FRAMES);
         net.set_quality(Quality { latency: plan.latency, ..Quality::default() });
         let discovery = plan.discovery;
         let add = |net: &mut Net| net.add_host_with(move |config| config.discovery = discovery);
@@ -51,9 +63,11 @@ impl World {
             honest,
             liars: Vec::new(),
             given: BTreeMap::new(),
+            truth: Truth::default(),
             watches: BTreeMap::new(),
             tenants: BTreeMap::new(),
             legacies: BTreeMap::new(),
+            in_reach: BTreeMap::new(),
             random: Random::new(block),
             net,
             plan,
@@ -74,6 +88,11 @@ impl World {
 
     /// The router of an honest host runs (again): it takes part in the channels, and connects.
     pub fn take_part(&mut self, host: HostId) {
+        if let Some(room) = self.plan.room {
+            self.net.ask(host, |router, now| {
+                router.update(now, |mesh| mesh.set_room(room, room * room));
+            });
+        }
         self.watches[&host].start(&mut self.net, host);
         let origin = self.origin();
         let seed = self.random.block();
@@ -87,10 +106,11 @@ impl World {
     }
 
     fn origin(&self) -> Origin {
-        if self.plan.votes {
-            Origin::Consensus { peers: Some(self.honest.len()) }
-        } else {
-            Origin::Seed(self.honest_names())
+        match self.plan.division {
+            Division::Seeds => Origin::Seed(self.honest_names()),
+            Division::Vote | Division::VoteAmongLiars => {
+                Origin::Consensus { peers: Some(self.honest.len()) }
+            }
         }
     }
 
@@ -119,8 +139,54 @@ impl World {
         }
     }
 
+    /// Honest routers vote on the first division of addresses.
+    pub fn divide(&mut self) {
+        for (host, tenants) in &self.tenants {
+            tenants.prime(&mut self.net, *host);
+        }
+    }
+
+    /// Whether they have.
+    ///
+    /// # Errors
+    /// Who has not.
+    pub fn is_divided(&self) -> Result<(), String> {
+        let without = self.tenants.iter().find(|(_, tenants)| !tenants.is_divided());
+        without.map_or(Ok(()), |(host, _)| Err(format!("{host:?} knows no ring")))
+    }
+
+    /// The allocators of honest hosts.
+    pub const fn tenants(&self) -> &BTreeMap<HostId, Tenants> {
+        &self.tenants
+    }
+
+    /// What liars have to know so as not to do what nothing can be done against.
+    fn look_around(&mut self) {
+        let mut surroundings = Surroundings { is_full: true, ..Surroundings::default() };
+        let now = self.net.now();
+        for a in &self.honest {
+            for b in self.honest.iter().filter(|b| *b != a) {
+                let (name_a, name_b) = (self.net.name(*a), self.net.name(*b));
+                let routes = self.net.router(*a).map(|router| router.mesh().routes());
+                let reaches = routes.is_some_and(|routes| routes.unicast_all(name_b).is_some());
+                let at = self.in_reach.entry((*a, *b)).or_insert(now);
+                if reaches {
+                    *at = now;
+                }
+                surroundings.somebody_is_away |= now.saturating_since(*at) > AWAY;
+                if self.connected(*a, *b) {
+                    surroundings.adjacent.insert((name_a, name_b));
+                } else {
+                    surroundings.is_full = false;
+                }
+            }
+        }
+        self.liars.iter().for_each(|liar| liar.set_surroundings(surroundings.clone()));
+    }
+
     /// A tenth of a second passes, in which liars lie and containers come and go.
     pub fn tick(&mut self) {
+        self.look_around();
         for (liar, plan) in self.liars.iter().zip(&self.plan.liars) {
             (0..plan.pace).for_each(|_| liar.act(&mut self.net));
         }
@@ -138,6 +204,11 @@ impl World {
             legacy.echo(&mut self.net, *host);
         }
         self.net.run_for(TICK);
+        if self.plan.division == Division::VoteAmongLiars {
+            return;
+        }
+        let tenants = self.honest.iter().map(|host| (self.net.name(*host), &self.tenants[host]));
+        self.truth.look(&tenants.collect());
     }
 
     /// Addresses that containers were told since the last look.

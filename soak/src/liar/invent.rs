@@ -16,7 +16,16 @@ const UNICAST: u8 = 5;
 const BROADCAST: u8 = 6;
 const CONTROL: u8 = 7;
 const SYNC: u8 = 64;
+const COUNTED_UNICAST: u8 = 66;
 const NOTICE: u8 = 65;
+
+/// Messages of a flood that go together.
+const FLOOD: usize = 8_000;
+
+/// How often two truths are told, if it is to last.
+const ROUNDS: u32 = 20;
+/// What goes round then.
+const IN_A_CIRCLE: u32 = 30;
 
 /// Neighbours that can be lied to.
 type Up<'a> = &'a [(ConnectionId, PeerName)];
@@ -24,6 +33,9 @@ type Up<'a> = &'a [(ConnectionId, PeerName)];
 impl Tongue {
     /// Some lies, by the habits it has.
     pub(super) fn invent(&mut self, up: Up<'_>) -> Vec<Lie> {
+        if self.going_round.0 > 0 {
+            return self.tell_two_truths(up);
+        }
         let habits: Vec<Habit> = self.habits.iter().copied().collect();
         let Some(habit) = self.pick(&habits).copied() else { return Vec::new() };
         let Some((id, peer)) = self.pick(up).copied() else { return Vec::new() };
@@ -54,9 +66,15 @@ impl Tongue {
             Habit::Frames => return self.frames(peer),
             Habit::Nonsense => return self.nonsense(id),
             Habit::Rings => vec![self.ring()],
+            Habit::Usurp => self.usurp(),
+            Habit::Flood => return self.flood(up),
+            Habit::Votes => {
+                let data = self.any_votes();
+                vec![self.tell_state(&data)]
+            }
             Habit::Requests => {
-                let data = self.any_allocation();
-                let (source, destination) = (self.source_on(CHANNEL), self.anybody());
+                let (data, destination) = (self.any_allocation(), self.anybody());
+                let source = self.source_on(CHANNEL, Some(destination));
                 vec![message(
                     UNICAST,
                     &Unicast { channel: CHANNEL, source, destination, data: &data }.encode(),
@@ -74,8 +92,9 @@ impl Tongue {
 
     fn lie(&mut self, id: ConnectionId, peer: PeerName, message: &[u8]) -> Lie {
         self.note(format!("to {peer}: {}", describe(message)));
-        let unicasts = u64::from(message.first() == Some(&UNICAST));
-        Lie::Bytes { id, bytes: frame(message), unicasts }
+        let is_unicast = matches!(message.first(), Some(&(UNICAST | COUNTED_UNICAST)));
+        let unicasts = u64::from(is_unicast);
+        Lie::Bytes { id, bytes: frame(message), messages: 1, unicasts }
     }
 
     fn topology(&mut self, records: impl FnOnce(&mut Self) -> Vec<Record>) -> Vec<u8> {
@@ -85,23 +104,39 @@ impl Tongue {
         message(tag, &Gossip { channel: "topology", source, data: &data }.encode())
     }
 
-    /// Something else to each neighbour, and then something that goes round if they believe it.
+    /// Something else to each neighbour, again and again, and then something that goes round if they
+    /// believe it. Routers calculate their routes a tenth of a second after they hear of a change, and what
+    /// they tell each other then is outdated by the next lie.
     fn tell_two_truths(&mut self, up: Up<'_>) -> Vec<Lie> {
+        let (left, round) = self.going_round;
+        if left == 0 {
+            self.going_round.0 = if self.one_in(3) { ROUNDS } else { 1 };
+            self.tells_roots = self.one_in(3);
+        }
+        self.going_round = (self.going_round.0.saturating_sub(1), round + 1);
         let mut lies = Vec::new();
         for (turn, (id, peer)) in up.iter().enumerate() {
-            let data = records::encode(&self.two_truths(turn));
-            let own = self.own;
+            let (_, next) = up[(turn + 1) % up.len()];
+            let told = if self.tells_roots { self.roots(*peer) } else { self.two_truths(next) };
+            let (own, data) = (self.own, records::encode(&told));
             let told =
                 message(GOSSIP, &Gossip { channel: "topology", source: own, data: &data }.encode());
             lies.push(self.lie(*id, *peer, &told));
         }
-        let Some(destination) = PeerName::from_u64(GOES_ROUND) else { return lies };
-        if let Some((id, peer)) = self.pick(up).copied() {
-            let unicast =
-                Unicast { channel: CHANNEL, source: self.own, destination, data: b"round" };
+        let Some(target) = PeerName::from_u64(GOES_ROUND) else { return lies };
+        let Some((id, peer)) = self.pick(up).copied() else { return lies };
+        // Each of them is another one: the same one would be noticed for that.
+        let count = if self.going_round.0 == ROUNDS / 2 { IN_A_CIRCLE } else { 1 };
+        for number in 0..count {
+            let source = if self.one_in(2) { self.own } else { self.invented() };
+            let data = if self.one_in(8) { 0 } else { number }.to_be_bytes();
+            let unicast = Unicast { channel: CHANNEL, source, destination: target, data: &data };
             lies.push(self.lie(id, peer, &message(UNICAST, &unicast.encode())));
-            let bytes = [&[0x02; 12][..], &[0x08, 0x00], b"round"].concat();
-            let frame = TappedFrame { source: self.own, destination, relays: 0, bytes };
+            let station = if self.tells_roots { [0xff; 6] } else { [0x02; 6] };
+            let bytes = [&station[..], &[0x02; 6], &[0x08, 0x00], b"round"].concat();
+            let (source, destination) =
+                if self.tells_roots { (target, peer) } else { (self.own, target) };
+            let frame = TappedFrame { source, destination, relays: 0, bytes };
             lies.push(Lie::Frame { to: peer, frame });
         }
         lies
@@ -114,8 +149,14 @@ impl Tongue {
             1 => self.any_allocation(),
             _ => self.random.block()[..8].to_vec(),
         };
-        let (source, destination) = (self.source_on(&channel), self.anybody());
-        message(UNICAST, &Unicast { channel: &channel, source, destination, data: &data }.encode())
+        let destination = self.anybody();
+        let source = self.source_on(&channel, Some(destination));
+        let unicast = Unicast { channel: &channel, source, destination, data: &data }.encode();
+        if self.one_in(2) {
+            return message(UNICAST, &unicast);
+        }
+        let relays = u8::try_from(self.below(256)).unwrap_or(0);
+        message(COUNTED_UNICAST, &[&[relays], &unicast[..]].concat())
     }
 
     fn broadcast(&mut self) -> Vec<u8> {
@@ -125,7 +166,7 @@ impl Tongue {
             1 => self.random.block().to_vec(),
             _ => records::encode(&self.invent_peers()),
         };
-        let source = self.source_on(&channel);
+        let source = self.source_on(&channel, None);
         let tag = if self.one_in(2) { GOSSIP } else { BROADCAST };
         message(tag, &Gossip { channel: &channel, source, data: &data }.encode())
     }
@@ -158,6 +199,14 @@ impl Tongue {
         vec![one; times]
     }
 
+    /// Questions of a few bytes about all that is known, to one neighbour.
+    fn flood(&mut self, up: Up<'_>) -> Vec<Lie> {
+        let Some((id, peer)) = up.first().copied() else { return Vec::new() };
+        let asks = vec![frame(&[SYNC, 1]); FLOOD].concat();
+        self.note(format!("to {peer}: asks {FLOOD} times for all"));
+        vec![Lie::Bytes { id, bytes: asks.into(), messages: FLOOD as u64, unicasts: 0 }]
+    }
+
     fn notices(&mut self) -> Vec<Vec<u8>> {
         let one = match self.below(8) {
             0 => vec![NOTICE, 2, 1, b'n', b'o'],
@@ -181,25 +230,35 @@ impl Tongue {
         let (source, destination) = (self.anybody(), self.anybody());
         self.note(format!("to {peer}: a frame from {source} to {destination}"));
         let lies = 1 + self.below(3);
-        let frame = TappedFrame { source, destination, relays: 0, bytes };
+        let relays = if self.one_in(2) { 0 } else { u8::try_from(self.below(256)).unwrap_or(0) };
+        let frame = TappedFrame { source, destination, relays, bytes };
         (0..lies).map(|_| Lie::Frame { to: peer, frame: frame.clone() }).collect()
     }
 
     fn ring(&mut self) -> Vec<u8> {
         let data = self.any_state();
-        let source = self.source_on(CHANNEL);
-        match self.below(3) {
-            0 => message(GOSSIP, &Gossip { channel: CHANNEL, source, data: &data }.encode()),
-            1 => message(BROADCAST, &Gossip { channel: CHANNEL, source, data: &data }.encode()),
-            _ => {
-                let data = [&[1], &data[..]].concat();
-                let destination = self.anybody();
-                message(
-                    UNICAST,
-                    &Unicast { channel: CHANNEL, source, destination, data: &data }.encode(),
-                )
-            }
+        self.tell_state(&data)
+    }
+
+    /// A state, in any kind of message.
+    pub(super) fn tell_state(&mut self, data: &[u8]) -> Vec<u8> {
+        let kind = self.below(3);
+        if kind < 2 {
+            // Whose gossip it is said to be nobody looks at.
+            let source = if kind == 0 { self.anybody() } else { self.source_on(CHANNEL, None) };
+            let tag = if kind == 0 { GOSSIP } else { BROADCAST };
+            return message(tag, &Gossip { channel: CHANNEL, source, data }.encode());
         }
+        let honest = self.honest.clone();
+        let destination = self.pick(&honest).copied().unwrap_or(self.own);
+        self.tell_state_to(destination, data)
+    }
+
+    /// A state, for one peer.
+    pub(super) fn tell_state_to(&mut self, destination: PeerName, data: &[u8]) -> Vec<u8> {
+        let source = self.source_on(CHANNEL, Some(destination));
+        let data = [&[1], data].concat();
+        message(UNICAST, &Unicast { channel: CHANNEL, source, destination, data: &data }.encode())
     }
 
     fn nonsense(&mut self, id: ConnectionId) -> Vec<Lie> {
@@ -222,7 +281,7 @@ impl Tongue {
                 frame(&[&[tag], &self.random.block()[..]].concat())
             }
         };
-        vec![Lie::Bytes { id, bytes, unicasts: 0 }]
+        vec![Lie::Bytes { id, bytes, messages: 1, unicasts: 0 }]
     }
 }
 

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use weave_core::mesh::{ConnectionId, Features, Gossip, PeerName, Random, Uid};
 use weave_core::sim::{HostId, Net, Tap, TappedFrame};
+use weave_ipam::ring::Entry;
 
 use crate::framing::{Framing, Piece};
 use crate::records::{self, Record};
@@ -34,6 +35,17 @@ const MAX_SPENT: u64 = 400_000;
 const MAX_HEARD: usize = 48;
 /// What is shown of a liar when an invariant is broken.
 const MAX_LOG: usize = 40;
+
+/// What is so among honest routers while somebody lies to them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Surroundings {
+    /// Pairs of honest peers that have a connection, in both orders.
+    pub adjacent: BTreeSet<(PeerName, PeerName)>,
+    /// All of them have one to all others.
+    pub is_full: bool,
+    /// One of them is out of reach of another, and has been for a while.
+    pub somebody_is_away: bool,
+}
 
 /// A way to lie.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -76,11 +88,17 @@ pub enum Habit {
     Rings,
     /// Asks for addresses, and says that it has none, in anybody's name.
     Requests,
+    /// Says that addresses of others are its own, and gives them away.
+    Usurp,
+    /// Makes up what others voted for.
+    Votes,
+    /// Asks much with little, as often as it can.
+    Flood,
 }
 
 impl Habit {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::Mutate,
         Self::Garble,
         Self::Withhold,
@@ -100,6 +118,9 @@ impl Habit {
         Self::Impersonate,
         Self::Rings,
         Self::Requests,
+        Self::Usurp,
+        Self::Votes,
+        Self::Flood,
     ];
 }
 
@@ -110,8 +131,8 @@ pub enum Mood {
     Truthful,
     /// Lies, but not about the records of honest peers.
     Careful,
-    /// Lies about them as well, but neither says that it is one of them nor lies about rings: what is
-    /// told while peers come and go.
+    /// Lies about them as well, but neither says that it is one of them nor speaks about addresses in
+    /// their name: what is told while peers come and go.
     Forging,
     /// Lies about everything.
     Lying,
@@ -156,6 +177,13 @@ struct Tongue {
     records: BTreeMap<Vec<u8>, Record>,
     honest_uids: BTreeMap<PeerName, Uid>,
     ring: Option<weave_ipam::message::State>,
+    /// It goes on telling two truths so often, and how often it has.
+    going_round: (u32, u64),
+    /// What it tells them: that each is next to the target, or that each is behind the next one.
+    tells_roots: bool,
+    /// Tokens that it has claimed.
+    usurped: Vec<Entry>,
+    surroundings: Surroundings,
     log: VecDeque<String>,
     spent: Spent,
 }
@@ -191,6 +219,10 @@ impl Liar {
             records: BTreeMap::new(),
             honest_uids: BTreeMap::new(),
             ring: None,
+            going_round: (0, 0),
+            tells_roots: false,
+            usurped: Vec::new(),
+            surroundings: Surroundings::default(),
             log: VecDeque::new(),
             spent: Spent::default(),
         };
@@ -207,6 +239,11 @@ impl Liar {
     /// What it does from now on.
     pub fn set_mood(&self, mood: Mood) {
         self.lock().mood = mood;
+    }
+
+    /// What is so around it.
+    pub fn set_surroundings(&self, surroundings: Surroundings) {
+        self.lock().surroundings = surroundings;
     }
 
     /// What it has said of its own accord.
@@ -242,7 +279,13 @@ impl Liar {
             tongue.note(format!("reads: {reads}"));
             net.set_reading(self.host, reads);
         }
+        let parts = (tongue.has(Habit::Impersonate) && tongue.mood == Mood::Lying)
+            .then(|| (tongue.one_in(10), tongue.pick(&ends).copied()));
         drop(tongue);
+        // To come again, as somebody else.
+        if let Some((true, Some((_, other)))) = parts {
+            net.reset_connections(self.host, other);
+        }
         for lie in lies {
             self.tell(net, lie);
         }
@@ -250,11 +293,11 @@ impl Liar {
 
     fn tell(&self, net: &mut Net, lie: Lie) {
         match lie {
-            Lie::Bytes { id, bytes, unicasts } => {
+            Lie::Bytes { id, bytes, messages, unicasts } => {
                 let len = bytes.len() as u64;
                 if net.inject(self.host, id, bytes) {
                     let spent = &mut self.lock().spent;
-                    spent.messages += 1;
+                    spent.messages += messages;
                     spent.bytes += len;
                     spent.unicasts += unicasts;
                 }
@@ -274,7 +317,7 @@ impl Liar {
 
 /// Something to say unasked.
 enum Lie {
-    Bytes { id: ConnectionId, bytes: Bytes, unicasts: u64 },
+    Bytes { id: ConnectionId, bytes: Bytes, messages: u64, unicasts: u64 },
     Frame { to: PeerName, frame: TappedFrame },
 }
 
@@ -386,14 +429,30 @@ impl Tongue {
         }
     }
 
-    /// Whose message it is said to be. An allocator believes of the owner of addresses that it gives
-    /// them away, and messages are not signed (docs/security.md, what is inherited from the
-    /// protocol), so the liar does not speak about addresses in the name of honest peers.
-    fn source_on(&mut self, channel: &str) -> PeerName {
+    /// Whose message it is said to be, if `to` reads it, or anybody if that is nobody.
+    ///
+    /// Messages are not signed. Of a neighbour a router hears from that neighbour alone, and believes
+    /// nobody else who speaks in its name; of a peer behind others it hears through them, and they can make
+    /// it say anything: that it gave away what it has. Nothing on this wire tells such a message from a true
+    /// one (docs/security.md, what is inherited from the protocol). So the liar speaks about addresses in
+    /// the name of those alone whom the reader has a connection to.
+    fn source_on(&mut self, channel: &str, to: Option<PeerName>) -> PeerName {
         if channel != weave_ipam::message::CHANNEL {
             return self.anybody();
         }
-        if self.one_in(2) { self.own } else { self.invented() }
+        let Surroundings { adjacent, is_full, .. } = &self.surroundings;
+        let known = |name: &PeerName| match to {
+            Some(to) if self.is_honest(&to.to_bytes()) => adjacent.contains(&(*name, to)),
+            _ => *is_full,
+        };
+        let calm = self.mood != Mood::Forging;
+        let known: Vec<PeerName> =
+            self.honest.iter().copied().filter(|name| calm && known(name)).collect();
+        match self.below(4) {
+            0 => self.invented(),
+            1 => self.own,
+            _ => self.pick(&known).copied().unwrap_or(self.own),
+        }
     }
 
     /// A peer that is not there. There are few, so that lies meet.

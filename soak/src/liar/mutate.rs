@@ -39,11 +39,13 @@ impl Tongue {
     fn introduce(&mut self, message: Vec<u8>) -> Bytes {
         let Ok(mut features) = Features::decode(&message) else { return frame(&message) };
         if self.has(Habit::Mutate) && self.one_in(4) {
-            match self.below(5) {
+            match self.below(7) {
                 0 => features.nickname = "x".repeat(self.below(3000)),
                 1 => features.short_id = ShortId::new(u16::try_from(self.below(4096)).unwrap_or(0)),
                 2 => features.connection_id = self.random.below(2),
                 3 => features.overlays = self.one_in(2).then(|| vec!["none".to_owned()]),
+                4 => features.trusted = !features.trusted,
+                5 => features.further.values_mut().for_each(|value| value.push('x')),
                 _ => features.further.clear(),
             }
             self.note("changes its features".to_owned());
@@ -94,6 +96,15 @@ impl Tongue {
                 Ok(unicast) => self.mutate_unicast(unicast),
                 Err(_) => payload.to_vec(),
             },
+            66 => match payload.split_first() {
+                Some((relays, payload)) => {
+                    let relays = if self.one_in(2) { 255 } else { *relays };
+                    let unicast = Unicast::decode(payload);
+                    let payload = unicast.map_or(payload.to_vec(), |u| self.mutate_unicast(u));
+                    [&[relays][..], &payload].concat()
+                }
+                None => Vec::new(),
+            },
             _ => {
                 let mut payload = payload.to_vec();
                 match self.below(3) {
@@ -117,10 +128,10 @@ impl Tongue {
         let Gossip { channel, mut source, data } = gossip;
         let mut data = data.to_vec();
         match self.below(8) {
-            0 => source = self.source_on(channel),
+            0 => source = self.source_on(channel, None),
             1 => {
                 let any = self.any_channel();
-                let source = self.source_on(&any);
+                let source = self.source_on(&any, None);
                 return Gossip { channel: &any, source, data: &data }.encode();
             }
             _ if channel == "topology" => {
@@ -130,7 +141,7 @@ impl Tongue {
             }
             _ if channel == CHANNEL => {
                 data = self.mutate_state(&data);
-                source = self.source_on(channel);
+                source = self.source_on(channel, None);
             }
             _ => data.reverse(),
         }
@@ -141,16 +152,16 @@ impl Tongue {
         let Unicast { channel, mut source, mut destination, data } = unicast;
         let mut data = data.to_vec();
         match self.below(4) {
-            0 => source = self.source_on(channel),
+            0 => source = self.source_on(channel, Some(destination)),
             1 => destination = self.anybody(),
             2 => {
                 let any = self.any_channel();
-                let source = self.source_on(&any);
+                let source = self.source_on(&any, Some(destination));
                 return Unicast { channel: &any, source, destination, data: &data }.encode();
             }
             _ => {
                 data = self.mutate_allocation(&data);
-                source = self.source_on(CHANNEL);
+                source = self.source_on(CHANNEL, Some(destination));
             }
         }
         Unicast { channel, source, destination, data: &data }.encode()

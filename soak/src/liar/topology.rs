@@ -5,9 +5,10 @@ use weave_core::mesh::PeerName;
 use super::Tongue;
 use crate::records::{LinkRecord, Record};
 
-/// A lie about an honest peer has a version below this. The highest ones cannot be outdone: see
-/// docs/security.md, what is inherited from the protocol.
-const MAX_FORGED_VERSION: u64 = 1 << 62;
+/// A lie about an honest peer has a version up to this. The owner outlives a lie by a higher version, and
+/// there is none above the highest: see docs/security.md, what is inherited from the protocol. What is left
+/// above is more than the changes of a story.
+const MAX_FORGED_VERSION: u64 = u64::MAX - (1 << 32);
 
 /// The peer that each neighbour is told to be somewhere else.
 pub(super) const GOES_ROUND: u64 = 0x0bad_2000_0000;
@@ -98,7 +99,7 @@ impl Tongue {
 
     /// Peers that are not there, in a chain that hangs on this one.
     pub(super) fn invent_peers(&mut self) -> Vec<Record> {
-        let count = if self.one_in(40) { 60 } else { 1 + self.below(6) };
+        let count = if self.one_in(8) { 60 } else { 1 + self.below(6) };
         let base = if count > 10 { 0x0bad_1000_0000 } else { 0x0bad_0000_0000 };
         let name = |at: usize| PeerName::from_u64(base + at as u64).unwrap_or_default();
         let link = |to: PeerName, address: String| LinkRecord {
@@ -158,14 +159,40 @@ impl Tongue {
         Some(vec![record])
     }
 
-    /// One version of a record, with other links for each who hears of it: mostly rings in which
-    /// something can go round.
-    pub(super) fn two_truths(&mut self, turn: usize) -> Vec<Record> {
+    /// Records in which that neighbour alone is next to this one, and the target is behind this one: what
+    /// the target broadcasts, it would have to pass on to all others.
+    pub(super) fn roots(&mut self, neighbour: PeerName) -> Vec<Record> {
         let target = PeerName::from_u64(GOES_ROUND).unwrap_or(self.own);
-        let version = 1_000_000 + self.random.below(4);
-        let honest = self.honest.clone();
-        // Everybody hears that the target is behind somebody else.
-        let behind = honest.get((turn + 1) % honest.len().max(1)).copied().unwrap_or(self.own);
+        let version = 1_000_000 + 10 * self.going_round.1;
+        let link = |to: PeerName| LinkRecord {
+            name: to.to_bytes().to_vec(),
+            address: "192.0.2.9:6783".to_owned(),
+            outbound: true,
+            established: true,
+        };
+        let record = |name: PeerName, links| Record {
+            name: name.to_bytes().to_vec(),
+            nickname: "root".to_owned(),
+            uid: 7,
+            version,
+            short_id: 77,
+            has_short_id: true,
+            links,
+        };
+        let mut own = self.records.get(&self.own.to_bytes()[..]).cloned().unwrap_or_default();
+        own = Record {
+            uid: own.uid,
+            version: own.version.max(version) + 1,
+            ..record(self.own, vec![link(neighbour), link(target)])
+        };
+        vec![own, record(target, vec![link(self.own)])]
+    }
+
+    /// One version of a record, with other links for each who hears of it: each is told that the target
+    /// is behind the next one, so that something can go round.
+    pub(super) fn two_truths(&mut self, behind: PeerName) -> Vec<Record> {
+        let target = PeerName::from_u64(GOES_ROUND).unwrap_or(self.own);
+        let version = 1_000_000 + 10 * self.going_round.1;
         let link = |to: PeerName| LinkRecord {
             name: to.to_bytes().to_vec(),
             address: "192.0.2.9:6783".to_owned(),
@@ -185,17 +212,15 @@ impl Tongue {
             && let Some(mut record) = self.records.get(&behind.to_bytes()[..]).cloned()
         {
             record.links.push(link(target));
-            record.version = record.version.saturating_add(1 + self.random.below(3));
+            record.version = record.version.saturating_add(1 + 1000 * self.going_round.1);
             record.version = record.version.min(MAX_FORGED_VERSION);
             records.push(record);
         }
-        if self.one_in(2)
+        if self.one_in(4)
             && let Some(mut own) = self.records.get(&self.own.to_bytes()[..]).cloned()
         {
             own.version = own.version.saturating_add(100);
-            if turn.is_multiple_of(2) {
-                own.links.push(link(target));
-            }
+            own.links.push(link(target));
             records.push(own);
         }
         records

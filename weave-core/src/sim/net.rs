@@ -30,6 +30,8 @@ pub struct Net {
     next_happening: u64,
     quality: Quality,
     exceptions: BTreeMap<(HostId, HostId), Quality>,
+    /// Frames that each host can send.
+    frame_limit: u64,
     /// Host names, for targets given by name.
     names: BTreeMap<String, Vec<std::net::IpAddr>>,
 }
@@ -69,6 +71,7 @@ impl Net {
             next_happening: 0,
             quality: Quality::default(),
             exceptions: BTreeMap::new(),
+            frame_limit: u64::MAX,
             names: BTreeMap::new(),
         }
     }
@@ -92,6 +95,11 @@ impl Net {
     /// Adds so many hosts with running routers.
     pub fn add_hosts(&mut self, count: usize) -> Vec<HostId> {
         (0..count).map(|_| self.add_host()).collect()
+    }
+
+    /// Each host can send so many frames and no more, so that a storm of them comes to an end.
+    pub const fn set_frame_limit(&mut self, limit: u64) {
+        self.frame_limit = limit;
     }
 
     /// The time on the network's clock.

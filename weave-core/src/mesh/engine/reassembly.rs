@@ -14,6 +14,12 @@ pub(super) const BUDGET: usize = 64 << 20;
 const _: () = assert!(BUDGET > 4 * MAX_MESSAGE_LEN);
 
 impl Mesh {
+    /// For the simulator: less room for peers and their connections than there is.
+    #[cfg(any(test, feature = "sim"))]
+    pub const fn set_room(&mut self, peers: usize, links: usize) {
+        self.peers.set_room(peers, links);
+    }
+
     /// For the simulator and fuzzers: what is kept of connections fits the connections.
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn assert_consistent(&self) {

@@ -23,6 +23,12 @@ enum Measure {
 }
 
 impl Peers {
+    /// Has less room than a router has, so that the simulator need not fill it.
+    #[cfg(any(test, feature = "sim"))]
+    pub(in crate::mesh) const fn set_room(&mut self, peers: usize, links: usize) {
+        (self.limits.peers, self.limits.links) = (peers, links);
+    }
+
     /// Removes what there is no room for. Of equals those stay that are not `fresh`.
     pub(super) fn make_room(
         &mut self,

@@ -118,7 +118,11 @@ impl Net {
 
     fn put_datagram(&mut self, from: HostId, datagram: Datagram) {
         if matches!(datagram.content, Content::Frame { .. }) {
-            self.hosts[from.0].frames_sent += 1;
+            let host = &mut self.hosts[from.0];
+            host.frames_sent += 1;
+            if host.frames_sent > self.frame_limit {
+                return;
+            }
         }
         let Some(to) = self.receiver(from, &datagram) else { return };
         for delay in self.path(from, to).delays(&mut self.random) {
