@@ -107,7 +107,7 @@ struct RawAttachment {
 }
 
 impl Config {
-    /// The version alone, for whatever may be wrong with the rest.
+    /// Returns the version alone, for whatever may be wrong with the rest.
     ///
     /// # Errors
     /// If the input is too long, no JSON, or of a version that is not spoken.
@@ -120,7 +120,7 @@ impl Config {
         version_of(decode::<Version>(input)?.version)
     }
 
-    /// All of it, as far as it is for this plugin.
+    /// Returns all of it, as far as it is for this plugin.
     ///
     /// # Errors
     /// If it cannot be decoded, makes no sense, or asks for what there is not.

@@ -111,7 +111,7 @@ pub(crate) fn is_name(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
 }
 
-/// What the kernel takes for the name of an interface (`dev_valid_name`).
+/// Returns whether the kernel takes it for the name of an interface (`dev_valid_name`).
 pub(crate) fn is_interface(text: &str) -> bool {
     let legal = |c: char| !c.is_whitespace() && !c.is_control() && !"/:%".contains(c);
     (1..=LONGEST_INTERFACE).contains(&text.len())

@@ -62,7 +62,7 @@ impl CniError {
         Self::new(Self::CHANGED, msg, "")
     }
 
-    /// The host did not do what was tried.
+    /// Creates the error of a host that did not do what was tried.
     pub(crate) fn host(action: &str, error: &HostError) -> Self {
         let code = match error {
             HostError::NoNamespace { .. } => Self::NO_CONTAINER,
@@ -74,7 +74,7 @@ impl CniError {
         Self::new(code, action, error.to_string())
     }
 
-    /// What is printed.
+    /// Returns what is printed.
     pub(crate) fn object(&self, version: CniVersion) -> Value {
         let mut object =
             json!({ "cniVersion": version.text(), "code": self.code, "msg": self.msg });

@@ -20,12 +20,12 @@ pub(crate) fn holder(container: &str, interface: &str) -> String {
     }
 }
 
-/// The holder that a call is about.
+/// Returns the holder that a call is about.
 pub(crate) fn holder_of(environment: &Environment) -> String {
     holder(&environment.container, &environment.interface)
 }
 
-/// The path of a holder in the router's interface, and of a network or address of it.
+/// Returns the path of a holder in the router's interface, and of a network or address of it.
 pub(crate) fn path(holder: &str, place: Option<Cidr>) -> String {
     let mut path = format!("/ip/{}", escaped(holder));
     if let Some(cidr) = place {
@@ -34,7 +34,8 @@ pub(crate) fn path(holder: &str, place: Option<Cidr>) -> String {
     path
 }
 
-/// The name of an interface can have nearly any character in it (RFC 3986, section 2.1).
+/// Escapes a name: that of an interface can have nearly any character in it (RFC 3986, section
+/// 2.1).
 pub(crate) fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for byte in text.bytes() {

@@ -54,7 +54,7 @@ pub(crate) fn take(
     }
 }
 
-/// How the end of the attachment is found out.
+/// Returns how the end of the attachment is found out.
 const fn end(plugin: Plugin) -> EndOfUse {
     match plugin {
         Plugin::Net => EndOfUse::Watched,
@@ -66,7 +66,7 @@ fn allocate(call: &Call, subnet: Option<Cidr>) -> Result<Cidr, CniError> {
     call.router.allocate(&holder_of(&call.environment), subnet, end(call.plugin))
 }
 
-/// The addresses that are asked for: all of them, or none.
+/// Returns the addresses that are asked for: all of them, or none.
 fn claim(
     call: &Call,
     config: &Config,
@@ -219,7 +219,7 @@ pub(crate) fn confirm(call: &Call, config: &Config, addresses: &[Cidr]) -> Resul
     Ok(())
 }
 
-/// Whether addresses can be had.
+/// Checks whether addresses can be had.
 pub(crate) fn available(call: &Call, config: &Config) -> Result<(), CniError> {
     match &config.ipam {
         Ipam::Router { .. } => call.router.ready(true),
@@ -265,7 +265,7 @@ impl PendingRecord {
         Ok(Self { records, record, is_new })
     }
 
-    /// The note goes with what failed, unless there was one before.
+    /// Forgets the note with what failed, unless there was one before.
     pub(crate) fn unless_failed<T>(&self, result: Result<T, CniError>) -> Result<T, CniError> {
         if result.is_err() && self.is_new {
             self.records.forget(&self.record.container, &self.record.interface);
@@ -323,7 +323,7 @@ pub(crate) fn gc(call: &Call) -> Result<(), CniError> {
     result
 }
 
-/// What another IPAM plugin gave out, that plugin collects.
+/// Collects what ended without DEL; what another IPAM plugin gave out, that plugin collects.
 fn collect(call: &Call, config: &Config, record: &Record) -> Result<(), CniError> {
     weave_host::remove_port_of(&holder(&record.container, &record.interface))
         .map_err(|error| CniError::host("unable to remove the interface", &error))?;
@@ -333,7 +333,7 @@ fn collect(call: &Call, config: &Config, record: &Record) -> Result<(), CniError
     }
 }
 
-/// What ADD answered.
+/// Returns what ADD answered.
 pub(crate) fn previous(config: &Config) -> Result<&Value, CniError> {
     if config.version < CniVersion::V040 {
         let details = "CHECK is of version 0.4.0 and later";

@@ -43,13 +43,13 @@ struct RawIp {
 }
 
 impl Lease {
-    /// The first address, of which there is one after ADD.
+    /// Returns the first address, of which there is one after ADD.
     pub(crate) fn first(&self) -> Result<Cidr, CniError> {
         let first = self.addresses.first().map(|leased| leased.cidr);
         first.ok_or_else(|| CniError::new(CniError::REFUSED, "no address", ""))
     }
 
-    /// All addresses.
+    /// Returns all addresses.
     pub(crate) fn cidrs(&self) -> Vec<Cidr> {
         self.addresses.iter().map(|leased| leased.cidr).collect()
     }

@@ -69,7 +69,7 @@ pub enum Plugin {
 }
 
 impl Plugin {
-    /// The name the runtime knows it by.
+    /// Returns the name the runtime knows it by.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Net => "weave-net",
@@ -118,7 +118,7 @@ pub struct Answer {
     pub success: bool,
 }
 
-/// The program.
+/// Returns the program.
 pub fn main() -> ExitCode {
     let program = std::env::args().next().unwrap_or_default();
     let answer = if std::env::var_os("CNI_COMMAND").is_none() {

@@ -64,7 +64,8 @@ fn namespace(call: &Call) -> Result<Namespace, CniError> {
         .map_err(|error| CniError::host("unable to open the network namespace", &error))
 }
 
-/// The router makes the bridge when it starts, so that an address has no use before.
+/// Checks that the bridge is there: the router makes it when it starts, and an address has no use
+/// before.
 fn find_bridge(config: &Config) -> Result<(), CniError> {
     const ACTION: &str = "unable to attach the container";
     let layout = detect_layout(&config.bridge).map_err(|error| CniError::host(ACTION, &error))?;
@@ -136,7 +137,7 @@ fn chained(config: &Config, interface: &str) -> Result<(), CniError> {
     Ok(())
 }
 
-/// The way to everywhere, of the family of this address.
+/// Returns the way to everywhere, of the family of this address.
 fn default_route(gateway: IpAddr) -> Route {
     let everywhere: IpAddr = match gateway {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -145,14 +146,14 @@ fn default_route(gateway: IpAddr) -> Route {
     Route { destination: Cidr::whole(everywhere), gateway: Some(gateway) }
 }
 
-/// Whether the container has a route to the same destination by another interface. The kernel would
-/// keep that one, or divide the traffic between both.
+/// Returns whether the container has a route to the same destination by another interface. The
+/// kernel would keep that one, or divide the traffic between both.
 fn is_there(beside: &[Route], route: Route) -> bool {
     beside.iter().any(|other| other.destination == route.destination)
 }
 
-/// The routes to make; those to tell are given and, without any, the default route is added. One
-/// that the container has by another interface is neither made nor told.
+/// Returns the routes to make; those to tell are given and, without any, the default route is
+/// added. One that the container has by another interface is neither made nor told.
 fn ways(addresses: &[LeasedAddress], routes: &mut Vec<Route>, beside: &[Route]) -> Vec<Route> {
     let on_switch = |gateway: IpAddr| addresses.iter().any(|leased| leased.cidr.contains(gateway));
     let gateways = || addresses.iter().filter_map(|leased| leased.gateway);
@@ -192,8 +193,8 @@ fn ways(addresses: &[LeasedAddress], routes: &mut Vec<Route>, beside: &[Route]) 
     ways
 }
 
-/// The gateway of a container that was told none: an address of the host on the bridge. If none of
-/// them serves, the host gets another.
+/// Returns the gateway of a container that was told none: an address of the host on the bridge. If
+/// none of them serves, the host gets another.
 fn host_address(call: &Call, config: &Config, container: Cidr) -> Result<IpAddr, CniError> {
     let present = bridge_addresses(&config.bridge)
         .map_err(|error| CniError::host("unable to look at the bridge", &error))?;
@@ -219,8 +220,8 @@ fn look_at_forwarding() {
     }
 }
 
-/// Which address of the host answers all containers of this one's network: the route that comes
-/// with it has to cover them. Of several, one that the container takes for a neighbour.
+/// Returns which address of the host answers all containers of this one's network: the route that
+/// comes with it has to cover them. Of several, one that the container takes for a neighbour.
 fn gateway_of(container: Cidr, exposed: &[Cidr]) -> Option<IpAddr> {
     let covers =
         |cidr: &&Cidr| cidr.prefix() <= container.prefix() && cidr.contains(container.address());

@@ -48,7 +48,7 @@ pub(crate) fn run(
     })
 }
 
-/// What it prints when it is given this. It may do both at once.
+/// Returns what it prints when it is given this. It may do both at once.
 fn talk(child: &mut Child, input: &[u8]) -> io::Result<Vec<u8>> {
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
     thread::scope(|scope| {
@@ -75,7 +75,7 @@ fn find(path: &str, name: &str) -> Result<PathBuf, CniError> {
     )
 }
 
-/// The error it printed.
+/// Returns the error it printed.
 fn complaint(name: &str, output: &[u8], status: &str) -> CniError {
     #[derive(Deserialize)]
     struct Object {

@@ -70,7 +70,7 @@ impl Records {
         })
     }
 
-    /// A file appears whole, or not at all.
+    /// Writes a file, which appears whole, or not at all.
     fn write(&self, file: &Path, text: &str) -> io::Result<()> {
         fs::create_dir_all(&self.0)?;
         let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -84,7 +84,7 @@ impl Records {
         written
     }
 
-    /// The note of one attachment.
+    /// Returns the note of one attachment.
     pub(crate) fn get(&self, container: &str, interface: &str) -> Option<Record> {
         let text = fs::read_to_string(self.file(container, interface)).ok()?;
         // Earlier versions had the name of a device in the first line.
@@ -103,12 +103,12 @@ impl Records {
         }
     }
 
-    /// All of them, in order.
+    /// Returns all of them, in order.
     pub(crate) fn all(&self) -> Vec<Record> {
         self.matching(|_, _| true)
     }
 
-    /// The other attachments of the same container, to whatever network.
+    /// Returns the other attachments of the same container, to whatever network.
     pub(crate) fn others(&self, record: &Record) -> Vec<Record> {
         let networks = self.0.parent().and_then(|folder| fs::read_dir(folder).ok());
         let networks = networks.into_iter().flatten().flatten();

@@ -83,7 +83,7 @@ impl Router {
         Self { away: Duration::ZERO, ..self }
     }
 
-    /// An address for a holder; the same again if it has one.
+    /// Returns an address for a holder; the same again if it has one.
     pub(crate) fn allocate(
         &self,
         holder: &str,
@@ -102,14 +102,14 @@ impl Router {
         self.ask("PUT", &(path(holder, Some(cidr)) + end.query()), ALLOCATE).map(drop)
     }
 
-    /// The network that addresses are from, unless another is named.
+    /// Returns the network that addresses are from, unless another is named.
     pub(crate) fn default_subnet(&self) -> Result<Cidr, CniError> {
         let text = self.ask("GET", "/ipinfo/defaultsubnet", ALLOCATE)?;
         Cidr::network(text.trim())
             .ok_or_else(|| self.try_again(ALLOCATE, &format!("the router said {text:?}")))
     }
 
-    /// The addresses of a holder, of those in the subnet.
+    /// Returns the addresses of a holder, of those in the subnet.
     /// `purpose` is what the failure is told of.
     pub(crate) fn addresses(
         &self,
@@ -147,7 +147,7 @@ impl Router {
         self.ask("POST", &format!("/expose/{cidr}"), "unable to expose the host").map(drop)
     }
 
-    /// Whether it is there, and gives out addresses if `addresses` are wanted of it.
+    /// Checks that it is there, and gives out addresses if `addresses` are wanted of it.
     pub(crate) fn ready(&self, addresses: bool) -> Result<(), CniError> {
         let path = if addresses { "/ipinfo/defaultsubnet" } else { "/status" };
         let this = self.clone().without_patience();
@@ -184,7 +184,7 @@ impl Router {
     }
 }
 
-/// What a router that is just starting anew looks like.
+/// Returns whether this is what a router that is just starting anew looks like.
 fn is_absence(error: &io::Error) -> bool {
     use io::ErrorKind::{
         BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof,

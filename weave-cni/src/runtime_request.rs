@@ -156,7 +156,7 @@ fn part<'a>(map: &'a Map<String, Value>, key: &str) -> &'a Value {
     map.get(key).unwrap_or(&Value::Null)
 }
 
-/// Whether a value asks for anything.
+/// Returns whether a value asks for anything.
 fn asks(value: &Value) -> bool {
     match value {
         Value::Null => false,

@@ -18,7 +18,7 @@ impl Cidr {
         if prefix <= bits { Some(Self { address, prefix }) } else { None }
     }
 
-    /// A network, as routes and subnets are written: what is below the prefix is cleared.
+    /// Returns a network, as routes and subnets are written: what is below the prefix is cleared.
     pub fn network(text: &str) -> Option<Self> {
         let (address, prefix) = text.split_once('/')?;
         let short = (1..=3).contains(&prefix.len()) && prefix.bytes().all(|b| b.is_ascii_digit());
@@ -26,17 +26,17 @@ impl Cidr {
         Some(cidr.masked())
     }
 
-    /// The network of one address.
+    /// Returns the network of one address.
     pub const fn alone(address: IpAddr) -> Self {
         Self { address, prefix: if address.is_ipv4() { 32 } else { 128 } }
     }
 
-    /// The network of all addresses, as this one.
+    /// Returns the network of all addresses, as this one.
     pub fn whole(address: IpAddr) -> Self {
         Self { address, prefix: 0 }.masked()
     }
 
-    /// The network it is in.
+    /// Returns the network it is in.
     #[must_use]
     pub fn masked(self) -> Self {
         let address = match self.address {
@@ -51,22 +51,22 @@ impl Cidr {
         Self { address, ..self }
     }
 
-    /// Whether the network it is in has this address.
+    /// Returns whether the network it is in has this address.
     pub fn contains(self, address: IpAddr) -> bool {
         Self::new(address, self.prefix).is_some_and(|other| other.masked() == self.masked())
     }
 
-    /// The address.
+    /// Returns the address.
     pub const fn address(self) -> IpAddr {
         self.address
     }
 
-    /// How many leading bits name the network.
+    /// Returns how many leading bits name the network.
     pub const fn prefix(self) -> u8 {
         self.prefix
     }
 
-    /// Whether an interface can have this address: neither unspecified, multicast nor, in a
+    /// Returns whether an interface can have this address: neither unspecified, multicast nor, in a
     /// network that has one, its network or broadcast address.
     pub fn is_host_address(self) -> bool {
         match self.address {
@@ -83,7 +83,7 @@ impl Cidr {
     }
 }
 
-/// The bits of an IPv4 address below the prefix.
+/// Returns the bits of an IPv4 address below the prefix.
 fn host_mask(prefix: u8) -> u32 {
     u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0)
 }

@@ -19,7 +19,8 @@ pub enum Forwarding {
     Off,
 }
 
-/// Whether this host forwards IPv4. If it does not, and `switch_on` is set, it does afterwards.
+/// Returns whether this host forwards IPv4. If it does not, and `switch_on` is set, it does
+/// afterwards.
 ///
 /// # Errors
 /// It cannot be switched on: in a container, the setting is often read-only.

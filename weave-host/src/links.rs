@@ -22,7 +22,7 @@ pub(crate) const PASS_ALL: PortSettings = PortSettings {
 /// Where all multicast goes (RFC 5771).
 const MULTICAST: (Ipv4Addr, u8) = (Ipv4Addr::new(224, 0, 0, 0), 4);
 
-/// The interface with this name, which must be there.
+/// Returns the interface with this name, which must be there.
 pub(crate) fn required(netlink: &mut Client, name: &str) -> Result<Link, HostError> {
     let found = netlink.link_by_name(name)?;
     found.ok_or_else(|| HostError::NoInterface { name: name.to_owned(), hint: "" })
@@ -46,17 +46,18 @@ pub(crate) fn delete<'a>(
     Ok(())
 }
 
-/// The Ethernet address of an interface; zero if it has none.
+/// Returns the Ethernet address of an interface; zero if it has none.
 pub(crate) fn mac(link: &Link) -> MacAddress {
     link.mac.map_or(MacAddress::ZERO, MacAddress)
 }
 
-/// Whether a port of a bridge is not learnt from, or some frames are not flooded to it.
+/// Returns whether a port of a bridge is not learnt from, or some frames are not flooded to it.
 pub(crate) fn is_filtered(port: &Link) -> bool {
     !port.port.agrees_with(&PASS_ALL)
 }
 
-/// The addresses of an interface, without the link-local ones that the kernel makes by itself.
+/// Returns the addresses of an interface, without the link-local ones that the kernel makes by
+/// itself.
 pub(crate) fn addresses(netlink: &mut Client, link: u32) -> Result<Vec<Cidr>, HostError> {
     let is_own = |ip: &IpAddr| match ip {
         IpAddr::V4(_) => true,
@@ -97,8 +98,8 @@ pub(crate) fn add_multicast_route(netlink: &mut Client, link: u32) -> Result<(),
     Ok(())
 }
 
-/// The routes of the main table that leave through one of these interfaces; through several at
-/// once, it is asked of the interface 0, which there is not.
+/// Returns the routes of the main table that leave through one of these interfaces; through several
+/// at once, it is asked of the interface 0, which there is not.
 pub(crate) fn routes(
     netlink: &mut Client,
     through: impl Fn(u32) -> bool,
@@ -111,7 +112,7 @@ pub(crate) fn routes(
     Ok(routes.filter_map(route).collect())
 }
 
-/// An interface that is up, alone, and of no kind.
+/// Returns an interface that is up, alone, and of no kind.
 #[cfg(test)]
 pub(crate) fn link_named(name: &str) -> Link {
     Link {

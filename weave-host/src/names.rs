@@ -39,7 +39,7 @@ pub struct PortNames {
 }
 
 impl PortNames {
-    /// The names that belong to a bridge.
+    /// Returns the names that belong to a bridge.
     pub fn of(bridge: &str) -> Self {
         let [tap, bridge_end, router_end, datapath, datapath_end] = if bridge == BRIDGE_NAME {
             ["vethwe-tap", "vethwe-bridge", "vethwe-pcap", DATAPATH_NAME, DATAPATH_END]

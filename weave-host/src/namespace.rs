@@ -60,7 +60,7 @@ impl Namespace {
         Ok(Self { target: target.to_owned(), file, inode: place.inode })
     }
 
-    /// What the user called it.
+    /// Returns what the user called it.
     pub fn target(&self) -> &str {
         &self.target
     }
@@ -74,8 +74,8 @@ impl Namespace {
         seven_digits(self.inode)
     }
 
-    /// The same for one interface in it; those of other names than usual share one by the odds
-    /// of one to 78 thousand million.
+    /// Returns the same for one interface in it; those of other names than usual share one by the
+    /// odds of one to 78 thousand million.
     pub(crate) fn port_id(&self, interface: &str) -> String {
         if interface == CONTAINER_INTERFACE {
             return self.id();
@@ -123,7 +123,7 @@ impl Place {
     }
 }
 
-/// The last seven digits of a number in base 36.
+/// Returns the last seven digits of a number in base 36.
 fn seven_digits(mut rest: u64) -> String {
     const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
     let mut digits = [b'0'; 7];

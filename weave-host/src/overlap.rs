@@ -14,8 +14,8 @@ pub struct HostRoute {
     pub interface: String,
 }
 
-/// The first route of this host that shares addresses with `range`, but for the default route and
-/// those through `bridge`.
+/// Returns the first route of this host that shares addresses with `range`, but for the default
+/// route and those through `bridge`.
 ///
 /// # Errors
 /// If the kernel refuses.

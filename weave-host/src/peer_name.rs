@@ -15,7 +15,7 @@ use crate::names::BRIDGE_NAME;
 /// So that the name says nothing about the machine's id.
 const SALT: &[u8] = b"9oBJ0Jmip-";
 
-/// The name that Weave Net 2.x gives this machine: from the machine id and the id in the
+/// Returns the name that Weave Net 2.x gives this machine: from the machine id and the id in the
 /// firmware. `None` if it has neither. `host_root` is where the file system of the host is
 /// mounted, empty or `/` outside of a container. A router with another bridge than the default
 /// one is another peer, so that there may be several on a machine.
@@ -31,8 +31,8 @@ pub fn derive_peer_name(host_root: &Path, bridge: &str) -> Result<Option<PeerNam
     )
 }
 
-/// The Ethernet address of an interface as a peer name: what a bridge that is there says about
-/// the router it belongs to. `None` without such an interface.
+/// Returns the Ethernet address of an interface as a peer name: what a bridge that is there says
+/// about the router it belongs to. `None` without such an interface.
 ///
 /// # Errors
 /// If the kernel refuses.
@@ -61,7 +61,7 @@ fn derive(
     Ok(Some(PeerName::from_bytes(name)))
 }
 
-/// The bytes of the first file that exists, line end included; none is empty.
+/// Returns the bytes of the first file that exists, line end included; none is empty.
 fn read_first(paths: &[PathBuf]) -> Result<Vec<u8>, HostError> {
     for path in paths {
         match fs::read(path) {

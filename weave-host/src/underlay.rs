@@ -17,8 +17,8 @@ const SMALLEST: u32 = 1280;
 /// The largest a TAP device takes: 65535 less the Ethernet header.
 const LARGEST: u32 = 65_521;
 
-/// An MTU for bridge and containers that suits the interface of the default route or, without
-/// one, the narrowest interface that could lead to a neighbour.
+/// Returns an MTU for bridge and containers that suits the interface of the default route or,
+/// without one, the narrowest interface that could lead to a neighbour.
 ///
 /// # Errors
 /// If the interfaces cannot be listed.
@@ -31,7 +31,7 @@ pub fn automatic_mtu(bridge: &str) -> Result<u32, HostError> {
     })
 }
 
-/// The interface of the default route in the text of `/proc/net/route`: columns interface,
+/// Returns the interface of the default route in the text of `/proc/net/route`: columns interface,
 /// destination, gateway, flags, three counters, mask.
 fn default_interface(routes: &str) -> Option<&str> {
     routes.lines().skip(1).find_map(|line| {

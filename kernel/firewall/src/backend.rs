@@ -76,7 +76,7 @@ impl Family {
 }
 
 impl IptablesPrograms {
-    /// The programs of this back end, under their own names or as the iptables of the host.
+    /// Returns the programs of this back end, under their own names or as the iptables of the host.
     pub(crate) fn find(backend: Backend, family: Family) -> Option<Self> {
         let kind = match backend {
             Backend::IptablesNft => "-nft",
@@ -98,7 +98,7 @@ impl IptablesPrograms {
         })
     }
 
-    /// Which kind it is: since 1.8 it says so, before there was one.
+    /// Returns which kind it is: since 1.8 it says so, before there was one.
     fn kind(&self) -> Option<Backend> {
         let version = self.list.run(&["--version"], "").ok()?;
         Some(if version.contains("nf_tables") {
@@ -108,7 +108,8 @@ impl IptablesPrograms {
         })
     }
 
-    /// A back end that nobody uses is not asked: the question would load it.
+    /// Returns how much it is used. A back end that nobody uses is not asked: the question would
+    /// load it.
     fn usage(&self, backend: Backend) -> Usage {
         if backend == Backend::IptablesLegacy && !legacy_is_loaded() {
             return Usage::default();
@@ -117,7 +118,7 @@ impl IptablesPrograms {
     }
 }
 
-/// Whether somebody in this network namespace has tables of the iptables of old.
+/// Returns whether somebody in this network namespace has tables of the iptables of old.
 fn legacy_is_loaded() -> bool {
     fs::read_to_string("/proc/thread-self/net/ip_tables_names")
         .is_ok_and(|names| !names.trim().is_empty())
@@ -171,8 +172,8 @@ impl Found {
         }
     }
 
-    /// The back ends to try, the best first: where Kubernetes is, where most rules are, what
-    /// the host calls iptables.
+    /// Returns the back ends to try, the best first: where Kubernetes is, where most rules are,
+    /// what the host calls iptables.
     fn preferred(&self) -> Vec<Backend> {
         let iptables = [(Backend::IptablesNft, self.nft), (Backend::IptablesLegacy, self.legacy)];
         let mut iptables: Vec<_> = iptables
@@ -185,14 +186,14 @@ impl Found {
     }
 }
 
-/// The back ends of this host, the best first.
+/// Returns the back ends of this host, the best first.
 pub(crate) fn preferred() -> Vec<Backend> {
     let found = Found::here();
     tracing::debug!(?found, "firewalls of this host");
     found.preferred()
 }
 
-/// The back ends in which there can be rules.
+/// Returns the back ends in which there can be rules.
 pub(crate) fn in_use() -> Vec<Backend> {
     let there = |backend: &Backend| match backend {
         Backend::IptablesNft => IptablesPrograms::find(*backend, Family::Ipv4).is_some(),

@@ -165,7 +165,7 @@ impl Engine {
         })
     }
 
-    /// A program may be there without the kernel's part of it.
+    /// Opens the first that works: a program may be there without the kernel's part of it.
     fn first_that_works(backends: &[Backend]) -> Self {
         let works = |backend: &Backend| {
             let engine = Self::open(*backend)?;

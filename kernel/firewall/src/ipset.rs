@@ -125,7 +125,7 @@ fn lines<'a>(
     Ok(text)
 }
 
-/// A word that the program reads as one, and not as an option.
+/// Checks that this is a word that the program reads as one, and not as an option.
 fn word<'a>(text: &'a str, what: &'static str) -> Result<&'a str, FirewallError> {
     let good = |c: char| c.is_ascii_graphic() && !"\"'#".contains(c);
     if !text.is_empty() && !text.starts_with('-') && text.chars().all(good) {

@@ -26,7 +26,7 @@ pub struct VethEnd<'a> {
 }
 
 impl<'a> VethEnd<'a> {
-    /// An end of this name in the namespace of the client.
+    /// Returns an end of this name in the namespace of the client.
     pub const fn named(name: &'a str) -> Self {
         Self { name, mtu: None, namespace: None }
     }

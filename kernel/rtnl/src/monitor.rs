@@ -32,7 +32,7 @@ pub enum Group {
 }
 
 impl Group {
-    /// The numbers of `linux/rtnetlink.h`, `RTNLGRP_…`.
+    /// Returns the numbers of `linux/rtnetlink.h`, `RTNLGRP_…`.
     const fn numbers(self) -> &'static [u32] {
         match self {
             Self::Links => &[1],

@@ -47,7 +47,7 @@ impl PortSettings {
         SETTINGS.iter().filter_map(|(_, write, read)| read(self).map(write)).collect()
     }
 
-    /// The settings as `bridge link set` takes them.
+    /// Returns the settings as `bridge link set` takes them.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         for (name, _, read) in SETTINGS {

@@ -19,7 +19,7 @@ use crate::sys::packet::{ArpSocket, MAX_ARP_FRAME};
 /// How long an answer may take: across an ocean and back.
 pub const PROBE_TIME: Duration = Duration::from_millis(200);
 
-/// Who else on a bridge has an address, as far as it answers within [`PROBE_TIME`].
+/// Returns who else on a bridge has an address, as far as it answers within [`PROBE_TIME`].
 ///
 /// # Errors
 /// If the bridge is not there, or the kernel refuses.
@@ -30,7 +30,7 @@ pub fn holder_of(bridge: &str, address: Ipv4Addr) -> Result<Option<MacAddress>, 
     })
 }
 
-/// Who else has an address, seen from an interface in this thread's namespace.
+/// Returns who else has an address, seen from an interface in this thread's namespace.
 pub(crate) fn ask(
     interface: &Link,
     address: Ipv4Addr,
@@ -54,7 +54,7 @@ pub(crate) fn ask(
     }
 }
 
-/// The sender, if it says that the address is its own.
+/// Returns the sender, if it says that the address is its own.
 fn answer(frame: &[u8], address: Ipv4Addr, own: MacAddress) -> Option<MacAddress> {
     let frame = Ethernet::new(frame).ok()?;
     if frame.outer_type() != EtherType::ARP {

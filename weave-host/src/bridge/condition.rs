@@ -11,8 +11,8 @@ pub enum Condition {
     /// The bridge is up, has its address and MTU, and the port is a port of it, passes everything
     /// and is no narrower.
     InOrder,
-    /// Something of that is not so: [`prepare_bridge`](crate::prepare_bridge) and [`join`](crate::join)
-    /// mend it.
+    /// Something of that is not so: [`prepare_bridge`](crate::prepare_bridge) and
+    /// [`join`](crate::join) mend it.
     Damaged,
     /// There is no port of that name: it has to be made anew.
     NoPort,

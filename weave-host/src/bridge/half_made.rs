@@ -6,8 +6,9 @@ use crate::error::HostError;
 use crate::links::delete;
 use crate::names::{GUEST_END, MTU_DUMMY};
 
-/// The caller holds the [`HostLock`], so nobody is just making one of these: the end that
-/// belongs into a container is still here, where the original made it, or the dummy.
+/// Removes what is half-made. The caller holds the [`HostLock`], so nobody is just making one of
+/// these: the end that belongs into a container is still here, where the original made it, or the
+/// dummy.
 pub(crate) fn remove_half_made(netlink: &mut Client, interfaces: &[Link]) -> Result<(), HostError> {
     for interface in interfaces {
         let guest = interface.kind == "veth" && interface.name.starts_with(GUEST_END);

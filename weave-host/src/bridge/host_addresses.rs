@@ -7,7 +7,7 @@ use crate::links::{add_address, addresses, remove_address, required};
 use crate::lock::HostLock;
 use crate::namespace::run_here;
 
-/// The IPv4 addresses of a bridge; none if it is not there.
+/// Returns the IPv4 addresses of a bridge; none if it is not there.
 ///
 /// # Errors
 /// If the kernel refuses.

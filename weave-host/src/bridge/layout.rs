@@ -27,7 +27,7 @@ pub enum Layout {
 }
 
 impl Layout {
-    /// The word for it in logs.
+    /// Returns the word for it in logs.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::None => "none",

@@ -60,7 +60,7 @@ pub fn mend_ports(bridge: &str) -> Result<Ports, HostError> {
     })
 }
 
-/// The ports there are, and whether there is something to mend.
+/// Returns the ports there are, and whether there is something to mend.
 fn look(netlink: &mut Client, bridge: &str) -> Result<(BTreeSet<(u32, String)>, bool), HostError> {
     let interfaces = netlink.links()?;
     let Some(bridge) = interfaces.iter().find(|found| found.name == bridge) else {
@@ -71,7 +71,8 @@ fn look(netlink: &mut Client, bridge: &str) -> Result<(BTreeSet<(u32, String)>, 
     Ok((there, ports().any(|port| !faults(bridge, port).is_empty())))
 }
 
-/// Whether it is the port of a container of this bridge that was attached by us or the original.
+/// Returns whether it is the port of a container of this bridge that was attached by us or the
+/// original.
 fn is_port_of(bridge: &Link, port: &Link) -> bool {
     let ours = port.kind == "veth" && port.name.starts_with(HOST_END);
     ours && port.controller == Some(bridge.index) || is_orphan_of(&bridge.name, port)

@@ -65,8 +65,8 @@ pub(crate) fn make_port(netlink: &mut Client, bridge: &Link, port: &Link) -> Res
     }
 }
 
-/// Whether this is a container's port that was on the bridge of this name, and is on none. Those
-/// of the original have no note of their bridge.
+/// Returns whether this is a container's port that was on the bridge of this name, and is on none.
+/// Those of the original have no note of their bridge.
 pub(crate) fn is_orphan_of(bridge: &str, port: &Link) -> bool {
     port.kind == "veth"
         && port.name.starts_with(HOST_END)

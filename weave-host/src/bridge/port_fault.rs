@@ -30,7 +30,7 @@ impl fmt::Display for PortFault {
     }
 }
 
-/// What is wrong with a port.
+/// Returns what is wrong with a port.
 pub(crate) fn faults(bridge: &Link, port: &Link) -> Vec<PortFault> {
     let interface_removed = port.controller != Some(bridge.index);
     let filtered = bridge.kind != DATAPATH_KIND && is_filtered(port);

@@ -23,7 +23,7 @@ pub fn prepare_bridge(config: &BridgeConfig) -> Result<Origin, HostError> {
     prepare(config, false)
 }
 
-/// The same for a bridge that is, or will be, joined to a kernel datapath.
+/// Makes or adopts, in the same way, a bridge that is, or will be, joined to a kernel datapath.
 ///
 /// # Errors
 /// If other devices are in the way, or the kernel refuses.
@@ -104,7 +104,7 @@ fn reconnect_orphans(netlink: &mut Client, bridge: &Link) -> Result<(), HostErro
     Ok(())
 }
 
-/// A container keeps the MTU it was attached with.
+/// Logs which containers keep another MTU, with which they were attached.
 fn log_other_mtus(netlink: &mut Client, bridge: u32, mtu: u32) -> Result<(), HostError> {
     for port in netlink.links()? {
         if port.controller == Some(bridge) && port.name.starts_with(HOST_END) && port.mtu != mtu {

@@ -68,8 +68,8 @@ pub fn attach(container: &Namespace, attachment: &Attachment) -> Result<AttachCh
     Ok(AttachChanges { created, added, host_end, container_end })
 }
 
-/// An interface that is there already belongs to the same holder, or its holder is not known: those
-/// that an earlier version or the original made have no note yet.
+/// Notes the holder on an interface that is there already. It belongs to the same holder, or its
+/// holder is not known: those that an earlier version or the original made have no note yet.
 fn adopt(
     host: &mut Client,
     container: &Namespace,
@@ -190,8 +190,8 @@ fn separate_arp(inside: &mut Client, indexes: &[u32]) -> Result<(), HostError> {
     Ok(())
 }
 
-/// The kernel notices the carrier of the pair a moment after both ends are up, and drops
-/// frames until then. An interface that is not there needs no waiting.
+/// Waits for the carrier of the pair: the kernel notices it a moment after both ends are up, and
+/// drops frames until then. An interface that is not there needs no waiting.
 fn wait_until_running(netlink: &mut Client, name: &str) -> Result<(), HostError> {
     const PATIENCE: Duration = Duration::from_millis(200);
     let deadline = Instant::now() + PATIENCE;

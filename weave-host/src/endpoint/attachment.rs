@@ -38,7 +38,7 @@ pub struct Attachment {
 }
 
 impl Attachment {
-    /// An interface of the usual name, without an address.
+    /// Returns the request for an interface of the usual name, without an address.
     pub fn new(bridge: impl Into<String>) -> Self {
         Self {
             bridge: bridge.into(),

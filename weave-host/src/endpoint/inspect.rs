@@ -60,8 +60,8 @@ pub fn inspect(
     }))
 }
 
-/// The routes of a container that leave through other interfaces than this one, which need not be
-/// there.
+/// Returns the routes of a container that leave through other interfaces than this one, which need
+/// not be there.
 ///
 /// # Errors
 /// If the kernel refuses.

@@ -35,8 +35,8 @@ pub struct Endpoint {
     pub faults: Vec<PortFault>,
 }
 
-/// The interfaces of containers on a bridge, or that somebody took from it, by their ids. `proc` is
-/// where the process tree of the host is mounted.
+/// Returns the interfaces of containers on a bridge, or that somebody took from it, by their ids.
+/// `proc` is where the process tree of the host is mounted.
 ///
 /// A namespace that neither a process is in nor `ip netns` has a name for is not found.
 ///
@@ -75,10 +75,10 @@ pub fn endpoints(bridge: &str, proc: &Path) -> Result<Vec<Endpoint>, HostError> 
     Ok(endpoints)
 }
 
-/// The ids of all interfaces that containers may have on a switch of this host: the notes on the
-/// ends on the host, and their names. These go with the namespace of the container, however that
-/// ends, and stay as long as anything keeps it: a process, a bind mount, an open file, in whatever
-/// user namespace.
+/// Returns the ids of all interfaces that containers may have on a switch of this host: the notes
+/// on the ends on the host, and their names. These go with the namespace of the container, however
+/// that ends, and stay as long as anything keeps it: a process, a bind mount, an open file, in
+/// whatever user namespace.
 ///
 /// # Errors
 /// If the kernel refuses.

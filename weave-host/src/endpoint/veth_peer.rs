@@ -9,7 +9,7 @@ use crate::bridge::is_orphan_of;
 use crate::error::HostError;
 use crate::namespace::Namespace;
 
-/// The indexes that the interfaces of a container on a bridge have there.
+/// Returns the indexes that the interfaces of a container on a bridge have there.
 pub(crate) fn ends_on_bridge(
     netlink: &mut Client,
     container: &Namespace,
@@ -62,12 +62,12 @@ impl VethPeer {
         Ok(Some(Self { interface: inside.name, kind: inside.kind, host_end, bridge }))
     }
 
-    /// The end on the host and the name of its bridge, as far as there are any.
+    /// Returns the end on the host and the name of its bridge, as far as there are any.
     pub(crate) fn place(self) -> (Option<Link>, Option<String>) {
         (self.host_end, self.bridge)
     }
 
-    /// The end on this bridge, or that was there until somebody took it away.
+    /// Returns the end on this bridge, or that was there until somebody took it away.
     pub(crate) fn of_bridge(self, container: &Namespace, bridge: &Link) -> Result<Link, HostError> {
         match self.host_end {
             Some(end)

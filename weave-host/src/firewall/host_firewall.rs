@@ -19,7 +19,7 @@ impl Firewall {
         Ok(Self(weave_firewall::Firewall::open(wanted)?))
     }
 
-    /// Where the rules are.
+    /// Returns where the rules are.
     pub const fn backend(&self) -> Backend {
         self.0.backend()
     }
@@ -38,12 +38,13 @@ impl Firewall {
         Ok(self.0.apply(&rules)?)
     }
 
-    /// Whether this back end cannot undo that a chain of somebody else drops what is forwarded.
+    /// Returns whether this back end cannot undo that a chain of somebody else drops what is
+    /// forwarded.
     pub fn is_overruled(&self) -> bool {
         self.0.is_overruled()
     }
 
-    /// Whether packets of IPv6 meet the rules, if the host has such packets.
+    /// Returns whether packets of IPv6 meet the rules, if the host has such packets.
     pub fn covers_ipv6(&self) -> bool {
         self.0.covers_ipv6()
     }
@@ -58,8 +59,8 @@ impl Firewall {
     }
 }
 
-/// What a router of this bridge may have left. The control port and the Docker bridge may be others
-/// now: the rules say whose they are.
+/// Returns what a router of this bridge may have left. The control port and the Docker bridge may
+/// be others now: the rules say whose they are.
 fn leftovers(bridge: &str) -> Leftovers {
     let RuleNames { table, .. } = RuleNames::of(bridge);
     Leftovers {

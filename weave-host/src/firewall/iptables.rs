@@ -101,7 +101,7 @@ pub(super) fn tables_ipv6(policy: &Policy) -> Vec<Table> {
     }]
 }
 
-/// What a router of this bridge may have left, with whatever bridge of Docker.
+/// Returns what a router of this bridge may have left, with whatever bridge of Docker.
 pub(super) fn leftovers(bridge: &str) -> Vec<Table> {
     let names = RuleNames::of(bridge);
     let chain = |name: &String| Chain { name: name.clone(), rules: Vec::new() };
@@ -125,7 +125,7 @@ pub(super) fn leftovers(bridge: &str) -> Vec<Table> {
     ]
 }
 
-/// The same of IPv6.
+/// Returns the same of IPv6.
 pub(super) fn leftovers_ipv6(bridge: &str) -> Vec<Table> {
     leftovers(bridge)
         .into_iter()
@@ -155,7 +155,7 @@ fn closed(policy: &Policy, names: &RuleNames) -> Closed {
     Closed { input: rules(false), forward: rules(true) }
 }
 
-/// What passes the bridge: from container to container, to what is exposed, from containers
+/// Returns what passes the bridge: from container to container, to what is exposed, from containers
 /// elsewhere, and the answers.
 fn accepted(bridge: &str, names: &RuleNames) -> [String; 4] {
     [

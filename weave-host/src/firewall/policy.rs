@@ -74,19 +74,19 @@ pub struct HostAddress {
     pub masquerade: bool,
 }
 
-/// An IPv4 network as firewalls print it: `10.32.0.0/12`.
+/// Returns an IPv4 network as firewalls print it: `10.32.0.0/12`.
 pub(super) fn network(cidr: Cidr) -> Option<String> {
     // A network of everything has no outside.
     (cidr.address().is_ipv4() && cidr.prefix() > 0).then(|| cidr.masked().to_string())
 }
 
 impl Policy {
-    /// The networks of the exposed addresses, each once.
+    /// Returns the networks of the exposed addresses, each once.
     pub(super) fn networks(&self) -> Vec<String> {
         distinct(self.exposed.iter())
     }
 
-    /// Those of them that are masqueraded.
+    /// Returns the networks that are masqueraded.
     pub(super) fn masqueraded(&self) -> Vec<String> {
         distinct(self.exposed.iter().filter(|exposed| exposed.masquerade))
     }

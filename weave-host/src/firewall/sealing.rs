@@ -146,7 +146,7 @@ impl SealFirewall {
     }
 }
 
-/// What a router of this bridge may have left.
+/// Returns what a router of this bridge may have left.
 pub(super) fn leftovers(bridge: &str) -> Leftovers {
     leftovers_of(&Names::of(bridge))
 }
@@ -163,7 +163,7 @@ fn rules(names: &Names, policy: &SealPolicy) -> Rules {
     Rules { ipv4: tables(names, policy), ipv6: Vec::new(), nftables }
 }
 
-/// What drops comes before what marks.
+/// Returns the rules for iptables; what drops comes before what marks.
 fn tables(names: &Names, policy: &SealPolicy) -> Vec<IptablesTable> {
     let (incoming, outgoing) = (names.incoming(), names.outgoing());
     let (mark_incoming, mark_outgoing) = (names.mark_incoming(), names.mark_outgoing());

@@ -47,8 +47,8 @@ impl ArpSocket {
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// The next frame, of which what does not fit is lost, and its length; none if there is none in
-    /// time.
+    /// Returns the next frame, of which what does not fit is lost, and its length; none if there is
+    /// none in time.
     pub(crate) fn receive(&self, frame: &mut [u8], wait: Duration) -> io::Result<Option<usize>> {
         // To the next millisecond, so that no time is left when it is over.
         let wait =

@@ -9,7 +9,7 @@ use crate::error::FirewallError;
 /// missing here, too.
 pub type Listing = BTreeMap<(&'static str, String), Vec<String>>;
 
-/// The rules of a chain in what `iptables -S` prints; none if there is no such chain.
+/// Returns the rules of a chain in what `iptables -S` prints; none if there is no such chain.
 pub(super) fn rules_of(chain: &str, text: &str) -> Option<Vec<String>> {
     let is_there = |line: &str| {
         let mut words = line.split(' ');
@@ -20,8 +20,8 @@ pub(super) fn rules_of(chain: &str, text: &str) -> Option<Vec<String>> {
     text.lines().any(is_there).then(|| rules.collect())
 }
 
-/// The same with what the rules have counted, in what `iptables -v -S` prints: `-c PACKETS BYTES`
-/// is a part of each.
+/// Returns the same with what the rules have counted, in what `iptables -v -S` prints: `-c PACKETS
+/// BYTES` is a part of each.
 pub(super) fn counted_rules_of(
     chain: &str,
     text: &str,
@@ -47,7 +47,7 @@ fn counted(rule: &str) -> Option<(String, Counter)> {
     Some((format!("{before}{rest}"), Counter { packets, bytes }))
 }
 
-/// The words of a rule, which may be quoted.
+/// Returns the words of a rule, which may be quoted.
 pub(super) fn words(rule: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut quoted = false;
@@ -70,7 +70,7 @@ pub fn is_same_rule(a: &str, b: &str) -> bool {
     words(a) == words(b)
 }
 
-/// Whether a rule is like a pattern, in which a word `*` stands for any.
+/// Returns whether a rule is like a pattern, in which a word `*` stands for any.
 pub(super) fn is_like(rule: &str, pattern: &str) -> bool {
     let (rule, pattern) = (words(rule), words(pattern));
     let like = |(word, pattern): (&String, &String)| pattern == "*" || word == pattern;

@@ -178,7 +178,7 @@ impl IptablesPrograms {
         }
     }
 
-    /// What is in the chains of these tables.
+    /// Returns what is in the chains of these tables.
     fn present(&self, tables: &[Table]) -> Result<Listing, FirewallError> {
         let mut listing = Listing::new();
         for table in tables {
@@ -187,8 +187,8 @@ impl IptablesPrograms {
         Ok(listing)
     }
 
-    /// What is in these chains of a table: all by one program, because to start one takes longer
-    /// than to print a table.
+    /// Returns what is in these chains of a table: all by one program, because to start one takes
+    /// longer than to print a table.
     fn listing(&self, table: &'static str, chains: &[&str]) -> Result<Listing, FirewallError> {
         let arguments = [WAIT, &["-t", table, "-S"]].concat();
         let text = match self.list.run(&arguments, "") {
@@ -222,8 +222,8 @@ impl IptablesPrograms {
     }
 }
 
-/// What the kinds of iptables say of a chain that is not there. "Incompatible" is what 1.8.9 on
-/// nftables calls it; one that really is shows when it is written.
+/// Returns whether this is what the kinds of iptables say of a chain that is not there.
+/// "Incompatible" is what 1.8.9 on nftables calls it; one that really is shows when it is written.
 fn is_absence(complaint: &str) -> bool {
     ["No chain/target/match by that name", "does not exist", "is incompatible, use 'nft' tool"]
         .iter()

@@ -67,7 +67,7 @@ impl Table {
         chains
     }
 
-    /// The table without this text in rules.
+    /// Returns the table without this text in rules.
     pub(super) fn without(&self, text: &str) -> Self {
         let mut table = self.clone();
         let own = table.own.iter_mut().flat_map(|chain| &mut chain.rules);

@@ -136,7 +136,7 @@ impl Nftables {
         absent_is_none(self.program.run(&["-n", "list", "table", family.name(), table], ""))
     }
 
-    /// All these tables, if all are there.
+    /// Returns all these tables, if all are there.
     fn show_all(&self, tables: &[Table]) -> Result<Option<String>, FirewallError> {
         tables.iter().map(|table| self.show(table.family(), table.name())).collect()
     }
@@ -164,7 +164,7 @@ impl Nftables {
     }
 }
 
-/// A kernel without a family has no table of it.
+/// Turns the absence of a table into none. A kernel without a family has no table of it.
 fn absent_is_none(result: Result<String, FirewallError>) -> Result<Option<String>, FirewallError> {
     const ABSENT: [&str; 2] = ["No such file or directory", "not supported"];
     match result {

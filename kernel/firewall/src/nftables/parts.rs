@@ -37,7 +37,7 @@ impl Hook {
         }
     }
 
-    /// The priorities of the tables of iptables: `filter`, `mangle`, `nat`.
+    /// Returns the priorities of the tables of iptables: `filter`, `mangle`, `nat`.
     const fn priority(self) -> i32 {
         match self {
             Self::Input | Self::Forward | Self::Output => 0,
@@ -57,12 +57,13 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// A chain that others jump to.
+    /// Returns a chain that others jump to.
     pub fn regular(name: impl Into<String>) -> Self {
         Self { name: name.into(), base: None, rules: Vec::new() }
     }
 
-    /// A chain that packets meet at a hook, at its usual priority. It accepts what no rule drops.
+    /// Returns a chain that packets meet at a hook, at its usual priority. It accepts what no rule
+    /// drops.
     pub fn base(name: impl Into<String>, hook: Hook) -> Self {
         Self { base: Some((hook, hook.priority())), ..Self::regular(name) }
     }
@@ -96,7 +97,7 @@ impl Chain {
         &self.rules
     }
 
-    /// What stands between the braces of its definition.
+    /// Returns what stands between the braces of its definition.
     pub(super) fn head(&self) -> String {
         match self.base {
             Some((hook, priority)) => {
@@ -131,7 +132,8 @@ pub struct Set {
 }
 
 impl Set {
-    /// An empty set; `key` is a type of `nft`, e.g. `ipv4_addr` or `ipv4_addr . inet_service`.
+    /// Returns an empty set; `key` is a type of `nft`, e.g. `ipv4_addr` or `ipv4_addr .
+    /// inet_service`.
     pub fn new(name: impl Into<String>, key: impl Into<String>) -> Self {
         let (name, key) = (name.into(), key.into());
         Self { name, key, interval: false, elements: BTreeSet::new() }
@@ -198,7 +200,7 @@ pub struct VerdictMap {
 }
 
 impl VerdictMap {
-    /// An empty map; `key` is a type of `nft`.
+    /// Returns an empty map; `key` is a type of `nft`.
     pub fn new(name: impl Into<String>, key: impl Into<String>) -> Self {
         Self { name: name.into(), key: key.into(), elements: BTreeMap::new() }
     }
@@ -233,7 +235,7 @@ pub(super) fn pairs(elements: &BTreeMap<String, Verdict>) -> Result<String, Fire
     Ok(elements.iter().map(pair).collect::<Result<Vec<_>, FirewallError>>()?.join(", "))
 }
 
-/// A name that `nft` reads as one.
+/// Checks that this is a name that `nft` reads as one.
 pub(super) fn name(text: &str) -> Result<&str, FirewallError> {
     let first = |c: char| c.is_ascii_alphabetic() || c == '_';
     let later = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
@@ -241,13 +243,13 @@ pub(super) fn name(text: &str) -> Result<&str, FirewallError> {
     checked(good, "a name in nftables", text)
 }
 
-/// An element, or the type of one.
+/// Checks that this is an element, or the type of one.
 pub(super) fn element(text: &str) -> Result<&str, FirewallError> {
     let good = |c: char| c.is_ascii_alphanumeric() || " .:/-_".contains(c);
     checked(!text.is_empty() && text.chars().all(good), "an element in nftables", text)
 }
 
-/// A rule is the caller's own, and stands on a line of its own.
+/// Checks that this is one rule: it is the caller's own, and stands on a line of its own.
 pub(super) fn rule(text: &str) -> Result<&str, FirewallError> {
     let good = !text.is_empty() && !text.contains(['\n', '\r', '\0']);
     checked(good, "a rule in nftables", text)

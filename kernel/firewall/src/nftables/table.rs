@@ -18,7 +18,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// An empty table.
+    /// Returns an empty table.
     pub fn new(family: Family, name: impl Into<String>) -> Self {
         Self {
             family,

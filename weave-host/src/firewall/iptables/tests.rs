@@ -27,7 +27,7 @@ fn closed_to(bridges: &[&str]) -> ClosedPorts {
     ClosedPorts { bridges, mesh: 6783, control: None }
 }
 
-/// The chains every host has.
+/// Returns the chains every host has.
 fn bare_host() -> Listing {
     let chains = [("filter", "INPUT"), ("filter", "FORWARD"), ("nat", "POSTROUTING")];
     chains.map(|(table, chain)| ((table, chain.to_owned()), Vec::new())).into()

@@ -13,7 +13,7 @@ fn policy() -> SealPolicy {
     }
 }
 
-/// What is there after a transaction on an empty firewall.
+/// Returns what is there after a transaction on an empty firewall.
 fn after(tables: &[IptablesTable]) -> Listing {
     let mut listing = Listing::new();
     for table in tables {
