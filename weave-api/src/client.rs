@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use crate::Address;
+use crate::{Address, ERROR_HEADER, ErrorCode};
 
 /// How long a router may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -25,6 +25,26 @@ const MAX_ANSWER: usize = 256 << 20;
 pub struct Client {
     address: Address,
     patience: Duration,
+}
+
+/// What a router answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// Status, as 200.
+    pub status: u16,
+    /// Why it refused, if it did and says so.
+    pub code: Option<ErrorCode>,
+    /// The body.
+    pub text: String,
+}
+
+/// Runs a question in a thread that runs nothing else, for programs that ask one or two.
+///
+/// # Errors
+/// The system has no room for it.
+pub fn block_on<T>(question: impl Future<Output = T>) -> std::io::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(question))
 }
 
 /// Why there is no answer.
@@ -68,11 +88,28 @@ impl Client {
         Self { patience: LONG_TIMEOUT, ..self }
     }
 
+    /// Waits for so long at most.
+    #[must_use]
+    pub fn patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Asks, whatever the router makes of it.
+    ///
+    /// # Errors
+    /// Nobody listens, or the answer broke off.
+    pub async fn request(&self, method: &str, path: &str) -> Result<Answer, ClientError> {
+        let request = Request::builder().method(method).uri(path);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let (status, code, text) = self.ask(request.body(Full::default())).await?;
+        Ok(Answer { status: status.as_u16(), code, text })
+    }
+
     /// Gets a page; `accept` is the type of document wanted. Status pages of a router that is
     /// still starting are as good as others.
     pub async fn get(&self, path: &str, accept: &str) -> Result<String, ClientError> {
         let request = Request::get(path).header("accept", accept).body(Full::default());
-        let (status, text) = self.ask(request).await?;
+        let (status, _, text) = self.ask(request).await?;
         match status {
             StatusCode::NOT_FOUND => Err(ClientError::NotFound(text.trim_end().to_owned())),
             StatusCode::SERVICE_UNAVAILABLE if path.starts_with("/status") => Ok(text),
@@ -107,17 +144,19 @@ impl Client {
             .header("content-type", "application/x-www-form-urlencoded")
             .body(Full::from(form));
         match self.ask(request).await? {
-            (status, text) if status.is_success() => Ok(text),
-            (StatusCode::NOT_FOUND, text) => Err(ClientError::NotFound(text.trim_end().to_owned())),
-            (StatusCode::CONFLICT, text) => Err(ClientError::InUse(text.trim_end().to_owned())),
-            (_, text) => Err(ClientError::Refused(text.trim_end().to_owned())),
+            (status, _, text) if status.is_success() => Ok(text),
+            (StatusCode::NOT_FOUND, _, text) => {
+                Err(ClientError::NotFound(text.trim_end().to_owned()))
+            }
+            (StatusCode::CONFLICT, _, text) => Err(ClientError::InUse(text.trim_end().to_owned())),
+            (_, _, text) => Err(ClientError::Refused(text.trim_end().to_owned())),
         }
     }
 
     async fn ask(
         &self,
         request: Result<Request<Full<Bytes>>, hyper::http::Error>,
-    ) -> Result<(StatusCode, String), ClientError> {
+    ) -> Result<(StatusCode, Option<ErrorCode>, String), ClientError> {
         let broken = |cause: String| ClientError::Broken { address: self.address.clone(), cause };
         let request = request.map_err(|error| broken(error.to_string()))?;
         let answer = async {
@@ -143,7 +182,7 @@ impl Client {
         &self,
         stream: std::io::Result<impl Read + Write + Unpin + Send + 'static>,
         mut request: Request<Full<Bytes>>,
-    ) -> Result<(StatusCode, String), ClientError> {
+    ) -> Result<(StatusCode, Option<ErrorCode>, String), ClientError> {
         let address = || self.address.clone();
         let broken = |error: &dyn ToString| ClientError::Broken {
             address: address(),
@@ -162,7 +201,9 @@ impl Client {
         let body =
             Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| broken(&error))?;
         served.abort();
-        Ok((head.status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+        let code = head.headers.get(ERROR_HEADER).and_then(|code| code.to_str().ok());
+        let code = code.and_then(ErrorCode::of);
+        Ok((head.status, code, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
     }
 }
 

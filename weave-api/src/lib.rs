@@ -28,6 +28,7 @@ mod address;
 mod bool_flag;
 #[cfg(feature = "client")]
 pub mod client;
+mod code;
 mod detail;
 pub mod json;
 pub mod metric;
@@ -39,4 +40,5 @@ pub mod text;
 
 pub use address::{Address, AddressError};
 pub use bool_flag::parse as parse_bool;
+pub use code::{ERROR_HEADER, ErrorCode};
 pub use detail::Detail;

@@ -34,7 +34,6 @@ pub mod config;
 mod environment;
 mod error;
 mod holder;
-mod http;
 mod ipam;
 mod lease;
 mod net;

@@ -1,15 +1,15 @@
 //! What the plugin asks of the router (spec ipam.md, section 17; cni.md, section 9).
 
-use std::io;
 use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use weave_api::client::{Answer, Client, ClientError, block_on};
+use weave_api::{Address, ErrorCode};
 use weave_host::Cidr;
 
 use crate::error::CniError;
 use crate::holder::path;
-use crate::http::{Address, Response, ask};
 
 /// Where routers listen.
 const PORT: u16 = 6784;
@@ -63,14 +63,14 @@ impl Router {
             CniError::new(CniError::ENVIRONMENT, msg, "")
         };
         let address = match text.filter(|text| !text.is_empty()) {
-            None => Address::Tcp(format!("127.0.0.1:{PORT}")),
+            None => Address::Tcp { host: "127.0.0.1".to_owned(), port: PORT },
             Some(path) if path.starts_with('/') => Address::Unix(path.into()),
             Some(text) => {
                 let after = text.rsplit(']').next().unwrap_or(text);
                 match after.rsplit_once(':') {
                     Some((_, port)) if port.parse::<u16>().is_err() => return Err(wrong(text)),
-                    Some(_) => Address::Tcp(text.to_owned()),
-                    None => Address::Tcp(format!("{text}:{PORT}")),
+                    Some(_) => text.parse().map_err(|_| wrong(text))?,
+                    None => format!("{text}:{PORT}").parse().map_err(|_| wrong(text))?,
                 }
             }
         };
@@ -123,22 +123,24 @@ impl Router {
 
     /// Gives back all addresses of a holder, and says whether it had any.
     pub(crate) fn release(&self, holder: &str) -> Result<bool, CniError> {
-        self.give_back(&path(holder, None), &format!("Delete: no addresses for {holder}"))
+        self.give_back(&path(holder, None))
     }
 
     /// Gives back one address of a holder, and says whether it had that.
     pub(crate) fn release_one(&self, holder: &str, address: IpAddr) -> Result<bool, CniError> {
         let path = format!("{}/{address}", path(holder, None));
-        self.give_back(&path, &format!("address {address} not found"))
+        self.give_back(&path)
     }
 
-    /// `nothing` says that it was given back before. A router that is away is not waited for: it is
+    /// Says whether there was anything to give back. A router that is away is not waited for: it is
     /// told later.
-    fn give_back(&self, path: &str, nothing: &str) -> Result<bool, CniError> {
+    fn give_back(&self, path: &str) -> Result<bool, CniError> {
         let this = Self { away: Duration::ZERO, answer: RELEASE, ..self.clone() };
-        match this.ask("DELETE", path, "unable to release IP address") {
-            Err(error) if error.details.contains(nothing) => Ok(false),
-            other => other.map(|_| true),
+        let msg = "unable to release IP address";
+        match this.answer("DELETE", path, msg)? {
+            // It was given back before.
+            Answer { code: Some(ErrorCode::NotHeld), .. } => Ok(false),
+            answer => accepted(answer, msg).map(|_| true),
         }
     }
 
@@ -156,24 +158,35 @@ impl Router {
             .map_err(|error| CniError { code: CniError::NOT_AVAILABLE, ..error })
     }
 
-    /// Asks, until the router is back if it is away: everything that is asked can be asked twice.
     fn ask(&self, method: &str, path: &str, msg: &str) -> Result<String, CniError> {
+        accepted(self.answer(method, path, msg)?, msg)
+    }
+
+    /// Asks, until the router is back if it is away: everything that is asked can be asked twice.
+    fn answer(&self, method: &str, path: &str, msg: &str) -> Result<Answer, CniError> {
         let deadline = Instant::now() + self.away;
-        loop {
-            match ask(&self.address, method, path, self.answer) {
-                Ok(Response { status: 200..=299, body }) => return Ok(body),
-                Ok(Response { status: 408 | 503, body }) => {
-                    return Err(self.try_again(msg, body.trim()));
+        let client = Client::new(self.address.clone()).patience(self.answer);
+        let result = block_on(async {
+            loop {
+                match client.request(method, path).await {
+                    Ok(Answer { status: 408 | 503, text, .. }) => break Err(text),
+                    Ok(answer) => break Ok(answer),
+                    // What a router that is just starting anew looks like.
+                    Err(ClientError::NotRunning { .. } | ClientError::Broken { .. })
+                        if Instant::now() < deadline =>
+                    {
+                        // Nothing else runs in this thread.
+                        thread::sleep(PAUSE);
+                    }
+                    Err(
+                        ClientError::NotRunning { cause, .. } | ClientError::Broken { cause, .. },
+                    ) => break Err(cause),
+                    Err(error) => break Err(error.to_string()),
                 }
-                Ok(Response { body, .. }) => {
-                    return Err(CniError::new(CniError::REFUSED, msg, body.trim()));
-                }
-                Err(error) if !is_absence(&error) || Instant::now() >= deadline => {
-                    return Err(self.try_again(msg, &error.to_string()));
-                }
-                Err(_) => thread::sleep(PAUSE),
             }
-        }
+        });
+        let result = result.map_err(|error| self.try_again(msg, &error.to_string()))?;
+        result.map_err(|why| self.try_again(msg, why.trim()))
     }
 
     fn try_again(&self, msg: &str, why: &str) -> CniError {
@@ -184,11 +197,10 @@ impl Router {
     }
 }
 
-/// Returns whether this is what a router that is just starting anew looks like.
-fn is_absence(error: &io::Error) -> bool {
-    use io::ErrorKind::{
-        BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof,
-    };
-    [ConnectionRefused, ConnectionReset, ConnectionAborted, BrokenPipe, UnexpectedEof, NotFound]
-        .contains(&error.kind())
+/// The text of a router that did as it was asked.
+fn accepted(answer: Answer, msg: &str) -> Result<String, CniError> {
+    match answer {
+        Answer { status: 200..=299, text, .. } => Ok(text),
+        Answer { text, .. } => Err(CniError::new(CniError::REFUSED, msg, text.trim())),
+    }
 }

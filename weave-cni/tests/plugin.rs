@@ -44,7 +44,7 @@ impl Told {
                 let mut stream = stream.unwrap();
                 let mut line = String::new();
                 BufReader::new(&stream).read_line(&mut line).unwrap();
-                let line = line.trim_end().trim_end_matches(" HTTP/1.0").to_owned();
+                let line = line.trim_end().trim_end_matches(" HTTP/1.1").to_owned();
                 log.lock().unwrap().push(line.clone());
                 let (status, body) = match mood {
                     Mood::Restarting(0) | Mood::Good => respond(&mut owned, &line),
@@ -55,9 +55,13 @@ impl Told {
                     Mood::Says(status, body) => (status, body.to_owned()),
                 };
                 let length = body.len();
+                let is_nothing = body.starts_with("Delete: no addresses");
+                let code = if is_nothing { "weave-error: not-held\r\n" } else { "" };
                 // Whoever asks may be gone.
-                let _ =
-                    write!(stream, "HTTP/1.0 {status} X\r\nContent-Length: {length}\r\n\r\n{body}");
+                let _ = write!(
+                    stream,
+                    "HTTP/1.0 {status} X\r\n{code}Content-Length: {length}\r\n\r\n{body}"
+                );
             }
         });
         Self { address, asked }

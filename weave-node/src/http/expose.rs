@@ -10,6 +10,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use weave_host::{Cidr, HostAddress};
 
+use weave_api::ErrorCode;
+use weave_api::server::Refusal;
+
 use super::{Control, ExposeError};
 
 pub(super) fn routes<C: Control>() -> Router<Arc<C>> {
@@ -57,11 +60,11 @@ fn cidr(address: &str, prefix: &str) -> Result<Cidr, ExposeError> {
 
 impl IntoResponse for ExposeError {
     fn into_response(self) -> Response {
-        let status = match self {
-            Self::Refused(_) => StatusCode::BAD_REQUEST,
-            Self::InUse(_) => StatusCode::CONFLICT,
-            Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        let (status, code) = match self {
+            Self::Refused(_) => (StatusCode::BAD_REQUEST, ErrorCode::BadRequest),
+            Self::InUse(_) => (StatusCode::CONFLICT, ErrorCode::InUse),
+            Self::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::HostFailed),
         };
-        (status, format!("{self}\n")).into_response()
+        Refusal::new(status, code, self).into_response()
     }
 }

@@ -16,7 +16,8 @@ use weave_ipam::{Cidr, Subnet};
 
 use super::{Control, without};
 use crate::ipam::{Holder, Ipam, MAX_WAITING, NoAnswer};
-use weave_api::server::Fields;
+use weave_api::ErrorCode;
+use weave_api::server::{Fields, Refusal};
 
 /// Those that wait for addresses keep nobody from asking for the status.
 const _: () = assert!(MAX_WAITING * 2 <= weave_api::server::MAX_CONNECTIONS);
@@ -76,7 +77,7 @@ fn answer(result: Result<Answer, RequestError>, before: &str) -> Result<Response
         Ok(Answer::Claimed) => Ok(StatusCode::NO_CONTENT.into_response()),
         Ok(Answer::Primed) => Ok(StatusCode::OK.into_response()),
         Err(RequestError::Cancelled) => Ok("cancelled".into_response()),
-        Err(error) => Err(Refused::bad(format!("{before}{error}"))),
+        Err(error) => Err(Refused::by_allocator(before, &error)),
     }
 }
 
@@ -97,13 +98,14 @@ async fn list(Allocator(ipam): Allocator) -> Response {
 }
 
 async fn release_all(Allocator(ipam): Allocator, place: Place) -> Result<StatusCode, Refused> {
-    ipam.release_all(place.holder).await?.map_err(Refused::bad)?;
+    let released = ipam.release_all(place.holder).await?;
+    released.map_err(|error| Refused::by_allocator("", &error))?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn release(Allocator(ipam): Allocator, place: Place) -> Result<StatusCode, Refused> {
     let released = ipam.release(place.holder.clone(), place.address()?).await?;
-    released.map_err(|error| Refused::bad(format!("Unable to free: {error}")))?;
+    released.map_err(|error| Refused::by_allocator("Unable to free: ", &error))?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -130,7 +132,8 @@ async fn take_over<C: Control>(
 ) -> Result<String, Refused> {
     let Some(ipam) = control.ipam() else { return Ok(String::new()) };
     let count = ipam.take_over(peer.clone()).await?.ok_or_else(|| {
-        Refused::bad(format!(
+        let code = ErrorCode::PeerInReach;
+        Refused::new(code, format!(
             "{peer} is in reach, and its containers have its addresses: stop it first; one that is gone \
              is missed within a minute"
         ))
@@ -143,9 +146,12 @@ async fn give_in(Allocator(ipam): Allocator, Path(peer): Path<String>) -> Result
     if ipam.give_in(peer.clone()).await? {
         return Ok(format!("gave in to {peer}\n"));
     }
-    Err(Refused::bad(format!(
-        "nothing of the ring of {peer} conflicts with ours: `weave status ipam` names those it does"
-    )))
+    Err(Refused::new(
+        ErrorCode::NoConflict,
+        format!(
+            "nothing of the ring of {peer} conflicts with ours: `weave status ipam` names those it does"
+        ),
+    ))
 }
 
 /// The allocator of this router; without one, a path is not found.
@@ -173,7 +179,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Place {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
         let path = Path::from_request_parts(parts, state).await;
-        path.map(|Path(place)| place).map_err(|error| Refused(error.status(), error.body_text()))
+        let refused = |status, text| Refusal::new(status, ErrorCode::BadRequest, text);
+        path.map(|Path(place)| place)
+            .map_err(|error| refused(error.status(), error.body_text()).into())
     }
 }
 
@@ -210,25 +218,47 @@ impl Place {
 
 /// Why a request is not answered as it was meant.
 #[derive(Debug)]
-struct Refused(StatusCode, String);
+struct Refused(Refusal);
 
 impl Refused {
     fn bad(text: impl ToString) -> Self {
-        Self(StatusCode::BAD_REQUEST, text.to_string())
+        Self(Refusal::bad(text))
+    }
+
+    fn new(code: ErrorCode, text: impl ToString) -> Self {
+        Self(Refusal::new(StatusCode::BAD_REQUEST, code, text))
+    }
+
+    /// `before` stands before the text.
+    fn by_allocator(before: &str, error: &RequestError) -> Self {
+        let code = match error {
+            RequestError::OutOfBounds { .. } => ErrorCode::OutOfRange,
+            RequestError::AlreadyInUse { .. } | RequestError::AlreadyOwned { .. } => {
+                ErrorCode::InUse
+            }
+            RequestError::OwnedByOther { .. } => ErrorCode::OwnedByPeer,
+            RequestError::NothingHeld(_) | RequestError::NotHeld { .. } => ErrorCode::NotHeld,
+            _ => ErrorCode::BadRequest,
+        };
+        Self::new(code, format!("{before}{error}"))
     }
 }
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let Self(status, text) = self;
-        tracing::warn!("[http] {text}");
-        (status, format!("{text}\n")).into_response()
+        tracing::warn!("[http] {}", self.0.text);
+        self.0.into_response()
     }
 }
 
 impl From<NoAnswer> for Refused {
     fn from(error: NoAnswer) -> Self {
-        Self(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+        let code = match error {
+            NoAnswer::Stopped => ErrorCode::Stopping,
+            NoAnswer::Crowded => ErrorCode::Crowded,
+            NoAnswer::Unstored(_) => ErrorCode::NotStored,
+        };
+        Self(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code, error))
     }
 }
 
@@ -238,9 +268,9 @@ impl From<Stopped> for Refused {
     }
 }
 
-impl From<(StatusCode, String)> for Refused {
-    fn from((status, text): (StatusCode, String)) -> Self {
-        Self(status, text.trim_end().to_owned())
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self(refusal)
     }
 }
 

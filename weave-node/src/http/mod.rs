@@ -18,6 +18,9 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use weave_api::ErrorCode;
+use weave_api::server::Refusal;
 use weave_host::{Cidr, HostAddress};
 
 use crate::ipam::Ipam;
@@ -122,22 +125,23 @@ fn finish<C: Control>(routes: Router<Arc<C>>, control: Arc<C>) -> Router {
 }
 
 /// Paths of parts that this router does not have say so.
-async fn not_found(uri: Uri) -> (StatusCode, String) {
+async fn not_found(uri: Uri) -> Response {
     let part = match uri.path().split('/').nth(1) {
         Some("domain" | "name" | "dns-address" | "dns-address-port") => "DNS",
         Some("proxyaddrs") => "the Docker proxy",
-        _ => return (StatusCode::NOT_FOUND, "404 page not found\n".to_owned()),
+        _ => return (StatusCode::NOT_FOUND, "404 page not found\n").into_response(),
     };
-    without(part)
+    without(part).into_response()
 }
 
-fn without(part: &str) -> (StatusCode, String) {
-    (StatusCode::NOT_FOUND, format!("this router runs without {part}\n"))
+fn without(part: &str) -> Refusal {
+    let text = format!("this router runs without {part}");
+    Refusal::new(StatusCode::NOT_FOUND, ErrorCode::NoSuchPart, text)
 }
 
-impl axum::response::IntoResponse for Unavailable {
-    fn into_response(self) -> axum::response::Response {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("{self}\n")).into_response()
+impl IntoResponse for Unavailable {
+    fn into_response(self) -> Response {
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, self).into_response()
     }
 }
 

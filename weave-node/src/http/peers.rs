@@ -9,7 +9,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 
 use super::{ConnectError, Control};
-use weave_api::server::Fields;
+use weave_api::ErrorCode;
+use weave_api::server::{Fields, Refusal};
 
 pub(super) fn routes<C: Control>() -> Router<Arc<C>> {
     Router::new().route("/connect", post(connect::<C>)).route("/forget", post(forget::<C>))
@@ -21,8 +22,8 @@ async fn connect<C: Control>(State(control): State<Arc<C>>, fields: Fields) -> R
         Ok(()) => StatusCode::OK.into_response(),
         Err(ConnectError::Unavailable(error)) => error.into_response(),
         Err(ConnectError::Targets(errors)) => {
-            let lines: String = errors.iter().map(|error| format!("{error}\n")).collect();
-            (StatusCode::BAD_REQUEST, lines).into_response()
+            let (status, lines) = (StatusCode::BAD_REQUEST, errors.join("\n"));
+            Refusal::new(status, ErrorCode::BadTarget, lines).into_response()
         }
     }
 }

@@ -166,6 +166,38 @@ async fn wait_for_address(address: std::net::SocketAddr, number: usize) -> TcpSt
 
 /// Requests that wait for other peers leave room for those that need not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_have_a_code_beside_their_text() {
+    let (client, _, _stop) = router("10.32.0.0/24", seed()).await;
+    client.put("/ip/a/10.32.0.9/24").await.unwrap();
+    for (method, path, status, code, text) in [
+        ("DELETE", "/ip/b", 400, ErrorCode::NotHeld, "Delete: no addresses for b\n"),
+        (
+            "PUT",
+            "/ip/b/10.32.0.9/24",
+            400,
+            ErrorCode::InUse,
+            "Unable to claim: address 10.32.0.9/24",
+        ),
+        (
+            "POST",
+            "/ip/b/10.99.0.0/24",
+            400,
+            ErrorCode::OutOfRange,
+            "range 10.99.0.0/24 out of bounds",
+        ),
+        ("PUT", "/ip/b/10.32.0/24", 400, ErrorCode::BadRequest, "\"10.32.0"),
+        ("PUT", "/ring/c", 400, ErrorCode::NoConflict, "nothing of the ring of c"),
+        ("GET", "/name", 404, ErrorCode::NoSuchPart, "this router runs without DNS\n"),
+    ] {
+        let answer = client.request(method, path).await.unwrap();
+        assert_eq!((answer.status, answer.code), (status, Some(code)), "{method} {path}");
+        assert!(answer.text.contains(text.trim_start_matches('"')), "{path}: {}", answer.text);
+    }
+    let answer = client.request("GET", "/ip/a").await.unwrap();
+    assert_eq!((answer.status, answer.code), (200, None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn those_who_wait_keep_nobody_out() {
     // Nobody ever votes with this one.
     let (client, address, _stop) =
