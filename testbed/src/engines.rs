@@ -172,8 +172,20 @@ impl<'a> Containerd<'a> {
         let client = command.args(["--address", SOCKET]).args(words);
         let client = client.stdout(Stdio::null()).spawn().context("ctr")?;
         let task = Task { containerd: self, name, client };
-        try_until("the container runs", START, || task.exec("true"))?;
+        // What is created, and still waits for its network, can be entered already.
+        try_until("the container runs", START, || self.ensure_running(name))?;
         Ok(task)
+    }
+
+    fn ensure_running(&self, name: &str) -> Result<()> {
+        let container = self.container(name);
+        let tasks = self.ctr(&["tasks", "list"])?;
+        let is_running = |line: &str| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            matches!(words[..], [name, _, "RUNNING"] if name == container)
+        };
+        ensure!(tasks.lines().any(is_running), "{tasks}");
+        Ok(())
     }
 
     /// The id that plugins know a container by.
