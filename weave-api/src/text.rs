@@ -12,8 +12,13 @@ const MOST_NAMED: usize = 4;
 /// Conflicts that the page of the allocator tells.
 const MOST_CONFLICTS: usize = 32;
 
-/// `/status`.
+/// `/status`, of a router with no parts but those of this crate.
 pub fn status(report: &Report) -> String {
+    router_section(report) + &ipam_section(report)
+}
+
+/// The lines of version and router in the page of the whole router.
+pub fn router_section(report: &Report) -> String {
     let router = &report.router;
     let versions = match (router.protocol_min_version, router.protocol_max_version) {
         (min, max) if min == max => max.to_string(),
@@ -66,22 +71,31 @@ pub fn status(report: &Report) -> String {
     if !router.fastdp.is_empty() {
         lines.push(("Fastdp", router.fastdp.clone()));
     }
-    if let Some(ipam) = &report.ipam {
-        lines.extend([
-            ("", String::new()),
-            ("Service", "ipam".to_owned()),
-            ("Status", ipam_state(ipam, !router.storage.is_empty())),
-            ("Range", ipam.range.clone()),
-            ("DefaultSubnet", ipam.default_subnet.clone()),
-        ]);
-        if !ipam.conflicts.is_empty() {
-            let peers: BTreeSet<&str> =
-                ipam.conflicts.iter().map(|conflict| conflict.peer.as_str()).collect();
-            let peers = peers.into_iter().take(MOST_NAMED).collect::<Vec<_>>().join(", ");
-            let text = format!("with {peers}: see `weave status ipam`");
-            lines.push(("Conflicts", text));
-        }
+    section(&lines)
+}
+
+/// The lines of the address allocator in the page of the whole router; nothing without one.
+pub fn ipam_section(report: &Report) -> String {
+    let Some(ipam) = &report.ipam else { return String::new() };
+    let is_unwritable = !report.router.storage.is_empty();
+    let mut lines = vec![
+        ("", String::new()),
+        ("Service", "ipam".to_owned()),
+        ("Status", ipam_state(ipam, is_unwritable)),
+        ("Range", ipam.range.clone()),
+        ("DefaultSubnet", ipam.default_subnet.clone()),
+    ];
+    if !ipam.conflicts.is_empty() {
+        let peers: BTreeSet<&str> =
+            ipam.conflicts.iter().map(|conflict| conflict.peer.as_str()).collect();
+        let peers = peers.into_iter().take(MOST_NAMED).collect::<Vec<_>>().join(", ");
+        lines.push(("Conflicts", format!("with {peers}: see `weave status ipam`")));
     }
+    section(&lines)
+}
+
+/// Lines of a part in the page of the whole router: labels and values, or empty ones.
+pub fn section(lines: &[(&str, String)]) -> String {
     let line = |(label, value): &(&str, String)| match *label {
         "" => "\n".to_owned(),
         label => format!("{label:>15}: {value}\n"),

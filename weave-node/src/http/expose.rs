@@ -13,9 +13,14 @@ use weave_host::{Cidr, HostAddress};
 use weave_api::ErrorCode;
 use weave_api::server::Refusal;
 
+use super::part::Part;
 use super::{Control, ExposeError};
 
-pub(super) fn routes<C: Control>() -> Router<Arc<C>> {
+pub(super) fn part<C: Control>() -> Part<C> {
+    Part { control: routes, ..Part::default() }
+}
+
+fn routes<C: Control>() -> Router<Arc<C>> {
     Router::new()
         .route("/expose", get(list::<C>))
         .route("/expose/{address}/{prefix}", post(expose::<C>).delete(hide::<C>))

@@ -1,5 +1,8 @@
 //! Addresses, the ring, and peers that leave for good (spec ipam.md, section 17).
 
+mod metrics;
+mod status;
+
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -14,10 +17,11 @@ use weave_core::driver::Stopped;
 use weave_ipam::allocator::{Answer, RequestError};
 use weave_ipam::{Cidr, Subnet};
 
+use super::part::Part;
 use super::{Control, without};
 use crate::ipam::{Holder, Ipam, MAX_WAITING, NoAnswer};
-use weave_api::ErrorCode;
 use weave_api::server::{Fields, Refusal};
+use weave_api::{ErrorCode, text};
 
 /// Those that wait for addresses keep nobody from asking for the status.
 const _: () = assert!(MAX_WAITING * 2 <= weave_api::server::MAX_CONNECTIONS);
@@ -25,7 +29,16 @@ const _: () = assert!(MAX_WAITING * 2 <= weave_api::server::MAX_CONNECTIONS);
 /// The longest name of a holder; container engines use 64 characters.
 const MAX_HOLDER: usize = 1024;
 
-pub(super) fn routes<C: Control>() -> Router<Arc<C>> {
+pub(super) fn part<C: Control>() -> Part<C> {
+    Part {
+        control: routes,
+        status: status::routes,
+        text: text::ipam_section,
+        metrics: metrics::metrics,
+    }
+}
+
+fn routes<C: Control>() -> Router<Arc<C>> {
     Router::new()
         .route("/ip", get(list))
         .route("/ip/{holder}", get(held).post(allocate).delete(release_all))

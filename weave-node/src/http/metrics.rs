@@ -2,7 +2,7 @@
 
 mod process;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -16,7 +16,7 @@ use super::{Control, help};
 use process::process;
 use weave_api::Detail;
 use weave_api::metric::Metric;
-use weave_api::report::{Connection, IpamStatus, Report};
+use weave_api::report::{Connection, Report};
 
 pub(super) fn routes<C: Control>() -> Router<Arc<C>> {
     Router::new().route("/metrics", get(metrics::<C>))
@@ -25,14 +25,17 @@ pub(super) fn routes<C: Control>() -> Router<Arc<C>> {
 async fn metrics<C: Control>(State(control): State<Arc<C>>) -> Response {
     match control.report(Detail::Metrics).await {
         Ok(report) => {
-            let text = render(&report) + &process();
+            let parts = super::parts::<C>();
+            let of_parts = parts.iter().flat_map(|part| (part.metrics)(&report)).collect();
+            let text = render(&report, of_parts) + &process();
             ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
         }
         Err(error) => error.into_response(),
     }
 }
 
-fn render(report: &Report) -> String {
+/// `of_parts` are the metrics of the parts of the router.
+fn render(report: &Report, of_parts: Vec<Metric>) -> String {
     let router = &report.router;
     let mut metrics = vec![
         connections(&router.connections),
@@ -91,9 +94,7 @@ fn render(report: &Report) -> String {
         "Whether the state of the router cannot be stored, and so no addresses are given out.";
     let unwritable = f64::from(u8::from(!router.storage.is_empty()));
     metrics.push(Metric::new("weave_storage_failing", "gauge", help).value(&[], unwritable));
-    if let Some(ipam) = &report.ipam {
-        metrics.extend(addresses(ipam));
-    }
+    metrics.extend(of_parts);
     metrics.push(dropped);
     metrics.push(round_trips(&router.connections));
     metrics.extend(links(&router.connections));
@@ -102,34 +103,6 @@ fn render(report: &Report) -> String {
         metric.print(&mut text);
     }
     text
-}
-
-/// Of the address allocator.
-fn addresses(ipam: &IpamStatus) -> Vec<Metric> {
-    let gauge = |name: &str, help| Metric::new(name, "gauge", help);
-    let out_of_reach = || ipam.entries.iter().filter(|entry| !entry.is_known_peer);
-    let peers: BTreeSet<&str> = out_of_reach().map(|entry| entry.peer.as_str()).collect();
-    let lost: f64 = out_of_reach().map(|entry| f64::from(entry.size)).sum();
-    let share = lost * 100.0 / f64::from(ipam.range_size.max(1));
-    vec![
-        gauge("weave_ips", "Number of IP addresses.")
-            .value(&[("state", "local-used")], f64::from(ipam.active)),
-        gauge("weave_max_ips", "Size of IP address space used by allocator.")
-            .value(&[], f64::from(ipam.range_size)),
-        gauge("weave_ipam_unreachable_count", "Number of unreachable peers that own IP addresses.")
-            .value(&[], count(peers.len())),
-        gauge(
-            "weave_ipam_unreachable_percentage",
-            "Percentage of all IP addresses owned by unreachable peers.",
-        )
-        .value(&[], share),
-        gauge("weave_ipam_pending_allocates", "Number of pending allocates.")
-            .value(&[], count(ipam.pending_allocates.len())),
-        gauge("weave_ipam_pending_claims", "Number of pending claims.")
-            .value(&[], count(ipam.pending_claims.len())),
-        gauge("weave_ipam_conflicts", "Claims of other peers to addresses that do not fit.")
-            .value(&[], count(ipam.conflicts.len())),
-    ]
 }
 
 /// By state, overlay and encryption; for each pair of the first two that is seen both values of
@@ -195,7 +168,7 @@ fn links(connections: &[Connection]) -> Vec<Metric> {
     metrics.into_values().collect()
 }
 
-fn count(number: usize) -> f64 {
+pub(super) fn count(number: usize) -> f64 {
     u32::try_from(number).map_or(f64::INFINITY, f64::from)
 }
 
@@ -247,7 +220,7 @@ mod tests {
             },
             ..Report::default()
         };
-        let text = render(&report);
+        let text = render(&report, Vec::new());
         for line in [
             r#"weave_connections{state="established",type="sleeve",encryption=""} 1"#,
             r#"weave_connections{state="established",type="sleeve",encryption="yes"} 1"#,
@@ -277,13 +250,6 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
         assert_eq!(text.matches("# TYPE weave_link_tx_trains_total counter").count(), 1);
-    }
-
-    #[test]
-    fn no_address_is_out_of_reach_of_nobody() {
-        let report = Report { ipam: Some(IpamStatus::default()), ..Report::default() };
-        let text = render(&report);
-        assert!(text.contains("\nweave_ipam_unreachable_percentage 0\n"), "{text}");
     }
 
     #[test]

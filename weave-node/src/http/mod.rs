@@ -8,6 +8,7 @@ mod expose;
 mod help;
 mod ip;
 mod metrics;
+mod part;
 mod peers;
 mod report;
 mod status;
@@ -24,6 +25,7 @@ use weave_api::server::Refusal;
 use weave_host::{Cidr, HostAddress};
 
 use crate::ipam::Ipam;
+use part::Part;
 use weave_api::Detail;
 use weave_api::report::Report;
 
@@ -87,26 +89,26 @@ pub(crate) enum ExposeError {
     Failed(String),
 }
 
+/// The parts, in the order in which they are shown.
+fn parts<C: Control>() -> [Part<C>; 3] {
+    [ip::part(), peers::part(), expose::part()]
+}
+
 /// Everything.
 pub(crate) fn control_routes<C: Control>(control: Arc<C>) -> Router {
-    finish(
-        Router::new()
-            .merge(status::routes())
-            .merge(report::routes())
-            .merge(metrics::routes())
-            .merge(peers::routes())
-            .merge(ip::routes())
-            .merge(expose::routes()),
-        control,
-    )
+    let routes = parts().iter().fold(reading(), |routes, part| routes.merge((part.control)()));
+    finish(routes, control)
 }
 
 /// What only reads.
 pub(crate) fn status_routes<C: Control>(control: Arc<C>) -> Router {
-    finish(
-        Router::new().merge(status::routes()).merge(report::routes()).merge(metrics::routes()),
-        control,
-    )
+    finish(reading(), control)
+}
+
+fn reading<C: Control>() -> Router<Arc<C>> {
+    let whole =
+        Router::new().merge(status::routes()).merge(report::routes()).merge(metrics::routes());
+    parts().iter().fold(whole, |routes, part| routes.merge((part.status)()))
 }
 
 /// The metrics alone.

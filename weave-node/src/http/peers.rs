@@ -8,11 +8,16 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 
+use super::part::Part;
 use super::{ConnectError, Control};
 use weave_api::ErrorCode;
 use weave_api::server::{Fields, Refusal};
 
-pub(super) fn routes<C: Control>() -> Router<Arc<C>> {
+pub(super) fn part<C: Control>() -> Part<C> {
+    Part { control: routes, ..Part::default() }
+}
+
+fn routes<C: Control>() -> Router<Arc<C>> {
     Router::new().route("/connect", post(connect::<C>)).route("/forget", post(forget::<C>))
 }
 

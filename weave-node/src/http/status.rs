@@ -15,12 +15,18 @@ use weave_api::text;
 
 pub(super) fn routes<C: Control>() -> Router<Arc<C>> {
     Router::new()
-        .route("/status", get(|state| page::<C>(state, text::status)))
+        .route("/status", get(|state| page::<C>(state, whole::<C>)))
         .route("/status/targets", get(|state| page::<C>(state, text::targets)))
         .route("/status/connections", get(|state| page::<C>(state, text::connections)))
         .route("/status/peers", get(|state| page::<C>(state, text::peers)))
         .route("/status/dns", get(async || without("DNS")))
-        .route("/status/ipam", get(ipam::<C>))
+}
+
+/// The router, and each part that it has.
+fn whole<C: Control>(report: &Report) -> String {
+    let parts = super::parts::<C>();
+    let parts = parts.iter().map(|part| (part.text)(report));
+    [text::router_section(report)].into_iter().chain(parts).collect()
 }
 
 async fn page<C: Control>(State(control): State<Arc<C>>, text: fn(&Report) -> String) -> Response {
@@ -30,12 +36,4 @@ async fn page<C: Control>(State(control): State<Arc<C>>, text: fn(&Report) -> St
     };
     let code = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, text(&report)).into_response()
-}
-
-async fn ipam<C: Control>(State(control): State<Arc<C>>) -> Response {
-    match control.report(Detail::Pages).await {
-        Ok(report) if report.ipam.is_none() => without("address allocation").into_response(),
-        Ok(report) => text::ipam(&report).into_response(),
-        Err(error) => error.into_response(),
-    }
 }
