@@ -70,15 +70,28 @@ pub(super) fn addresses(stream: &TcpStream) -> io::Result<(SocketAddr, SocketAdd
     Ok((plain(stream.local_addr()?), plain(stream.peer_addr()?)))
 }
 
-pub(super) async fn resolve(target: String, host: String) -> Found {
+/// Looks up a host for a router that listens on `listen`.
+pub(super) async fn resolve(target: String, host: String, listen: IpAddr) -> Found {
     let result = match timeout(RESOLVE_TIMEOUT, lookup_host((host.as_str(), 0))).await {
-        Ok(Ok(addresses)) => {
-            Ok(addresses.take(MAX_ADDRESSES).map(|address| address.ip()).collect())
-        }
+        Ok(Ok(addresses)) => usable(addresses.map(|address| address.ip()), listen),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("no answer within {} s", RESOLVE_TIMEOUT.as_secs())),
     };
     Found::Resolved { target, result }
+}
+
+/// Returns the addresses that a router can connect to. One that listens on IPv4 runs its links over
+/// IPv4, too: a connection by IPv6 would carry no frames.
+fn usable(addresses: impl Iterator<Item = IpAddr>, listen: IpAddr) -> Result<Vec<IpAddr>, String> {
+    let (usable, others): (Vec<_>, Vec<_>) =
+        addresses.partition(|address| listen.is_ipv6() || address.is_ipv4());
+    match others.first() {
+        Some(other) if usable.is_empty() => Err(format!(
+            "it has IPv6 addresses only ({other}), and the router runs over IPv4: give the peer an \
+             IPv4 address"
+        )),
+        _ => Ok(usable.into_iter().take(MAX_ADDRESSES).collect()),
+    }
 }
 
 #[cfg(test)]
@@ -107,5 +120,18 @@ mod tests {
         let found = dial(id, [127, 0, 0, 1].into(), free, Duration::from_secs(60)).await;
         let Found::Dialled { result: Err(error), .. } = found else { panic!("not refused") };
         assert!(error.contains("refused"), "{error}");
+    }
+
+    #[test]
+    fn a_router_over_ipv4_uses_no_ipv6_addresses() {
+        let [four, six]: [IpAddr; 2] = ["192.0.2.1", "2001:db8::1"].map(|ip| ip.parse().unwrap());
+        let [v4, v6]: [IpAddr; 2] = ["0.0.0.0", "::"].map(|ip| ip.parse().unwrap());
+        assert_eq!(usable([six, four].into_iter(), v4), Ok(vec![four]));
+        assert_eq!(usable([six, four].into_iter(), v6), Ok(vec![six, four]));
+        assert_eq!(usable([six].into_iter(), v6), Ok(vec![six]));
+        assert_eq!(usable([].into_iter(), v4), Ok(vec![]));
+        let error = usable([six].into_iter(), v4).unwrap_err();
+        assert!(error.contains("IPv6 addresses only (2001:db8::1)"), "{error}");
+        assert_eq!(usable(std::iter::repeat_n(four, 99), v4).unwrap().len(), MAX_ADDRESSES);
     }
 }

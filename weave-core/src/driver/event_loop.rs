@@ -270,7 +270,8 @@ impl EventLoop {
                     self.dialling.insert(id, task);
                 }
                 Output::Resolve { target, host } => {
-                    self.tasks.spawn(resolve(target, host));
+                    let listen = self.settings.listen.ip();
+                    self.tasks.spawn(resolve(target, host, listen));
                 }
                 Output::Event(event) => {
                     self.settings.events.take(&event);
