@@ -50,6 +50,7 @@ fn the_port_of_a_container_is_mended() -> Result<()> {
         ("down", "was set down"),
         ("type bridge_slave flood off bcast_flood off", "was kept from"),
         ("type bridge_slave learning off", "was kept from"),
+        ("type bridge_slave isolated on", "was isolated"),
     ] {
         let told = router.log().matches(fault).count();
         host.namespace.ip(&format!("link set {port} {damage}"))?;
@@ -60,6 +61,7 @@ fn the_port_of_a_container_is_mended() -> Result<()> {
             let port = shown(&host, &port)?;
             ensure!(port.contains("master weave") && port.contains("learning on"), "{port}");
             ensure!(port.contains(" flood on") && port.contains("bcast_flood on"), "{port}");
+            ensure!(port.contains("isolated off"), "{port}");
             Ok(())
         })?;
         c1.wait_ping("10.32.1.2", SOON)?;
@@ -132,10 +134,17 @@ fn nobody_gets_the_address_of_a_container_that_was_cut_off() -> Result<()> {
     let second = host.weave(&format!("attach {}", c2.namespace.name()))?;
     assert_ne!(first, second);
     router.wait_ready()?;
+    router.wait_log(&format!("the port {port} of a container was put on another bridge"), SOON)?;
+    let listed = host.weave("ps")?;
+    ensure!(listed.contains(first.trim()), "{listed}");
     let mut third = host.namespace.command("timeout");
     third.args(["25", env!("CARGO_BIN_EXE_weave"), "attach", c3.namespace.name()]);
     third.env("WEAVE_DB_PREFIX", host.database());
     let output = third.output()?;
     assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    // By hand it comes back.
+    let again = host.weave(&format!("attach {}", c1.namespace.name()))?;
+    assert_eq!(again, first);
+    c2.wait_ping(first.trim(), SOON)?;
     lab.finish()
 }

@@ -1,7 +1,7 @@
 //! Whether the bridge and the router's port on it are as they should be.
 
 use super::config::BridgeConfig;
-use super::port_fault::faults;
+use super::port_fault::{PortFault, faults};
 use crate::error::HostError;
 use crate::namespace::run_here;
 
@@ -29,7 +29,9 @@ pub fn condition(config: &BridgeConfig, port: &str) -> Result<Condition, HostErr
         };
         let bridge = netlink.link_by_name(&config.name)?;
         let in_order = bridge.is_some_and(|bridge| {
-            let connected = faults(&bridge, &port).is_empty();
+            // This port is isolated on purpose.
+            let mut faults = faults(&bridge, &port).into_iter();
+            let connected = faults.all(|fault| fault == PortFault::Isolated);
             let wide_enough = bridge.mtu == config.mtu && port.mtu >= config.mtu;
             let isolated = port.port.isolated != Some(false);
             connected && wide_enough && isolated && bridge.up && bridge.mac == Some(config.mac.0)

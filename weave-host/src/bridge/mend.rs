@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use weave_rtnl::{Client, Link};
 
-use super::port::is_orphan_of;
+use super::port::{is_orphan_of, is_stray_of};
 use super::port_fault::{PortFault, faults, mend};
 use crate::error::HostError;
 use crate::lock::HostLock;
@@ -28,6 +28,8 @@ pub struct Ports {
     pub there: BTreeSet<(u32, String)>,
     /// Those that were mended.
     pub mended: Vec<MendedPort>,
+    /// Those that somebody made ports of another bridge, which is left to him.
+    pub strays: BTreeSet<String>,
 }
 
 /// Looks at the ports of the containers of a bridge, and mends them. There are none without a
@@ -36,9 +38,9 @@ pub struct Ports {
 /// # Errors
 /// If the kernel refuses.
 pub fn mend_ports(bridge: &str) -> Result<Ports, HostError> {
-    let (there, damaged) = run_here(|netlink| look(netlink, bridge))?;
+    let (ports, damaged) = run_here(|netlink| look(netlink, bridge))?;
     if !damaged {
-        return Ok(Ports { there, mended: Vec::new() });
+        return Ok(ports);
     }
     // One that is being made looks damaged: whoever makes it has the lock.
     let _lock = HostLock::acquire()?;
@@ -56,19 +58,22 @@ pub fn mend_ports(bridge: &str) -> Result<Ports, HostError> {
                 }
             }
         }
-        Ok(Ports { there, mended })
+        Ok(Ports { mended, ..ports })
     })
 }
 
 /// Returns the ports there are, and whether there is something to mend.
-fn look(netlink: &mut Client, bridge: &str) -> Result<(BTreeSet<(u32, String)>, bool), HostError> {
+fn look(netlink: &mut Client, bridge: &str) -> Result<(Ports, bool), HostError> {
     let interfaces = netlink.links()?;
     let Some(bridge) = interfaces.iter().find(|found| found.name == bridge) else {
-        return Ok((BTreeSet::new(), false));
+        return Ok((Ports::default(), false));
     };
     let ports = || interfaces.iter().filter(|port| is_port_of(bridge, port));
     let there = ports().map(|port| (port.index, port.name.clone())).collect();
-    Ok((there, ports().any(|port| !faults(bridge, port).is_empty())))
+    let damaged = ports().any(|port| !faults(bridge, port).is_empty());
+    let is_stray = |port: &&Link| is_stray_of(&bridge.name, Some(bridge.index), port);
+    let strays = interfaces.iter().filter(is_stray).map(|port| port.name.clone()).collect();
+    Ok((Ports { there, strays, mended: Vec::new() }, damaged))
 }
 
 /// Returns whether it is the port of a container of this bridge that was attached by us or the

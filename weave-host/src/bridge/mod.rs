@@ -33,7 +33,7 @@ pub use host_addresses::{bridge_addresses, expose, hide};
 pub use layout::{Layout, detect_layout};
 pub use mend::{MendedPort, Ports, mend_ports};
 pub use port::join;
-pub(crate) use port::{is_orphan_of, make_port};
+pub(crate) use port::{is_orphan_of, is_stray_of, make_port};
 pub use port_fault::PortFault;
 pub(crate) use port_fault::{faults, mend};
 pub(crate) use port_note::PortNote;

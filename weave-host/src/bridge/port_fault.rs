@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use weave_rtnl::{Client, Link, LinkChange};
+use weave_rtnl::{Client, Link, LinkChange, PortSettings};
 
 use super::port::make_port;
 use crate::error::HostError;
@@ -18,6 +18,8 @@ pub enum PortFault {
     Down,
     /// The bridge does not learn from its port, or does not flood to it.
     Filtered,
+    /// The bridge passes nothing between its port and those that lead to other hosts.
+    Isolated,
 }
 
 impl fmt::Display for PortFault {
@@ -26,6 +28,7 @@ impl fmt::Display for PortFault {
             Self::OffBridge => "was taken from the bridge",
             Self::Down => "was set down",
             Self::Filtered => "was kept from learning or from flooded frames",
+            Self::Isolated => "was isolated from the other hosts",
         })
     }
 }
@@ -33,11 +36,14 @@ impl fmt::Display for PortFault {
 /// Returns what is wrong with a port.
 pub(crate) fn faults(bridge: &Link, port: &Link) -> Vec<PortFault> {
     let interface_removed = port.controller != Some(bridge.index);
-    let filtered = bridge.kind != DATAPATH_KIND && is_filtered(port);
+    let has_settings = bridge.kind != DATAPATH_KIND;
+    let filtered = has_settings && is_filtered(port);
+    let isolated = has_settings && port.port.isolated == Some(true);
     [
         (PortFault::OffBridge, interface_removed),
         (PortFault::Down, !port.up),
         (PortFault::Filtered, filtered),
+        (PortFault::Isolated, isolated),
     ]
     .into_iter()
     .filter_map(|(fault, there)| there.then_some(fault))
@@ -56,6 +62,10 @@ pub(crate) fn mend(
             PortFault::OffBridge => make_port(netlink, bridge, port)?,
             PortFault::Down => change(netlink, port, LinkChange::Up)?,
             PortFault::Filtered => netlink.set_port(port, &PASS_ALL)?,
+            PortFault::Isolated => {
+                let settings = PortSettings { isolated: Some(false), ..PortSettings::default() };
+                netlink.set_port(port, &settings)?;
+            }
         }
     }
     Ok(faults)

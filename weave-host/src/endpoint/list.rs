@@ -7,7 +7,7 @@ use weave_core::wire::MacAddress;
 use weave_rtnl::{Client, Link};
 
 use crate::address::Cidr;
-use crate::bridge::{PortFault, PortNote, faults, is_orphan_of};
+use crate::bridge::{PortFault, PortNote, faults, is_orphan_of, is_stray_of};
 use crate::error::HostError;
 use crate::links::{addresses, mac};
 use crate::names::HOST_END;
@@ -48,7 +48,9 @@ pub fn endpoints(bridge: &str, proc: &Path) -> Result<Vec<Endpoint>, HostError> 
     let found = interfaces.iter().find(|found| found.name == bridge).cloned();
     let index = found.as_ref().map(|found| found.index);
     let is_port = |end: &Link| {
-        end.controller.is_some() && end.controller == index || is_orphan_of(bridge, end)
+        end.controller.is_some() && end.controller == index
+            || is_orphan_of(bridge, end)
+            || is_stray_of(bridge, index, end)
     };
     let ports: Vec<_> = interfaces.into_iter().filter(is_port).collect();
     // Without ports there is nothing to look for in hundreds of namespaces.

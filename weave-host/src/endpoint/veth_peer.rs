@@ -5,7 +5,7 @@
 
 use weave_rtnl::{Client, Link};
 
-use crate::bridge::is_orphan_of;
+use crate::bridge::{is_orphan_of, is_stray_of};
 use crate::error::HostError;
 use crate::namespace::Namespace;
 
@@ -71,7 +71,9 @@ impl VethPeer {
     pub(crate) fn of_bridge(self, container: &Namespace, bridge: &Link) -> Result<Link, HostError> {
         match self.host_end {
             Some(end)
-                if end.controller == Some(bridge.index) || is_orphan_of(&bridge.name, &end) =>
+                if end.controller == Some(bridge.index)
+                    || is_orphan_of(&bridge.name, &end)
+                    || is_stray_of(&bridge.name, Some(bridge.index), &end) =>
             {
                 Ok(end)
             }
@@ -79,14 +81,14 @@ impl VethPeer {
         }
     }
 
-    /// Makes sure that it is on this bridge, or was until that was removed.
+    /// Makes sure that it is on this bridge, or was until somebody took it away.
     pub(crate) fn of_bridge_or_orphan(
         &self,
         container: &Namespace,
         bridge: &str,
     ) -> Result<(), HostError> {
-        let orphan = self.host_end.as_ref().is_some_and(|end| is_orphan_of(bridge, end));
-        if orphan || self.bridge.as_deref() == Some(bridge) {
+        let ours = |end: &Link| is_orphan_of(bridge, end) || is_stray_of(bridge, None, end);
+        if self.host_end.as_ref().is_some_and(ours) || self.bridge.as_deref() == Some(bridge) {
             Ok(())
         } else {
             Err(self.foreign(container, bridge))

@@ -23,12 +23,21 @@ pub(super) struct Attached {
     next: Instant,
     next_addresses: Instant,
     ports: BTreeSet<(u32, String)>,
+    /// Ports on another bridge, of which the log has told.
+    strays: BTreeSet<String>,
 }
 
 impl Attached {
     pub(super) fn new(bridge: String, proc: PathBuf) -> Self {
         let now = Instant::now();
-        Self { bridge, proc, next: now, next_addresses: now, ports: BTreeSet::new() }
+        Self {
+            bridge,
+            proc,
+            next: now,
+            next_addresses: now,
+            ports: BTreeSet::new(),
+            strays: BTreeSet::new(),
+        }
     }
 
     /// Mends ports, if it is time to look; says what was done.
@@ -38,7 +47,15 @@ impl Attached {
             return Ok(None);
         }
         self.next = now + INTERVAL;
-        let Ports { there, mended } = mend_ports(&self.bridge)?;
+        let Ports { there, mended, strays } = mend_ports(&self.bridge)?;
+        for port in strays.difference(&self.strays) {
+            tracing::warn!(
+                "the port {port} of a container was put on another bridge than {}, and is left there: \
+                 `weave attach` puts it back",
+                self.bridge
+            );
+        }
+        self.strays = strays;
         if there != self.ports || now >= self.next_addresses {
             self.next_addresses = now + ADDRESSES_INTERVAL;
             self.ports = there;
