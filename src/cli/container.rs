@@ -40,7 +40,7 @@ pub(super) fn find(target: &str, proc: &Path) -> Result<Namespace, Failure> {
     let tasks = containerd.parent().unwrap_or(Path::new("/")).join(TASKS);
     let process = match docker_process(&docker, target)? {
         Some(process) => Some(process),
-        None => containerd_process(&tasks, target)?,
+        None => containerd_process(&tasks, target, proc)?,
     };
     match process {
         Some(process) => Ok(Namespace::find(&process.to_string(), proc)?),
@@ -76,7 +76,7 @@ fn docker_process(host: &str, target: &str) -> Result<Option<u32>, Failure> {
 }
 
 /// The process id of a container of containerd, by its id or an unmistakable beginning of it.
-fn containerd_process(tasks: &Path, target: &str) -> Result<Option<u32>, Failure> {
+fn containerd_process(tasks: &Path, target: &str, proc: &Path) -> Result<Option<u32>, Failure> {
     let folders = |path: &Path| {
         let entries = fs::read_dir(path).into_iter().flatten().flatten();
         entries.map(|entry| entry.path()).collect::<Vec<_>>()
@@ -97,7 +97,7 @@ fn containerd_process(tasks: &Path, target: &str) -> Result<Option<u32>, Failure
         [task] => {
             let text = fs::read_to_string(task.join("init.pid")).unwrap_or_default();
             let process = text.trim().parse().ok();
-            process.map(Some).ok_or_else(|| {
+            process.filter(|process| is_of_task(*process, task, proc)).map(Some).ok_or_else(|| {
                 Failure::failed(format!("the container {target} of containerd does not run"))
             })
         }
@@ -106,6 +106,24 @@ fn containerd_process(tasks: &Path, target: &str) -> Result<Option<u32>, Failure
             several.len()
         ))),
     }
+}
+
+/// Whether a process belongs to a task. The folder outlives a task whose shim was killed, and the kernel
+/// gives the number of its process to another one: that is in another control group than the task.
+fn is_of_task(process: u32, task: &Path, proc: &Path) -> bool {
+    let text = fs::read_to_string(task.join("config.json")).unwrap_or_default();
+    let bundle: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    // `/default/ID`, or `system.slice:cri-containerd:ID` for systemd.
+    let group = bundle["linux"]["cgroupsPath"].as_str().unwrap_or_default();
+    let name = group.rsplit(['/', ':']).next().unwrap_or_default();
+    let Ok(groups) = fs::read_to_string(proc.join(process.to_string()).join("cgroup")) else {
+        return false;
+    };
+    // `0::/default/ID`: there is nothing to compare where control groups are not used.
+    let mut paths = groups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    name.is_empty()
+        || paths.clone().all(|path| path == "/")
+        || paths.any(|path| path.contains(name))
 }
 
 #[cfg(test)]
@@ -157,6 +175,11 @@ mod tests {
     #[test]
     fn containerd_keeps_a_folder_for_each_task() {
         let tasks = tempfile::tempdir().unwrap();
+        let proc = tempfile::tempdir().unwrap();
+        for process in ["9", "17", "42"] {
+            fs::create_dir(proc.path().join(process)).unwrap();
+            fs::write(proc.path().join(process).join("cgroup"), "0::/other\n").unwrap();
+        }
         for (task, process) in [
             ("default/c1", "17\n"),
             ("k8s.io/3f2a9c41", "42"),
@@ -167,7 +190,7 @@ mod tests {
             fs::create_dir_all(&folder).unwrap();
             fs::write(folder.join("init.pid"), process).unwrap();
         }
-        let find = |target| containerd_process(tasks.path(), target);
+        let find = |target| containerd_process(tasks.path(), target, proc.path());
         assert_eq!(find("c1").unwrap(), Some(17));
         assert_eq!(find("3f2a9c4").unwrap(), Some(42));
         assert_eq!(find("nothing").unwrap(), None);
@@ -175,6 +198,33 @@ mod tests {
         assert_eq!(find("3f2").unwrap(), None);
         assert!(find("3f2a9c").unwrap_err().text().contains("2 containers that 3f2a9c may mean"));
         assert!(find("3f2a9c77").unwrap_err().text().contains("does not run"));
-        assert_eq!(containerd_process(Path::new("/no/such/folder"), "c1").unwrap(), None);
+        let nowhere = Path::new("/no/such/folder");
+        assert_eq!(containerd_process(nowhere, "c1", proc.path()).unwrap(), None);
+    }
+
+    #[test]
+    fn a_process_of_another_container_is_not_that_of_a_task() {
+        let tasks = tempfile::tempdir().unwrap();
+        let proc = tempfile::tempdir().unwrap();
+        let (task, process) = (tasks.path().join("k8s.io/3f2a9c41"), proc.path().join("17"));
+        fs::create_dir_all(&task).unwrap();
+        fs::create_dir(&process).unwrap();
+        fs::write(task.join("init.pid"), "17").unwrap();
+        let find = || containerd_process(tasks.path(), "3f2a9c41", proc.path());
+        assert!(find().unwrap_err().text().contains("does not run"), "there is no such process");
+        for (group, groups, is_its_own) in [
+            ("/default/3f2a9c41", "0::/default/3f2a9c41\n", true),
+            ("/default/3f2a9c41", "0::/system.slice/ssh.service\n", false),
+            ("kube.slice:cri-containerd:3f2a9c41", "0::/kube.slice/cri-3f2a9c41.scope\n", true),
+            ("kube.slice:cri-containerd:3f2a9c41", "0::/kube.slice/cri-77.scope\n", false),
+            ("/default/3f2a9c41", "3:cpu:/default/3f2a9c41\n1:name=x:/\n", true),
+            ("/default/3f2a9c41", "0::/\n", true),
+            ("", "0::/system.slice/ssh.service\n", true),
+        ] {
+            let bundle = serde_json::json!({ "linux": { "cgroupsPath": group } });
+            fs::write(task.join("config.json"), bundle.to_string()).unwrap();
+            fs::write(process.join("cgroup"), groups).unwrap();
+            assert_eq!(find().is_ok(), is_its_own, "{group} {groups}");
+        }
     }
 }
