@@ -99,3 +99,37 @@ fn nothing_of_a_running_container_is_given_out_when_all_state_is_lost() -> Resul
     })?;
     lab.finish()
 }
+
+/// What no router knows is found out on the switch: somebody took an address by hand.
+#[test]
+fn an_address_that_answers_is_passed_over_after_all_state_is_lost() -> Result<()> {
+    let lab = lab()?;
+    let hosts: [Host; 2] = lab.hosts()?;
+    let [h1, h2] = &hosts;
+    let wire = lab.wire(h1, h2, 1500)?;
+    let seed = format!("--ipalloc-init=seed={},{}", h1.peer_name(), h2.peer_name());
+    let options = || RouterOptions::new().argument("--ipalloc-range=10.32.0.0/26").argument(&seed);
+    let r1 = h1.router(options())?;
+    let r2 = h2.router(options().peer(wire.a()))?;
+    r1.wait_established(1, SOON)?;
+    ensure!(r1.post("/ip/before", "")?.body == "10.32.0.1/26", "not the first address");
+    // Not of the router it is attached to, which so has nothing to tell.
+    let by_hand = ["10.32.0.1", "10.32.0.2", "10.32.0.4"];
+    let containers: Vec<Container> = by_hand
+        .iter()
+        .enumerate()
+        .map(|(number, address)| {
+            h2.plain_container(&format!("x{number}"), &format!("{address}/26"), "weave", 1376)
+        })
+        .collect::<Result<_>>()?;
+    r1.kill()?;
+    let state = format!("{}data.redb", h1.database().display());
+    fs::remove_file(&state).with_context(|| format!("removing {state}"))?;
+    let r1 = h1.router(options().peer(wire.b()))?;
+    let given: Vec<String> = (0..3)
+        .map(|number| Ok(r1.post(&format!("/ip/after{number}"), "")?.body))
+        .collect::<Result<_>>()?;
+    assert_eq!(given, ["10.32.0.3/26", "10.32.0.5/26", "10.32.0.6/26"]);
+    drop((containers, r2));
+    lab.finish()
+}

@@ -478,12 +478,15 @@ fn a_flood_of_lies_costs_little() {
     }
     assert!(broadcasts <= 16, "{broadcasts} broadcasts in one moment");
     assert!(mesh.peer(2).report().conflicts.len() <= 256);
-    mesh.events.clear();
+    let mut told = 0;
     for _ in 0..100 {
+        mesh.events.clear();
         mesh.tick();
+        let lines = mesh.events.iter().filter(|event| event.is_warning()).count();
+        assert!(lines <= 4, "{lines} lines in 5 s");
+        told += lines;
     }
-    let lines = mesh.events.iter().filter(|event| event.is_warning()).count();
-    assert!(lines <= 256, "{lines} lines");
+    assert!((1..=256).contains(&told), "{told} lines");
     let used: Vec<Range> = mesh.peer(2).space().used().iter().collect();
     assert_eq!(used.iter().map(|range| range.size()).sum::<u32>(), 1);
     assert_eq!(mesh.peer(2).ring().owner(used[0].start), Some(name(2)));
