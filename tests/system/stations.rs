@@ -59,10 +59,14 @@ fn lie(
     Ok((stop, liar))
 }
 
-fn contests(router: &Router) -> Result<u64> {
+fn counter(router: &Router, name: &str) -> Result<u64> {
     let metrics = router.get("/metrics")?.body;
-    let line = metrics.lines().find(|line| line.starts_with("weave_station_contests_total "));
+    let line = metrics.lines().find(|line| line.starts_with(&format!("{name} ")));
     Ok(line.context("no such counter")?.rsplit(' ').next().unwrap_or_default().parse()?)
+}
+
+fn contests(router: &Router) -> Result<u64> {
+    counter(router, "weave_station_contests_total")
 }
 
 fn a_lie_takes_nothing(options: &RouterOptions, overlay: &str) -> Result<()> {
@@ -122,6 +126,57 @@ fn a_lie_takes_nothing_by_sleeve() -> Result<()> {
 #[test]
 fn a_lie_takes_nothing_by_fastdp() -> Result<()> {
     a_lie_takes_nothing(&RouterOptions::new().argument("--capture=tap"), "fastdp")
+}
+
+/// One forged frame is enough where a station is silent. It never speaks but to answer: it knows the
+/// Ethernet addresses of those it answers, as they know its own.
+fn an_idle_station_answers_where_it_is(options: &RouterOptions, overlay: &str) -> Result<()> {
+    let lab = lab()?;
+    let hosts = lab.hosts()?;
+    let three = three(&lab, &hosts, options)?;
+    let [h1, h2, h3] = &hosts;
+    let [r1, r2, _] = &three.routers;
+    for host in [h2, h3] {
+        wait_overlay(r1, host, overlay)?;
+    }
+    wait_overlay(r2, h3, overlay)?;
+    let c1 = h1.container("c1", "10.32.1.1/12")?;
+    let v = h2.container("v", "10.32.1.2/12")?;
+    let a = h3.container("a", "10.32.1.4/12")?;
+    for (from, address, to) in [(&c1, "10.32.1.2", &v), (&v, "10.32.1.1", &c1)] {
+        from.wait_ping(address, SOON)?;
+        let neighbour = format!("neigh replace {address} lladdr {} dev ethwe", to.mac()?);
+        from.namespace.ip(&format!("{neighbour} nud permanent"))?;
+    }
+    a.wait_ping("10.32.1.1", SOON)?;
+    let port = RawPort::open(&a)?;
+    let forged = [&[0xff; 6][..], &mac_bytes(&v)?, &[0x88, 0xb5], &[0; 46]].concat();
+    for round in 0..3 {
+        let before = counter(r1, "weave_station_disputes_total")?;
+        try_until("the station was silent for long enough", SOON, || {
+            port.send(&forged)?;
+            ensure!(counter(r1, "weave_station_disputes_total")? > before, "not yet");
+            Ok(())
+        })?;
+        let ping = c1.ping("10.32.1.2", 20, "")?;
+        // The kernel's bridge believes the liar until the router hears of it.
+        ensure!(ping.received >= 15, "round {round}: {ping:?}");
+    }
+    ensure!(counter(r1, "weave_station_moves_total")? == 0, "it did not move");
+    let status = r1.status("")?;
+    ensure!(status.contains("claimed while silent"), "{status}");
+    lab.finish()
+}
+
+#[test]
+fn an_idle_station_answers_where_it_is_by_sleeve() -> Result<()> {
+    an_idle_station_answers_where_it_is(&RouterOptions::sleeve(), "sleeve")
+}
+
+#[test]
+fn an_idle_station_answers_where_it_is_by_fastdp() -> Result<()> {
+    let options = RouterOptions::new().argument("--capture=tap");
+    an_idle_station_answers_where_it_is(&options, "fastdp")
 }
 
 fn a_container_that_moves_is_followed(options: &RouterOptions, overlay: &str) -> Result<()> {

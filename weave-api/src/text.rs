@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use crate::report::{Connection, IpamEntry, IpamStatus, PaxosStatus, Report, VersionCheck};
+use crate::report::{
+    Connection, IpamEntry, IpamStatus, PaxosStatus, Report, RouterStatus, VersionCheck,
+};
 
 /// Peers that the page of the whole router names.
 const MOST_NAMED: usize = 4;
@@ -62,6 +64,9 @@ pub fn router_section(report: &Report) -> String {
     if !router.interface.is_empty() {
         lines.push(("Capture", router.interface.clone()));
     }
+    if let Some(stations) = stations(router) {
+        lines.push(("Stations", stations));
+    }
     if !router.storage.is_empty() {
         lines.push(("Storage", router.storage.clone()));
     }
@@ -101,6 +106,21 @@ pub fn section(lines: &[(&str, String)]) -> String {
         label => format!("{label:>15}: {value}\n"),
     };
     lines.iter().map(line).collect()
+}
+
+/// How many stations are known, and what came of claims about where they are, if there were any.
+fn stations(router: &RouterStatus) -> Option<String> {
+    let counts = [
+        ("station_moves", "moved"),
+        ("station_disputes", "claimed while silent"),
+        ("station_contests", "claims refused"),
+    ]
+    .map(|(name, what)| {
+        let count = router.counters.get(name).copied().unwrap_or_default();
+        (usize::try_from(count).unwrap_or(usize::MAX), what)
+    });
+    let any = counts.iter().any(|(count, _)| *count > 0);
+    any.then(|| with_counts(router.stations, "", &counts, ""))
 }
 
 /// The first of these that applies, as in the original.

@@ -9,7 +9,7 @@ use netlink_packet_route::neighbour::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use weave_netlink::{Errno, Transport};
 
-use crate::client::Client;
+use crate::client::{Client, unless};
 use crate::error::Error;
 use crate::message::mac;
 use crate::operation::Operation;
@@ -156,6 +156,20 @@ impl<T: Transport> Client<T> {
         };
         let message = RouteNetlinkMessage::NewNeighbour(message);
         self.execute(|| Operation::AddFdbEntry(link), &message, flags)
+    }
+
+    /// Has a bridge forget that a station is behind a port, and returns whether it was.
+    ///
+    /// # Errors
+    /// Fails if the kernel refuses.
+    pub fn remove_fdb_entry(&mut self, port: u32, mac: [u8; 6]) -> Result<bool, Error> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Bridge;
+        message.header.ifindex = port;
+        message.header.flags = NeighbourFlags::Controller;
+        message.attributes = vec![NeighbourAttribute::LinkLayerAddress(mac.to_vec())];
+        let message = RouteNetlinkMessage::DelNeighbour(message);
+        unless(Errno::ENOENT, self.execute(|| Operation::RemoveFdbEntry(port), &message, 0))
     }
 }
 

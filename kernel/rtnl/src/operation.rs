@@ -77,6 +77,8 @@ pub enum Operation {
     FindFdbEntry(u32),
     /// Adds an entry to a forwarding table.
     AddFdbEntry(u32),
+    /// Removes an entry from the forwarding table of a bridge.
+    RemoveFdbEntry(u32),
     /// Looks for the number of a network namespace.
     FindNamespace,
 }
@@ -110,6 +112,9 @@ impl fmt::Display for Operation {
             Self::ListNeighbours => f.write_str("list the neighbours"),
             Self::FindFdbEntry(link) => {
                 write!(f, "look into the forwarding table of the interface with index {link}")
+            }
+            Self::RemoveFdbEntry(link) => {
+                write!(f, "remove an entry of the port with index {link} from its forwarding table")
             }
             Self::AddFdbEntry(link) => {
                 write!(f, "add to the forwarding table of the interface with index {link}")

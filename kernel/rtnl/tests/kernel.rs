@@ -145,6 +145,10 @@ fn stations_have_hosts_and_ports() {
         let station = stations.iter().find(|station| station.mac == Some(mac)).unwrap();
         assert_eq!((station.link, station.controller), (device.index, Some(bridge)));
         assert!(!station.permanent);
+        assert!(client.remove_fdb_entry(device.index, mac).unwrap());
+        assert!(!client.remove_fdb_entry(device.index, mac).unwrap());
+        let stations = client.neighbours(Table::Forwarding).unwrap();
+        assert!(stations.iter().all(|station| station.mac != Some(mac)));
         assert_eq!(client.neighbours(Table::Ipv4).unwrap(), []);
     });
 }

@@ -158,6 +158,13 @@ fn tell(event: &Event) {
         Event::StationsMoved { count, mac, from, to } => {
             tracing::info!(count, "MAC addresses moved, {mac} for one from {from} to {to}");
         }
+        Event::StationsDisputed { count, mac, from, to } => {
+            tracing::info!(
+                count,
+                "MAC addresses that were silent where they are known are claimed elsewhere, {mac} of \
+                 {from} for one by {to}: frames for them go to all peers until they answer"
+            );
+        }
         Event::StationConflicts { count, mac, known } => {
             tracing::warn!(
                 count,

@@ -48,6 +48,18 @@ pub enum Event {
         /// Where it is.
         to: PeerName,
     },
+    /// The places of idle stations came into dispute: they moved, or somebody makes up frames. Frames for
+    /// them go to all peers until they answer. Told at most once a minute.
+    StationsDisputed {
+        /// How often since the last time.
+        count: u64,
+        /// One of them.
+        mac: MacAddress,
+        /// Where it was.
+        from: PeerName,
+        /// Where a frame of it came from.
+        to: PeerName,
+    },
     /// Frames were captured here whose source was just heard behind another peer: an address is
     /// used twice, or the bridge sends back what is injected. Told at most once a minute.
     StationConflicts {

@@ -112,11 +112,11 @@ struct Connection {
     confirmed: bool,
 }
 
-/// What was last told of stations that moved, are in conflict or are contested.
+/// What was last told of stations that moved, are in dispute, in conflict or contested.
 #[derive(Default)]
 struct StationNews {
-    /// Moves, conflicts, contests.
-    counts: [u64; 3],
+    /// Moves, disputes, conflicts, contests.
+    counts: [u64; 4],
     not_before: Instant,
 }
 
@@ -477,19 +477,24 @@ impl Router {
         }
     }
 
-    /// Tells of moves, conflicts and contests, if there are any and it is time.
+    /// Tells of moves, disputes, conflicts and contests, if there are any and it is time.
     fn tell_station_news(&mut self, now: Instant) {
-        let counts = [self.switch.macs().moves(), self.switch.conflicts(), self.switch.contests()];
+        let macs = self.switch.macs();
+        let counts =
+            [macs.moves(), macs.disputes(), self.switch.conflicts(), self.switch.contests()];
         let news = &mut self.station_news;
         if now < news.not_before || counts == news.counts {
             return;
         }
         let recent = self.switch.recent_events();
-        let [moved, conflicts, contests] =
+        let [moved, disputes, conflicts, contests] =
             std::array::from_fn(|index| counts[index] - news.counts[index]);
         *news = StationNews { counts, not_before: now + STATION_NEWS_INTERVAL };
         if let (count @ 1.., Some((mac, from, to))) = (moved, recent.moved) {
             self.tell(Event::StationsMoved { count, mac, from, to });
+        }
+        if let (count @ 1.., Some((mac, from, to))) = (disputes, recent.dispute) {
+            self.tell(Event::StationsDisputed { count, mac, from, to });
         }
         if let (count @ 1.., Some((mac, known))) = (conflicts, recent.conflict) {
             self.tell(Event::StationConflicts { count, mac, known });

@@ -422,13 +422,30 @@ fn a_station_that_moves_invalidates_what_overlays_derived() {
     net.capture(1, &frame(9, MacAddress::BROADCAST));
     let before = net.radios[0].air.lock().unwrap().invalidated;
     net.run(Duration::from_secs(5));
+    let invalidated = |net: &mut Net| {
+        net.nodes[0].router.handle_wakes(net.now);
+        net.settle();
+        net.radios[0].air.lock().unwrap().invalidated
+    };
+    let home = |net: &Net| net.nodes[0].router.switch().macs().lookup(station(9));
+    // It was silent, so it is asked first.
     net.capture(2, &frame(9, MacAddress::BROADCAST));
-    assert_eq!(net.nodes[0].router.switch().macs().lookup(station(9)), Some(name(2)));
-    net.nodes[0].router.handle_wakes(net.now);
-    net.settle();
-    assert!(net.radios[0].air.lock().unwrap().invalidated > before);
-    let moved = Event::StationsMoved { count: 1, mac: station(9), from: name(1), to: name(2) };
-    assert!(net.nodes[0].events.contains(&moved), "{:?}", net.nodes[0].events);
+    assert_eq!(home(&net), None);
+    let disputed = invalidated(&mut net);
+    assert!(disputed > before);
+    net.capture(0, &frame(1, station(9)));
+    net.run(Duration::from_secs(1));
+    net.capture(2, &frame(9, MacAddress::BROADCAST));
+    assert_eq!(home(&net), Some(name(2)));
+    assert!(invalidated(&mut net) > disputed);
+    net.run(Duration::from_secs(130));
+    let (mac, from, to) = (station(9), name(1), name(2));
+    for event in [
+        Event::StationsDisputed { count: 1, mac, from, to },
+        Event::StationsMoved { count: 1, mac, from, to },
+    ] {
+        assert!(net.nodes[0].events.contains(&event), "{:?}", net.nodes[0].events);
+    }
 }
 
 #[test]

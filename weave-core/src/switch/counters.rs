@@ -23,6 +23,8 @@ pub struct SwitchReport {
     pub stations: usize,
     /// Times a station changed its peer.
     pub moves: u64,
+    /// Times the place of a station came into dispute.
+    pub disputes: u64,
     /// Frames that were not from where their source is.
     pub contests: u64,
     /// Stations forgotten for want of room.

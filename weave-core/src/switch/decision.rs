@@ -206,7 +206,8 @@ pub fn captured<'t>(
     // Step 1.
     let learned =
         macs.learn_captured(now, addresses.source, table.own()).map_err(|_| DropCause::Conflict)?;
-    Ok(Decision { learned, ..peek_captured(table, macs, addresses)? })
+    let home = |station| macs.lookup_to_send(now, station);
+    Ok(Decision { learned, ..to_station(table, addresses, home)? })
 }
 
 /// What [`captured`] decides for further frames with these addresses, without learning anything:
@@ -219,14 +220,22 @@ pub fn peek_captured<'t>(
     macs: &MacTable,
     addresses: Addresses,
 ) -> Result<Decision<'t>, DropCause> {
-    let own = table.own();
     check_source(addresses.source)?;
+    to_station(table, addresses, |station| macs.lookup(station))
+}
+
+fn to_station(
+    table: &ForwardingTable,
+    addresses: Addresses,
+    home: impl FnOnce(MacAddress) -> Option<PeerName>,
+) -> Result<Decision<'_>, DropCause> {
+    let own = table.own();
     // Step 2.
     if addresses.destination == SPANNING_TREE {
         return Err(DropCause::SpanningTree);
     }
     // Step 3.
-    let onward = match macs.lookup(addresses.destination) {
+    let onward = match home(addresses.destination) {
         Some(peer) if peer == own => return Err(DropCause::Local),
         Some(peer) => unicast(table, own, peer)?,
         None => Onward::Flood { source: own, hops: table.flood(own) },
@@ -491,9 +500,14 @@ mod tests {
         // The bridge must not learn from them either, nor routers behind this one.
         assert_eq!(ask(at(1), arrival(2, 2, 1)), (false, "drop mac_contested".into()));
         assert_eq!(ask(at(2), arrival(2, 2, 1)), (true, "flood 2 to [3]".into()));
-        assert_eq!(ask(at(3), arrival(3, 4, 1)), (false, "drop mac_contested".into()));
+        // Nor is it settled where it is before it was asked.
+        assert_eq!(ask(at(3), arrival(3, 4, 1)), (true, "flood 4 to [2]".into()));
+        let reply = outcome(captured(&table, &macs, at(4), from(Y, X)));
+        assert_eq!(reply, (false, "flood 1 to [2, 3]".into()));
+        assert_eq!(ask(at(5), arrival(2, 2, 1)), (true, String::new()));
+        assert_eq!(ask(at(5), arrival(3, 4, 1)), (false, "drop mac_contested".into()));
         // What is relayed is for others to judge.
-        assert_eq!(ask(at(3), arrival(2, 2, 4)), (false, "2 to 4 via 3".into()));
+        assert_eq!(ask(at(5), arrival(2, 2, 4)), (false, "2 to 4 via 3".into()));
     }
 
     #[test]

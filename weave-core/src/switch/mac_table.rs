@@ -5,8 +5,9 @@
 //! ```text
 //! mac ──keyed hash──▶ shard (256, each made when first used)
 //!                       └─▶ bucket (32)
-//!                             └─▶ 8 places:  key  = mac 48 | generation 16
-//!                                            home = peer 48 | generation 16
+//!                             └─▶ 8 places:  key  = mac 48 | 0 | generation 15
+//!                                            home = peer 48 | 0 | generation 15
+//!                                              or   asked 48 | 1 | generation 15, while in dispute
 //!                                            seen = milliseconds
 //!                                            former = peer 48
 //! ```
@@ -19,6 +20,8 @@
 //! * *remove*: `key` becomes zero. A reader that saw the old key sees either the old home, or that
 //!   of the next occupant, whose generation differs: then the station is unknown, as it should be.
 //! * *move*: only `home` changes, in one store, under the same generation.
+//! * *ask*: `home` of a station in dispute changes from "not asked" to the time, by compare and
+//!   exchange, so that it never undoes one of the others.
 //!
 //! `former` only ever decides whether a station may move. It is written under the lock of the shard
 //! and looked at there; who looks at it before, and sees what it was a moment ago, or that of the next
@@ -41,12 +44,16 @@
 //!
 //! | frame | moves its source if |
 //! |---|---|
-//! | *received* | nothing came from the known place for [`SETTLED`], or it comes from the place before that one |
-//! | *captured* | nothing came from the known place for [`QUIET`], or the station is attached here and was here before |
+//! | *received* | nothing came from the known place for [`SETTLED`], nor for [`ANSWER`] after asking; or it comes from the former place |
+//! | *captured* | nothing came from the known place for [`QUIET`], or the station is attached and was here |
 //!
 //! * A station that really moved is silent where it was, and is followed as soon as that shows.
-//! * One that was idle can be taken by a single frame, but only until it speaks again: it comes back
-//!   at once, and who took it is not its former place, so has to wait for silence again.
+//! * Whether one that was idle moved, or somebody lies, shows when it is asked. From the first frame
+//!   that comes from elsewhere its place is *in dispute*: it is behind no peer, so what is sent to it
+//!   is flooded, and reaches it wherever it is. If it answers where it was, it is there. If it does
+//!   not for [`ANSWER`], the next frame from elsewhere moves it.
+//! * One that does not answer can be taken, but only until it speaks again: it comes back at once,
+//!   and who took it is not its former place, so has to wait for silence again.
 //! * A station that is known to be attached here ([`MacTable::attach`]) is never taken by a received
 //!   frame. That needs no silence to be broken, and so holds for one that only listens.
 //!
@@ -86,6 +93,11 @@ pub const QUIET: Duration = Duration::from_secs(3);
 /// somebody whose container was moved while it ran.
 pub const SETTLED: Duration = Duration::from_secs(2);
 
+/// How long a station whose place is in dispute has to answer, from when the first frame is sent to
+/// it. Long against the way there and back, short against the time for which a station that moved is
+/// flooded to.
+pub const ANSWER: Duration = Duration::from_secs(1);
+
 /// A sighting is written down if the last one noted is older than this. Weave Net's minute would
 /// be too coarse to measure [`QUIET`].
 const REFRESH: Duration = Duration::from_secs(1);
@@ -96,6 +108,7 @@ pub struct MacTable {
     seed: u64,
     len: AtomicUsize,
     moves: AtomicU64,
+    disputes: AtomicU64,
     evictions: AtomicU64,
     /// Stations that are known to be attached here.
     attached: ArcSwap<BTreeSet<MacAddress>>,
@@ -113,6 +126,24 @@ pub enum Learned {
         /// Where it was.
         from: PeerName,
     },
+    /// The station was idle behind another peer, and is in dispute now. What was derived from where it
+    /// was must be forgotten.
+    Disputed {
+        /// Where it was.
+        from: PeerName,
+    },
+    /// The station is in dispute still, since it was not asked yet, or has time left to answer.
+    Unsettled,
+    /// The station was in dispute and spoke where it was before. What was derived from its being
+    /// nowhere must be forgotten.
+    Settled,
+}
+
+impl Learned {
+    /// Whether the station is where the frame came from.
+    pub const fn is_certain(self) -> bool {
+        !matches!(self, Self::Disputed { .. } | Self::Unsettled)
+    }
 }
 
 /// The source of a frame is behind another peer than the one it comes from.
@@ -127,7 +158,7 @@ pub struct Conflict {
 pub struct MacEntry {
     /// Its address.
     pub mac: MacAddress,
-    /// The peer it is behind.
+    /// The peer it is behind; while that is in dispute, the one it was behind before.
     pub peer: PeerName,
     /// When it was last heard, to about a second.
     pub last_seen: Instant,
@@ -161,6 +192,7 @@ impl MacTable {
             seed,
             len: AtomicUsize::new(0),
             moves: AtomicU64::new(0),
+            disputes: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
             attached: ArcSwap::default(),
         }
@@ -171,11 +203,20 @@ impl MacTable {
         self.attached.store(Arc::new(stations));
     }
 
-    /// The peer a station is behind. Does not ask how old the entry is.
+    /// The peer a station is behind; none while that is in dispute. Does not ask how old the entry is.
     pub fn lookup(&self, mac: MacAddress) -> Option<PeerName> {
-        let (shard, bucket) = self.place(mac);
-        let bucket = &self.shards[shard].get()?.buckets[bucket];
-        bucket.find(mac).map(|found| found.peer)
+        self.bucket(mac)?.find(mac)?.home.peer()
+    }
+
+    /// Looks a station up in order to send it a frame, which goes everywhere if there is no answer: a
+    /// station whose place is in dispute is asked by that.
+    pub fn lookup_to_send(&self, now: Instant, mac: MacAddress) -> Option<PeerName> {
+        let bucket = self.bucket(mac)?;
+        let found = bucket.find(mac)?;
+        if let Home::Disputed { asked: None } = found.home {
+            bucket.ask(found.way, now);
+        }
+        found.home.peer()
     }
 
     /// A frame from this station was captured here; `own` is this peer.
@@ -213,7 +254,9 @@ impl MacTable {
                 return false;
             }
             known.is_none_or(|known| {
-                now.saturating_since(known.last_seen) >= SETTLED || known.former == Some(peer)
+                known.is_disputed
+                    || now.saturating_since(known.last_seen) >= SETTLED
+                    || known.former == Some(peer)
             })
         })
     }
@@ -256,6 +299,11 @@ impl MacTable {
         self.moves.load(Ordering::Relaxed)
     }
 
+    /// How many times the place of a station came into dispute.
+    pub fn disputes(&self) -> u64 {
+        self.disputes.load(Ordering::Relaxed)
+    }
+
     /// How many stations were forgotten for want of room.
     pub fn evictions(&self) -> u64 {
         self.evictions.load(Ordering::Relaxed)
@@ -273,12 +321,13 @@ impl MacTable {
         let shard = self.shards[shard].get_or_init(Box::default);
         let bucket = &shard.buckets[bucket];
         if let Some(found) = bucket.find(mac) {
-            if found.peer == peer {
+            if found.home == Home::Behind(peer) {
                 bucket.refresh(found.way, now);
                 return Ok(Learned::Known);
             }
-            if !may_be_there(Some(&bucket.known(&found))) {
-                return Err(Conflict { known: found.peer });
+            let known = bucket.known(&found, own);
+            if !may_be_there(Some(&known)) {
+                return Err(Conflict { known: known.home });
             }
         }
         let _writing = shard.lock();
@@ -290,18 +339,38 @@ impl MacTable {
             self.insert(bucket, now, mac, peer);
             return Ok(Learned::New);
         };
-        if found.peer == peer {
+        if found.home == Home::Behind(peer) {
             return Ok(Learned::Known);
         }
-        let known = bucket.known(&found);
+        let known = bucket.known(&found, own);
         if !may_be_there(Some(&known)) {
-            return Err(Conflict { known: found.peer });
+            return Err(Conflict { known: known.home });
+        }
+        let is_back = known.former == Some(peer);
+        match found.home {
+            // A frame that was captured here is no hearsay.
+            Home::Behind(from) if !is_back && peer != own => {
+                bucket.dispute(found.way, from, now);
+                self.disputes.fetch_add(1, Ordering::Relaxed);
+                return Ok(Learned::Disputed { from });
+            }
+            Home::Disputed { .. } if is_back => {
+                bucket.move_home(found.way, peer, None, now);
+                return Ok(Learned::Settled);
+            }
+            Home::Disputed { asked } if peer != own => {
+                if asked.is_none_or(|asked| now.saturating_since(asked) < ANSWER) {
+                    bucket.refresh(found.way, now);
+                    return Ok(Learned::Unsettled);
+                }
+            }
+            Home::Behind(_) | Home::Disputed { .. } => {}
         }
         // Who is followed back to where the station was has told the truth.
-        let former = (known.former != Some(peer)).then_some(found.peer);
+        let former = (!is_back).then_some(known.home);
         bucket.move_home(found.way, peer, former, now);
         self.moves.fetch_add(1, Ordering::Relaxed);
-        Ok(Learned::Moved { from: found.peer })
+        Ok(Learned::Moved { from: known.home })
     }
 
     fn insert(&self, bucket: &Bucket, now: Instant, mac: MacAddress, peer: PeerName) {
@@ -328,6 +397,11 @@ impl MacTable {
                 }
             }
         }
+    }
+
+    fn bucket(&self, mac: MacAddress) -> Option<&Bucket> {
+        let (shard, bucket) = self.place(mac);
+        Some(&self.shards[shard].get()?.buckets[bucket])
     }
 
     /// Shard and bucket of an address: the finalizer of SplitMix64 over address and seed.
@@ -358,12 +432,43 @@ impl Shard {
 
 struct Found {
     way: usize,
-    peer: PeerName,
+    home: Home,
+}
+
+/// Where a station is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Home {
+    Behind(PeerName),
+    /// In one of two places. Since when it has been asked.
+    Disputed {
+        asked: Option<Instant>,
+    },
+}
+
+impl Home {
+    /// The home that a word says.
+    fn of(word: u64) -> Option<Self> {
+        if word & DISPUTED == 0 {
+            return PeerName::from_u64(upper(word)).map(Self::Behind);
+        }
+        let asked = upper(word).checked_sub(1);
+        let at = |millis| Instant::since_origin(Duration::from_millis(millis));
+        Some(Self::Disputed { asked: asked.map(at) })
+    }
+
+    const fn peer(self) -> Option<PeerName> {
+        match self {
+            Self::Behind(peer) => Some(peer),
+            Self::Disputed { .. } => None,
+        }
+    }
 }
 
 /// What a move of a station depends on.
 struct Known {
+    /// Where it is; while that is in dispute, where it was.
     home: PeerName,
+    is_disputed: bool,
     former: Option<PeerName>,
     last_seen: Instant,
 }
@@ -377,7 +482,7 @@ impl Bucket {
             if key != 0 && upper(key) == wanted {
                 let home = self.homes[way].load(Ordering::Acquire);
                 if generation(home) == generation(key) {
-                    return PeerName::from_u64(upper(home)).map(|peer| Found { way, peer });
+                    return Home::of(home).map(|home| Found { way, home });
                 }
             }
         }
@@ -393,17 +498,35 @@ impl Bucket {
         let [_, _, a, b, c, d, e, f] = upper(key).to_be_bytes();
         Some(MacEntry {
             mac: MacAddress([a, b, c, d, e, f]),
-            peer: PeerName::from_u64(upper(home))?,
+            peer: Home::of(home)?.peer().or_else(|| self.former(way))?,
             last_seen: self.last_seen(way),
         })
     }
 
-    fn known(&self, found: &Found) -> Known {
-        let former = self.formers[found.way].load(Ordering::Relaxed);
+    fn known(&self, found: &Found, own: PeerName) -> Known {
+        let former = self.former(found.way);
         Known {
-            home: found.peer,
-            former: PeerName::from_u64(former).filter(|_| former != 0),
+            // That there is none shows who looks while it is settled: the lock tells.
+            home: found.home.peer().or(former).unwrap_or(own),
+            is_disputed: found.home.peer().is_none(),
+            former,
             last_seen: self.last_seen(found.way),
+        }
+    }
+
+    fn former(&self, way: usize) -> Option<PeerName> {
+        let former = self.formers[way].load(Ordering::Relaxed);
+        PeerName::from_u64(former).filter(|_| former != 0)
+    }
+
+    /// Notes that a station in dispute was sent something, if nobody was faster.
+    fn ask(&self, way: usize, now: Instant) {
+        let word = self.homes[way].load(Ordering::Acquire);
+        if let Some(Home::Disputed { asked: None }) = Home::of(word) {
+            let asked = millis(now).wrapping_add(1) << 16 | word;
+            // Who was faster has asked, or settled it.
+            let _ =
+                self.homes[way].compare_exchange(word, asked, Ordering::AcqRel, Ordering::Relaxed);
         }
     }
 
@@ -450,13 +573,23 @@ impl Bucket {
         self.homes[way].store(word(peer.to_u64(), generation), Ordering::Release);
     }
 
+    fn dispute(&self, way: usize, from: PeerName, now: Instant) {
+        self.formers[way].store(from.to_u64(), Ordering::Relaxed);
+        let generation = generation(self.homes[way].load(Ordering::Relaxed));
+        self.seen[way].store(millis(now), Ordering::Relaxed);
+        self.homes[way].store(word(0, generation) | DISPUTED, Ordering::Release);
+    }
+
     fn vacate(&self, way: usize) {
         self.keys[way].store(0, Ordering::Release);
     }
 }
 
+/// The bit of a home that says that there is none.
+const DISPUTED: u64 = 1 << 15;
+
 const fn word(upper: u64, generation: u16) -> u64 {
-    upper << 16 | generation as u64
+    upper << 16 | generation as u64 & (DISPUTED - 1)
 }
 
 const fn upper(word: u64) -> u64 {
@@ -465,7 +598,7 @@ const fn upper(word: u64) -> u64 {
 
 const fn generation(word: u64) -> u16 {
     let [.., high, low] = word.to_be_bytes();
-    u16::from_be_bytes([high, low])
+    u16::from_be_bytes([high & 0x7f, low])
 }
 
 const fn mac_number(mac: MacAddress) -> u64 {
@@ -478,268 +611,4 @@ fn millis(now: Instant) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    const OWN: PeerName = PeerName::from_bytes([2, 0, 0, 0, 0, 1]);
-    const A: PeerName = PeerName::from_bytes([2, 0, 0, 0, 0, 2]);
-    const B: PeerName = PeerName::from_bytes([2, 0, 0, 0, 0, 3]);
-
-    fn mac(number: u32) -> MacAddress {
-        let [a, b, c, d] = number.to_be_bytes();
-        MacAddress([2, 7, a, b, c, d])
-    }
-
-    fn at(seconds: u64) -> Instant {
-        Instant::since_origin(Duration::from_secs(seconds))
-    }
-
-    fn receive(
-        table: &MacTable,
-        now: Instant,
-        mac: MacAddress,
-        peer: PeerName,
-    ) -> Result<Learned, Conflict> {
-        table.learn_received(now, mac, peer, OWN)
-    }
-
-    #[test]
-    fn a_station_is_followed_once_it_is_silent_where_it_was() {
-        let table = MacTable::new(7);
-        assert_eq!(receive(&table, at(0), mac(1), A), Ok(Learned::New));
-        assert_eq!(receive(&table, at(0), mac(1), A), Ok(Learned::Known));
-        assert_eq!(receive(&table, at(1), mac(1), B), Err(Conflict { known: A }));
-        assert_eq!(receive(&table, at(2), mac(1), B), Ok(Learned::Moved { from: A }));
-        assert_eq!(table.lookup(mac(1)), Some(B));
-        assert_eq!(table.lookup(mac(2)), None);
-        assert_eq!((table.len(), table.moves()), (1, 1));
-        // One that is found nowhere is where it says.
-        table.remove_peers(&[B]);
-        assert_eq!(receive(&table, at(2), mac(1), A), Ok(Learned::New));
-    }
-
-    #[test]
-    fn a_station_that_speaks_is_not_taken_by_a_frame_from_elsewhere() {
-        let table = MacTable::new(7);
-        for tick in 0..1000_u64 {
-            let now = Instant::since_origin(Duration::from_millis(100 * tick));
-            // It speaks once a second; somebody else claims it every 100 ms.
-            if tick % 10 == 0 {
-                assert!(receive(&table, now, mac(1), A).is_ok(), "{tick}");
-            }
-            assert_eq!(receive(&table, now, mac(1), B), Err(Conflict { known: A }), "{tick}");
-        }
-        assert_eq!(table.moves(), 0);
-    }
-
-    #[test]
-    fn a_station_that_was_taken_while_it_was_idle_is_back_with_its_next_frame() {
-        let table = MacTable::new(7);
-        let later = |millis| at(100) + Duration::from_millis(millis);
-        receive(&table, at(0), mac(1), A).unwrap();
-        assert_eq!(receive(&table, later(0), mac(1), B), Ok(Learned::Moved { from: A }));
-        assert_eq!(receive(&table, later(1), mac(1), B), Ok(Learned::Known));
-        assert_eq!(receive(&table, later(2), mac(1), A), Ok(Learned::Moved { from: B }));
-        // That does not work the other way round.
-        for millis in [3, 500, 1999] {
-            assert_eq!(receive(&table, later(millis), mac(1), B), Err(Conflict { known: A }));
-        }
-        // A third one has no part in it.
-        let own = PeerName::from_bytes([2, 0, 0, 0, 0, 9]);
-        assert_eq!(receive(&table, later(1999), mac(1), own), Err(Conflict { known: A }));
-    }
-
-    #[test]
-    fn a_station_that_is_attached_here_is_never_taken_from_outside() {
-        let table = MacTable::new(7);
-        table.learn_captured(at(0), mac(1), OWN).unwrap();
-        table.learn_captured(at(0), mac(2), OWN).unwrap();
-        table.attach([mac(1), mac(3)].into());
-        // It does not have to speak.
-        assert_eq!(receive(&table, at(300), mac(1), A), Err(Conflict { known: OWN }));
-        assert_eq!(receive(&table, at(300), mac(2), A), Ok(Learned::Moved { from: OWN }));
-        // One that is found attached after it was taken is back at once.
-        assert_eq!(table.learn_captured(at(301), mac(2), OWN), Err(Conflict { known: A }));
-        table.attach([mac(1), mac(2), mac(3)].into());
-        assert_eq!(table.learn_captured(at(301), mac(2), OWN), Ok(Learned::Moved { from: A }));
-        // It may have been forgotten meanwhile.
-        table.sweep(at(1000));
-        assert_eq!(receive(&table, at(1000), mac(1), A), Err(Conflict { known: OWN }));
-        table.learn_captured(at(1000), mac(1), OWN).unwrap();
-        // A container cannot take the address of a station elsewhere by having it.
-        table.attach([mac(1)].into());
-        receive(&table, at(1000), mac(3), A).unwrap();
-        table.attach([mac(1), mac(3)].into());
-        assert_eq!(table.learn_captured(at(1001), mac(3), OWN), Err(Conflict { known: A }));
-        receive(&table, at(1001), mac(3), A).unwrap();
-        assert_eq!(table.lookup(mac(3)), Some(A));
-        // Once it is detached, it is followed.
-        table.attach([].into());
-        assert_eq!(receive(&table, at(1004), mac(1), B), Ok(Learned::Moved { from: OWN }));
-    }
-
-    #[test]
-    fn a_frame_that_the_bridge_sends_back_does_not_move_its_station() {
-        let table = MacTable::new(7);
-        for tick in 0..100 {
-            let now = at(tick);
-            receive(&table, now, mac(1), A).unwrap();
-            let echo = now + Duration::from_millis(2);
-            assert_eq!(table.learn_captured(echo, mac(1), OWN), Err(Conflict { known: A }));
-            assert_eq!(table.lookup(mac(1)), Some(A));
-        }
-        assert_eq!(table.moves(), 0);
-    }
-
-    #[test]
-    fn a_container_that_moved_here_is_heard_after_a_few_seconds() {
-        let table = MacTable::new(7);
-        receive(&table, at(10), mac(1), A).unwrap();
-        assert!(table.learn_captured(at(12), mac(1), OWN).is_err());
-        assert_eq!(table.learn_captured(at(13), mac(1), OWN), Ok(Learned::Moved { from: A }));
-        assert_eq!(table.learn_captured(at(13), mac(1), OWN), Ok(Learned::Known));
-        // And back again, at once.
-        assert_eq!(receive(&table, at(13), mac(1), A), Ok(Learned::Moved { from: OWN }));
-    }
-
-    #[test]
-    fn sightings_refresh_to_the_second_and_old_entries_are_swept() {
-        let table = MacTable::new(7);
-        receive(&table, at(0), mac(1), A).unwrap();
-        receive(&table, at(0), mac(2), A).unwrap();
-        receive(&table, at(0) + Duration::from_millis(900), mac(1), A).unwrap();
-        assert_eq!(table.entries()[0].last_seen, at(0));
-        receive(&table, at(1), mac(1), A).unwrap();
-        assert_eq!(table.entries()[0].last_seen, at(1));
-        table.sweep(at(600));
-        assert_eq!(table.len(), 2, "ten minutes old is not yet too old");
-        table.sweep(at(601));
-        assert_eq!(table.entries(), [MacEntry { mac: mac(1), peer: A, last_seen: at(1) }]);
-        assert_eq!(table.len(), 1);
-    }
-
-    #[test]
-    fn stations_leave_with_their_peer() {
-        let table = MacTable::new(7);
-        for number in 0..1000 {
-            receive(&table, at(0), mac(number), if number % 3 == 0 { A } else { B }).unwrap();
-        }
-        table.remove_peers(&[A]);
-        assert_eq!(table.len(), 666);
-        assert!(table.entries().iter().all(|entry| entry.peer == B));
-        assert_eq!(receive(&table, at(0), mac(0), B), Ok(Learned::New));
-    }
-
-    #[test]
-    fn a_flood_of_invented_addresses_displaces_its_own() {
-        let table = MacTable::new(7);
-        for number in 0..5_000 {
-            receive(&table, at(0), mac(number), A).unwrap();
-        }
-        for number in 0..300_000 {
-            receive(&table, at(1), mac(1_000_000 + number), B).unwrap();
-        }
-        let honest = (0..5_000).filter(|&number| table.lookup(mac(number)) == Some(A)).count();
-        assert!(honest > 4_950, "{honest} of 5000 left");
-        assert!(table.len() <= MacTable::CAPACITY);
-        assert_eq!(table.len(), table.entries().len());
-        assert!(table.evictions() > 200_000);
-    }
-
-    #[test]
-    fn threads_see_only_homes_that_were_set() {
-        let table = MacTable::new(7);
-        // So many addresses that places change hands all the time; each may have two homes only.
-        let home = |number: u32, flip: bool| {
-            PeerName::from_u64(u64::from(number) * 2 + u64::from(flip) + 1).expect("small number")
-        };
-        std::thread::scope(|scope| {
-            for thread in 0..3u32 {
-                let table = &table;
-                scope.spawn(move || {
-                    for round in 0..60_000u32 {
-                        let number =
-                            round.wrapping_mul(2_654_435_761).wrapping_add(thread) % 90_000;
-                        let flip = round % 7 == thread;
-                        let _ =
-                            receive(table, at(u64::from(round)), mac(number), home(number, flip));
-                        let probe = round.wrapping_mul(40_503) % 90_000;
-                        if let Some(found) = table.lookup(mac(probe)) {
-                            assert!(found == home(probe, false) || found == home(probe, true));
-                        }
-                    }
-                });
-            }
-        });
-        assert_eq!(table.len(), table.entries().len());
-    }
-
-    /// What the table should know of a station.
-    #[derive(Clone, Copy)]
-    struct Place {
-        home: PeerName,
-        former: Option<PeerName>,
-        seen: Instant,
-    }
-
-    proptest! {
-        /// Below the size at which buckets overflow the table is a map.
-        #[test]
-        fn behaves_like_a_map(operations in prop::collection::vec((0u8..4, 0u32..40, 0u64..3, 0u64..5), 0..300)) {
-            let table = MacTable::new(99);
-            let mut model: BTreeMap<MacAddress, Place> = BTreeMap::new();
-            let mut now = at(0);
-            for (kind, number, peer, wait) in operations {
-                now += Duration::from_millis(wait * 700);
-                let (mac, peer) = (mac(number), [OWN, A, B][usize::try_from(peer).unwrap()]);
-                let known = model.get(&mac).copied();
-                match kind {
-                    0 | 1 => {
-                        let outcome = if kind == 0 {
-                            table.learn_captured(now, mac, OWN)
-                        } else {
-                            receive(&table, now, mac, peer)
-                        };
-                        let peer = if kind == 0 { OWN } else { peer };
-                        let patience = if kind == 0 { QUIET } else { SETTLED };
-                        let expected = match known {
-                            None => Ok(Learned::New),
-                            Some(place) if place.home == peer => Ok(Learned::Known),
-                            Some(place)
-                                if now.saturating_since(place.seen) >= patience
-                                    || kind != 0 && place.former == Some(peer) =>
-                            {
-                                Ok(Learned::Moved { from: place.home })
-                            }
-                            Some(place) => Err(Conflict { known: place.home }),
-                        };
-                        prop_assert_eq!(outcome, expected);
-                        match (expected, known) {
-                            (Ok(Learned::Known), Some(place)) => {
-                                if now.saturating_since(place.seen) >= REFRESH {
-                                    model.insert(mac, Place { seen: now, ..place });
-                                }
-                            }
-                            (Ok(_), known) => {
-                                let former = known
-                                    .filter(|place| place.former != Some(peer))
-                                    .map(|place| place.home);
-                                model.insert(mac, Place { home: peer, former, seen: now });
-                            }
-                            (Err(_), _) => {}
-                        }
-                    }
-                    2 => {
-                        table.remove_peers(&[peer]);
-                        model.retain(|_, place| place.home != peer);
-                    }
-                    _ => prop_assert_eq!(table.lookup(mac), known.map(|place| place.home)),
-                }
-            }
-            prop_assert_eq!(table.len(), model.len());
-        }
-    }
-}
+mod tests;

@@ -25,7 +25,7 @@ pub use counters::{DropCounts, SwitchReport};
 pub use decision::{Addresses, Arrival, Decision, DropCause, MAX_RELAYS, Onward};
 pub use frame::{ChecksumRequest, Frame, Segmentation, SegmentationKind};
 pub use mac_table::{
-    Conflict, Learned, MAX_AGE, MacEntry, MacTable, QUIET, SETTLED, SWEEP_INTERVAL,
+    ANSWER, Conflict, Learned, MAX_AGE, MacEntry, MacTable, QUIET, SETTLED, SWEEP_INTERVAL,
 };
 pub use null::NullOverlay;
 pub use overlay::{

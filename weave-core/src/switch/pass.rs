@@ -544,17 +544,23 @@ mod tests {
         drop(pass);
         let mut pass = worker.pass(at(5), &mut port);
         pass.received(from(3), Frame::plain(&frame(Y, X)));
-        pass.captured(Frame::plain(&frame(Y, X)));
+        // It is asked, and does not answer.
         pass.captured(Frame::plain(&frame(X, Y)));
+        drop(pass);
+        let mut pass = worker.pass(at(6), &mut port);
+        pass.received(from(3), Frame::plain(&frame(Y, X)));
+        pass.captured(Frame::plain(&frame(Y, X)));
         pass.received(from(2), Frame::plain(&frame(X, Y)));
         drop(pass);
         let recent_events = switch.recent_events();
+        assert_eq!(recent_events.dispute, Some((Y, peer(2), peer(3))));
         assert_eq!(recent_events.moved, Some((Y, peer(2), peer(3))));
         assert_eq!(recent_events.conflict, Some((Y, peer(3))));
         assert_eq!(recent_events.contest, Some((X, peer(1), peer(2))));
-        assert_eq!(port.injected.len(), 2, "what is contested would teach the bridge");
-        assert_eq!(wakes.load(std::sync::atomic::Ordering::Relaxed), 1);
+        assert_eq!(port.injected.len(), 3, "what is contested would teach the bridge");
+        assert_eq!(wakes.load(std::sync::atomic::Ordering::Relaxed), 2);
         let report = switch.report();
+        assert_eq!(report.disputes, 1);
         assert_eq!((report.moves, switch.conflicts(), report.contests), (1, 1, 1));
         assert_eq!(report.dropped.get(DropCause::Contested), 1);
     }

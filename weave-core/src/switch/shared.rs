@@ -38,6 +38,8 @@ pub struct Switch {
 pub struct RecentEvents {
     /// A station that changed its peer: address, from, to.
     pub moved: Option<(MacAddress, PeerName, PeerName)>,
+    /// A station whose place came into dispute: address, where it was, where it is said to be.
+    pub dispute: Option<(MacAddress, PeerName, PeerName)>,
     /// A captured frame whose source was just heard behind another peer.
     pub conflict: Option<(MacAddress, PeerName)>,
     /// A frame that another peer sent for a station that it does not have: address, where the station
@@ -186,7 +188,7 @@ impl Switch {
         match learned {
             Ok(learned) => {
                 self.note_move(learned, addresses, peer);
-                true
+                learned.is_certain()
             }
             Err(_) if peer == self.own => false,
             Err(_) => {
@@ -220,6 +222,7 @@ impl Switch {
         }
         report.stations = self.macs.len();
         report.moves = self.macs.moves();
+        report.disputes = self.macs.disputes();
         report.contests = self.contests();
         report.evictions = self.macs.evictions();
         report
@@ -255,9 +258,15 @@ impl Switch {
     }
 
     fn note_move(&self, learned: Learned, addresses: Addresses, to: PeerName) {
-        if let Learned::Moved { from } = learned {
+        let station = addresses.source;
+        let note = |recent: &mut RecentEvents| match learned {
+            Learned::Moved { from } => recent.moved = Some((station, from, to)),
+            Learned::Disputed { from } => recent.dispute = Some((station, from, to)),
+            Learned::Known | Learned::New | Learned::Unsettled | Learned::Settled => {}
+        };
+        if let Learned::Moved { .. } | Learned::Disputed { .. } | Learned::Settled = learned {
             if let Ok(mut recent_events) = self.recent_events.try_lock() {
-                recent_events.moved = Some((addresses.source, from, to));
+                note(&mut recent_events);
             }
             if let Some(waker) = self.on_move.get() {
                 waker.wake();

@@ -53,6 +53,8 @@ pub(super) struct Controller {
     next_check: Instant,
     next_refresh: Instant,
     announcements_left: u32,
+    /// Stations may have moved, of which the bridge knows nothing.
+    recheck: bool,
 }
 
 /// A tunnel and its device.
@@ -94,6 +96,7 @@ impl Controller {
             next_check: now,
             next_refresh: now + REFRESH_INTERVAL,
             announcements_left: MAX_ANNOUNCED,
+            recheck: false,
         }
     }
 
@@ -136,6 +139,7 @@ impl Controller {
             }
             Command::Routes => {
                 self.table = None;
+                self.recheck = true;
                 self.next_check = self.next_check.min(Instant::now() + ROUTES_DELAY);
             }
             Command::Stop => {}
@@ -243,6 +247,7 @@ impl Controller {
         self.trust_again();
         self.create_devices();
         self.refresh_stations();
+        self.forget_moved();
         let table = Arc::clone(&*self.shared.switch.table());
         let same = self.table.as_ref().is_some_and(|before| Arc::ptr_eq(before, &table));
         if !same {
@@ -434,6 +439,27 @@ impl Controller {
             self.next_refresh = Instant::now() + REFRESH_INTERVAL;
         }
         misled.into_iter().for_each(|port| self.distrust(port));
+    }
+
+    /// Makes the bridge forget stations of other hosts that are not where it knows them: what it
+    /// carries there the router does not see. It learns by itself of what it hears, but not from a port
+    /// that it does not trust.
+    fn forget_moved(&mut self) {
+        let Some(bridge) = self.bridge.filter(|_| std::mem::take(&mut self.recheck)) else {
+            return;
+        };
+        let Ok(stations) = self.kernel.stations(bridge) else { return };
+        let tunnels = self.shared.tunnels.load();
+        let own = self.shared.switch.own();
+        for station in stations.iter().filter(|station| !station.permanent) {
+            let Some(home) = self.shared.home(&tunnels, station.port) else { continue };
+            if home == own || self.shared.switch.macs().lookup(station.mac) == Some(home) {
+                continue;
+            }
+            if let Err(error) = self.kernel.remove_station(station.port, station.mac) {
+                tracing::debug!(station = %station.mac, "not forgotten: {error}");
+            }
+        }
     }
 
     /// Returns the device that a tunnel should have.

@@ -93,6 +93,12 @@ impl Kernel {
         Ok(self.0.add_fdb_entry(&station)?)
     }
 
+    /// Makes the bridge forget that a station is behind this port.
+    pub(super) fn remove_station(&mut self, port: u32, mac: MacAddress) -> io::Result<()> {
+        self.0.remove_fdb_entry(port, mac.0)?;
+        Ok(())
+    }
+
     /// Lists all devices.
     pub(super) fn links(&mut self) -> io::Result<Vec<Link>> {
         Ok(self.0.links()?)

@@ -46,7 +46,7 @@
 //!
 //! The bridge believes every frame. If it has learned something that the switch knows to be wrong,
 //! the port is flushed and learns nothing for a minute: meanwhile the router alone announces where
-//! stations are.
+//! stations are. When stations move, the bridge is made to forget those that it knows elsewhere.
 //!
 //! Frames between other pairs of peers have no device. The router receives the frames that a
 //! neighbour relays to or through this peer; frames that this peer relays are left to the next

@@ -74,8 +74,8 @@ pub(crate) fn is_orphan_of(bridge: &str, port: &Link) -> bool {
         && PortNote::of(port).bridge == bridge
 }
 
-/// Whether this is a container's port that belongs on this bridge by its note, and that somebody made a
-/// port of another one.
+/// Returns whether this is a container's port that belongs on this bridge by its note, and that
+/// somebody made a port of another one.
 pub(crate) fn is_stray_of(bridge: &str, index: Option<u32>, port: &Link) -> bool {
     port.kind == "veth"
         && port.name.starts_with(HOST_END)

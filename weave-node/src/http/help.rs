@@ -48,6 +48,9 @@ pub(super) fn of_counter(name: &str) -> Option<&'static str> {
         "frames_forwarded" => "Copies of frames handed to links.",
         "too_big_answers" => "Answers that told a sender that its packet was too big.",
         "station_moves" => "Ethernet addresses that turned up behind another peer.",
+        "station_disputes" => {
+            "Silent Ethernet addresses that were claimed behind another peer, and are asked where they are."
+        }
         "station_contests" => {
             "Frames from neighbours whose source is attached here, or speaks behind another peer."
         }

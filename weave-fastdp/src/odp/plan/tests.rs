@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 
 use weave_core::mesh::{ConnectionId, PeerName, ShortId, ShortIdTable};
 use weave_core::switch::{
-    Envelope, Forwarded, ForwarderId, NeighbourLinks, SETTLED, Topology, WorkerId,
+    ANSWER, Envelope, Forwarded, ForwarderId, NeighbourLinks, SETTLED, Topology, WorkerId,
 };
 use weave_core::time::Instant;
 
@@ -128,12 +128,16 @@ impl Setup {
     }
 
     fn remote(&mut self, station: MacAddress, number: u8) {
-        self.remote_at(START, station, number);
+        self.bridge.learn(START, station, BridgePort::Router);
+        self.switch.refresh_station(START, station, peer(number));
     }
 
-    fn remote_at(&mut self, now: Instant, station: MacAddress, number: u8) {
-        self.bridge.learn(now, station, BridgePort::Router);
-        self.switch.refresh_station(now, station, peer(number));
+    /// A station that speaks behind another peer now, and does not answer where it was.
+    fn moved(&self, station: MacAddress, number: u8) {
+        let now = START + SETTLED;
+        assert!(!self.switch.refresh_station(now, station, peer(number)));
+        assert_eq!(self.switch.macs().lookup_to_send(now, station), None);
+        assert!(self.switch.refresh_station(now + ANSWER, station, peer(number)));
     }
 
     fn plan(&self, input: &Input) -> Plan {
@@ -198,7 +202,7 @@ fn a_station_behind_a_tunnel_has_a_flow_of_its_own() {
     assert_eq!((other.matches.tag, &other.actions), (Some(0x8100), &flow.actions));
     assert_eq!(Input::of_flow(&other.matches), Some(tagged));
     // Two hops away it is the same, by the first of them.
-    setup.remote_at(START + SETTLED, Y, 4);
+    setup.moved(Y, 4);
     assert_eq!(setup.plan(&input).actions(), into(3, 1, 4));
 }
 
@@ -430,7 +434,7 @@ fn a_change_of_routes_leaves_other_flows_alone() {
     }
     // Looking again teaches nothing: a station that moved stays where it is.
     let gone = MacAddress([2, 0xcc, 0, 0, 0, 2]);
-    setup.switch.refresh_station(START + SETTLED, gone, peer(4));
+    setup.moved(gone, 4);
     let old = received((2, 1), gone, X);
     assert!(setup.plan(&old).flow(&old).is_some());
     assert_eq!(setup.switch.macs().lookup(gone), Some(peer(4)));

@@ -77,6 +77,7 @@ pub(super) fn counters(report: &router::Report, host: &HostStatus) -> BTreeMap<S
         ("frames_forwarded", switch.forwarded),
         ("too_big_answers", switch.too_big_answers),
         ("station_moves", switch.moves),
+        ("station_disputes", switch.disputes),
         ("station_contests", switch.contests),
         ("station_evictions", switch.evictions),
     ]
