@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 use weave_host::{Attachment, HostError, PROBE_TIME};
 
+use super::address_spec::{AddressSpec, Taken, release, split, take};
 use super::bridge_name;
 use super::container;
 use super::failure::Failure;
 use super::in_use::{MAX_PASSED_OVER, set_aside};
 use super::output;
 use super::remote::Remote;
-use super::wanted::{Taken, Wanted, release, split, take};
 use weave_api::client::Client;
 
 /// Arguments of `weave attach`.
@@ -57,7 +57,7 @@ impl Attach {
         }
         let (mut wanted, container) = split(&self.arguments)?;
         if wanted.is_empty() {
-            wanted.push(Wanted::Default);
+            wanted.push(AddressSpec::Default);
         }
         let container = container::find(container, &self.proc_path)?;
         let holder = container.id();
@@ -112,10 +112,10 @@ impl Attach {
 }
 
 /// Which address somebody else uses, if the router chose it. One that the user named is his to choose.
-fn in_use(error: &HostError, wanted: &[Wanted], taken: &[Taken]) -> Option<usize> {
+fn in_use(error: &HostError, wanted: &[AddressSpec], taken: &[Taken]) -> Option<usize> {
     let HostError::AddressInUse { address, .. } = error else { return None };
     let place = taken.iter().position(|taken| taken.cidr.address() == *address)?;
-    (!matches!(wanted[place], Wanted::This(_))).then_some(place)
+    (!matches!(wanted[place], AddressSpec::This(_))).then_some(place)
 }
 
 /// What a container that was not attached does not need. It stays taken if the router cannot be

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 use weave_host::Cidr;
 
+use super::address_spec::{AddressSpec, release, split};
 use super::bridge_name;
 use super::container;
 use super::failure::Failure;
 use super::output;
 use super::remote::Remote;
-use super::wanted::{Wanted, release, split};
 use weave_api::client::{self, Client, ClientError};
 
 /// Arguments of `weave detach`.
@@ -64,11 +64,15 @@ impl Detach {
 }
 
 /// Which addresses of the container that is: the router knows what it gave in a subnet.
-async fn meant(client: &Client, holder: &str, wanted: &Wanted) -> Result<Vec<Cidr>, ClientError> {
+async fn meant(
+    client: &Client,
+    holder: &str,
+    wanted: &AddressSpec,
+) -> Result<Vec<Cidr>, ClientError> {
     let path = match wanted {
-        Wanted::This(cidr) => return Ok(vec![*cidr]),
-        Wanted::In(subnet) => client::path(&["ip", holder]) + &format!("/{subnet}"),
-        Wanted::Default => client::path(&["ip", holder]),
+        AddressSpec::This(cidr) => return Ok(vec![*cidr]),
+        AddressSpec::In(subnet) => client::path(&["ip", holder]) + &format!("/{subnet}"),
+        AddressSpec::Default => client::path(&["ip", holder]),
     };
     let held = client.get(&path, "*/*").await?;
     Ok(held.split(' ').filter_map(|cidr| cidr.parse().ok()).collect())

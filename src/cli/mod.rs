@@ -3,6 +3,7 @@
 //! Exit codes: 0; 1 when something failed; 2 for a wrong use, which changes nothing.
 
 mod accept;
+mod address_spec;
 mod attach;
 mod bridge_name;
 mod connect;
@@ -30,7 +31,6 @@ mod stop;
 mod targets;
 mod unsupported;
 mod version;
-mod wanted;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

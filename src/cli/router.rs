@@ -23,7 +23,6 @@ use super::state_args::{StateArgs, absolute};
 use super::targets;
 use super::unsupported::UnsupportedFlags;
 use crate::log::{self, LogLevel};
-use crate::secret;
 use crate::serve::{self, Readiness};
 use values::{
     CaptureChoice, FirewallChoice, OptionalAddress, OptionalBridge, SleeveFormat, Subnets, cipher,
@@ -332,7 +331,7 @@ impl Router {
         }
         let mut is_guessable = false;
         if let Some(password) = password {
-            is_guessable = secret::is_guessable(password.as_bytes());
+            is_guessable = weave_node::is_guessable(password.as_bytes());
             builder = builder.password(password);
         }
         if let Some(ipam) = ipam {

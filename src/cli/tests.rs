@@ -166,11 +166,11 @@ fn containers_and_addresses() {
         "net:10.32.0.0/12 net:default 1234",
     ] {
         let line = words(line);
-        let (addresses, container) = wanted::split(&line).unwrap();
+        let (addresses, container) = address_spec::split(&line).unwrap();
         assert_eq!((addresses.len(), container), (2, "1234"));
     }
     let path = words("10.32.0.1/12 /proc/1/ns/net");
-    assert_eq!(wanted::split(&path).unwrap().1, "/proc/1/ns/net");
+    assert_eq!(address_spec::split(&path).unwrap().1, "/proc/1/ns/net");
     for line in [
         "10.32.0.1/12",
         "10.32.0.1 1234",
@@ -179,6 +179,6 @@ fn containers_and_addresses() {
         "net:nonsense 1234",
         "name 1234",
     ] {
-        assert!(matches!(wanted::split(&words(line)), Err(Failure::Usage(_))), "{line}");
+        assert!(matches!(address_spec::split(&words(line)), Err(Failure::Usage(_))), "{line}");
     }
 }

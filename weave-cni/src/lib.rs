@@ -43,6 +43,7 @@ mod request_keys;
 mod result;
 mod router;
 mod runtime_request;
+pub mod setup;
 mod version;
 
 use std::io::{Read as _, Write as _};

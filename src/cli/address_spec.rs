@@ -11,7 +11,7 @@ use weave_api::client::{self, Client, ClientError};
 
 /// Which address is meant.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Wanted {
+pub(super) enum AddressSpec {
     /// `10.32.0.1/12` or `ip:10.32.0.1/12`.
     This(Cidr),
     /// `net:10.32.0.0/12`.
@@ -20,7 +20,7 @@ pub(super) enum Wanted {
     Default,
 }
 
-impl Wanted {
+impl AddressSpec {
     fn parse(text: &str) -> Result<Self, Failure> {
         if text.starts_with("net:") {
             return match host_address::parse(text).map_err(Failure::usage)? {
@@ -35,7 +35,7 @@ impl Wanted {
 }
 
 /// The addresses, and the container after them, as in the original, or before them.
-pub(super) fn split(arguments: &[String]) -> Result<(Vec<Wanted>, &str), Failure> {
+pub(super) fn split(arguments: &[String]) -> Result<(Vec<AddressSpec>, &str), Failure> {
     let looks_like_address = |text: &str| {
         if text.starts_with("net:") || text.starts_with("ip:") {
             return true;
@@ -48,7 +48,7 @@ pub(super) fn split(arguments: &[String]) -> Result<(Vec<Wanted>, &str), Failure
         [first, addresses @ ..] if !looks_like_address(first) => (first, addresses),
         _ => return Err(Failure::usage("say which container: a process id, a name or a path")),
     };
-    let addresses = addresses.iter().map(|text| Wanted::parse(text));
+    let addresses = addresses.iter().map(|text| AddressSpec::parse(text));
     Ok((addresses.collect::<Result<_, _>>()?, container))
 }
 
@@ -63,12 +63,12 @@ pub(super) struct Taken {
 pub(super) async fn take(
     client: &Client,
     holder: &str,
-    wanted: &Wanted,
+    wanted: &AddressSpec,
 ) -> Result<Taken, ClientError> {
     let before = held(client, holder).await;
     let is_new = |cidr: Cidr| !before.contains(&cidr);
     let path = match wanted {
-        Wanted::This(cidr) => {
+        AddressSpec::This(cidr) => {
             if cidr.address().is_ipv4() {
                 let path = client::path(&["ip", holder])
                     + &format!("/{cidr}?noErrorOnUnknown=true&namespace=true");
@@ -79,8 +79,8 @@ pub(super) async fn take(
             }
             return Ok(Taken { cidr: *cidr, is_new: is_new(*cidr) });
         }
-        Wanted::In(subnet) => client::path(&["ip", holder]) + &format!("/{subnet}"),
-        Wanted::Default => client::path(&["ip", holder]),
+        AddressSpec::In(subnet) => client::path(&["ip", holder]) + &format!("/{subnet}"),
+        AddressSpec::Default => client::path(&["ip", holder]),
     };
     let text = client.post(&path, &[("namespace", "true")]).await.map_err(|error| match error {
         ClientError::NotFound(_) => ClientError::Refused(
