@@ -153,10 +153,12 @@ impl Tenants {
     pub fn lost(&self) -> Option<(String, u32)> {
         let books = self.lock();
         let allocator = books.allocator.as_ref()?;
-        let held = allocator.holders().flat_map(|(holder, held)| {
-            held.iter().map(move |cidr| (holder.to_owned(), cidr.address().to_bits()))
+        let mut held = allocator.holders().flat_map(|(holder, held)| {
+            held.iter().map(move |cidr| (holder, cidr.address().to_bits()))
         });
-        held.into_iter().find(|(_, address)| !allocator.space().used().contains(*address))
+        let used = allocator.space().used();
+        let lost = held.find(|(_, address)| !used.contains(*address));
+        lost.map(|(holder, address)| (holder.to_owned(), address))
     }
 
     /// One of the containers ends. Returns which.
