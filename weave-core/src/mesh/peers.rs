@@ -26,7 +26,7 @@ use super::update::{self, Limits, UpdateError};
 use super::{PeerName, Random, ShortId, Uid};
 
 /// Peers in the table: as many as there are short ids. What is told beyond that goes, and who goes
-/// is decided in [`room`].
+/// is decided in `room`.
 pub const MAX_PEERS: usize = 4096;
 /// Connections in the table, counted at both ends: a full mesh of 1,024 peers. With their encoded
 /// form that is 100 MB, and 250 MB if somebody makes them as long as possible.
