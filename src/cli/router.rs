@@ -25,13 +25,20 @@ use super::unsupported::UnsupportedFlags;
 use crate::log::{self, LogLevel};
 use crate::serve::{self, Readiness};
 use values::{
-    CaptureChoice, FirewallChoice, OptionalAddress, OptionalBridge, SleeveFormat, Subnets, cipher,
-    firewall, host, host_name_of_http, mtu, optional_address, optional_bridge, port, subnets,
+    CaptureChoice, FirewallChoice, OptionalAddress, OptionalBridge, SleeveFormat, Subnets,
+    TransportChoice, cipher, firewall, host, host_name_of_http, mtu, optional_address,
+    optional_bridge, port, subnets,
 };
-use weave_node::{Bridge, Builder, Firewall, Http, IpamSettings, Node, VERSION, host_name};
+use weave_node::{
+    Bridge, Builder, Firewall, Http, IpamSettings, Node, Preference, TcpTransport, VERSION,
+    host_name,
+};
 
 /// What `weave launch` of the original takes.
 const DEFAULT_RANGE: &str = "10.32.0.0/12";
+
+/// The port of the tcp transport, counted from that of the mesh; VXLAN has the one before.
+const TCP_TRANSPORT: u16 = 2;
 
 /// Arguments of `weave router`.
 #[derive(Debug, Args)]
@@ -135,6 +142,9 @@ pub(super) struct Router {
     /// How datagrams are made for routers that know both ways.
     #[arg(long, value_enum, default_value_t = SleeveFormat::Native)]
     sleeve_format: SleeveFormat,
+    /// Further transport, used with peers that no other one reaches and that have it too.
+    #[arg(long, value_enum, value_name = "NAME")]
+    transport: Option<TransportChoice>,
     /// What to seal with in the native format, the best first: aes128gcm, chacha20poly1305.
     /// By default both, in the order that suits the processor.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = cipher)]
@@ -317,6 +327,7 @@ impl Router {
         let range = ipam.as_ref().map(|ipam| ipam.range);
         let password = self.password()?;
         let http = self.http()?;
+        let tcp = self.tcp_address()?;
         let mut builder = Node::builder()
             .listen(SocketAddr::new(self.host, self.port))
             .nickname(self.nickname.clone().unwrap_or_else(host_name))
@@ -326,6 +337,9 @@ impl Router {
             .sleeve(self.capabilities())
             .bridge(self.bridge())
             .http(http);
+        if let Some(address) = tcp {
+            builder = builder.overlay_at(Preference::Last, TcpTransport::new(address));
+        }
         if let Some(name) = self.name {
             builder = builder.name(name);
         }
@@ -342,6 +356,17 @@ impl Router {
         Ok(Settings { builder, range, bridge, prefix, is_guessable })
     }
 
+    /// Where the tcp transport listens, if it is wanted.
+    fn tcp_address(&self) -> Result<Option<SocketAddr>, Failure> {
+        let Some(TransportChoice::Tcp) = self.transport else { return Ok(None) };
+        match self.port.checked_add(TCP_TRANSPORT) {
+            Some(port) => Ok(Some(SocketAddr::new(self.host, port))),
+            None => Err(Failure::usage(format!(
+                "--transport tcp needs the port {TCP_TRANSPORT} above --port: give a lower --port"
+            ))),
+        }
+    }
+
     fn bridge(&self) -> Bridge {
         let mut firewall = Firewall::default()
             .mesh_open_to_containers(self.mesh_open_to_containers)
@@ -351,6 +376,9 @@ impl Router {
         }
         if let Some(OptionalBridge(Some(name))) = &self.docker_bridge {
             firewall = firewall.docker_bridge(name);
+        }
+        if let Ok(Some(address)) = self.tcp_address() {
+            firewall = firewall.close(address.port());
         }
         let mut bridge = Bridge::named(&self.weave_bridge)
             .capture(self.capture.into())

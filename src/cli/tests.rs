@@ -64,6 +64,7 @@ fn wrong_lines_say_what_is_wrong() {
         ("--ipalloc-range= --ipalloc-init seed=::1", "--ipalloc-init: give --ipalloc-range"),
         ("--ipalloc-range 10.2.0.0/16 --ipalloc-init seed", "--ipalloc-init: seed needs"),
         ("--ipalloc-range 10.2.0.0/16 --ipalloc-default-subnet 10.3.0.0/24", "nothing of it is in"),
+        ("--port 65534 --transport tcp", "--transport tcp needs the port 2 above --port"),
         (
             "--dns-domain x.local.",
             "--dns-domain: needs DNS (--no-dns does without), which is not supported yet",

@@ -33,6 +33,7 @@ mod runtimes;
 mod secrecy;
 mod stations;
 mod storage;
+mod tcp;
 mod testbed;
 mod throughput;
 mod two_hosts;

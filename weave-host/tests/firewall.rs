@@ -21,6 +21,7 @@ fn policy() -> Policy {
         closed: ClosedPorts {
             bridges: ["docker0".to_owned(), "weave".to_owned()].into(),
             mesh: 6783,
+            transports: [].into(),
             control: None,
         },
         vxlan: Some(VxlanSenders {

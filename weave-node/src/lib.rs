@@ -86,6 +86,7 @@ mod status;
 mod store;
 mod sys;
 mod targets;
+mod tcp;
 mod transport;
 
 pub use addresses::{AddressError, Addresses};
@@ -108,6 +109,7 @@ pub use store::{
 pub use sys::heap::keep_nothing_large;
 pub use sys::local_time::LocalTime;
 pub use targets::{is_ipv6, unreachable};
+pub use tcp::TcpTransport;
 pub use transport::{Preference, Transport, TransportContext};
 /// The crates whose types the interface of this one has.
 pub use {weave_api as api, weave_core as core, weave_ipam as allocator, weave_sleeve as sleeve};

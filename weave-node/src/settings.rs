@@ -1,5 +1,6 @@
 //! What a node is told at its start, apart for each part.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -182,6 +183,7 @@ pub struct Firewall {
     pub(crate) docker_bridge: Option<String>,
     pub(crate) mesh_open_to_containers: bool,
     pub(crate) ip_forward: bool,
+    pub(crate) closed: BTreeSet<u16>,
 }
 
 impl Default for Firewall {
@@ -192,6 +194,7 @@ impl Default for Firewall {
             docker_bridge: None,
             mesh_open_to_containers: false,
             ip_forward: true,
+            closed: BTreeSet::new(),
         }
     }
 }
@@ -213,6 +216,13 @@ impl Firewall {
     #[must_use]
     pub fn mesh_open_to_containers(self, open: bool) -> Self {
         Self { mesh_open_to_containers: open, ..self }
+    }
+
+    /// Closes another TCP port to containers like those of the mesh: that of a transport.
+    #[must_use]
+    pub fn close(mut self, port: u16) -> Self {
+        self.closed.insert(port);
+        self
     }
 
     /// Sets whether the kernel may be told to forward packets when the host gets an address.

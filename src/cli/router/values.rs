@@ -98,6 +98,13 @@ pub(super) enum SleeveFormat {
     Legacy,
 }
 
+/// The transports that are there for those who ask for them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(super) enum TransportChoice {
+    /// Frames over TCP, on the port that is 2 above --port: for networks that block UDP.
+    Tcp,
+}
+
 /// How frames get from the bridge to the router.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub(super) enum CaptureChoice {

@@ -70,7 +70,12 @@ mod tests {
             bridge: "weave".to_owned(),
             control_port: None,
             docker: None,
-            closed: ClosedPorts { bridges: [].into(), mesh: 6783, control: None },
+            closed: ClosedPorts {
+                bridges: [].into(),
+                mesh: 6783,
+                transports: [].into(),
+                control: None,
+            },
             vxlan: None,
             exposed: Vec::new(),
             routed: false,

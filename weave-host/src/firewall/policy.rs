@@ -38,6 +38,8 @@ pub struct ClosedPorts {
     pub bridges: BTreeSet<String>,
     /// The port of the mesh, TCP and UDP; the fast datapath has the next one.
     pub mesh: u16,
+    /// TCP ports of further transports.
+    pub transports: BTreeSet<u16>,
     /// The TCP port for control, where it is open to other hosts.
     pub control: Option<u16>,
 }
@@ -47,8 +49,8 @@ impl ClosedPorts {
     pub(super) fn list(&self) -> impl Iterator<Item = (&str, &'static str, u16)> {
         let mesh = [("tcp", self.mesh), ("udp", self.mesh)];
         let fastdp = self.mesh.checked_add(1).map(|port| ("udp", port));
-        let control = self.control.map(|port| ("tcp", port));
-        let ports: Vec<_> = mesh.into_iter().chain(fastdp).chain(control).collect();
+        let others = self.transports.iter().chain(&self.control).map(|port| ("tcp", *port));
+        let ports: Vec<_> = mesh.into_iter().chain(fastdp).chain(others).collect();
         self.bridges.iter().flat_map(move |bridge| {
             let ports = ports.clone();
             ports.into_iter().map(move |(protocol, port)| (bridge.as_str(), protocol, port))
@@ -160,7 +162,12 @@ mod tests {
             bridge: "weave".to_owned(),
             control_port: None,
             docker: None,
-            closed: ClosedPorts { bridges: BTreeSet::new(), mesh: 6783, control: None },
+            closed: ClosedPorts {
+                bridges: BTreeSet::new(),
+                mesh: 6783,
+                transports: [].into(),
+                control: None,
+            },
             vxlan: None,
             routed: true,
             exposed: vec![
@@ -178,14 +185,15 @@ mod tests {
     #[test]
     fn each_bridge_has_each_port_closed() {
         let bridges = BTreeSet::from(["docker0".to_owned(), "weave".to_owned()]);
-        let closed = ClosedPorts { bridges, mesh: 7000, control: Some(80) };
+        let closed =
+            ClosedPorts { bridges, mesh: 7000, transports: [7002].into(), control: Some(80) };
         let list: Vec<_> = closed.list().collect();
-        let ports = [("tcp", 7000), ("udp", 7000), ("udp", 7001), ("tcp", 80)];
+        let ports = [("tcp", 7000), ("udp", 7000), ("udp", 7001), ("tcp", 7002), ("tcp", 80)];
         let expected = ["docker0", "weave"]
             .into_iter()
             .flat_map(|bridge| ports.map(|(protocol, port)| (bridge, protocol, port)));
         assert_eq!(list, expected.collect::<Vec<_>>());
-        let last = ClosedPorts { mesh: u16::MAX, control: None, ..closed };
+        let last = ClosedPorts { mesh: u16::MAX, transports: [].into(), control: None, ..closed };
         assert_eq!(last.list().count(), 4, "there is no port after the last one");
     }
 

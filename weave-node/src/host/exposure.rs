@@ -287,7 +287,7 @@ fn closed(on: &Bridge, mesh: u16, control: Option<&Address>) -> ClosedPorts {
         _ => None,
     };
     let bridges = ours.into_iter().chain(docker_bridge.clone()).collect();
-    ClosedPorts { bridges, mesh, control }
+    ClosedPorts { bridges, mesh, transports: on.firewall.closed.clone(), control }
 }
 
 fn is_loopback(host: &str) -> bool {

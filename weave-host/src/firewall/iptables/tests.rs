@@ -24,7 +24,7 @@ fn policy() -> Policy {
 
 fn closed_to(bridges: &[&str]) -> ClosedPorts {
     let bridges = bridges.iter().map(|&bridge| bridge.to_owned()).collect();
-    ClosedPorts { bridges, mesh: 6783, control: None }
+    ClosedPorts { bridges, mesh: 6783, transports: [].into(), control: None }
 }
 
 /// Returns the chains every host has.
