@@ -60,7 +60,7 @@ fn sealed_frames_go_by_tcp() -> Result<()> {
 fn sleeve_is_preferred() -> Result<()> {
     let lab = lab()?;
     let [h1, h2] = lab.hosts()?;
-    lab.switch(&[&h1, &h2], 1500)?;
+    let _switch = lab.switch(&[&h1, &h2], 1500)?;
     let options = RouterOptions::sleeve().argument("--transport=tcp");
     let r1 = h1.router(options.clone())?;
     let r2 = h2.router(options.peer("192.168.50.1"))?;
