@@ -29,8 +29,6 @@ use crate::{AddressSet, Range, Ring};
 /// Versions rise by one with each change, and by 100 with a takeover. At a thousand changes a second this
 /// one is reached after 24 days without a pause, by one token.
 const MAX_VERSION: u32 = 1 << 31;
-/// Changes of a token that somebody may have missed. Beyond that it is worth asking the owner at once.
-const MAX_LEAP: u32 = 1 << 16;
 /// Who was out of reach for so long does not come back soon: the user, on another host, may have taken over
 /// what it has. A restart takes less.
 pub const GONE_AFTER: Duration = Duration::from_secs(30);
@@ -224,9 +222,7 @@ impl Allocator {
                 Subject::Theirs(entry.token)
             };
             self.conflicts.note(self.now, (subject, entry.peer), owner, Some(entry), None);
-            // What is only a little ahead of what the owner told is confirmed by the owner soon, unasked.
-            let leap = entry.version > MAX_LEAP + known.map_or(0, |known| known.version);
-            if hearsay && (owner == own || entry.peer == own || leap) {
+            if hearsay {
                 self.question(if owner == own { entry.peer } else { owner });
             }
         }

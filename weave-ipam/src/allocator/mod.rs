@@ -363,10 +363,12 @@ impl Allocator {
     /// The time of [`Self::poll_timeout`] has come.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.advance(now);
-        if self.now < self.tick_at {
+        // A clock that went back would let nothing be asked again until it has caught up.
+        let is_ahead = self.tick_at > now + TICK;
+        if now < self.tick_at && !is_ahead {
             return;
         }
-        self.tick_at = self.now + TICK;
+        self.tick_at = now + TICK;
         self.tick();
         self.finish();
     }

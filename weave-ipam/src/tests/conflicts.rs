@@ -322,12 +322,25 @@ fn a_change_is_believed_when_its_owner_confirms_it() {
     mesh.peer(1).handle_gossip(now, None, &state).unwrap();
     mesh.peer(3).handle_gossip(now, None, &state).unwrap();
     mesh.settle();
-    // Mostly the owner itself tells it in a moment.
-    assert_ne!(mesh.owners(1), granted);
-    mesh.tick();
     assert_eq!(mesh.owners(1), granted);
     assert_eq!(mesh.owners(3), granted);
     assert_eq!(mesh.peer(1).report().conflicts, []);
+}
+
+/// A host whose clock went back goes on asking.
+#[test]
+fn a_clock_that_goes_back_does_not_keep_a_peer_from_asking() {
+    let mut mesh = Mesh::new(2, 2);
+    let late = mesh.now + TICK * 1000;
+    mesh.peer(1).handle_timeout(late);
+    mesh.lie(1, &[claimed(32, LIAR, 9)]);
+    mesh.now += TICK;
+    let now = mesh.now;
+    mesh.peer(1).handle_timeout(now);
+    let asks = std::iter::from_fn(|| mesh.peer(1).poll_output())
+        .any(|output| matches!(output, Output::Unicast { to, .. } if to == name(2)));
+    assert!(asks);
+    assert_eq!(mesh.peer(1).poll_timeout(), now + TICK);
 }
 
 /// Three hosts take the space of a fourth at once.
