@@ -1,4 +1,5 @@
-//! A whole node in a few lines: it joins the mesh of the peers that are given, and allocates an address.
+//! A whole node in a few lines: it joins the mesh of the peers that are given, and allocates an
+//! address.
 //!
 //! Run it twice, on loopback addresses of one host:
 //!

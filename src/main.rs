@@ -12,8 +12,8 @@ fn main() -> ExitCode {
     cli::main(std::env::args_os().collect())
 }
 
-/// Damage in the state file is found by a panic of the database that is caught, and told of in better
-/// words.
+/// Damage in the state file is found by a panic of the database that is caught, and told of in
+/// better words.
 fn keep_expected_panics_quiet() {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {

@@ -1,5 +1,5 @@
-//! The configuration that a container runtime hands to the CNI plugins, and behind a zero byte what it has in
-//! `CNI_ARGS`.
+//! The configuration that a container runtime hands to the CNI plugins, and behind a zero byte what
+//! it has in `CNI_ARGS`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

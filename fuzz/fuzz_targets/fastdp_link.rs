@@ -1,5 +1,6 @@
-//! Anything a neighbour, the kernel and the clock can do to a link of the fast datapath, in any order. Each
-//! step is a byte that says what, two of a number, and for frames and messages so many bytes.
+//! Anything a neighbour, the kernel and the clock can do to a link of the fast datapath, in any
+//! order. Each step is a byte that says what, two of a number, and for frames and messages so many
+//! bytes.
 #![no_main]
 
 use std::time::Duration;

@@ -1,7 +1,8 @@
 //! An allocator among hostile peers, with users who want addresses. It keeps its books in order,
 //! gives no address out twice, and stores what it says.
 //!
-//! Input: operations, each a byte with its kind and its subject, messages with a length before them.
+//! Input: operations, each a byte with its kind and its subject, messages with a length before
+//! them.
 #![no_main]
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,5 @@
-//! The state that address allocators tell each other: the ring, the claims of the vote. What is taken
-//! from it makes sense, and nothing of it costs more than it should.
+//! The state that address allocators tell each other: the ring, the claims of the vote. What is
+//! taken from it makes sense, and nothing of it costs more than it should.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -10,8 +10,8 @@ use weave_api::client;
 /// Arguments of `weave accept`.
 #[derive(Debug, Args)]
 pub(super) struct Accept {
-    /// Peers, by nickname or name, that `weave status ipam` shows in conflict with this one. They are
-    /// right from now on: this peer gives up what they claim, but for addresses in use here.
+    /// Peers, by nickname or name, that `weave status ipam` shows in conflict with this one. They
+    /// are right from now on: this peer gives up what they claim, but for addresses in use here.
     #[arg(value_name = "PEER", required = true)]
     peers: Vec<String>,
     #[command(flatten)]

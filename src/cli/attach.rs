@@ -111,7 +111,8 @@ impl Attach {
     }
 }
 
-/// Which address somebody else uses, if the router chose it. One that the user named is his to choose.
+/// Which address somebody else uses, if the router chose it. One that the user named is his to
+/// choose.
 fn in_use(error: &HostError, wanted: &[AddressSpec], taken: &[Taken]) -> Option<usize> {
     let HostError::AddressInUse { address, .. } = error else { return None };
     let place = taken.iter().position(|taken| taken.cidr.address() == *address)?;

@@ -3,14 +3,16 @@
 use super::output;
 use weave_api::client::{self, Client};
 
-/// How many are passed over for one address that is wanted. Those passed over stay set aside, so that
-/// whoever tries again comes further.
+/// How many are passed over for one address that is wanted. Those passed over stay set aside, so
+/// that whoever tries again comes further.
 pub(super) const MAX_PASSED_OVER: usize = 8;
 
-/// Tells that another address is taken, and gives this one to a holder that stands for whoever uses it.
+/// Tells that another address is taken, and gives this one to a holder that stands for whoever uses
+/// it.
 ///
-/// That holder has no interface on this host, so that the router takes it for a container that ended: half
-/// a minute later the address can be given out again, if nobody answers for it any more.
+/// That holder has no interface on this host, so that the router takes it for a container that
+/// ended: half a minute later the address can be given out again, if nobody answers for it any
+/// more.
 pub(super) async fn set_aside(client: &Client, holder: &str, cidr: &str, why: &str) {
     // That nothing was changed is told by others.
     let why = why.split(';').next().unwrap_or(why);

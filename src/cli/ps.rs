@@ -14,12 +14,13 @@ use super::remote::Remote;
 /// Arguments of `weave ps`.
 #[derive(Debug, Args)]
 pub(super) struct Ps {
-    /// Only these: ids of containers, process ids, or names known to `ip netns`; weave:expose is the host.
+    /// Only these: ids of containers, process ids, or names known to `ip netns`; weave:expose is
+    /// the host.
     #[arg(value_name = "CONTAINER")]
     containers: Vec<String>,
-    /// Print who holds which address by the router's books instead: `here` are those whose interface is on
-    /// this host, `ended` those whose addresses come back within half a minute, and `unwatched` those that
-    /// keep them until they are given back.
+    /// Print who holds which address by the router's books instead: `here` are those whose
+    /// interface is on this host, `ended` those whose addresses come back within half a minute, and
+    /// `unwatched` those that keep them until they are given back.
     #[arg(long)]
     holders: bool,
     #[arg(long, default_value = weave_host::BRIDGE_NAME, value_name = "NAME")]

@@ -15,8 +15,8 @@ use crate::serve::{InstanceError, in_memory, log_file, pid_file, stop_running, w
 use weave_api::client::{self, ClientError};
 use weave_node::data_file;
 
-/// How long the router goes on after it told to whom its addresses go. Nobody confirms that he heard
-/// it, and a connection that ends with something unread takes what was sent before with it.
+/// How long the router goes on after it told to whom its addresses go. Nobody confirms that he
+/// heard it, and a connection that ends with something unread takes what was sent before with it.
 const HANDING_OVER: Duration = Duration::from_secs(1);
 
 /// Arguments of `weave reset`.

@@ -114,8 +114,8 @@ pub(super) struct Router {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(default_value_t = false, value_parser = weave_api::parse_bool, action = ArgAction::Set)]
     mesh_open_to_containers: bool,
-    /// Leave net.ipv4.ip_forward as it is. Without this flag it is switched on when the host gets an
-    /// address on the bridge: containers would have no way out by it otherwise.
+    /// Leave net.ipv4.ip_forward as it is. Without this flag it is switched on when the host gets
+    /// an address on the bridge: containers would have no way out by it otherwise.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(default_value_t = false, value_parser = weave_api::parse_bool, action = ArgAction::Set)]
     no_ip_forward: bool,
@@ -281,8 +281,8 @@ impl Router {
         self.version || self.print_peer_name
     }
 
-    /// Checks without starting anything, that no network of this host is hidden behind the range for
-    /// containers: one that was chosen is no more than warned of.
+    /// Checks without starting anything, that no network of this host is hidden behind the range
+    /// for containers: one that was chosen is no more than warned of.
     pub(super) fn check(self) -> Result<(), Failure> {
         self.unsupported.check()?;
         let chosen = self.ipalloc_range.is_some();

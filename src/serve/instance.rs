@@ -82,8 +82,8 @@ pub(crate) fn pid_file(prefix: &Path) -> PathBuf {
     with_suffix(prefix, ".pid")
 }
 
-/// Where such a file lies if it cannot be written where it belongs: in memory, by the path of the other
-/// place. It goes with the next start of the machine.
+/// Where such a file lies if it cannot be written where it belongs: in memory, by the path of the
+/// other place. It goes with the next start of the machine.
 pub(crate) fn in_memory(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let name = absolute.to_string_lossy().replace(['/', '%'], "%");

@@ -1,5 +1,5 @@
-//! The router as a process: one for each state, with signals, a log, and somebody to be told when it is
-//! ready.
+//! The router as a process: one for each state, with signals, a log, and somebody to be told when
+//! it is ready.
 //!
 //! ```text
 //!  flags ─▶ Builder ─▶ instance lock ─▶ weave_node::Node ─▶ ready ─▶ signal ─▶ orderly shutdown

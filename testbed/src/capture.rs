@@ -27,7 +27,8 @@ impl Capture {
         let errors = file.with_extension("stderr");
         let mut command = inside.command("tcpdump");
         command.args(["-i", device, "-s", "0", "-U", "-n", "-Z", "root", "-B", "65536"]);
-        // Otherwise the kernel keeps packets for up to a second, and those of the last one are lost.
+        // Otherwise the kernel keeps packets for up to a second, and those of the last one are
+        // lost.
         command.args(["--immediate-mode", "-w"]);
         command.arg(&file).arg(filter).stdout(Stdio::null());
         command.stderr(std::fs::File::create(&errors)?);
@@ -55,7 +56,8 @@ impl Capture {
         })
     }
 
-    /// Waits until this many bytes are in the file: what the kernel has not handed over yet is lost at the end.
+    /// Waits until this many bytes are in the file: what the kernel has not handed over yet is lost
+    /// at the end.
     pub fn wait_length(&self, bytes: u64, limit: Duration) -> Result<()> {
         eventually(&format!("{bytes} bytes are captured"), limit, || {
             std::fs::metadata(&self.file).is_ok_and(|file| file.len() >= bytes)
@@ -97,7 +99,8 @@ impl Captured {
         self.bytes.len()
     }
 
-    /// One line of tab-separated `fields` for each packet for which tshark's `display_filter` holds.
+    /// One line of tab-separated `fields` for each packet for which tshark's `display_filter`
+    /// holds.
     pub fn fields(&self, display_filter: &str, fields: &[&str]) -> Result<Vec<String>> {
         ensure!(!fields.is_empty(), "no field");
         let path = path_text(&self.file)?;

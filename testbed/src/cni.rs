@@ -64,7 +64,8 @@ impl<'host> Plugins<'host> {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let input = config.to_string();
-        // It starts on the host with the thread that starts it, and so without other programs before it.
+        // It starts on the host with the thread that starts it, and so without other programs
+        // before it.
         let output = self.host.enter(move || -> Result<_> {
             let mut child =
                 process.spawn().with_context(|| format!("starting {}", program.display()))?;
@@ -112,8 +113,8 @@ impl PluginList {
         Self(list)
     }
 
-    /// Adds a container: each plugin gets the result of the one before, and of `capabilities` those it can. The
-    /// result of the last one.
+    /// Adds a container: each plugin gets the result of the one before, and of `capabilities` those
+    /// it can. The result of the last one.
     pub fn add(
         &self,
         plugins: &Plugins<'_>,

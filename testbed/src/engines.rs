@@ -1,7 +1,8 @@
 //! Container runtimes of a host: containerd and podman as Debian has them.
 //!
-//! Runtimes look for networks, plugins and each other at paths that all hosts of a machine share. So each
-//! host has a mount namespace in which these are empty folders in memory, and the machine keeps nothing:
+//! Runtimes look for networks, plugins and each other at paths that all hosts of a machine share.
+//! So each host has a mount namespace in which these are empty folders in memory, and the machine
+//! keeps nothing:
 //!
 //! ```text
 //!  /opt             plugins, in cni/bin
@@ -155,7 +156,8 @@ impl<'a> Containerd<'a> {
         Ok(this)
     }
 
-    /// Runs a container on the network that comes first until its shell has run `script`; what that printed.
+    /// Runs a container on the network that comes first until its shell has run `script`; what that
+    /// printed.
     pub fn run(&self, name: &str, script: &str) -> Result<String> {
         self.ctr(&self.run_words(&["--cni"], name, script))
     }
@@ -328,7 +330,8 @@ impl<'a> Podman<'a> {
         finish(&format!("podman {}", words.join(" ")), output)
     }
 
-    /// Starts a container in which a shell runs `script`; its id. `more` are further words of `podman run`.
+    /// Starts a container in which a shell runs `script`; its id. `more` are further words of
+    /// `podman run`.
     pub fn run(&self, more: &[&str], script: &str) -> Result<String> {
         let words = [&["run"], more, &["--rootfs", ROOT, "sh", "-c", script]].concat();
         Ok(self.podman(&words)?.trim().to_owned())

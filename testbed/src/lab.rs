@@ -122,8 +122,8 @@ impl Lab {
         Ok(switch)
     }
 
-    /// To be called at the end of a test that has passed: without it, dropping the lab prints the logs
-    /// of all routers. Fails if one of them has panicked.
+    /// To be called at the end of a test that has passed: without it, dropping the lab prints the
+    /// logs of all routers. Fails if one of them has panicked.
     pub fn finish(&self) -> Result<()> {
         for (name, path) in self.logs.borrow().iter() {
             let log = std::fs::read_to_string(path).unwrap_or_default();
@@ -322,8 +322,8 @@ fn add_veth([(a, in_a), (b, in_b)]: [(&str, &str); 2]) -> Result<()> {
     run("ip", &[&["link", "add", a, "netns", in_a][..], &pair].concat()).map(drop)
 }
 
-/// Removes everything of this process and ends it when SIGINT or SIGTERM arrives. Call it before any
-/// other thread is started.
+/// Removes everything of this process and ends it when SIGINT or SIGTERM arrives. Call it before
+/// any other thread is started.
 pub fn clean_up_on_signals() -> Result<()> {
     use nix::sys::signal::{SigSet, Signal};
     let mut signals = SigSet::empty();

@@ -9,9 +9,10 @@
 //!                  +---------------------+   192.168.1.0/24  +---------------------+
 //! ```
 //!
-//! Each box is a network namespace, each router is the real binary in a process of its own. Everything a
-//! [`Lab`] made is gone when it is dropped, also after a panic; what a killed test process left behind is
-//! removed by the next [`Lab`]. Names contain the process id, so tests can run in parallel.
+//! Each box is a network namespace, each router is the real binary in a process of its own.
+//! Everything a [`Lab`] made is gone when it is dropped, also after a panic; what a killed test
+//! process left behind is removed by the next [`Lab`]. Names contain the process id, so tests can
+//! run in parallel.
 #![deny(unsafe_code)]
 
 mod capture;

@@ -63,8 +63,9 @@ impl RawPort {
 
 /// The address of all frames on a device.
 fn address(index: i32) -> Result<SockAddr> {
-    // SAFETY: `sockaddr_ll` is smaller than `sockaddr_storage` and at least as loosely aligned; the closure
-    // writes one whole `sockaddr_ll` into the zeroed storage and sets the length to its size.
+    // SAFETY: `sockaddr_ll` is smaller than `sockaddr_storage` and at least as loosely aligned; the
+    // closure writes one whole `sockaddr_ll` into the zeroed storage and sets the length to its
+    // size.
     let ((), address) = unsafe {
         SockAddr::try_init(|storage, length| {
             let link = libc::sockaddr_ll {

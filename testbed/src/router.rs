@@ -18,7 +18,8 @@ use crate::{Host, Response, http};
 const HTTP: &str = "127.0.0.1:6784";
 const STATUS: &str = "127.0.0.1:6782";
 
-/// How long a router may take to answer after its start: it runs other programs, and processors may be emulated.
+/// How long a router may take to answer after its start: it runs other programs, and processors may
+/// be emulated.
 const START: Duration = Duration::from_secs(60);
 
 /// How a router is started.

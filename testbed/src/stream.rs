@@ -145,8 +145,8 @@ impl Generator {
     }
 }
 
-/// A digest that depends on the value and the place of each byte, wherever the reads were cut: FNV-1a
-/// over words of eight bytes.
+/// A digest that depends on the value and the place of each byte, wherever the reads were cut:
+/// FNV-1a over words of eight bytes.
 struct Digest {
     state: u64,
     partial: [u8; 8],

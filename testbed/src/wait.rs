@@ -1,5 +1,5 @@
-//! Waiting for a condition with a deadline. Whole-system tests run in real time; they never wait longer
-//! than the condition needs.
+//! Waiting for a condition with a deadline. Whole-system tests run in real time; they never wait
+//! longer than the condition needs.
 
 use std::time::{Duration, Instant};
 

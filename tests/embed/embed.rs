@@ -5,8 +5,8 @@
 //!                       ╚═══[sleeve]═══ three ── port ── station
 //! ```
 //!
-//! The scenarios run one after the other, since all of them count what the process has, each in a network
-//! namespace of its own, for which the test needs root.
+//! The scenarios run one after the other, since all of them count what the process has, each in a
+//! network namespace of its own, for which the test needs root.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 

@@ -56,8 +56,8 @@ impl Leftovers {
         &self.interfaces
     }
 
-    /// Fails unless there is what there was, and these interfaces besides. The kernel takes a moment to
-    /// clear away a thread that was joined.
+    /// Fails unless there is what there was, and these interfaces besides. The kernel takes a
+    /// moment to clear away a thread that was joined.
     pub fn assert_unchanged(mut self, besides: &[&str]) {
         self.interfaces.extend(besides.iter().map(|&name| name.to_owned()));
         let deadline = Instant::now() + Duration::from_secs(10);

@@ -1,4 +1,5 @@
-//! A transport of the embedder's own: a queue in memory for each node, and a thread that empties it.
+//! A transport of the embedder's own: a queue in memory for each node, and a thread that empties
+//! it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, mpsc};

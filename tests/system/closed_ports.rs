@@ -140,8 +140,8 @@ fn sleeve(own: [u8; 6], to: [u8; 6], frame: &[u8]) -> Result<[Vec<u8>; 2]> {
     Ok([native, legacy])
 }
 
-/// The first of these test frames that a container gets is that of the other container, though a stranger
-/// sent others before.
+/// The first of these test frames that a container gets is that of the other container, though a
+/// stranger sent others before.
 fn strangers_put_nothing_into_links(flags: &[&str], overlay: &str, guarded: bool) -> Result<()> {
     let lab = lab()?;
     let [h1, h2, stranger] = lab.hosts()?;

@@ -1,5 +1,5 @@
-//! Containers that runtimes lose: by the time of DEL their path leads elsewhere, the router is away, or DEL
-//! never comes.
+//! Containers that runtimes lose: by the time of DEL their path leads elsewhere, the router is
+//! away, or DEL never comes.
 //!
 //! ```text
 //!  a, b, ... eth0 --- weave h1
@@ -184,8 +184,8 @@ fn what_lost_containers_had_comes_back_and_what_living_ones_have_stays() -> Resu
         assert_eq!(page.lines().filter(|line| line.contains(" here ")).count(), 7, "{page}");
         ensure!(page.contains("weave:expose unwatched 10.32.0."), "{page}");
         lost.clear();
-        // The second time together with the router and its bridge, as when the machine is started again; and
-        // the note of one that lives has been wiped.
+        // The second time together with the router and its bridge, as when the machine is started
+        // again; and the note of one that lives has been wiped.
         if round == 1 {
             router.kill()?;
             host.namespace.exec(&format!("ip link set dev {port} alias other"))?;

@@ -230,7 +230,8 @@ fn clusters_that_began_apart_are_told_apart() -> Result<()> {
     lab.finish()
 }
 
-/// The host takes its addresses from the ring like a container, and what ended containers had comes back.
+/// The host takes its addresses from the ring like a container, and what ended containers had comes
+/// back.
 #[test]
 fn the_host_and_the_dead_share_the_ring() -> Result<()> {
     let lab = lab()?;

@@ -1,5 +1,5 @@
-//! Whole-system tests: the real binary on hosts that are network namespaces. They need root and run with
-//! `cargo nextest run -p weave --profile system --cargo-profile system`.
+//! Whole-system tests: the real binary on hosts that are network namespaces. They need root and run
+//! with `cargo nextest run -p weave --profile system --cargo-profile system`.
 //!
 //! One file for each topology or theme; what it looks like is drawn at the top.
 
@@ -44,8 +44,8 @@ use std::time::Duration;
 use anyhow::Result;
 use weave_testbed::Lab;
 
-/// Longer than anything takes that does not wait for a timer of minutes: an update that was lost while a mesh
-/// forms comes again with the gossip of every 30 s.
+/// Longer than anything takes that does not wait for a timer of minutes: an update that was lost
+/// while a mesh forms comes again with the gossip of every 30 s.
 const SOON: Duration = Duration::from_secs(45);
 
 /// A lab whose routers run the binary under test.

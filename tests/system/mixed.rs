@@ -1,11 +1,12 @@
-//! Meshes in which some routers know the native format of datagrams and others only that of Weave Net.
+//! Meshes in which some routers know the native format of datagrams and others only that of Weave
+//! Net.
 //!
 //! ```text
 //!  c1 --- h1 ===== h2 ===== h3 --- c3        c1 --- h1 ===== h2 --- c2
 //! ```
 //!
-//! A link is native if both its routers are. A relay between two kinds of links translates: it joins
-//! pieces and cuts them into frames, or takes single frames and sends them on as such.
+//! A link is native if both its routers are. A relay between two kinds of links translates: it
+//! joins pieces and cuts them into frames, or takes single frames and sends them on as such.
 
 use anyhow::{Context, Result, ensure};
 use weave_testbed::raw::RawPort;
@@ -38,8 +39,8 @@ impl Format {
         if self == Native { other } else { Legacy }
     }
 
-    /// What `weave status connections` says of it on an underlay of 1500 bytes, once the MTU is found.
-    /// The suite of a sealed native link is not among that: it depends on the processor.
+    /// What `weave status connections` says of it on an underlay of 1500 bytes, once the MTU is
+    /// found. The suite of a sealed native link is not among that: it depends on the processor.
     const fn shown(self, password: Option<&str>) -> &'static [&'static str] {
         match (self, password) {
             (Native, None) => &["format=native", "mtu=1430"],
@@ -74,7 +75,8 @@ fn wait_shown(router: &Router, neighbour: &Host, attributes: &[&str]) -> Result<
     })
 }
 
-/// Everything that is made differently for the two formats, from one container to the other and back.
+/// Everything that is made differently for the two formats, from one container to the other and
+/// back.
 fn everything_crosses(lab: &Lab, left: &Container, right: &Container) -> Result<()> {
     for (container, address) in [(left, "fd00::1"), (right, "fd00::3")] {
         container.namespace.sysctl("ipv6/conf/ethwe/disable_ipv6", "0")?;
@@ -87,8 +89,8 @@ fn everything_crosses(lab: &Lab, left: &Container, right: &Container) -> Result<
             [0, 1362, 1363, 1366, 1367, 1382, 1383, 1386, 1387, 1402, 1403, 1410, 1411, 9000]
         {
             if to_right.contains(':') {
-                // Only its sender cuts IPv6: each link of the way may cost a packet in each direction
-                // until both ends know its MTU.
+                // Only its sender cuts IPv6: each link of the way may cost a packet in each
+                // direction until both ends know its MTU.
                 left.ping(to_right, 5, &format!("-s {size}"))?;
             }
             // For the last answer ping waits no longer than for the interval.

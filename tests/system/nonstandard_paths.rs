@@ -30,8 +30,8 @@ fn frame(to: [u8; 6], from: [u8; 6], byte: u8) -> Vec<u8> {
     [&to[..], &from, &[0x88, 0xb5], &[byte; 60]].concat()
 }
 
-/// How many of the frames full of 0x55 come to each container, when what `send` sends last is one full of 0x66 to
-/// everybody of them.
+/// How many of the frames full of 0x55 come to each container, when what `send` sends last is one
+/// full of 0x66 to everybody of them.
 fn arriving(
     lab: &Lab,
     at: [&Container; 2],
@@ -98,7 +98,8 @@ fn what_a_neighbour_relays_in_its_kernel_arrives_once() -> Result<()> {
             for _ in 0..SENT {
                 neighbour.send_to(&vxlan(source, destination, &frame(to, from, 0x55)), target)?;
             }
-            // One that comes to everybody: to the third host, which is not where it is from, by the tree.
+            // One that comes to everybody: to the third host, which is not where it is from, by the
+            // tree.
             neighbour.send_to(&vxlan(id1, id2, &frame(to_all, STRANGER, 0x66)), target)?;
             Ok(())
         })?;

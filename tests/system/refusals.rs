@@ -1,5 +1,5 @@
-//! What each command says to a wrong use (exit code 2) and when something fails (1): one line, and nothing
-//! is changed.
+//! What each command says to a wrong use (exit code 2) and when something fails (1): one line, and
+//! nothing is changed.
 
 use std::fs;
 use std::process::Command;

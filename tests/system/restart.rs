@@ -15,7 +15,8 @@ use crate::{SOON, lab};
 const HEALED: Duration = Duration::from_secs(75);
 
 /// The connections of an address that is gone end within two seconds, the next attempt comes within
-/// three, and the side that knows of nothing waits two for an answer; the rest is for a busy machine.
+/// three, and the side that knows of nothing waits two for an answer; the rest is for a busy
+/// machine.
 const MOVED: Duration = Duration::from_secs(20);
 
 fn started<'h>(

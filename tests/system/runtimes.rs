@@ -1,5 +1,5 @@
-//! Containers of real runtimes, on the list of plugins that `weave setup-cni` writes, with addresses of the
-//! routers.
+//! Containers of real runtimes, on the list of plugins that `weave setup-cni` writes, with
+//! addresses of the routers.
 //!
 //! ```text
 //!  containers --- h1 ===== h2 --- containers
@@ -188,7 +188,8 @@ fn a_list_with_ports_and_bandwidth_is_added_checked_and_deleted() -> Result<()> 
     });
     let result = list.add(&plugins, "c1", &netns, &wishes)?;
     assert_eq!(result["ips"][0]["address"], format!("{}/12", address(&router, "c1")?));
-    // Asked about ports, the `portmap` of Debian 12 misses rules of IPv6 for containers without IPv6.
+    // Asked about ports, the `portmap` of Debian 12 misses rules of IPv6 for containers without
+    // IPv6.
     let rates = json!({ "bandwidth": wishes["bandwidth"] });
     list.check(&plugins, "c1", &netns, &rates, &result)?;
     let gateway = result["ips"][0]["gateway"].as_str().context("no gateway")?.to_owned();
@@ -388,7 +389,8 @@ fn what_the_router_keeps_is_checked_and_collected() -> Result<()> {
     only_the_host_is_left(&router)?;
     assert_eq!((ports(&host)?, Direct::notes(&lab, &host)), (0, 0));
 
-    // Addresses of the router in another network: the plugin `bridge`, which knows no version after 1.0.0.
+    // Addresses of the router in another network: the plugin `bridge`, which knows no version after
+    // 1.0.0.
     let config = json!({
         "cniVersion": "1.0.0", "name": "weave", "type": "bridge", "bridge": "br0",
         "ipam": { "type": "weave-ipam", "subnet": "10.40.0.0/16" },

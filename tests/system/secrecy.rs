@@ -12,8 +12,8 @@ use crate::{SOON, lab};
 /// Nothing that ciphertext could contain by chance.
 const NEEDLE: &[u8] = b"the cat sat on the mat and nobody saw it";
 
-/// Everything on the underlay from before the first router starts until the needle has crossed, in a
-/// datagram and in the nickname of a router.
+/// Everything on the underlay from before the first router starts until the needle has crossed, in
+/// a datagram and in the nickname of a router.
 fn listen(options: &RouterOptions) -> Result<Captured> {
     let lab = lab()?;
     let [h1, h2] = lab.hosts()?;

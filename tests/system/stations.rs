@@ -128,8 +128,8 @@ fn a_lie_takes_nothing_by_fastdp() -> Result<()> {
     a_lie_takes_nothing(&RouterOptions::new().argument("--capture=tap"), "fastdp")
 }
 
-/// One forged frame is enough where a station is silent. It never speaks but to answer: it knows the
-/// Ethernet addresses of those it answers, as they know its own.
+/// One forged frame is enough where a station is silent. It never speaks but to answer: it knows
+/// the Ethernet addresses of those it answers, as they know its own.
 fn an_idle_station_answers_where_it_is(options: &RouterOptions, overlay: &str) -> Result<()> {
     let lab = lab()?;
     let hosts = lab.hosts()?;

@@ -1,4 +1,5 @@
-//! Routers whose frames the kernel's Open vSwitch carries, which is what they choose where it is there.
+//! Routers whose frames the kernel's Open vSwitch carries, which is what they choose where it is
+//! there.
 //!
 //! ```text
 //!  c1 --- weave ─ vethwe-bridge ═ vethwe-datapath ─ datapath ─ vxlan-6784 === h2, h3 ... --- c2
@@ -130,7 +131,8 @@ fn tagged_frames(h1: &Host, c1: &Container, c2: &Container) -> Result<()> {
 /// Nobody has these.
 const STRANGERS: [[u8; 6]; 2] = [[2, 0xaa, 0, 0, 0, 1], [2, 0xaa, 0, 0, 0, 2]];
 
-/// What the bridge of the host floods, though its destination is where it came from, does not come back to it.
+/// What the bridge of the host floods, though its destination is where it came from, does not come
+/// back to it.
 fn nothing_turns_back(h1: &Host, r1: &Router<'_>, c1: &Container) -> Result<()> {
     let (port, [known, other]) = (RawPort::open(c1)?, STRANGERS);
     port.send(&frame([0xff; 6], known))?;

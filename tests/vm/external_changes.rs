@@ -11,8 +11,8 @@ use weave_testbed::{Host, eventually, try_until};
 use crate::flows::{all_arrive, options, wait_transport};
 use crate::{SOON, lab};
 
-/// `OVS_DP_F_DISPATCH_UPCALL_PER_CPU`: what `ovs-dpctl` of Open vSwitch 2.16 and later asks of each datapath
-/// that it opens, also to list it.
+/// `OVS_DP_F_DISPATCH_UPCALL_PER_CPU`: what `ovs-dpctl` of Open vSwitch 2.16 and later asks of each
+/// datapath that it opens, also to list it.
 const PER_CPU: u32 = 8;
 
 fn with_datapath<R: Send + 'static>(

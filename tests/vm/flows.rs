@@ -1,5 +1,5 @@
-//! What tests of the datapath look at: flows and ports in the kernel, what a router tells of itself, and what
-//! arrives.
+//! What tests of the datapath look at: flows and ports in the kernel, what a router tells of
+//! itself, and what arrives.
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;

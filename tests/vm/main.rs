@@ -1,5 +1,5 @@
-//! Tests that need more kernel than a container or a small machine has: they run in a virtual machine whose
-//! hosts are network namespaces, with `cargo xtask vm test`.
+//! Tests that need more kernel than a container or a small machine has: they run in a virtual
+//! machine whose hosts are network namespaces, with `cargo xtask vm test`.
 //!
 //! One file for each topology or theme; what it looks like is drawn at the top.
 

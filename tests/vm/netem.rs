@@ -1,5 +1,5 @@
-//! An underlay that delays, reorders and loses datagrams, for as long as asked for: `WEAVE_SOAK_SECONDS`, or
-//! `cargo xtask vm soak --minutes 10`.
+//! An underlay that delays, reorders and loses datagrams, for as long as asked for:
+//! `WEAVE_SOAK_SECONDS`, or `cargo xtask vm soak --minutes 10`.
 //!
 //! ```text
 //!  c1 --- h1 === p1 (switch) p2 === h2 --- c2
@@ -14,8 +14,8 @@ use weave_testbed::{Container, Namespace, Ping, Router, RouterOptions, try_until
 
 use crate::{SOON, lab};
 
-/// Of each direction. The jitter reorders: a datagram that waits less overtakes. The queue holds all that is on
-/// its way, so that nothing but the loss asked for is lost.
+/// Of each direction. The jitter reorders: a datagram that waits less overtakes. The queue holds
+/// all that is on its way, so that nothing but the loss asked for is lost.
 const NETEM: &str = "loss 1% delay 5ms 1ms limit 10000";
 
 /// Ports of the switch, and the device of the host at each.
@@ -25,14 +25,15 @@ const DEVICE: &str = "eth0";
 /// How long the streams run in `cargo xtask test`.
 const SECONDS: u64 = 10;
 
-/// No stream may be without a byte for so long. TCP waits 0.2 s before it repeats a segment, and twice as long
-/// each time that is lost too: five in a row are one in 10^10.
+/// No stream may be without a byte for so long. TCP waits 0.2 s before it repeats a segment, and
+/// twice as long each time that is lost too: five in a row are one in 10^10.
 const STALL: Duration = Duration::from_secs(5);
 
 /// Pings per second.
 const PINGS: u64 = 5;
 
-/// What a router may take: 20 MB are usual, and what is lost in ten minutes would be more than the rest.
+/// What a router may take: 20 MB are usual, and what is lost in ten minutes would be more than the
+/// rest.
 const MEMORY: u64 = 32 << 20;
 
 #[test]

@@ -53,7 +53,8 @@ fn relays_stay_in_the_kernel_and_others_go_by_the_sleeve() -> Result<()> {
 
     step("relayed");
 
-    // The last hop is another transport: h3 gives it what came through the tunnel, and the other way round.
+    // The last hop is another transport: h3 gives it what came through the tunnel, and the other
+    // way round.
     c1.wait_ping("10.32.0.4", SOON)?;
     all_arrive(&c1, "10.32.0.4", 20)?;
     Stream::start(&c1, &c4, "10.32.0.4", 1_000_000)?.join()?;
@@ -100,8 +101,8 @@ fn relays_stay_in_the_kernel_and_others_go_by_the_sleeve() -> Result<()> {
 /// How often each frame is sent that nobody may send back.
 const SENT: u64 = 5;
 
-/// What the first host sends to the second one and should come back to the first: the router refuses it, and the
-/// kernel does from then on.
+/// What the first host sends to the second one and should come back to the first: the router
+/// refuses it, and the kernel does from then on.
 fn nothing_turns_back([h1, h2, h3]: [&Host; 3], r2: &Router<'_>) -> Result<()> {
     let [id1, id3] = [short_id(r2, h1)?, short_id(r2, h3)?];
     let (back, onward) = (id3 | id1 << 12, id1 | id3 << 12);

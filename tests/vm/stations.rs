@@ -1,4 +1,5 @@
-//! Two hosts whose kernels have a flow for each pair of stations that speak, however many those are.
+//! Two hosts whose kernels have a flow for each pair of stations that speak, however many those
+//! are.
 //!
 //! ```text
 //!  c1 --- h1 === h2 --- m1 ... m100

@@ -1,4 +1,5 @@
-//! Why a request failed, for programs: the texts are for people, and those of Weave Net for its scripts.
+//! Why a request failed, for programs: the texts are for people, and those of Weave Net for its
+//! scripts.
 
 /// The header of an answer in which the code is.
 pub const ERROR_HEADER: &str = "weave-error";

@@ -7,9 +7,9 @@
 //!               └───────────────────────────────────────┘
 //! ```
 //!
-//! Without features there are the types alone: the [report](report::Report) and the [texts](text) made
-//! from it, [metrics](metric::Metric), and [templates](template::Template) as `weave report --format`
-//! takes them. The feature `client` adds the client, `server` what answers.
+//! Without features there are the types alone: the [report](report::Report) and the [texts](text)
+//! made from it, [metrics](metric::Metric), and [templates](template::Template) as `weave report
+//! --format` takes them. The feature `client` adds the client, `server` what answers.
 //!
 //! ```
 //! use weave_api::report::Report;

@@ -17,8 +17,8 @@ pub const LIST: &str = "10-weave.conflist";
 /// What the original wrote up to version 2.4.0.
 const OUTDATED: &str = "10-weave.conf";
 
-/// Installs the program under a name with its version, and the names of the plugins as links to it. At
-/// each moment a runtime finds a whole one.
+/// Installs the program under a name with its version, and the names of the plugins as links to it.
+/// At each moment a runtime finds a whole one.
 ///
 /// # Errors
 /// The system refuses.

@@ -69,6 +69,7 @@
 mod address;
 mod arp;
 mod bridge;
+mod containerd;
 mod endpoint;
 mod error;
 mod firewall;
@@ -93,6 +94,7 @@ pub use bridge::{
     prepare_bridge_of_datapath, prepare_capture_pair, prepare_datapath_pair, prepare_fastdp,
     raise_datapath, raise_port, remove_bridge, remove_capture_pair, remove_datapath, reset,
 };
+pub use containerd::{ContainerdError, containerd_process};
 pub use endpoint::{
     AttachChanges, Attachment, ContainerInterface, DetachChanges, End, Endpoint, VethPair, attach,
     attached_ids, create_pair, detach, endpoints, inspect, remove_port_of, remove_unnoted_port,

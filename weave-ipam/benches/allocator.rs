@@ -1,5 +1,5 @@
-//! What the allocator costs without disk and network: an address, one that has to be asked for, and a
-//! ring of a thousand peers.
+//! What the allocator costs without disk and network: an address, one that has to be asked for, and
+//! a ring of a thousand peers.
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails shall say so")]
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};

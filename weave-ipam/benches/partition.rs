@@ -1,5 +1,5 @@
-//! How long a mesh of 100 routers takes to agree again after a partition, in virtual time: whole routers
-//! on a simulated network, each with an allocator as in the binary.
+//! How long a mesh of 100 routers takes to agree again after a partition, in virtual time: whole
+//! routers on a simulated network, each with an allocator as in the binary.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "it prints a figure")]
 
 use std::sync::{Arc, Mutex, MutexGuard};

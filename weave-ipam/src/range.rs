@@ -8,8 +8,8 @@ use weave_core::gob_struct;
 use crate::Cidr;
 
 gob_struct! {
-    /// The addresses from `start` up to, but not including, `end`, as numbers. Nothing if the end is
-    /// not behind the start, as peers may say.
+    /// The addresses from `start` up to, but not including, `end`, as numbers. Nothing if the end
+    /// is not behind the start, as peers may say.
     #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
     pub struct Range as "Range" {
         /// The first address.

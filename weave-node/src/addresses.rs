@@ -50,8 +50,8 @@ impl Addresses {
         self.0.as_ref().ok_or(AddressError::NoRange)
     }
 
-    /// Returns an address of the default subnet for a holder, the same again if it has one. Waits as long
-    /// as other peers have to be asked; dropping the future gives up.
+    /// Returns an address of the default subnet for a holder, the same again if it has one. Waits
+    /// as long as other peers have to be asked; dropping the future gives up.
     ///
     /// # Errors
     /// There is no allocator, or it refuses or cannot answer.
@@ -103,7 +103,8 @@ impl Addresses {
         holders.map(|holder| (holder.name, holder.cidrs)).collect()
     }
 
-    /// Waits until addresses can be allocated: enough peers agreed on a first division of the range.
+    /// Waits until addresses can be allocated: enough peers agreed on a first division of the
+    /// range.
     ///
     /// # Errors
     /// There is no allocator, or it cannot answer.

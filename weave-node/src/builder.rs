@@ -23,10 +23,10 @@ pub const DEFAULT_PREFIX: &str = "/var/lib/weave/weave";
 
 /// Puts a node together, and starts it.
 ///
-/// What is not set has a default that works for one node of a host: the bridge `weave`, all transports
-/// the kernel has, port 6783, no password, a state in [`DEFAULT_PREFIX`], no addresses and no HTTP. Of
-/// several nodes in one process each needs a store, and an address or a port, of its own, and at most one of
-/// them the bridge.
+/// What is not set has a default that works for one node of a host: the bridge `weave`, all
+/// transports the kernel has, port 6783, no password, a state in [`DEFAULT_PREFIX`], no addresses
+/// and no HTTP. Of several nodes in one process each needs a store, and an address or a port, of
+/// its own, and at most one of them the bridge.
 pub struct Builder {
     mesh: MeshSettings,
     bridge: Bridge,
@@ -77,8 +77,8 @@ impl Builder {
         }
     }
 
-    /// Sets the name of this peer, unique in the mesh. By default it is the one of before, or follows from
-    /// the ids of this machine; without a bridge it is drawn by chance.
+    /// Sets the name of this peer, unique in the mesh. By default it is the one of before, or
+    /// follows from the ids of this machine; without a bridge it is drawn by chance.
     #[must_use]
     pub fn name(mut self, name: PeerName) -> Self {
         self.mesh.name = Some(name);
@@ -92,7 +92,8 @@ impl Builder {
         self
     }
 
-    /// Sets the IPv4 address and the TCP and UDP port of the mesh. The fast datapath uses the next UDP port.
+    /// Sets the IPv4 address and the TCP and UDP port of the mesh. The fast datapath uses the next
+    /// UDP port.
     #[must_use]
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.mesh.listen = address;
@@ -141,7 +142,8 @@ impl Builder {
         self
     }
 
-    /// Sets the peers to connect to, as `host` or `host:port`. If there are none, those of before are used.
+    /// Sets the peers to connect to, as `host` or `host:port`. If there are none, those of before
+    /// are used.
     #[must_use]
     pub fn peers(mut self, peers: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.peers = Peers::Given(peers.into_iter().map(Into::into).collect());
@@ -162,21 +164,23 @@ impl Builder {
         self
     }
 
-    /// Sets the local end: [`Bridge::named`], [`Bridge::none`], or [`Bridge::port`] for a port of one's own.
+    /// Sets the local end: [`Bridge::named`], [`Bridge::none`], or [`Bridge::port`] for a port of
+    /// one's own.
     #[must_use]
     pub fn bridge(mut self, bridge: Bridge) -> Self {
         self.bridge = bridge;
         self
     }
 
-    /// Adds a transport of one's own, before the UDP encapsulation in user space and after the kernel's.
+    /// Adds a transport of one's own, before the UDP encapsulation in user space and after the
+    /// kernel's.
     #[must_use]
     pub fn overlay(self, transport: impl Transport) -> Self {
         self.overlay_at(Preference::BeforeSleeve, transport)
     }
 
-    /// Adds a transport of one's own at a place in the order of preference; of those at one place, the one
-    /// added first is preferred.
+    /// Adds a transport of one's own at a place in the order of preference; of those at one place,
+    /// the one added first is preferred.
     #[must_use]
     pub fn overlay_at(mut self, preference: Preference, transport: impl Transport) -> Self {
         self.overlays.push((preference, Box::new(transport)));
@@ -203,7 +207,8 @@ impl Builder {
         self
     }
 
-    /// Sets where the node keeps what has to survive a restart; by default a file in [`DEFAULT_PREFIX`].
+    /// Sets where the node keeps what has to survive a restart; by default a file in
+    /// [`DEFAULT_PREFIX`].
     #[must_use]
     pub fn store(mut self, store: impl Store) -> Self {
         self.store = Some(Arc::new(store));
@@ -217,8 +222,8 @@ impl Builder {
         self
     }
 
-    /// Starts the node, in a tokio runtime with several threads. What was made before an error is removed
-    /// again, as far as it would stop the next attempt.
+    /// Starts the node, in a tokio runtime with several threads. What was made before an error is
+    /// removed again, as far as it would stop the next attempt.
     ///
     /// # Errors
     /// Something that was asked for cannot be had.

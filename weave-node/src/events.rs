@@ -110,8 +110,8 @@ impl EventSender {
     }
 }
 
-/// Follows which peers frames get to. It is a channel of the mesh since those learn of new routes; it says
-/// nothing.
+/// Follows which peers frames get to. It is a channel of the mesh since those learn of new routes;
+/// it says nothing.
 pub(crate) struct PeerWatch {
     events: EventSender,
     reachable: BTreeSet<PeerName>,

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! A value with a higher version takes the place of the one before. Versions are the clock of their
-//! peer, so that they grow over restarts, too. A peer that others cannot reach any more is forgotten.
+//! peer, so that they grow over restarts, too. A peer that others cannot reach any more is
+//! forgotten.
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -56,10 +57,11 @@ impl From<Stopped> for GossipFailure {
     }
 }
 
-/// A value of each node, of type `T`, known to all nodes that have a channel of this name. Clones are of
-/// the same channel.
+/// A value of each node, of type `T`, known to all nodes that have a channel of this name. Clones
+/// are of the same channel.
 ///
-/// Nothing is signed: a member of the mesh can make up values of others, as it can make up everything else.
+/// Nothing is signed: a member of the mesh can make up values of others, as it can make up
+/// everything else.
 pub struct Gossip<T> {
     shared: Arc<Shared>,
     handle: Handle,
@@ -150,8 +152,8 @@ impl<T: Serialize + DeserializeOwned + Send> Gossip<T> {
         values.iter().filter_map(read).collect()
     }
 
-    /// Returns what turns when a value changes: wait for [`watch::Receiver::changed`], and then look at
-    /// [`Self::values`].
+    /// Returns what turns when a value changes: wait for [`watch::Receiver::changed`], and then
+    /// look at [`Self::values`].
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.shared.changes.subscribe()
     }

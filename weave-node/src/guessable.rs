@@ -13,9 +13,9 @@ const WORD: usize = 4;
 /// Whether a byte is of a kind of characters, and how many there are of that.
 type Kind = (fn(&u8) -> bool, u32);
 
-/// Returns whether somebody who recorded one connection is likely to find the password by trying. An
-/// estimate that looks at the length, the kinds of characters, rows such as `1234`, and what may be
-/// words; it knows no dictionary, so it can take a bad password for a good one.
+/// Returns whether somebody who recorded one connection is likely to find the password by trying.
+/// An estimate that looks at the length, the kinds of characters, rows such as `1234`, and what may
+/// be words; it knows no dictionary, so it can take a bad password for a good one.
 pub fn is_guessable(password: &[u8]) -> bool {
     let kinds: [Kind; 5] = [
         (u8::is_ascii_lowercase, 26),

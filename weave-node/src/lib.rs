@@ -8,8 +8,8 @@
 //!           └──────────────────── Store ─────────────────────────────┘
 //! ```
 //!
-//! A [`Builder`] puts a [`Node`] together; each part has defaults. There may be several nodes in one
-//! process: nothing here is of the process but its allocator of memory.
+//! A [`Builder`] puts a [`Node`] together; each part has defaults. There may be several nodes in
+//! one process: nothing here is of the process but its allocator of memory.
 //!
 //! ```no_run
 //! # #[tokio::main]
@@ -56,8 +56,8 @@
 //! # }
 //! ```
 //!
-//! A transport of one's own is a [`Transport`], peers from elsewhere are a [`PeerSource`], and what has to
-//! survive a restart is kept in a [`Store`].
+//! A transport of one's own is a [`Transport`], peers from elsewhere are a [`PeerSource`], and what
+//! has to survive a restart is kept in a [`Store`].
 
 #![deny(unsafe_code)]
 

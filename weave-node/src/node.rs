@@ -43,8 +43,8 @@ use crate::sys;
 use crate::targets::{connect, targets};
 use crate::transport::{Preference, Transport, TransportContext};
 
-/// A router that does its work, until [`Node::shut_down`]. If it is dropped instead, it ends at some time
-/// after, and IPsec keys stay in the kernel.
+/// A router that does its work, until [`Node::shut_down`]. If it is dropped instead, it ends at
+/// some time after, and IPsec keys stay in the kernel.
 pub struct Node {
     name: PeerName,
     handle: Handle,
@@ -262,8 +262,8 @@ impl Node {
         Ok(report.map_err(anyhow::Error::from)?)
     }
 
-    /// Waits until the node ends by something that cannot be mended, and returns what that is. It still
-    /// has to be shut down.
+    /// Waits until the node ends by something that cannot be mended, and returns what that is. It
+    /// still has to be shut down.
     pub async fn ended(&mut self) -> NodeError {
         let error = tokio::select! {
             ended = &mut self.keeper => match ended {

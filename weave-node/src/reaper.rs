@@ -1,11 +1,12 @@
 //! Giving back what containers had that ended without a word.
 //!
 //! What `weave attach` takes is held by the id of a network namespace, and the host's end of the
-//! container's interface is called after that id; what the CNI plugin takes, by the container and its
-//! interface, which is noted on that end. The end goes with the namespace, however that ends, and stays as
-//! long as anything keeps it, be it a bind mount without a process: the kernel needs no engine to tell of it.
-//! Ends that the original or somebody by hand made have other names; for these the namespaces themselves are
-//! looked at, and whatever address one of them still has is in use.
+//! container's interface is called after that id; what the CNI plugin takes, by the container and
+//! its interface, which is noted on that end. The end goes with the namespace, however that ends,
+//! and stays as long as anything keeps it, be it a bind mount without a process: the kernel needs
+//! no engine to tell of it. Ends that the original or somebody by hand made have other names; for
+//! these the namespaces themselves are looked at, and whatever address one of them still has is in
+//! use.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -23,8 +24,8 @@ use crate::ipam::{Holder, Ipam};
 /// while nobody holds anything in this way.
 const INTERVAL: Duration = TICK;
 
-/// Looks after the containers until the router stops, or the task is aborted. `proc` is where the process
-/// tree of the host is mounted.
+/// Looks after the containers until the router stops, or the task is aborted. `proc` is where the
+/// process tree of the host is mounted.
 pub(super) async fn reap(ipam: Ipam, bridge: String, proc: PathBuf) {
     let place: Arc<(String, PathBuf)> = Arc::new((bridge, proc));
     let mut interval = tokio::time::interval(INTERVAL);
@@ -60,9 +61,9 @@ fn those_there(ipam: &Ipam, bridge: &str, proc: &Path) -> Result<BTreeSet<String
     Ok(there)
 }
 
-/// The holders of addresses that some container on the bridge has that is not known by its port: the note
-/// was wiped. One that is known keeps what is its own, and cannot keep what is others' by adding that to
-/// its interface.
+/// The holders of addresses that some container on the bridge has that is not known by its port:
+/// the note was wiped. One that is known keeps what is its own, and cannot keep what is others' by
+/// adding that to its interface.
 fn those_with_addresses(ipam: &Ipam, endpoints: &[Endpoint]) -> Vec<String> {
     let holders = ipam.holders();
     let is_holder = |name: &String| holders.iter().any(|holder| holder.name == *name);

@@ -53,7 +53,8 @@ pub fn host_name() -> String {
         .unwrap_or_else(|| "localhost".to_owned())
 }
 
-/// The local end of a node: the bridge that containers are attached to, or what is there in its place.
+/// The local end of a node: the bridge that containers are attached to, or what is there in its
+/// place.
 ///
 /// ```
 /// use weave_node::{Bridge, Capture, Firewall};
@@ -92,8 +93,8 @@ impl std::fmt::Debug for OwnPort {
 const CAPTURE_BUFFER: usize = 8 << 20;
 
 impl Bridge {
-    /// Returns a bridge of this name on this host. It is made if it is not there, and stays when the node
-    /// ends.
+    /// Returns a bridge of this name on this host. It is made if it is not there, and stays when
+    /// the node ends.
     pub fn named(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -117,7 +118,8 @@ impl Bridge {
         Self { on_host: false, capture: Capture::None, ..named }
     }
 
-    /// Returns a port of one's own in place of a bridge: frames are captured from it and injected into it.
+    /// Returns a port of one's own in place of a bridge: frames are captured from it and injected
+    /// into it.
     pub fn port(port: impl Port + 'static) -> Self {
         Self { port: OwnPort(Some(Box::new(port))), ..Self::none() }
     }
@@ -242,8 +244,8 @@ pub struct Http {
 }
 
 impl Http {
-    /// Sets the address for control, status and metrics. There is no authentication: whoever reaches it may
-    /// use it, so that it is a loopback address or a Unix socket.
+    /// Sets the address for control, status and metrics. There is no authentication: whoever
+    /// reaches it may use it, so that it is a loopback address or a Unix socket.
     #[must_use]
     pub fn control(self, address: Address) -> Self {
         Self { control: Some(address), ..self }

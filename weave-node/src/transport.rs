@@ -24,8 +24,8 @@ pub struct TransportContext {
 
 /// A transport that is made when a node starts.
 ///
-/// Whatever is an [`Overlay`] and needs nothing of the node is one. Threads that it starts end when the
-/// overlay is dropped, which is when the node shuts down.
+/// Whatever is an [`Overlay`] and needs nothing of the node is one. Threads that it starts end when
+/// the overlay is dropped, which is when the node shuts down.
 pub trait Transport: Send + 'static {
     /// Makes the transport.
     ///

@@ -84,8 +84,8 @@ fn groups<'m>(messages: impl IntoIterator<Item = Message<'m>>) -> impl Iterator<
     })
 }
 
-/// Combines texts with their keystreams, but for those that `admit` refuses. It sees each message in
-/// order, before that is changed, with the key of its tag. Returns what it said.
+/// Combines texts with their keystreams, but for those that `admit` refuses. It sees each message
+/// in order, before that is changed, with the key of its tag. Returns what it said.
 fn apply<'m>(
     backend: Backend,
     key: &Key,

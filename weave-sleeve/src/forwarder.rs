@@ -160,8 +160,8 @@ impl SleeveForwarder {
         }
     }
 
-    /// Returns whether the neighbour may send from this address. Nothing else identifies the sender of
-    /// an unencrypted datagram.
+    /// Returns whether the neighbour may send from this address. Nothing else identifies the sender
+    /// of an unencrypted datagram.
     pub(crate) fn takes_from(&self, from: SocketAddr) -> bool {
         self.encapsulation.cipher().is_some()
             || self.published.path.load().as_ref().is_some_and(|path| path.remote == from)

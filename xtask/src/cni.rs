@@ -1,5 +1,6 @@
-//! `cargo xtask bench cni`: how long a container waits for its network, with `weave-net` and addresses of the
-//! router, and with the plugin `bridge` and addresses of `host-local`, on one host.
+//! `cargo xtask bench cni`: how long a container waits for its network, with `weave-net` and
+//! addresses of the router, and with the plugin `bridge` and addresses of `host-local`, on one
+//! host.
 //!
 //! The two take turns, so that a disturbance of the machine hits both.
 

@@ -1,5 +1,5 @@
-//! `cargo xtask fuzz`: runs the fuzz targets on the stable toolchain (coverage guided, no sanitizer: the
-//! crates they reach forbid unsafe code).
+//! `cargo xtask fuzz`: runs the fuzz targets on the stable toolchain (coverage guided, no
+//! sanitizer: the crates they reach forbid unsafe code).
 
 use std::num::NonZero;
 use std::thread::available_parallelism;

@@ -1,5 +1,5 @@
-//! `cargo xtask bench ipam`: addresses by HTTP from a router that keeps its state on the disk, of its own
-//! space and of space that it has to ask another router for.
+//! `cargo xtask bench ipam`: addresses by HTTP from a router that keeps its state on the disk, of
+//! its own space and of space that it has to ask another router for.
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -1,11 +1,11 @@
-//! The proof that `weave-core` without default features does no I/O, reads no clock and draws no random
-//! number, in three parts that each see what the others cannot:
+//! The proof that `weave-core` without default features does no I/O, reads no clock and draws no
+//! random number, in three parts that each see what the others cannot:
 //!
 //! 1. its dependencies contain no crate whose purpose is I/O;
-//! 2. the object code of the library refers to no symbol of the standard library that does I/O (this sees
-//!    through macros and whatever a lint was told to allow);
-//! 3. a lint with a list of forbidden functions and types of its own finds nothing (this sees generic
-//!    functions, which are in no object code before somebody uses them).
+//! 2. the object code of the library refers to no symbol of the standard library that does I/O
+//!    (this sees through macros and whatever a lint was told to allow);
+//! 3. a lint with a list of forbidden functions and types of its own finds nothing (this sees
+//!    generic functions, which are in no object code before somebody uses them).
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -31,8 +31,8 @@ const CRATES: [&str; 12] = [
     "tokio",
 ];
 
-/// Beginnings of demangled names that no symbol the library refers to may contain. The data types of
-/// `std::net`, such as socket addresses, are in `core` and not concerned.
+/// Beginnings of demangled names that no symbol the library refers to may contain. The data types
+/// of `std::net`, such as socket addresses, are in `core` and not concerned.
 const SYMBOLS: [&str; 14] = [
     "std::env::",
     "std::fs::",
@@ -50,8 +50,8 @@ const SYMBOLS: [&str; 14] = [
     "std::time::SystemTime",
 ];
 
-/// What the list above catches though it is no I/O: thread-local storage and the abort on overflow of a
-/// reference count, both from the shared pointers that publish a snapshot.
+/// What the list above catches though it is no I/O: thread-local storage and the abort on overflow
+/// of a reference count, both from the shared pointers that publish a snapshot.
 const HARMLESS: [&str; 2] = ["std::process::abort", "std::thread::local::"];
 
 /// Makes the proof; the error says what was found.
@@ -119,7 +119,8 @@ fn name(line: &str) -> &str {
     rest
 }
 
-/// Runs the lint with the list in `xtask/no-io/clippy.toml`. `forbid` makes an `allow` in the source an error.
+/// Runs the lint with the list in `xtask/no-io/clippy.toml`. `forbid` makes an `allow` in the
+/// source an error.
 fn lint() -> Result<()> {
     let mut command = cargo("clippy --quiet -p weave-core --lib --no-default-features --");
     command.args(["-F", "clippy::disallowed_methods", "-F", "clippy::disallowed_types"]);

@@ -1,4 +1,5 @@
-//! `cargo xtask bench peers`: one router with many neighbours, whose frames the kernel carries in VXLAN.
+//! `cargo xtask bench peers`: one router with many neighbours, whose frames the kernel carries in
+//! VXLAN.
 //!
 //! ```text
 //!             ┌── h1 ── c1
@@ -6,8 +7,8 @@
 //!             └── ... h50
 //! ```
 //!
-//! All of them are on this machine, so what it costs is an upper limit; but its limit is of one machine with two
-//! processors, not of one router.
+//! All of them are on this machine, so what it costs is an upper limit; but its limit is of one
+//! machine with two processors, not of one router.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

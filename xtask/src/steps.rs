@@ -1,5 +1,5 @@
-//! A list of named steps, run one after the other: each under a heading, with its time, and a table of all
-//! at the end.
+//! A list of named steps, run one after the other: each under a heading, with its time, and a table
+//! of all at the end.
 
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};

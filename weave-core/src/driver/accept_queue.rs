@@ -37,8 +37,8 @@ impl<T> AcceptQueue<T> {
         self.waiting >= MAX_WAITING
     }
 
-    /// One more waits. Returns the one that has to go instead. Those from `known` sources go only if
-    /// there are no others.
+    /// One more waits. Returns the one that has to go instead. Those from `known` sources go only
+    /// if there are no others.
     #[must_use]
     pub(super) fn enter(
         &mut self,

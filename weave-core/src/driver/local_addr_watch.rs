@@ -1,8 +1,8 @@
 //! Local addresses that go away.
 //!
 //! TCP says nothing when the address of a connection is taken from the host: it sends on, into the
-//! void, and the connection ends by its timeout, a minute later. So the addresses of connections are
-//! tried from time to time: a socket can be bound to those that exist.
+//! void, and the connection ends by its timeout, a minute later. So the addresses of connections
+//! are tried from time to time: a socket can be bound to those that exist.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;

@@ -1,9 +1,9 @@
 //! Behind whom a peer is, as far as the topology shows it: a tree of shortest ways.
 //!
 //! A member can invent peers and their connections, and connections to peers that exist, but no
-//! record of another router that confirms them: invented peers are all behind those who invent them.
-//! So what is shared by many (room in the table, attempts to connect) is shared by branch, and
-//! in each branch by the branches in it. However many peers a member invents, they take from
+//! record of another router that confirms them: invented peers are all behind those who invent
+//! them. So what is shared by many (room in the table, attempts to connect) is shared by branch,
+//! and in each branch by the branches in it. However many peers a member invents, they take from
 //! its own share.
 
 use std::collections::BTreeMap;
@@ -123,7 +123,8 @@ impl Shares {
         Self { total, ..Self::default() }
     }
 
-    /// Takes one for something at the end of this branch, unless its share or that of a branch it is in is used up.
+    /// Takes one for something at the end of this branch, unless its share or that of a branch it
+    /// is in is used up.
     pub(super) fn take(&mut self, branch: &Branch) -> bool {
         let is_left = |(peer, depth): &(PeerName, u32)| {
             let share = self.total.checked_shr(*depth).unwrap_or(0).max(1);

@@ -2,19 +2,20 @@
 //!
 //! A unicast in the form of Weave Net has no hop count, and neither has a broadcast. While tables
 //! differ, which a member that tells each router something else brings about at will, three routers
-//! or more may each think that the next one is nearer to the destination. So each counts how often it
-//! sees the same bytes: on an honest way that is once, but for messages that their sender repeats.
+//! or more may each think that the next one is nearer to the destination. So each counts how often
+//! it sees the same bytes: on an honest way that is once, but for messages that their sender
+//! repeats.
 
 use std::hash::Hasher;
 use std::time::Duration;
 
 use crate::time::Instant;
 
-/// Sights of one message in a period or two that are honest repetition: a request that is made again
-/// each second.
+/// Sights of one message in a period or two that are honest repetition: a request that is made
+/// again each second.
 const LIMIT: u8 = 64;
-/// Messages are forgotten after one to two of these. A circle in which a message takes longer than a
-/// second does little harm.
+/// Messages are forgotten after one to two of these. A circle in which a message takes longer than
+/// a second does little harm.
 const PERIOD: Duration = Duration::from_secs(30);
 /// Counters: as many as two bytes of a hash tell apart. When more messages than that come in a
 /// period, some are taken for others.

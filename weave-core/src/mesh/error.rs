@@ -52,7 +52,8 @@ pub enum ConnectionError {
         /// What all may hold.
         budget: usize,
     },
-    /// It held most of the memory for what waits for the peers of all connections, and that ran out.
+    /// It held most of the memory for what waits for the peers of all connections, and that ran
+    /// out.
     #[error(
         "what waits for the peers of all connections exceeds {budget} bytes, and {held} of them wait \
          for this one to read"

@@ -10,8 +10,8 @@ pub(super) const MAX_NICKNAME_LEN: usize = 1024;
 
 /// The record that a peer keeps of itself and everybody else copies.
 ///
-/// Of two copies the one with the greater [`Peer::edition`] is the newer one. A peer makes but one of
-/// each edition; if there are others, the one with the greater [`Contents`] wins.
+/// Of two copies the one with the greater [`Peer::edition`] is the newer one. A peer makes but one
+/// of each edition; if there are others, the one with the greater [`Contents`] wins.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Peer {
     /// Its name.

@@ -2,9 +2,9 @@
 //!
 //! Each peer keeps the record of itself and tells its neighbours when it changes; they copy it and
 //! tell theirs. Of two copies the newer one wins everywhere, so all tables become equal, in
-//! whatever order the news comes. Of two copies of one edition, which only a peer that lies can bring
-//! about, the one with the greater contents does. A peer of which others tell what it did not say
-//! says it again in a later version. What nobody has a connection to any more is collected.
+//! whatever order the news comes. Of two copies of one edition, which only a peer that lies can
+//! bring about, the one with the greater contents does. A peer of which others tell what it did not
+//! say says it again in a later version. What nobody has a connection to any more is collected.
 //!
 //! A peer that restarts begins at version 0. Its old record comes back to it from the others,
 //! and it goes on one above: [`Effects::announce_own`].
@@ -334,8 +334,8 @@ impl Peers {
     /// second later.
     ///
     /// # Errors
-    /// The bytes make no sense, and nothing was applied. Routers make such payloads themselves, also
-    /// of what they pass on: close the connection it came from.
+    /// The bytes make no sense, and nothing was applied. Routers make such payloads themselves,
+    /// also of what they pass on: close the connection it came from.
     pub fn apply_update(
         &mut self,
         payload: &[u8],
@@ -480,9 +480,8 @@ impl Peers {
             .collect()
     }
 
-    /// Goes on above what the mesh has of the own peer: from a former incarnation, or because somebody
-    /// made it up. Whether that one must be alive:
-    /// it has outlived ours again and again.
+    /// Goes on above what the mesh has of the own peer: from a former incarnation, or because
+    /// somebody made it up. Whether that one must be alive: it has outlived ours again and again.
     fn outlive(&mut self, remembered: &Peer) -> bool {
         self.change_own();
         self.own_entry().change().version = remembered.version.saturating_add(1);

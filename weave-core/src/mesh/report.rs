@@ -126,7 +126,8 @@ pub enum TargetState {
         /// The time.
         until: Option<Instant>,
     },
-    /// The address turned out to be one of this router; it is not tried again unless asked for again.
+    /// The address turned out to be one of this router; it is not tried again unless asked for
+    /// again.
     Itself,
     /// An attempt is under way.
     Attempting,

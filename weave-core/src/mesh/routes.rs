@@ -70,8 +70,8 @@ impl Routes {
         self.next_hop(&self.all, to)
     }
 
-    /// The number of hops that a gossip message for `to` takes; `None` for oneself and what is out of
-    /// reach.
+    /// The number of hops that a gossip message for `to` takes; `None` for oneself and what is out
+    /// of reach.
     pub fn distance_all(&self, to: PeerName) -> Option<usize> {
         let distance = *self.all.distances.get(self.graph.index(to)?)?;
         Some(distance).filter(|distance| *distance > 0)

@@ -86,8 +86,9 @@ enum Connections {
 ///
 /// Short ids above 4095 count as none; nicknames are cleaned ([`clean_nickname`]); addresses that
 /// are longer than [`MAX_ADDRESS_LEN`] or have control characters are emptied; a peer with a name
-/// that is not six bytes long or zero, which means "unknown", and connections to it are left out. Of two connections to one peer
-/// the later one counts. A record with more than [`MAX_CONNECTIONS`] or whose list of connections is missing at the end is dropped.
+/// that is not six bytes long or zero, which means "unknown", and connections to it are left out.
+/// Of two connections to one peer the later one counts. A record with more than [`MAX_CONNECTIONS`]
+/// or whose list of connections is missing at the end is dropped.
 pub(super) fn decode(
     payload: &[u8],
     limits: Limits,

@@ -48,8 +48,8 @@ pub enum Event {
         /// Where it is.
         to: PeerName,
     },
-    /// The places of idle stations came into dispute: they moved, or somebody makes up frames. Frames for
-    /// them go to all peers until they answer. Told at most once a minute.
+    /// The places of idle stations came into dispute: they moved, or somebody makes up frames.
+    /// Frames for them go to all peers until they answer. Told at most once a minute.
     StationsDisputed {
         /// How often since the last time.
         count: u64,
@@ -70,8 +70,8 @@ pub enum Event {
         /// The peer it is behind.
         known: PeerName,
     },
-    /// Frames were received whose source is attached here, or speaks behind another peer: an address
-    /// is used twice, or somebody makes up frames. Told at most once a minute.
+    /// Frames were received whose source is attached here, or speaks behind another peer: an
+    /// address is used twice, or somebody makes up frames. Told at most once a minute.
     StationsContested {
         /// How many frames since the last time.
         count: u64,

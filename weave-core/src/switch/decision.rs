@@ -18,9 +18,9 @@
 //!   round in a circle among three of them or more, however much their tables differ.
 //! * A frame is relayed [`MAX_RELAYS`] times at most, as far as the links on its way count that. It
 //!   is the bound where routers are not all connected to each other.
-//! * A flooded frame is passed on only if it came from the neighbour from which the own table expects
-//!   the broadcasts of its source. So each router passes on one copy of it for each that this
-//!   neighbour sends, and copies cannot multiply while tables differ.
+//! * A flooded frame is passed on only if it came from the neighbour from which the own table
+//!   expects the broadcasts of its source. So each router passes on one copy of it for each that
+//!   this neighbour sends, and copies cannot multiply while tables differ.
 
 use super::mac_table::{Learned, MacTable};
 use super::table::{ForwardingTable, Hops, Neighbour, NextHop};
@@ -65,8 +65,8 @@ pub struct Arrival {
     pub source: PeerName,
     /// The peer that is to inject it.
     pub destination: PeerName,
-    /// How often it was relayed before it came here, as far as that is known: transports that do not
-    /// carry the number say 0.
+    /// How often it was relayed before it came here, as far as that is known: transports that do
+    /// not carry the number say 0.
     pub relays: u8,
 }
 
@@ -131,8 +131,8 @@ pub enum DropCause {
     NoDetour,
     /// It was relayed as often as a frame can be.
     HopLimit,
-    /// A flooded frame that came from another neighbour than the broadcasts of its source do: it was
-    /// injected, but not passed on.
+    /// A flooded frame that came from another neighbour than the broadcasts of its source do: it
+    /// was injected, but not passed on.
     ReversePath,
     /// No peer of that name is reachable.
     NoRoute,

@@ -24,8 +24,8 @@
 //!   exchange, so that it never undoes one of the others.
 //!
 //! `former` only ever decides whether a station may move. It is written under the lock of the shard
-//! and looked at there; who looks at it before, and sees what it was a moment ago, or that of the next
-//! occupant, either takes the lock for nothing or refuses one frame.
+//! and looked at there; who looks at it before, and sees what it was a moment ago, or that of the
+//! next occupant, either takes the lock for nothing or refuses one frame.
 //!
 //! Inserting, moving, removing and sweeping hold the lock of one shard. So in the common case, a
 //! station that is already known, a frame costs reads; `seen` is written once a second.
@@ -33,14 +33,15 @@
 //! # Bounds
 //!
 //! 65,536 places, 1.5 MiB when all shards are in use. Among 10,000 stations hardly ever nine share
-//! a bucket (once in twenty such tables). In a full bucket a newcomer takes the place of the longest silent station of
-//! the peer that holds most places there: a host that invents addresses displaces its own first.
+//! a bucket (once in twenty such tables). In a full bucket a newcomer takes the place of the
+//! longest silent station of the peer that holds most places there: a host that invents addresses
+//! displaces its own first.
 //!
 //! # Who wins
 //!
 //! Anybody can put any source address into a frame. So as long as a station speaks where it is
-//! known to be, no frame from elsewhere moves it: such a frame is a [`Conflict`] and must be dropped, or
-//! the bridge would learn from it what this table does not.
+//! known to be, no frame from elsewhere moves it: such a frame is a [`Conflict`] and must be
+//! dropped, or the bridge would learn from it what this table does not.
 //!
 //! | frame | moves its source if |
 //! |---|---|
@@ -48,19 +49,19 @@
 //! | *captured* | nothing came from the known place for [`QUIET`], or the station is attached and was here |
 //!
 //! * A station that really moved is silent where it was, and is followed as soon as that shows.
-//! * Whether one that was idle moved, or somebody lies, shows when it is asked. From the first frame
-//!   that comes from elsewhere its place is *in dispute*: it is behind no peer, so what is sent to it
-//!   is flooded, and reaches it wherever it is. If it answers where it was, it is there. If it does
-//!   not for [`ANSWER`], the next frame from elsewhere moves it.
+//! * Whether one that was idle moved, or somebody lies, shows when it is asked. From the first
+//!   frame that comes from elsewhere its place is *in dispute*: it is behind no peer, so what is
+//!   sent to it is flooded, and reaches it wherever it is. If it answers where it was, it is there.
+//!   If it does not for [`ANSWER`], the next frame from elsewhere moves it.
 //! * One that does not answer can be taken, but only until it speaks again: it comes back at once,
 //!   and who took it is not its former place, so has to wait for silence again.
-//! * A station that is known to be attached here ([`MacTable::attach`]) is never taken by a received
-//!   frame. That needs no silence to be broken, and so holds for one that only listens.
+//! * A station that is known to be attached here ([`MacTable::attach`]) is never taken by a
+//!   received frame. That needs no silence to be broken, and so holds for one that only listens.
 //!
-//! Weave Net believes each received frame, and waits ten minutes before it believes a captured one, so
-//! a container that moves to this host is mute for so long (spec router.md, section 15, item 5). What
-//! the conflict is there for still works: a frame that this router injects and the bridge sends
-//! straight back (hairpin, loop) arrives milliseconds after it was received.
+//! Weave Net believes each received frame, and waits ten minutes before it believes a captured one,
+//! so a container that moves to this host is mute for so long (spec router.md, section 15, item 5).
+//! What the conflict is there for still works: a frame that this router injects and the bridge
+//! sends straight back (hairpin, loop) arrives milliseconds after it was received.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -94,8 +95,8 @@ pub const QUIET: Duration = Duration::from_secs(3);
 pub const SETTLED: Duration = Duration::from_secs(2);
 
 /// How long a station whose place is in dispute has to answer, from when the first frame is sent to
-/// it. Long against the way there and back, short against the time for which a station that moved is
-/// flooded to.
+/// it. Long against the way there and back, short against the time for which a station that moved
+/// is flooded to.
 pub const ANSWER: Duration = Duration::from_secs(1);
 
 /// A sighting is written down if the last one noted is older than this. Weave Net's minute would
@@ -126,8 +127,8 @@ pub enum Learned {
         /// Where it was.
         from: PeerName,
     },
-    /// The station was idle behind another peer, and is in dispute now. What was derived from where it
-    /// was must be forgotten.
+    /// The station was idle behind another peer, and is in dispute now. What was derived from where
+    /// it was must be forgotten.
     Disputed {
         /// Where it was.
         from: PeerName,
@@ -177,7 +178,8 @@ struct Bucket {
     keys: [AtomicU64; WAYS],
     homes: [AtomicU64; WAYS],
     seen: [AtomicU64; WAYS],
-    /// The place before `homes`, if it may have been left by a lie; else zero. Touched on rare paths.
+    /// The place before `homes`, if it may have been left by a lie; else zero. Touched on rare
+    /// paths.
     formers: [AtomicU64; WAYS],
 }
 
@@ -203,13 +205,14 @@ impl MacTable {
         self.attached.store(Arc::new(stations));
     }
 
-    /// The peer a station is behind; none while that is in dispute. Does not ask how old the entry is.
+    /// The peer a station is behind; none while that is in dispute. Does not ask how old the entry
+    /// is.
     pub fn lookup(&self, mac: MacAddress) -> Option<PeerName> {
         self.bucket(mac)?.find(mac)?.home.peer()
     }
 
-    /// Looks a station up in order to send it a frame, which goes everywhere if there is no answer: a
-    /// station whose place is in dispute is asked by that.
+    /// Looks a station up in order to send it a frame, which goes everywhere if there is no answer:
+    /// a station whose place is in dispute is asked by that.
     pub fn lookup_to_send(&self, now: Instant, mac: MacAddress) -> Option<PeerName> {
         let bucket = self.bucket(mac)?;
         let found = bucket.find(mac)?;

@@ -42,8 +42,8 @@ pub struct RecentEvents {
     pub dispute: Option<(MacAddress, PeerName, PeerName)>,
     /// A captured frame whose source was just heard behind another peer.
     pub conflict: Option<(MacAddress, PeerName)>,
-    /// A frame that another peer sent for a station that it does not have: address, where the station
-    /// is, that peer.
+    /// A frame that another peer sent for a station that it does not have: address, where the
+    /// station is, that peer.
     pub contest: Option<(MacAddress, PeerName, PeerName)>,
 }
 
@@ -176,8 +176,8 @@ impl Switch {
     }
 
     /// Learns that a station is behind a peer, which may be this one, from frames that the kernel
-    /// has carried and the router has not seen. Returns whether that is where the station is; if not, the
-    /// kernel has learnt what it should forget.
+    /// has carried and the router has not seen. Returns whether that is where the station is; if
+    /// not, the kernel has learnt what it should forget.
     pub fn refresh_station(&self, now: Instant, station: MacAddress, peer: PeerName) -> bool {
         let learned = if peer == self.own {
             self.macs.learn_captured(now, station, peer)

@@ -442,8 +442,8 @@ impl Controller {
     }
 
     /// Makes the bridge forget stations of other hosts that are not where it knows them: what it
-    /// carries there the router does not see. It learns by itself of what it hears, but not from a port
-    /// that it does not trust.
+    /// carries there the router does not see. It learns by itself of what it hears, but not from a
+    /// port that it does not trust.
     fn forget_moved(&mut self) {
         let Some(bridge) = self.bridge.filter(|_| std::mem::take(&mut self.recheck)) else {
             return;

@@ -7,8 +7,8 @@
 //!   take_over, shut_down ────────────┘    holdings, pending  └─▶ Event
 //! ```
 //!
-//! A request that cannot be answered waits: for the ring, or for space that a peer was asked for. All
-//! that wait are tried again when the ring changes, and every 5 s.
+//! A request that cannot be answered waits: for the ring, or for space that a peer was asked for.
+//! All that wait are tried again when the ring changes, and every 5 s.
 
 mod conflicts;
 mod holdings;
@@ -49,9 +49,9 @@ pub const DEATH_GRACE: Duration = Duration::from_secs(30);
 /// How often a claim is tried of which the owner is out of reach, as in the original.
 const MAX_TRIES: u32 = 5;
 
-/// Requests for space in one range, while many wait for an address there: what is given is a block, and
-/// mostly half of what the other has. The original asks once for each that waits, which takes from
-/// others in a burst all they have.
+/// Requests for space in one range, while many wait for an address there: what is given is a block,
+/// and mostly half of what the other has. The original asks once for each that waits, which takes
+/// from others in a burst all they have.
 const MAX_ASKED: usize = 2;
 
 /// Who this peer is, and how its ring begins.
@@ -72,8 +72,8 @@ pub struct Config {
 /// Where the first division comes from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Origin {
-    /// A vote, in which this peer takes part. The number of peers at the start, if the user told it:
-    /// more than half of them decide.
+    /// A vote, in which this peer takes part. The number of peers at the start, if the user told
+    /// it: more than half of them decide.
     Consensus {
         /// How many peers there are at the start.
         peers: Option<usize>,
@@ -234,8 +234,8 @@ impl Allocator {
         allocator
     }
 
-    /// Gives out nothing that may be in use by containers that ran before this peer lost what it knew.
-    /// To be called right after the start; from then on [`Output::Probe`] is answered by
+    /// Gives out nothing that may be in use by containers that ran before this peer lost what it
+    /// knew. To be called right after the start; from then on [`Output::Probe`] is answered by
     /// [`Self::handle_probed`].
     pub fn be_careful(&mut self) {
         self.can_probe = true;
@@ -407,8 +407,8 @@ impl Allocator {
         self.outputs.pop_front()
     }
 
-    /// What all peers are told. `wall_clock` is the time in seconds since 1970, which is told with it.
-    /// Everything that was to be stored must have been.
+    /// What all peers are told. `wall_clock` is the time in seconds since 1970, which is told with
+    /// it. Everything that was to be stored must have been.
     pub fn state(&self, wall_clock: i64) -> State {
         let ring = (!self.ring.is_empty()).then(|| RawRing::from(&self.ring));
         let claims = match (&ring, &self.consensus) {

@@ -15,8 +15,8 @@ use crate::{Cidr, Range, Subnet};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RequestId(pub u64);
 
-/// Something to do, in the order given: nothing may be sent or answered before what was to be stored
-/// before it is on the disk.
+/// Something to do, in the order given: nothing may be sent or answered before what was to be
+/// stored before it is on the disk.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Output {
     /// Store this, all of it or nothing.
@@ -37,7 +37,8 @@ pub enum Output {
         /// How.
         answer: Result<Answer, RequestError>,
     },
-    /// Ask on the switch whether somebody has this address, and tell [`super::Allocator::handle_probed`].
+    /// Ask on the switch whether somebody has this address, and tell
+    /// [`super::Allocator::handle_probed`].
     Probe(std::net::Ipv4Addr),
     /// Something an operator may want to know.
     Event(Event),

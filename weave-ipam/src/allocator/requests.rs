@@ -16,8 +16,8 @@ use crate::{AddressSet, Cidr, Range, Subnet};
 /// How long the driver may take to ask on the switch; it should take a fraction of a second.
 const MAX_PROBE_TIME: Duration = Duration::from_secs(2);
 
-/// Addresses that may turn out to be in use until one is given out all the same: a container that answers
-/// for all there are must not keep others from getting any.
+/// Addresses that may turn out to be in use until one is given out all the same: a container that
+/// answers for all there are must not keep others from getting any.
 const MAX_PASSED_OVER: usize = 16;
 
 /// The holder that stands for whoever uses an address without having asked for it.
@@ -239,8 +239,8 @@ impl Allocator {
         containers.map(|(holder, _)| holder.as_str())
     }
 
-    /// Says which holders are there. A container that is not, and wants nothing, loses what it has after
-    /// [`DEATH_GRACE`], if it does not come back until then.
+    /// Says which holders are there. A container that is not, and wants nothing, loses what it has
+    /// after [`DEATH_GRACE`], if it does not come back until then.
     pub fn look_after(&mut self, now: Instant, is_there: impl Fn(&str) -> bool) {
         self.advance(now);
         let containers = self.holdings.iter().filter(|(_, holding)| holding.is_container);
@@ -420,8 +420,8 @@ impl Allocator {
         Attempt::Waiting(allocation)
     }
 
-    /// Asks a peer for something in the range, unless enough were asked since the ring changed. Says
-    /// whether there was any to ask.
+    /// Asks a peer for something in the range, unless enough were asked since the ring changed.
+    /// Says whether there was any to ask.
     fn ask_for_space(&mut self, range: Range) -> bool {
         if self.asked.get(&range).is_some_and(|asked| *asked >= MAX_ASKED) {
             return true;
@@ -551,8 +551,8 @@ impl Allocator {
         let Some((mut allocation, _)) = self.probing.remove(&address) else { return };
         let cidr = allocation.subnet.with_address(address);
         if in_use {
-            // Whoever that is has no interface here: it is taken for a container that ended, and looked
-            // for again when its time is over.
+            // Whoever that is has no interface here: it is taken for a container that ended, and
+            // looked for again when its time is over.
             self.holdings.add(&stand_in(cidr.address()), cidr, true);
             self.events.push(Event::InUse(cidr));
             allocation.passed_over += 1;
@@ -564,8 +564,8 @@ impl Allocator {
         }
     }
 
-    /// A peer wants exactly this address: if it is only set aside, or about to be given out, somebody there
-    /// has it.
+    /// A peer wants exactly this address: if it is only set aside, or about to be given out,
+    /// somebody there has it.
     pub(super) fn make_way(&mut self, address: u32) {
         if let Some((allocation, _)) = self.probing.remove(&address) {
             self.free(Ipv4Addr::from_bits(address));

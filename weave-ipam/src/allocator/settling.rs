@@ -5,11 +5,12 @@
 //!   store ───────────────────────────────────────────────────────────────────────────▶ Certain
 //! ```
 //!
-//! Its containers may run, and so may those of others that lost their state with it. Each peer claims the
-//! addresses it finds in use on its host as soon as there is a ring. So nothing is given out, and no
-//! space to others, until everybody who is expected has shown a ring, which it does after its claims. Whoever
-//! never comes is waited for no longer than [`GRACE`]. For some time after that the allocator has the driver
-//! ask on the switch, before an address is given out, whether somebody uses it already.
+//! Its containers may run, and so may those of others that lost their state with it. Each peer
+//! claims the addresses it finds in use on its host as soon as there is a ring. So nothing is given
+//! out, and no space to others, until everybody who is expected has shown a ring, which it does
+//! after its claims. Whoever never comes is waited for no longer than [`GRACE`]. For some time
+//! after that the allocator has the driver ask on the switch, before an address is given out,
+//! whether somebody uses it already.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,10 +18,11 @@ use std::time::Duration;
 use weave_core::mesh::PeerName;
 use weave_core::time::Instant;
 
-/// From when there is a ring until addresses are given out whoever is missing: six attempts to claim.
+/// From when there is a ring until addresses are given out whoever is missing: six attempts to
+/// claim.
 pub const GRACE: Duration = Duration::from_secs(30);
-/// How long addresses are asked for on the switch before they are given out. A host whose router comes
-/// later than this claims what its containers have before its frames are carried.
+/// How long addresses are asked for on the switch before they are given out. A host whose router
+/// comes later than this claims what its containers have before its frames are carried.
 const DOUBT: Duration = Duration::from_secs(600);
 
 /// In a larger mesh each asks the others by and by: all of them telling all would be too much.

@@ -74,8 +74,9 @@ impl Ring {
     }
 
     /// Merges a copy of another peer into this one, which stays as it is. `is_free` says whether
-    /// all of a range belongs to this peer and is free. Entries that would take away what is in use here
-    /// are left out, where the original refuses the whole ring: one lie must not keep out what is true.
+    /// all of a range belongs to this peer and is free. Entries that would take away what is in use
+    /// here are left out, where the original refuses the whole ring: one lie must not keep out what
+    /// is true.
     ///
     /// # Errors
     /// If the two do not belong together.
@@ -222,8 +223,9 @@ impl<F: Fn(Range) -> bool> Merge<'_, F> {
         let mut ring = Ring { range, peer, entries: self.entries, seeds: seeds.clone() };
         for index in 0..ring.entries.len() {
             let size = ring.size_at(index);
-            // Of others, too: who knows fewer tokens than we do says that there is more. The original
-            // refuses such a ring, and two peers can each have something that the other one refuses.
+            // Of others, too: who knows fewer tokens than we do says that there is more. The
+            // original refuses such a ring, and two peers can each have something that the other
+            // one refuses.
             if let Some(entry) = ring.entries.get_mut(index) {
                 entry.free = entry.free.min(size);
             }

@@ -8,9 +8,9 @@
 //!      token     first                  token
 //! ```
 //!
-//! A token never leaves the ring. Its owner may give it away, or split what it owns with new tokens;
-//! each change raises the version of the token, and of two copies the one with the higher version
-//! counts.
+//! A token never leaves the ring. Its owner may give it away, or split what it owns with new
+//! tokens; each change raises the version of the token, and of two copies the one with the higher
+//! version counts.
 
 mod merge;
 
@@ -22,14 +22,14 @@ use crate::{Range, Space};
 
 pub use merge::{Contested, Merged, Repair};
 
-/// Tokens of one ring. Each donation makes one or two; this is far beyond what a mesh of the largest
-/// size makes, and 6 MB.
+/// Tokens of one ring. Each donation makes one or two; this is far beyond what a mesh of the
+/// largest size makes, and 6 MB.
 pub const MAX_ENTRIES: usize = 1 << 18;
 /// Peers that the ring was first divided among. A mesh has at most 4096.
 pub const MAX_SEEDS: usize = 1 << 14;
 
-/// The versions of what is taken over rise by this, so that no change that its old owner may still be
-/// spreading counts more.
+/// The versions of what is taken over rise by this, so that no change that its old owner may still
+/// be spreading counts more.
 const TRANSFER_STEP: u32 = 100;
 
 gob_struct! {
@@ -64,8 +64,8 @@ gob_struct! {
     }
 }
 
-/// One copy of the ring, which makes sense: tokens ascend and lie in the range, and no more addresses
-/// are free than there are. Without tokens it is not divided yet.
+/// One copy of the ring, which makes sense: tokens ascend and lie in the range, and no more
+/// addresses are free than there are. Without tokens it is not divided yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Ring {
     range: Range,

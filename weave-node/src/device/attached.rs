@@ -9,7 +9,8 @@ use weave_core::switch::Switch;
 use weave_core::wire::MacAddress;
 use weave_host::{MendedPort, Ports, endpoints, mend_ports};
 
-/// How often to look at the ports: a list of all interfaces, a millisecond where there are hundreds.
+/// How often to look at the ports: a list of all interfaces, a millisecond where there are
+/// hundreds.
 const INTERVAL: Duration = Duration::from_secs(3);
 
 /// How often to look into the containers if no port comes or goes: they may change their addresses.

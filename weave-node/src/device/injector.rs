@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use weave_core::switch::{Frame, Inject};
 
-/// Gives frames to the local port of a node. The port may be recreated meanwhile; clones lead to the same
-/// one.
+/// Gives frames to the local port of a node. The port may be recreated meanwhile; clones lead to
+/// the same one.
 #[derive(Clone)]
 pub struct LocalInjector(Arc<Mutex<Box<dyn Inject + Send>>>);
 

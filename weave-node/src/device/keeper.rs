@@ -15,8 +15,8 @@ use crate::host::Exposure;
 /// more than a pause. A look costs two requests of the kernel.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often to look at the firewall. Where somebody changed its rules, or with the iptables of old, a look starts a few
-/// programs, some 20 ms of work together; the original looks every 10 s.
+/// How often to look at the firewall. Where somebody changed its rules, or with the iptables of
+/// old, a look starts a few programs, some 20 ms of work together; the original looks every 10 s.
 const FIREWALL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Mends bridge, port and firewall whenever somebody damaged them, until `released` ends; then

@@ -167,8 +167,8 @@ impl Exposure {
 }
 
 impl Forward {
-    /// Containers take an exposed address for their way out, so the host has to be one: as the plugin
-    /// `bridge` of the CNI project does, the kernel is told to forward.
+    /// Containers take an exposed address for their way out, so the host has to be one: as the
+    /// plugin `bridge` of the CNI project does, the kernel is told to forward.
     fn look(&mut self) {
         let problem = match forwarding(!self.forbidden) {
             Ok(Forwarding::On) => None,

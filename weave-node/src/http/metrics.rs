@@ -141,7 +141,8 @@ fn round_trips(connections: &[Connection]) -> Metric {
 }
 
 /// What the links count: `sleeve.tx_bytes` becomes `weave_link_tx_bytes_total{overlay="sleeve"}`,
-/// and `sleeve.tx_trains.2-7` becomes `weave_link_tx_trains_total{overlay="sleeve",datagrams="2-7"}`.
+/// and `sleeve.tx_trains.2-7` becomes
+/// `weave_link_tx_trains_total{overlay="sleeve",datagrams="2-7"}`.
 fn links(connections: &[Connection]) -> Vec<Metric> {
     let mut metrics: BTreeMap<&str, Metric> = BTreeMap::new();
     for connection in connections {

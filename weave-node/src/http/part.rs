@@ -1,4 +1,5 @@
-//! What a part of the router shows by HTTP: its paths, its lines in the page of the whole router, its metrics.
+//! What a part of the router shows by HTTP: its paths, its lines in the page of the whole router,
+//! its metrics.
 //!
 //! A new part has a file with a function that returns its [`Part`], and a line in [`super::parts`].
 

@@ -6,8 +6,8 @@
 //!   mesh ──────────── channel ───────────────┘
 //! ```
 //!
-//! All of it happens on the task of the driver, one thing after the other, and waits there for the disk:
-//! nothing is said that a router killed in that moment would have forgotten.
+//! All of it happens on the task of the driver, one thing after the other, and waits there for the
+//! disk: nothing is said that a router killed in that moment would have forgotten.
 
 mod channel;
 mod probing;
@@ -34,8 +34,8 @@ use crate::store::{StateError, Store};
 use channel::{Everything, IpamChannel};
 pub use settings::{Settings, origin};
 
-/// Requests that wait at one time for the ring or for other peers. More clients of one host than it has
-/// containers do not wait for good reasons.
+/// Requests that wait at one time for the ring or for other peers. More clients of one host than it
+/// has containers do not wait for good reasons.
 pub(crate) const MAX_WAITING: usize = 256;
 
 /// How long a disk that failed is left alone: each attempt reads all of the file.
@@ -114,7 +114,8 @@ pub(crate) struct IpamService {
     fault: Option<String>,
     /// When that was tried last.
     tried: std::time::Instant,
-    /// Addresses that may be in use somewhere on the switch, and until somebody asks, the other end.
+    /// Addresses that may be in use somewhere on the switch, and until somebody asks, the other
+    /// end.
     probes: mpsc::Sender<Ipv4Addr>,
     questions: Option<mpsc::Receiver<Ipv4Addr>>,
     /// Where changes are told that are stored.
@@ -431,8 +432,8 @@ impl Ipam {
         self.with(move |allocator, now| allocator.release(now, &holder, address)).await
     }
 
-    /// See [`Allocator::take_over`]; none if the peer is in reach. Its containers have what it owns, and it
-    /// would not give that up.
+    /// See [`Allocator::take_over`]; none if the peer is in reach. Its containers have what it
+    /// owns, and it would not give that up.
     pub(crate) async fn take_over(&self, peer: String) -> Result<Option<u32>, Stopped> {
         self.with(move |allocator, now| {
             (!allocator.reaches(&peer)).then(|| allocator.take_over(now, &peer))

@@ -1,5 +1,5 @@
-//! Asking on the switch whether somebody has an address that the allocator is about to give out: while
-//! it does not know who had which before, or other peers disagree about them.
+//! Asking on the switch whether somebody has an address that the allocator is about to give out:
+//! while it does not know who had which before, or other peers disagree about them.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use super::Ipam;
 /// Questions at one time. Each takes a thread for a fifth of a second.
 const MAX_QUESTIONS: usize = 16;
 
-/// Answers the questions of the allocator until the router stops. Without a bridge nobody can be asked.
+/// Answers the questions of the allocator until the router stops. Without a bridge nobody can be
+/// asked.
 pub(super) async fn ask(
     ipam: Ipam,
     bridge: Option<String>,

@@ -16,8 +16,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Returns the settings for a range: addresses are from all of it, and the peers that know each other
-    /// agree on its first division.
+    /// Returns the settings for a range: addresses are from all of it, and the peers that know each
+    /// other agree on its first division.
     pub fn new(range: Subnet) -> Self {
         Self { range, default_subnet: range, origin: Origin::Consensus { peers: None } }
     }

@@ -1,5 +1,5 @@
-//! The store on a disk that stops at any write: the router is killed, the power goes, or the disk is
-//! full. What a router that starts from it says never contradicts what was said before.
+//! The store on a disk that stops at any write: the router is killed, the power goes, or the disk
+//! is full. What a router that starts from it says never contradicts what was said before.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -79,8 +79,8 @@ const CUTS: [Cut; 7] = [
     Cut::PowerTorn,
 ];
 
-/// The file as it is found after a cut: `bytes` is what was waited for, `rest` what was written after
-/// that, and `next` what was under way.
+/// The file as it is found after a cut: `bytes` is what was waited for, `rest` what was written
+/// after that, and `next` what was under way.
 fn image(mut bytes: Vec<u8>, rest: &[Op], next: Option<&Op>, cut: Cut) -> Vec<u8> {
     for (number, op) in rest.iter().enumerate() {
         match cut {

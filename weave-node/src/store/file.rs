@@ -77,8 +77,8 @@ thread_local! {
     static EXPECTS_PANIC: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Returns whether a panic of the current thread is caught here and becomes an error with a better text:
-/// a panic hook need not print it. The hook is the process's, so a library sets none.
+/// Returns whether a panic of the current thread is caught here and becomes an error with a better
+/// text: a panic hook need not print it. The hook is the process's, so a library sets none.
 pub fn is_expected_panic() -> bool {
     EXPECTS_PANIC.get()
 }
@@ -105,8 +105,8 @@ fn copy(file: &FileBackend) -> io::Result<InMemoryBackend> {
 impl DataFile {
     /// Opens the file of this prefix, or makes it.
     ///
-    /// One that is damaged is refused: a router that forgot which addresses it gave out might give them
-    /// out again.
+    /// One that is damaged is refused: a router that forgot which addresses it gave out might give
+    /// them out again.
     pub(super) fn open(prefix: &Path) -> Result<Self, StateError> {
         make_directory(prefix)?;
         let path = &data_file(prefix);
@@ -293,8 +293,8 @@ impl DataFile {
         attempt().map_err(|error| StateError::write(&self.path, error))
     }
 
-    /// Takes what is stored of another peer or range out of the way, if there is any, and puts back what
-    /// was under this name. Says whether there was anything.
+    /// Takes what is stored of another peer or range out of the way, if there is any, and puts back
+    /// what was under this name. Says whether there was anything.
     pub(super) fn swap_ipam(&self, before: Option<&str>, wanted: &str) -> Result<bool, StateError> {
         let rows = |table: &redb::Table<'_, &str, &[u8]>| -> Result<_, redb::Error> {
             let mut rows = Vec::new();

@@ -1,9 +1,10 @@
 //! What survives a restart: the peer's name, the peers the user asked for, the addresses of
 //! the host on the bridge, and the ring and the holders of addresses.
 //!
-//! A disk that is full or read-only stops no router. What can be read is used, from a copy in memory;
-//! each change is refused with the reason, and the file is opened anew for the next one. Values of the
-//! router itself that could not be stored are stored with the first change that can be.
+//! A disk that is full or read-only stops no router. What can be read is used, from a copy in
+//! memory; each change is refused with the reason, and the file is opened anew for the next one.
+//! Values of the router itself that could not be stored are stored with the first change that can
+//! be.
 
 mod error;
 mod file;
@@ -109,8 +110,8 @@ impl fmt::Debug for FileStore {
 }
 
 impl FileStore {
-    /// Opens the file of this prefix, or makes it. Where that cannot be written, it is used as far as it
-    /// can be read.
+    /// Opens the file of this prefix, or makes it. Where that cannot be written, it is used as far
+    /// as it can be read.
     ///
     /// # Errors
     /// The file is damaged, in use, or cannot be read.
@@ -180,7 +181,8 @@ impl FileStore {
         result
     }
 
-    /// Changes the file. One that failed is opened anew first: the library writes nothing more to it.
+    /// Changes the file. One that failed is opened anew first: the library writes nothing more to
+    /// it.
     fn change<T>(
         &self,
         change: impl FnOnce(&DataFile) -> Result<T, StateError>,

@@ -1,7 +1,8 @@
 //! Free memory, and whose it is: that of the allocator, or again the kernel's.
 //!
 //! The allocator of glibc has arenas of its own for the threads, and keeps what is freed in them.
-//! What many small pieces took for a moment would stay, once for each thread that it ever happens in.
+//! What many small pieces took for a moment would stay, once for each thread that it ever happens
+//! in.
 
 /// Pieces from this size on are the kernel's again as soon as they are freed. Left alone, glibc
 /// begins with an eighth of that, and keeps ever larger pieces once some were freed, up to 32 MiB
@@ -16,8 +17,8 @@ pub fn keep_nothing_large() {
     let _accepted = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE) };
 }
 
-/// Gives the kernel back what is free, in the arenas of all threads. It takes some milliseconds: this
-/// is for after something that took a lot.
+/// Gives the kernel back what is free, in the arenas of all threads. It takes some milliseconds:
+/// this is for after something that took a lot.
 pub(crate) fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it changes only what is free, under the allocator's own locks.

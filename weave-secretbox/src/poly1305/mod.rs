@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Eight lanes need a processor that multiplies integers of 52 bits in vectors (AVX-512 IFMA).
-//! Without it four blocks a step are ahead of vectors at the length of packets, for there is next to
-//! nothing to prepare: `benches/poly1305.rs`.
+//! Without it four blocks a step are ahead of vectors at the length of packets, for there is next
+//! to nothing to prepare: `benches/poly1305.rs`.
 
 mod portable;
 #[cfg(target_arch = "x86_64")]

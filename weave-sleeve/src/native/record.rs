@@ -15,8 +15,8 @@
 //! ```
 //!
 //! `relays` is how often the frame has been relayed, 0 where it was captured; in version 1 of the
-//! format always 0. Integers are big-endian. All kinds have the same header, so that a frame of the path's MTU fits
-//! in either.
+//! format always 0. Integers are big-endian. All kinds have the same header, so that a frame of the
+//! path's MTU fits in either.
 
 use std::num::NonZeroU16;
 

@@ -29,8 +29,8 @@ pub enum Way {
     },
     /// The kernel's Open vSwitch, by its own daemons.
     OpenVSwitch {
-        /// Containers are ports of a bridge that is joined to the switch by a pair of devices, instead of ports of
-        /// the switch.
+        /// Containers are ports of a bridge that is joined to the switch by a pair of devices,
+        /// instead of ports of the switch.
         bridged: bool,
     },
     /// Our router, with these flags of `weave launch`.
@@ -58,8 +58,8 @@ const fn sealed(name: &'static str, way: Way) -> Contender {
     Contender { name, sealed: true, way }
 }
 
-/// All there are, in the order of the table. A mode of our router is one line: a name and flags; those
-/// that are sealed are given a password.
+/// All there are, in the order of the table. A mode of our router is one line: a name and flags;
+/// those that are sealed are given a password.
 pub const CONTENDERS: &[Contender] = &[
     plain("bridge", Way::Bridge),
     plain("vxlan", Way::Vxlan { tracked: false }),
@@ -106,7 +106,8 @@ impl Contender {
         matches!(self.way, Way::OpenVSwitch { .. } | Way::Weave([DATAPATH, ..]))
     }
 
-    /// Why it cannot be measured on this machine, or with this router; as short as a cell of a table.
+    /// Why it cannot be measured on this machine, or with this router; as short as a cell of a
+    /// table.
     pub fn absent(&self, weave: &Path) -> Option<String> {
         match self.way {
             Way::Rival(rival) => rival.missing(),
@@ -118,8 +119,8 @@ impl Contender {
     }
 }
 
-/// Whether our router knows one of these flags not. One that does not run at all knows every flag: that it
-/// does not run is told when it is started.
+/// Whether our router knows one of these flags not. One that does not run at all knows every flag:
+/// that it does not run is told when it is started.
 fn refuses(weave: &Path, flags: &[&str]) -> bool {
     // Flags are judged from left to right, and the last one ends that before anything is done.
     let output = Command::new(weave).arg("router").args(flags).arg("--help").output();

@@ -11,7 +11,8 @@ pub enum Figure {
     Tcp4,
     /// The same, from the second container to the first.
     Tcp4Back,
-    /// UDP with 64 bytes of payload sent as fast as it goes, thousands of packets per second that arrived.
+    /// UDP with 64 bytes of payload sent as fast as it goes, thousands of packets per second that
+    /// arrived.
     Udp64,
     /// Of these packets, per cent that did not.
     Udp64Loss,

@@ -1,5 +1,5 @@
-//! Whether the offloads work, from the counters in a router's report: without them a captured frame is not
-//! larger than the MTU, and a system call moves one datagram.
+//! Whether the offloads work, from the counters in a router's report: without them a captured frame
+//! is not larger than the MTU, and a system call moves one datagram.
 
 use serde_json::Value;
 
@@ -14,8 +14,8 @@ pub struct Counted {
     receive_calls: f64,
 }
 
-/// Below this, two packets of the usual MTU, captured frames of a TCP stream are no super-frames. A stream that
-/// loses packets sends short ones, but longer than that.
+/// Below this, two packets of the usual MTU, captured frames of a TCP stream are no super-frames. A
+/// stream that loses packets sends short ones, but longer than that.
 pub const SMALL_FRAME: f64 = 3000.0;
 
 impl Counted {

@@ -1,8 +1,9 @@
-//! `cargo xtask bench fastdp`: the lab in the virtual machine, whose kernel has all that can carry frames:
-//! VXLAN by hand, Open vSwitch with its own daemons, and both engines of ours.
+//! `cargo xtask bench fastdp`: the lab in the virtual machine, whose kernel has all that can carry
+//! frames: VXLAN by hand, Open vSwitch with its own daemons, and both engines of ours.
 //!
-//! Emulated processors are as fast as what else this machine does lets them be, within a factor of two. So the
-//! machine's one processor counts its instructions as nanoseconds: rounds differ by a few per cent.
+//! Emulated processors are as fast as what else this machine does lets them be, within a factor of
+//! two. So the machine's one processor counts its instructions as nanoseconds: rounds differ by a
+//! few per cent.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,8 +26,8 @@ const SURROUNDINGS: u64 = 480;
 /// Loads of a contender in a round, each of which also begins and ends.
 const LOADS: u64 = 8;
 
-/// Measures in the machine. Takes the arguments of the lab; what matters there is `--rounds`, `--seconds`,
-/// `--only`, `--weave`, `--out`, and `--from` for records of earlier pieces.
+/// Measures in the machine. Takes the arguments of the lab; what matters there is `--rounds`,
+/// `--seconds`, `--only`, `--weave`, `--out`, and `--from` for records of earlier pieces.
 pub fn bench(arguments: &[&str]) -> Result<()> {
     let options = Options::parse(arguments)?;
     if !options.from.is_empty() {

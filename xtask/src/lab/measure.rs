@@ -22,8 +22,8 @@ const PINGS: u32 = 500;
 /// Room for the headers of IPv4 and UDP in a packet.
 const HEADERS: u32 = 28;
 
-/// Measures between two ends that reach each other. What goes wrong with one measurement is noted, and the
-/// others are made all the same; without proof there is no measurement at all.
+/// Measures between two ends that reach each other. What goes wrong with one measurement is noted,
+/// and the others are made all the same; without proof there is no measurement at all.
 pub fn row(
     contender: &Contender,
     lab: &Lab,
@@ -115,7 +115,8 @@ impl Lane<'_, '_> {
         Ok(())
     }
 
-    /// One stream from the first end to the second, with what it costs and what our routers counted.
+    /// One stream from the first end to the second, with what it costs and what our routers
+    /// counted.
     fn tcp_and_its_cost(&self, row: &mut Row) -> Result<()> {
         let (counted, routers, machine) =
             (self.counted()?, self.routers.seconds()?, machine_seconds()?);

@@ -5,8 +5,9 @@
 //!        t0                        t1: the kernel tells of the flow      t2: the frame is there
 //! ```
 //!
-//! A station that nobody knows sends a frame to one that everybody knows: there is no flow for it on either host. When it
-//! arrives, and when the first host's flow is there, is compared with a second frame of that station.
+//! A station that nobody knows sends a frame to one that everybody knows: there is no flow for it
+//! on either host. When it arrives, and when the first host's flow is there, is compared with a
+//! second frame of that station.
 
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};

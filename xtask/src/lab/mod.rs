@@ -4,9 +4,9 @@
 //!  c1 --- h1 ===(veth, MTU 1500)=== h2 --- c2           with --loss:  h1 === switch that drops === h2
 //! ```
 //!
-//! Rounds are interleaved, so that a disturbance of the machine hits every contender; the table shows
-//! medians, and ratios to VXLAN and to another router. Load generator, containers and routers share the
-//! processors: the numbers of two real hosts are higher.
+//! Rounds are interleaved, so that a disturbance of the machine hits every contender; the table
+//! shows medians, and ratios to VXLAN and to another router. Load generator, containers and routers
+//! share the processors: the numbers of two real hosts are higher.
 
 mod contender;
 mod cost;

@@ -249,7 +249,8 @@ impl<'h> Site<'h, '_> {
             self.wait_device(host, "tinc0")?;
         }
         let containers = containers(self.hosts, ["tinc0"; 2], 1400)?;
-        // It sends by TCP until it knows the MTU of the path, for which it takes seconds and traffic.
+        // It sends by TCP until it knows the MTU of the path, for which it takes seconds and
+        // traffic.
         let warm_up = format!("ping -q -c 80 -i 0.1 -W 2 -s 1200 {}", ADDRESS);
         containers[0].namespace.exec(&warm_up)?;
         let ends = Ends::Containers(containers);

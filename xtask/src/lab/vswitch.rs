@@ -1,4 +1,5 @@
-//! Open vSwitch as its own daemons run it: ovs-vswitchd with the kernel's datapath and a tunnel of VXLAN.
+//! Open vSwitch as its own daemons run it: ovs-vswitchd with the kernel's datapath and a tunnel of
+//! VXLAN.
 //!
 //! ```text
 //!  c1 ─── v-c1 ┐                          ┌ v-c2 ─── c2

@@ -1,5 +1,5 @@
-//! The first file system of the machine: an archive of busybox, the modules that reach this machine's files,
-//! the script that mounts them, and the command to run.
+//! The first file system of the machine: an archive of busybox, the modules that reach this
+//! machine's files, the script that mounts them, and the command to run.
 //!
 //! ```text
 //!  newc, one entry:  "070701" | 13 numbers of 8 hexadecimal digits | name, 0 | to 4 | content | to 4

@@ -1,8 +1,9 @@
 //! The kernel of the machine: Debian's general one, unpacked beside the build results.
 //!
-//! It is not installed. Installing would run the hooks of the boot loader and of the initial file system on a
-//! machine that may be a container, for a kernel that is never booted there; and a package that is only
-//! unpacked needs no root and goes away with `cargo clean`. The smaller kernel for clouds has no 9p.
+//! It is not installed. Installing would run the hooks of the boot loader and of the initial file
+//! system on a machine that may be a container, for a kernel that is never booted there; and a
+//! package that is only unpacked needs no root and goes away with `cargo clean`. The smaller kernel
+//! for clouds has no 9p.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -52,7 +53,8 @@ impl Kernel {
         self.folder.join("lib/modules")
     }
 
-    /// The files of these modules and of what they need, in the order in which they have to be loaded.
+    /// The files of these modules and of what they need, in the order in which they have to be
+    /// loaded.
     pub fn files_of(&self, names: &[&str]) -> Result<Vec<PathBuf>> {
         let mut files = Vec::new();
         for name in names {
@@ -71,7 +73,8 @@ impl Kernel {
     }
 }
 
-/// Downloads the package and unpacks it. An interrupted run leaves nothing that looks like a kernel.
+/// Downloads the package and unpacks it. An interrupted run leaves nothing that looks like a
+/// kernel.
 fn fetch(folder: &Path) -> Result<()> {
     ensure!(
         find("apt-get").is_some() && find("dpkg-deb").is_some(),

@@ -83,8 +83,9 @@ fn qemu(kernel: &Kernel, options: &Options, files: &Files) -> Result<Command> {
     }
     command.args(["-smp", &count.to_string(), "-m", &options.memory.to_string()]);
     command.arg("-kernel").arg(kernel.image()).arg("-initrd").arg(files.initrd());
-    // A machine that panics ends, instead of waiting for somebody to look at it. The kernel counts the ticks of
-    // a timer when it starts, and does not go on if emulation on busy processors lets too few of them through.
+    // A machine that panics ends, instead of waiting for somebody to look at it. The kernel counts
+    // the ticks of a timer when it starts, and does not go on if emulation on busy processors lets
+    // too few of them through.
     let kernel_options = "console=ttyS0 quiet panic=-1 oops=panic mitigations=off no_timer_check";
     command.args(["-append", kernel_options]);
     command.args(["-chardev", &format!("file,id=console,path={}", path(&files.console())?)]);

@@ -1,4 +1,5 @@
-//! `cargo xtask vm`: a machine with a full Debian kernel, for what the kernel of this machine may lack.
+//! `cargo xtask vm`: a machine with a full Debian kernel, for what the kernel of this machine may
+//! lack.
 //!
 //! ```text
 //!  this machine                        the machine (qemu)
@@ -8,8 +9,8 @@
 //!  exit status  <------ virtio ------- of COMMAND
 //! ```
 //!
-//! It starts in seconds also where there is no hardware virtualisation, and has no network of its own: hosts
-//! are namespaces inside.
+//! It starts in seconds also where there is no hardware virtualisation, and has no network of its
+//! own: hosts are namespaces inside.
 
 mod initrd;
 mod kernel;

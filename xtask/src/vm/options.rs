@@ -10,11 +10,12 @@ pub enum Processors {
     /// Emulated, as many as this machine has.
     #[default]
     Emulated,
-    /// One emulated processor, whose clock goes on by a nanosecond an instruction and skips idle time: what is
-    /// measured by that clock is what it costs in instructions, whatever else this machine does meanwhile.
+    /// One emulated processor, whose clock goes on by a nanosecond an instruction and skips idle
+    /// time: what is measured by that clock is what it costs in instructions, whatever else this
+    /// machine does meanwhile.
     Counted,
-    /// Hardware virtualisation instead of emulation. Not found out by trying: there are machines where
-    /// `/dev/kvm` can be opened and the first instruction hangs.
+    /// Hardware virtualisation instead of emulation. Not found out by trying: there are machines
+    /// where `/dev/kvm` can be opened and the first instruction hangs.
     Kvm,
 }
 

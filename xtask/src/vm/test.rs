@@ -10,8 +10,8 @@ use super::{folder, run};
 use crate::tools::{self, cargo, find, output};
 use crate::usage::Usage;
 
-/// All of them together, which take a third as long on a machine with nothing else to do. One that hangs must
-/// not keep `cargo xtask test`.
+/// All of them together, which take a third as long on a machine with nothing else to do. One that
+/// hangs must not keep `cargo xtask test`.
 const LIMIT: Duration = Duration::from_secs(900);
 
 /// What a soak takes besides the time asked for.
@@ -38,8 +38,8 @@ pub fn soak(arguments: &[&str]) -> Result<()> {
     nextest(&["env", &seconds], "soak", duration + SURROUNDINGS, &[])
 }
 
-/// Builds the tests here and runs those of a profile there, without cargo: paths are the same inside. The words
-/// `before` are put before the command.
+/// Builds the tests here and runs those of a profile there, without cargo: paths are the same
+/// inside. The words `before` are put before the command.
 fn nextest(before: &[&str], profile: &str, limit: Duration, arguments: &[&str]) -> Result<()> {
     tools::install_packages()?;
     tools::install_cargo_commands()?;

@@ -1,7 +1,7 @@
 //! Lines that somebody at another address brings about by making connections.
 //!
-//! A neighbour that comes and goes is told each time, and so are all routers of a site that start at
-//! once. A host that does nothing else fills the disk with that.
+//! A neighbour that comes and goes is told each time, and so are all routers of a site that start
+//! at once. A host that does nothing else fills the disk with that.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -35,9 +35,9 @@ impl Default for Candidates {
 }
 
 impl Candidates {
-    /// The peer at the end of `branch` has a connection to `peer`: if it dialled, at `address`; else
-    /// from there, with a port of no use, so that the own port is assumed. Of several that tell the
-    /// same the first one counts.
+    /// The peer at the end of `branch` has a connection to `peer`: if it dialled, at `address`;
+    /// else from there, with a port of no use, so that the own port is assumed. Of several that
+    /// tell the same the first one counts.
     pub(in crate::mesh) fn offer(
         &mut self,
         peer: PeerName,

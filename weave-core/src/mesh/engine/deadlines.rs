@@ -12,8 +12,8 @@ use crate::time::Instant;
 
 /// From the first reason to calculate routes to the calculation (spec mesh.md, section 17.3).
 const ROUTES_DEFERRAL: Duration = Duration::from_millis(100);
-/// From the first change of the own record to its announcement, after a time of rest. A link is added,
-/// and established some milliseconds later: both go in one announcement.
+/// From the first change of the own record to its announcement, after a time of rest. A link is
+/// added, and established some milliseconds later: both go in one announcement.
 const ANNOUNCEMENT_DEFERRAL: Duration = Duration::from_millis(100);
 /// From one announcement to the next. The original waits that long before the first one too (spec
 /// mesh.md, section 12.5), and what containers send meanwhile to those behind a new link is lost.

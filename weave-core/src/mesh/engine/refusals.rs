@@ -82,9 +82,9 @@ impl Mesh {
         self.report_refusal(from, None, "", error.to_string());
     }
 
-    /// Whether a message is said to be of a neighbour, and did not come from it. A neighbour sends its
-    /// unicasts to us over its connection to us, and its broadcasts as well. Messages are not signed, so
-    /// this is all there is against somebody who speaks in the name of others.
+    /// Whether a message is said to be of a neighbour, and did not come from it. A neighbour sends
+    /// its unicasts to us over its connection to us, and its broadcasts as well. Messages are not
+    /// signed, so this is all there is against somebody who speaks in the name of others.
     ///
     /// A link that is lost, but not yet at this end, costs the messages that go around it.
     pub(super) fn is_forged(&self, from: PeerName, channel: &str, source: PeerName) -> bool {

@@ -29,8 +29,9 @@ pub(super) struct KnownSources {
 }
 
 impl Mesh {
-    /// From where peers may come that are worth sparing when too many connections come in: targets of
-    /// the user, neighbours, and addresses at which others reached peers. A few seconds old at most.
+    /// From where peers may come that are worth sparing when too many connections come in: targets
+    /// of the user, neighbours, and addresses at which others reached peers. A few seconds old at
+    /// most.
     pub fn known_sources(&mut self, now: Instant) -> Arc<BTreeSet<Source>> {
         self.advance(now);
         if self.known.until.is_none_or(|until| until <= self.now) {

@@ -211,8 +211,8 @@ impl Mesh {
         }
     }
 
-    /// Of records that are too many for one message the others wait: all of them at once can be more
-    /// than a connection may hold, if somebody makes the topology large.
+    /// Of records that are too many for one message the others wait: all of them at once can be
+    /// more than a connection may hold, if somebody makes the topology large.
     fn postpone_most(&mut self, id: ConnectionId, parcel: &mut Parcel) {
         let Pending::Records(names) = &parcel.content else { return };
         let (first, rest) = self.peers.first_payload(names);

@@ -115,8 +115,9 @@ impl Outbox {
 /// Why a channel refuses a message, in one line. Nothing of the message is passed on.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum GossipError {
-    /// The content is wrong. Routers relay unicasts unread, and all messages of channels they do not
-    /// take part in, so the neighbour need not have made it: it is dropped, counted and reported.
+    /// The content is wrong. Routers relay unicasts unread, and all messages of channels they do
+    /// not take part in, so the neighbour need not have made it: it is dropped, counted and
+    /// reported.
     #[error("{0}")]
     Content(String),
     /// No router relays such a message, so the neighbour made it: its connection is closed.

@@ -16,8 +16,8 @@ pub(crate) const FEATURE: (&str, &str) = ("Unicast", "hops");
 /// Behind those of the topology digests and of notices.
 pub(crate) const TAG: u8 = 66;
 
-/// Relays beyond those that the own table says are needed: a link broke that the sender did not know
-/// of yet, and the next router does.
+/// Relays beyond those that the own table says are needed: a link broke that the sender did not
+/// know of yet, and the next router does.
 const DETOUR: u8 = 8;
 
 /// The number of relays, and the rest. `None` for an empty message.

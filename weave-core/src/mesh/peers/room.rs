@@ -2,8 +2,8 @@
 //!
 //! Neighbours of this process always do. What is left of the room goes to the peers that a chain of
 //! confirmed links leads to, shared by branch ([`Branches`]): each branch gets what it needs or an
-//! equal share, if that is less, and so on in each branch. What then is left goes to the rest: peers
-//! that somebody claims to have a link to, and placeholders.
+//! equal share, if that is less, and so on in each branch. What then is left goes to the rest:
+//! peers that somebody claims to have a link to, and placeholders.
 //!
 //! The same is done with connections: of a few peers with thousands each, those go.
 

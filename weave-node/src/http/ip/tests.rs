@@ -206,8 +206,8 @@ async fn those_who_wait_keep_nobody_out() {
     for number in 0..MAX_WAITING {
         waiting.push(wait_for_address(address, number).await);
     }
-    // All of them are there once one is too many. A question before that takes a place for a while, and may
-    // keep out one of those that are to wait: another comes for it.
+    // All of them are there once one is too many. A question before that takes a place for a while,
+    // and may keep out one of those that are to wait: another comes for it.
     let too_many = loop {
         let patient = client.clone().patient();
         let ask = tokio::time::timeout(Duration::from_millis(50), async {
