@@ -1,9 +1,12 @@
 //! `weave attach`.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::Args;
-use weave_host::{Attachment, HostError, PROBE_TIME};
+use weave_host::{Attachment, Claimants, HostError, PROBE_TIME};
 
 use super::address_spec::{AddressSpec, Taken, release, split, take};
 use super::bridge_name;
@@ -75,16 +78,25 @@ impl Attach {
             }
             Ok(taken)
         })?;
-        for attempt in 0..=MAX_PASSED_OVER {
+        let mut claimants = Claimants::default();
+        let (mut disbelieved, mut passed_over) = (BTreeSet::new(), 0);
+        loop {
             let attachment = Attachment {
                 addresses: taken.iter().map(|taken| taken.cidr).collect(),
                 multicast_route: !self.no_multicast_route,
                 probe: Some(PROBE_TIME),
+                disbelieved: disbelieved.clone(),
                 ..Attachment::new(self.weave_bridge.clone())
             };
             let Err(error) = weave_host::attach(&container, &attachment) else { break };
+            if let HostError::AddressInUse { address: IpAddr::V4(address), holder } = error
+                && !claimants.believes(Instant::now(), holder, address)
+            {
+                disbelieved.insert(holder);
+                continue;
+            }
             let replaced = match in_use(&error, &wanted, &taken) {
-                Some(place) if attempt < MAX_PASSED_OVER => self.remote.ask(async |client| {
+                Some(place) if passed_over < MAX_PASSED_OVER => self.remote.ask(async |client| {
                     let client = client.patient();
                     let cidr = taken[place].cidr.to_string();
                     set_aside(&client, &holder, &cidr, &error.to_string()).await;
@@ -93,7 +105,10 @@ impl Attach {
                 _ => Err(error.into()),
             };
             match replaced {
-                Ok((place, other)) => taken[place] = other,
+                Ok((place, other)) => {
+                    taken[place] = other;
+                    passed_over += 1;
+                }
                 Err(failure) => {
                     let given_back = self.remote.ask(async |client| {
                         give_back(&client, &holder, &taken).await;

@@ -312,3 +312,24 @@ fn a_killed_router_is_replaced_at_once() -> Result<()> {
     succeed(&host, "stop")?;
     lab.finish()
 }
+
+/// Under whatever umask it is started.
+#[test]
+fn nobody_else_writes_to_the_files_of_a_router() -> Result<()> {
+    let lab = Lab::new(BINARY)?;
+    let host = lab.host("h1")?;
+    let mut shell = host.namespace.command("sh");
+    shell.args(["-c", "umask 000; exec \"$0\" launch", BINARY]);
+    let launched = shell.env("WEAVE_DB_PREFIX", prefix(&host)).output()?;
+    ensure!(launched.status.success(), "{}", String::from_utf8_lossy(&launched.stderr));
+    let mut files = 0;
+    for entry in fs::read_dir(host.directory())? {
+        let entry = entry?;
+        let mode = std::os::unix::fs::PermissionsExt::mode(&entry.metadata()?.permissions());
+        ensure!(mode & 0o022 == 0, "{} has mode {mode:o}", entry.path().display());
+        files += usize::from(entry.file_name().to_string_lossy().starts_with("weave"));
+    }
+    ensure!(files >= 2, "there is a state and a process id");
+    succeed(&host, "stop")?;
+    lab.finish()
+}

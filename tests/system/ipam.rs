@@ -360,3 +360,23 @@ fn a_range_that_hides_a_network_is_refused_or_warned_of() -> Result<()> {
     router.wait_log("overlaps the route to 10.40.0.0/16", SOON)?;
     lab.finish()
 }
+
+/// A container that says of every address that it is its own keeps nobody else from getting one.
+#[test]
+fn who_answers_for_every_address_is_not_believed() -> Result<()> {
+    let lab = lab()?;
+    let host = lab.host("h1")?;
+    let options = RouterOptions::new().argument(RANGE).argument("--ipalloc-init=consensus=1");
+    let _router = host.router(options)?;
+    let mut all = BTreeSet::new();
+    let containers = attach(&host, &["liar"], &mut all)?;
+    let liar = &containers[0].0.namespace;
+    // The kernel answers for what it takes for its own.
+    liar.ip("route add local 10.32.0.0/12 dev lo")?;
+    let other = host.bare_container("other")?;
+    let attached = host.weave(&format!("attach {}", other.namespace.name()))?;
+    ensure!(all.insert(attached.trim().to_owned()), "{attached} twice");
+    let exposed = host.weave("expose")?;
+    ensure!(all.insert(exposed.trim().to_owned()), "{exposed} twice");
+    lab.finish()
+}

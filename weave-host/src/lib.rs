@@ -87,7 +87,7 @@ mod sysctl;
 mod underlay;
 
 pub use address::{Cidr, CidrError};
-pub use arp::{PROBE_TIME, holder_of};
+pub use arp::{Claimants, PROBE_TIME, holder_of};
 pub use bridge::{
     BridgeClaim, BridgeConfig, Condition, Layout, MendedPort, Origin, PortFault, Ports,
     bridge_addresses, condition, detect_layout, expose, hide, join, mend_ports, prepare_bridge,

@@ -358,7 +358,7 @@ fn an_address_that_somebody_has_is_not_given_to_a_container() {
         );
         assert!(error.to_string().starts_with(&expected), "{error}");
         assert_eq!(veths(), [attached.host_end.name]);
-        let holder = |text: &str| holder_of(BRIDGE_NAME, text.parse().unwrap()).unwrap();
+        let holder = |text: &str| holder_of(BRIDGE_NAME, text.parse().unwrap(), |_| true).unwrap();
         assert_eq!(holder("10.32.0.1"), Some(attached.container_end.mac));
         assert_eq!(holder("10.32.0.2"), None);
         // What it has itself is no conflict.

@@ -19,14 +19,19 @@ use crate::sys::packet::{ArpSocket, MAX_ARP_FRAME};
 /// How long an answer may take: across an ocean and back.
 pub const PROBE_TIME: Duration = Duration::from_millis(200);
 
-/// Returns who else on a bridge has an address, as far as it answers within [`PROBE_TIME`].
+/// Returns who else on a bridge has an address, as far as it answers within [`PROBE_TIME`] and
+/// `believes` says that its answer counts.
 ///
 /// # Errors
 /// If the bridge is not there, or the kernel refuses.
-pub fn holder_of(bridge: &str, address: Ipv4Addr) -> Result<Option<MacAddress>, HostError> {
+pub fn holder_of(
+    bridge: &str,
+    address: Ipv4Addr,
+    believes: impl FnMut(MacAddress) -> bool,
+) -> Result<Option<MacAddress>, HostError> {
     run_here(|netlink| {
         let found = required(netlink, bridge)?;
-        ask(&found, address, PROBE_TIME)
+        ask(&found, address, PROBE_TIME, believes)
     })
 }
 
@@ -35,6 +40,7 @@ pub(crate) fn ask(
     interface: &Link,
     address: Ipv4Addr,
     patience: Duration,
+    mut believes: impl FnMut(MacAddress) -> bool,
 ) -> Result<Option<MacAddress>, HostError> {
     let failed =
         |error| HostError::kernel(format!("ask who has {address}"), "packet sockets", error);
@@ -48,7 +54,9 @@ pub(crate) fn ask(
         let Some(length) = socket.receive(&mut frame, left).map_err(failed)? else {
             return Ok(None);
         };
-        if let Some(holder) = answer(&frame[..length.min(MAX_ARP_FRAME)], address, own) {
+        if let Some(holder) = answer(&frame[..length.min(MAX_ARP_FRAME)], address, own)
+            && believes(holder)
+        {
             return Ok(Some(holder));
         }
     }

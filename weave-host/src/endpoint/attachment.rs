@@ -1,5 +1,6 @@
 //! What a container is to get.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use weave_core::wire::MacAddress;
@@ -32,6 +33,8 @@ pub struct Attachment {
     /// How long to wait for somebody else to say that an address is his, before it is added; not at
     /// all if none.
     pub probe: Option<Duration>,
+    /// Whose answers to that do not count: they answer for every address.
+    pub disbelieved: BTreeSet<MacAddress>,
     /// Whether the port of a new interface sends back what came from it, for a container that
     /// speaks to itself by an address that is translated on the bridge.
     pub hairpin: bool,
@@ -50,6 +53,7 @@ impl Attachment {
             routes: Vec::new(),
             mtu: None,
             probe: None,
+            disbelieved: BTreeSet::new(),
             hairpin: false,
         }
     }

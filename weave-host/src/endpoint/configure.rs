@@ -27,9 +27,10 @@ pub(super) fn configure(
         }
     }
     if let Some(patience) = attachment.probe {
+        let believes = |holder| !attachment.disbelieved.contains(&holder);
         for cidr in &added {
             let IpAddr::V4(address) = cidr.address() else { continue };
-            if let Some(holder) = probe::ask(&interface, address, patience)? {
+            if let Some(holder) = probe::ask(&interface, address, patience, believes)? {
                 return Err(HostError::AddressInUse { address: address.into(), holder });
             }
         }

@@ -1,16 +1,18 @@
 //! Addresses of the host on the bridge, and the firewall rules that go with bridge and
 //! addresses (spec router.md, sections 7 and 8).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 use weave_core::switch::Waker;
+use weave_core::wire::MacAddress;
 use weave_host::{
-    Backend, Cidr, ClosedPorts, Firewall, Forwarding, HostAddress, HostError, Outcome, Policy,
-    bridge_addresses, forwarding,
+    Backend, Cidr, Claimants, ClosedPorts, Firewall, Forwarding, HostAddress, HostError, Outcome,
+    Policy, bridge_addresses, forwarding,
 };
 
 use crate::fastdp::Fastdp;
@@ -36,6 +38,7 @@ struct Host {
     fastdp: Fastdp,
     forward: Forward,
     state: Arc<dyn Store>,
+    claimants: Claimants,
 }
 
 /// Whether the host is to forward, and why it does not though something is exposed.
@@ -78,7 +81,8 @@ impl Exposure {
         let changed = Arc::<Notify>::default();
         let forward = Forward { forbidden: !on.firewall.ip_forward, problem: None };
         let (fastdp, state) = (fastdp.clone(), Arc::clone(state));
-        let mut host = Host { firewall, policy, fastdp, forward, state };
+        let claimants = Claimants::default();
+        let mut host = Host { firewall, policy, fastdp, forward, state, claimants };
         if bridge {
             let waker = Arc::clone(&changed);
             host.fastdp.on_senders(Waker::new(move || waker.notify_one()));
@@ -220,7 +224,7 @@ impl Host {
         let before = self.policy.exposed.clone();
         if !before.iter().any(|other| other.cidr == address.cidr)
             && let IpAddr::V4(asked) = address.cidr.address()
-            && let Some(holder) = weave_host::holder_of(&self.policy.bridge, asked)?
+            && let Some(holder) = self.holder_of(asked)?
         {
             let address = asked.into();
             return Err(HostError::AddressInUse { address, holder }.into());
@@ -240,6 +244,14 @@ impl Host {
             let _ = self.look();
         }
         result
+    }
+
+    /// Who has an address, but for those who answer for every address.
+    fn holder_of(&mut self, address: Ipv4Addr) -> Result<Option<MacAddress>, HostError> {
+        let claimants = &mut self.claimants;
+        weave_host::holder_of(&self.policy.bridge, address, |holder| {
+            claimants.believes(Instant::now(), holder, address)
+        })
     }
 
     fn hide(&mut self, cidr: Cidr) -> Result<()> {
