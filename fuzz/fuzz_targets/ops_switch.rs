@@ -94,8 +94,8 @@ fuzz_target!(|operations: &[u8]| {
                 let (source, destination) = (peer(c >> 1 & 7), peer(c >> 4 & 7));
                 let arrival = Arrival { neighbour, source, destination, relays: a >> 3 };
                 let sender = station(b & 7);
-                let pinned = attached.contains(&sender)
-                    && switch.macs().lookup(sender) == Some(peer(1));
+                let pinned =
+                    attached.contains(&sender) && switch.macs().lookup(sender) == Some(peer(1));
                 worker.pass(now, &mut bridge).received(arrival, Frame::plain(&frame));
                 assert!(!pinned || switch.macs().lookup(sender) == Some(peer(1)));
                 let answered = frame.len() > 100;
