@@ -75,6 +75,7 @@ mod host;
 mod http;
 mod identity;
 mod ipam;
+mod link_watch;
 mod listeners;
 mod node;
 mod parts;

@@ -19,18 +19,27 @@ use weave_host::{Endpoint, HostError};
 use weave_ipam::allocator::TICK;
 
 use crate::ipam::{Holder, Ipam};
+use crate::link_watch::LinkWatch;
 
-/// How often to look: as often as the allocator does. A look is one request of the kernel, and none
-/// while nobody holds anything in this way.
+/// How often to look whatever the kernel tells: as often as the allocator does. A look is one
+/// request of the kernel, and none while nobody holds anything in this way.
 const INTERVAL: Duration = TICK;
+
+/// From an interface that is gone to the look: a container may have several, and many may end at
+/// the same time.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Looks after the containers until the router stops, or the task is aborted. `proc` is where the
 /// process tree of the host is mounted.
 pub(super) async fn reap(ipam: Ipam, bridge: String, proc: PathBuf) {
     let place: Arc<(String, PathBuf)> = Arc::new((bridge, proc));
     let mut interval = tokio::time::interval(INTERVAL);
+    let mut links = LinkWatch::open();
     loop {
-        interval.tick().await;
+        tokio::select! {
+            _ = interval.tick() => {}
+            () = links.gone() => tokio::time::sleep(PAUSE).await,
+        }
         if !ipam.has_containers() {
             continue;
         }

@@ -4,4 +4,5 @@
 
 pub(crate) mod heap;
 pub(crate) mod local_time;
+pub(crate) mod readiness;
 pub(crate) mod tcp;
