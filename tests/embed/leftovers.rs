@@ -15,6 +15,8 @@ pub fn in_namespace(test: impl FnOnce() + Send + 'static) {
         unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root");
         let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
         assert!(up.expect("ip runs").success());
+        // The first runtime of a process opens what tokio keeps for good, for signals.
+        drop(tokio::runtime::Runtime::new().expect("a runtime"));
         test();
     });
     if let Err(panic) = thread.join() {
