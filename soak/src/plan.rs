@@ -15,7 +15,7 @@ const FLOODS: usize = 6;
 /// One story, decided by its seed before it begins.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Plan {
-    /// Honest routers; for each whether it is of an earlier edition.
+    /// Honest routers; for each whether it is like one of Weave Net 2.x.
     pub legacy: Vec<bool>,
     /// Which honest routers are told to connect to which.
     pub links: Vec<(usize, usize)>,

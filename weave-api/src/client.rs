@@ -1,4 +1,4 @@
-//! Asking the router, for the commands.
+//! Asking the router, for the commands and the CNI plugin.
 
 use std::time::Duration;
 

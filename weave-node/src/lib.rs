@@ -8,8 +8,9 @@
 //!           └──────────────────── Store ─────────────────────────────┘
 //! ```
 //!
-//! A [`Builder`] puts a [`Node`] together; each part has defaults. There may be several nodes in
-//! one process: nothing here is of the process but its allocator of memory.
+//! A [`Builder`] puts a [`Node`] together; each part has defaults. Several nodes can run in one
+//! process: they share nothing but the memory allocator. A node needs a tokio runtime with several
+//! threads, and root if it has a bridge.
 //!
 //! ```no_run
 //! # #[tokio::main]
@@ -35,7 +36,7 @@
 //! # }
 //! ```
 //!
-//! Two nodes without a host's bridge, each with a value that the other one learns of:
+//! Two nodes without a host's bridge, which wait until they have found each other:
 //!
 //! ```
 //! # #[tokio::main]
@@ -56,7 +57,7 @@
 //! # }
 //! ```
 //!
-//! A transport of one's own is a [`Transport`], peers from elsewhere are a [`PeerSource`], and what
+//! A transport of one's own is a [`Transport`], of which [`TcpTransport`] is one, peers from elsewhere are a [`PeerSource`], and what
 //! has to survive a restart is kept in a [`Store`].
 
 #![deny(unsafe_code)]
@@ -112,6 +113,8 @@ pub use sys::local_time::LocalTime;
 pub use targets::{is_ipv6, unreachable};
 pub use tcp::TcpTransport;
 pub use transport::{Preference, Transport, TransportContext};
+/// What the interface of this crate has of `weave-host`.
+pub use weave_host::{Backend, HostError};
 /// The crates whose types the interface of this one has.
 pub use {weave_api as api, weave_core as core, weave_ipam as allocator, weave_sleeve as sleeve};
 

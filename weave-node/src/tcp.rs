@@ -11,10 +11,12 @@ use crate::transport::{Transport, TransportContext};
 /// last in the order of preference:
 ///
 /// ```no_run
-/// use weave_node::{Node, Preference, TcpTransport};
+/// use weave_node::{Bridge, Firewall, Node, Preference, TcpTransport};
 ///
-/// let address = ([0, 0, 0, 0], 6785).into();
-/// let node = Node::builder().overlay_at(Preference::Last, TcpTransport::new(address));
+/// let transport = TcpTransport::new(([0, 0, 0, 0], 6785).into());
+/// // Containers do not reach its port.
+/// let bridge = Bridge::named("weave").firewall(Firewall::default().close(6785));
+/// let node = Node::builder().bridge(bridge).overlay_at(Preference::Last, transport);
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct TcpTransport {

@@ -1,5 +1,5 @@
 //! Something between a router and its network that changes what is said: this is how members of a
-//! mesh that do not keep to the rules are simulated, and those of an earlier edition.
+//! mesh that do not keep to the rules are simulated, and those without our extensions.
 //!
 //! ```text
 //!   Router ──▶ Tap ──▶ stream      also: Net::inject, what the router never said

@@ -16,7 +16,7 @@ use weave_fastdp::ipsec::IpsecStatus;
 use weave_ipam::allocator::Vote;
 
 use crate::sys::local_time::LocalTime;
-use connections::{attempt, clash, connection};
+use connections::{attempt, connection, name_conflict};
 use counters::{capture_stats, counters};
 use diagnostics::overlay_diagnostics;
 use weave_api::Detail;
@@ -90,7 +90,7 @@ pub(crate) fn gather(
 
     let connections = mesh.connections.iter().map(|c| connection(c, report));
     let targets = mesh.targets.iter().filter_map(|target| attempt(target, now));
-    let clashes = mesh.name_conflicts.iter().map(clash);
+    let conflicts = mesh.name_conflicts.iter().map(name_conflict);
     let router = RouterStatus {
         protocol: "weave".to_owned(),
         protocol_min_version: mesh.protocol_versions.0,
@@ -114,7 +114,7 @@ pub(crate) fn gather(
                 via: via.iter().map(PeerName::to_string).collect(),
             })
             .collect(),
-        connections: connections.chain(targets).chain(clashes).collect(),
+        connections: connections.chain(targets).chain(conflicts).collect(),
         termination_count: mesh.counters.connections_ended,
         targets: mesh.direct_peers.clone(),
         overlay_diagnostics: overlay_diagnostics(report, host),

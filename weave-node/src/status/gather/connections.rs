@@ -108,12 +108,12 @@ pub(super) fn attempt(target: &TargetReport, now: Now) -> Option<Connection> {
 }
 
 /// A router that is refused since another one has its name.
-pub(super) fn clash(clash: &NameConflict) -> Connection {
+pub(super) fn name_conflict(conflict: &NameConflict) -> Connection {
     Connection {
-        address: clash.refused.address.map(|address| address.to_string()).unwrap_or_default(),
+        address: conflict.refused.address.map(|address| address.to_string()).unwrap_or_default(),
         outbound: false,
         state: "failed".to_owned(),
-        info: clash.to_string(),
+        info: conflict.to_string(),
         ..Connection::default()
     }
 }
@@ -165,13 +165,13 @@ mod tests {
     }
 
     #[test]
-    fn a_name_clash_is_one_line_among_the_connections() {
+    fn a_name_conflict_is_one_line_among_the_connections() {
         let claimant = |nickname: &str, uid, address: Option<&str>| mesh::Claimant {
             nickname: nickname.to_owned(),
             uid: Uid(uid),
             address: address.map(|address| address.parse().unwrap()),
         };
-        let shown = clash(&NameConflict {
+        let shown = name_conflict(&NameConflict {
             name: "7a:9f:eb:b6:0c:6e".parse().unwrap(),
             kept: claimant("host1", 1, Some("192.0.2.1:6783")),
             refused: claimant("host2", 2, Some("192.0.2.2:40000")),
