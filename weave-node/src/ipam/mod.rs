@@ -10,6 +10,7 @@
 //! disk: nothing is said that a router killed in that moment would have forgotten.
 
 mod channel;
+mod foresight;
 mod probing;
 mod settings;
 

@@ -2,18 +2,20 @@
 //! while it does not know who had which before, or other peers disagree about them.
 
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinSet, spawn_blocking};
-
 use weave_host::Claimants;
 
 use super::Ipam;
+use super::foresight::Foresight;
 
 /// Questions at one time. Each takes a thread for a fifth of a second.
 const MAX_QUESTIONS: usize = 16;
+/// Of questions ahead, besides.
+const MAX_AHEAD: usize = 8;
 
 /// Answers the questions of the allocator until the router stops. Without a bridge nobody can be
 /// asked.
@@ -22,39 +24,69 @@ pub(super) async fn ask(
     bridge: Option<String>,
     mut questions: mpsc::Receiver<Ipv4Addr>,
 ) {
+    let Some(bridge) = bridge else {
+        while let Some(address) = questions.recv().await {
+            // A router that stops gives nothing out.
+            let _stopped = ipam.probed(address, false).await;
+        }
+        return;
+    };
     let places = Arc::new(Semaphore::new(MAX_QUESTIONS));
-    let claimants = Arc::<Mutex<Claimants>>::default();
+    let places_ahead = Arc::new(Semaphore::new(MAX_AHEAD));
+    let asker = Arc::new(Asker { bridge, claimants: Mutex::default(), ahead: Mutex::default() });
     // They end with this task.
     let mut asking = JoinSet::new();
     while let Some(address) = questions.recv().await {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let (ipam, bridge, claimants) = (ipam.clone(), bridge.clone(), Arc::clone(&claimants));
         while asking.try_join_next().is_some() {}
-        asking.spawn(async move {
-            let in_use = match bridge {
-                Some(bridge) => {
-                    spawn_blocking(move || is_in_use(&bridge, address, &claimants)).await
-                }
-                None => Ok(false),
-            };
-            drop(place);
-            // A router that stops gives nothing out.
-            let _stopped = ipam.probed(address, in_use.unwrap_or(false)).await;
-        });
+        let known = lock(&asker.ahead).take(Instant::now(), address);
+        if let Some(in_use) = known {
+            let _stopped = ipam.probed(address, in_use).await;
+        } else {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let (ipam, asker) = (ipam.clone(), Arc::clone(&asker));
+            asking.spawn(async move {
+                let in_use = spawn_blocking(move || asker.is_in_use(address)).await;
+                drop(place);
+                let _stopped = ipam.probed(address, in_use.unwrap_or(false)).await;
+            });
+        }
+        for next in lock(&asker.ahead).after(address) {
+            let Ok(place) = Arc::clone(&places_ahead).try_acquire_owned() else { break };
+            let asker = Arc::clone(&asker);
+            asking.spawn(async move {
+                let ask = move || {
+                    let in_use = asker.is_in_use(next);
+                    lock(&asker.ahead).remember(Instant::now(), next, in_use);
+                };
+                // Nobody waits for it.
+                let _ended = spawn_blocking(ask).await;
+                drop(place);
+            });
+        }
     }
 }
 
-/// Somebody who cannot be asked has to be believed to be there no more than anybody else.
-fn is_in_use(bridge: &str, address: Ipv4Addr, claimants: &Mutex<Claimants>) -> bool {
-    let believes = |holder| {
-        let mut claimants = claimants.lock().unwrap_or_else(PoisonError::into_inner);
-        claimants.believes(Instant::now(), holder, address)
-    };
-    match weave_host::holder_of(bridge, address, believes) {
-        Ok(holder) => holder.is_some(),
-        Err(error) => {
-            tracing::warn!("nobody is asked whether {address} is in use: {error}");
-            false
+/// Who asks on one bridge.
+struct Asker {
+    bridge: String,
+    claimants: Mutex<Claimants>,
+    ahead: Mutex<Foresight>,
+}
+
+impl Asker {
+    /// Somebody who cannot be asked has to be believed to be there no more than anybody else.
+    fn is_in_use(&self, address: Ipv4Addr) -> bool {
+        let believes = |holder| lock(&self.claimants).believes(Instant::now(), holder, address);
+        match weave_host::holder_of(&self.bridge, address, believes) {
+            Ok(holder) => holder.is_some(),
+            Err(error) => {
+                tracing::warn!("nobody is asked whether {address} is in use: {error}");
+                false
+            }
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
