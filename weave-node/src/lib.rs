@@ -94,7 +94,7 @@ mod transport;
 pub use addresses::{AddressError, Addresses};
 pub use builder::{Builder, DEFAULT_PREFIX};
 pub use device::LocalInjector;
-pub use error::NodeError;
+pub use error::{NodeError, NodeErrorKind};
 pub use events::{Event, Events};
 pub use gossip::{Gossip, GossipFailure, MAX_PEERS, MAX_VALUE};
 pub use guessable::is_guessable;

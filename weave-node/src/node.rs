@@ -71,7 +71,8 @@ impl fmt::Debug for Node {
 impl Node {
     pub(crate) async fn start(parts: Parts) -> Result<Self, NodeError> {
         if runtime::Handle::current().runtime_flavor() != RuntimeFlavor::MultiThread {
-            return Err(anyhow!("a node needs a tokio runtime with several threads").into());
+            let reason = "a node needs a tokio runtime with several threads";
+            return Err(NodeError::misuse(reason));
         }
         let encryption = Encryption::default();
         let started = Self::start_with(parts, &encryption).await;
@@ -236,8 +237,8 @@ impl Node {
         let peers = peers.into_iter().map(Into::into).collect();
         match http::Control::connect(&*self.control, peers, false).await {
             Ok(()) => Ok(()),
-            Err(http::ConnectError::Targets(errors)) => Err(anyhow!(errors.join("; ")).into()),
-            Err(http::ConnectError::Unavailable(error)) => Err(anyhow!(error).into()),
+            Err(http::ConnectError::Targets(errors)) => Err(NodeError::misuse(errors.join("; "))),
+            Err(http::ConnectError::Unavailable(error)) => Err(NodeError::stopped(error)),
         }
     }
 
@@ -259,7 +260,7 @@ impl Node {
     /// The node is stopping.
     pub async fn report(&self) -> Result<Report, NodeError> {
         let report = http::Control::report(&*self.control, Detail::Everything).await;
-        Ok(report.map_err(anyhow::Error::from)?)
+        report.map_err(NodeError::stopped)
     }
 
     /// Waits until the node ends by something that cannot be mended, and returns what that is. It
