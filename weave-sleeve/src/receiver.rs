@@ -273,7 +273,7 @@ impl RecordReader<'_> {
 
     /// Takes nothing but a heartbeat from a stray datagram: the address of the neighbour may have
     /// changed, and only the neighbour knows the number in its heartbeats.
-    fn stray(&self, opened: Opened<'_>) {
+    fn stray(&mut self, opened: Opened<'_>) {
         let Self { forwarder, clock, from, .. } = *self;
         let record = match opened {
             Opened::Legacy(mut records) => records.next().and_then(|record| {
@@ -293,6 +293,7 @@ impl RecordReader<'_> {
             {
                 let now = clock.now();
                 forwarder.control_and_wake(now, |machine| machine.handle_special(now, from, frame));
+                self.pending.datagrams += 1;
             }
             _ => forwarder.received.stray.add(1),
         }
@@ -544,10 +545,13 @@ mod tests {
             }
             assert_eq!((frames, stray() - before), expected);
         };
+        let before = to_carrier.received.datagrams.get();
         receive(&mut setup.receiver, &[&frame, &foreign, &test], (0, 2));
         assert_eq!(setup.to.received.frames.get(), 0);
         // It moved.
         receive(&mut setup.receiver, &[&heartbeat, &frame], (1, 0));
+        let datagrams = to_carrier.received.datagrams.get() - before;
+        assert_eq!(datagrams, 3, "a datagram is counted, or the cause why it was dropped");
         setup.send(super_frame_of(1, 2, &[7; 100], 1360).frame(), 0);
         setup.from.flush(WORKER);
         receive(&mut setup.receiver, &[], (0, 1));
