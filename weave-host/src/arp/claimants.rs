@@ -16,24 +16,34 @@ const MAX_STATIONS: usize = 256;
 
 /// The answers of late, to tell a station that has an address from one that says so of each.
 #[derive(Clone, Debug, Default)]
-pub struct Claimants(BTreeMap<MacAddress, BTreeMap<Ipv4Addr, Instant>>);
+pub struct Claimants(BTreeMap<MacAddress, Station>);
+
+#[derive(Clone, Debug, Default)]
+struct Station {
+    /// The addresses it was believed to have, and when it said so.
+    addresses: BTreeMap<Ipv4Addr, Instant>,
+    /// The log says that it is not believed: one line, however many answers it sends.
+    is_reported: bool,
+}
 
 impl Claimants {
     /// Whether to believe a station that an address is its own: not if it said that of four others.
     pub fn believes(&mut self, now: Instant, station: MacAddress, address: Ipv4Addr) -> bool {
-        self.0.retain(|_, addresses| {
+        self.0.retain(|_, Station { addresses, .. }| {
             addresses.retain(|_, told| now.saturating_duration_since(*told) < MEMORY);
             !addresses.is_empty()
         });
         if self.0.len() >= MAX_STATIONS && !self.0.contains_key(&station) {
             return true;
         }
-        let addresses = self.0.entry(station).or_default();
+        let Station { addresses, is_reported } = self.0.entry(station).or_default();
         if addresses.len() >= MAX_ADDRESSES && !addresses.contains_key(&address) {
-            tracing::warn!(
-                "{station} answers for {address} as for {MAX_ADDRESSES} other addresses: it is not \
-                 believed; `weave ps` shows which container it is"
-            );
+            if !std::mem::replace(is_reported, true) {
+                tracing::warn!(
+                    "{station} answers for {address} as for {MAX_ADDRESSES} other addresses: it is \
+                     not believed; `weave ps` shows which container it is"
+                );
+            }
             return false;
         }
         addresses.insert(address, now);
