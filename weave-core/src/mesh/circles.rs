@@ -6,8 +6,9 @@
 //! it sees the same bytes: on an honest way that is once, but for messages that their sender
 //! repeats.
 
-use std::hash::Hasher;
 use std::time::Duration;
+
+use sha2::{Digest, Sha256};
 
 use crate::time::Instant;
 
@@ -70,13 +71,12 @@ impl Circles {
     }
 
     fn slots(&self, parts: &[&[u8]]) -> [usize; 2] {
-        let mut hasher = std::hash::DefaultHasher::new();
-        hasher.write_u64(self.secret);
+        let mut hash = Sha256::new_with_prefix(self.secret.to_be_bytes());
         for part in parts {
-            hasher.write_usize(part.len());
-            hasher.write(part);
+            hash.update(part.len().to_be_bytes());
+            hash.update(part);
         }
-        let [a, b, c, d, ..] = hasher.finish().to_be_bytes();
+        let [a, b, c, d, ..] = <[u8; 32]>::from(hash.finalize());
         [[a, b], [c, d]].map(|half| usize::from(u16::from_be_bytes(half)))
     }
 }
