@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use weave_host::Cidr;
 
 use super::failure::Failure;
-use super::host_address::{self, HostAddress, Subnet};
+use super::host_address::{self, HostAddress};
 use weave_api::client::{self, Client, ClientError};
 
 /// Which address is meant.
@@ -15,7 +15,7 @@ pub(super) enum AddressSpec {
     /// `10.32.0.1/12` or `ip:10.32.0.1/12`.
     This(Cidr),
     /// `net:10.32.0.0/12`.
-    In(Subnet),
+    In(Cidr),
     /// `net:default`, or nothing at all.
     Default,
 }

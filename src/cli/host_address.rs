@@ -1,7 +1,5 @@
 //! Addresses of the host on the switch, as `weave expose` and `weave hide` take them.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use weave_host::Cidr;
 
 /// Who has the addresses of the host, for the part that gives them out.
@@ -12,36 +10,10 @@ pub(super) const IDENT: &str = "weave:expose";
 pub(super) enum HostAddress {
     /// `10.32.0.1/12` or `ip:10.32.0.1/12`.
     This(Cidr),
-    /// `net:10.32.0.0/12`.
-    In(Subnet),
+    /// `net:10.32.0.0/12`, without host bits.
+    In(Cidr),
     /// `net:default`.
     Default,
-}
-
-/// A network without host bits, like `10.32.0.0/12`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Subnet {
-    address: Ipv4Addr,
-    prefix: u8,
-}
-
-impl Subnet {
-    fn parse(text: &str) -> Option<Self> {
-        let (address, prefix) = text.split_once('/')?;
-        let subnet = Self { address: address.parse().ok()?, prefix: prefix.parse().ok()? };
-        (subnet.prefix <= 32 && subnet.mask(subnet.address) == subnet.address).then_some(subnet)
-    }
-
-    fn mask(self, address: Ipv4Addr) -> Ipv4Addr {
-        let bits = 32 - u32::from(self.prefix);
-        Ipv4Addr::from(u32::from(address) & u32::MAX.checked_shl(bits).unwrap_or(0))
-    }
-}
-
-impl std::fmt::Display for Subnet {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
-    }
 }
 
 /// Reads one.
@@ -50,9 +22,11 @@ pub(super) fn parse(text: &str) -> Result<HostAddress, String> {
         return Ok(HostAddress::Default);
     }
     if let Some(subnet) = text.strip_prefix("net:") {
-        let subnet = Subnet::parse(subnet)
-            .ok_or_else(|| format!("{subnet:?} is not a network, like 10.32.0.0/12"))?;
-        return Ok(HostAddress::In(subnet));
+        let cidr = subnet.parse::<weave_ipam::Cidr>().map(Cidr::from).ok();
+        let network = cidr.filter(|cidr| cidr.masked() == *cidr);
+        return network
+            .map(HostAddress::In)
+            .ok_or_else(|| format!("{subnet:?} is not a network, like 10.32.0.0/12"));
     }
     let cidr = text.strip_prefix("ip:").unwrap_or(text).parse::<Cidr>();
     let cidr = cidr.map_err(|error| error.to_string())?;
@@ -67,13 +41,10 @@ impl HostAddress {
     /// Whether an address that the host has, as `10.32.0.1/12`, is one of these.
     pub(super) fn means(&self, text: &str) -> bool {
         let Ok(cidr) = text.parse::<Cidr>() else { return false };
-        match (self, cidr.address()) {
-            (Self::This(this), _) => *this == cidr,
-            (Self::In(subnet), IpAddr::V4(address)) => {
-                subnet.prefix == cidr.prefix() && subnet.mask(address) == subnet.address
-            }
-            (Self::In(_), IpAddr::V6(_)) => false,
-            (Self::Default, _) => true,
+        match self {
+            Self::This(this) => *this == cidr,
+            Self::In(network) => cidr.masked() == *network,
+            Self::Default => true,
         }
     }
 }

@@ -185,7 +185,7 @@ impl RawIpam {
         let subnet = match self.subnet.as_str() {
             "" => None,
             text => {
-                let subnet = Cidr::network(text).filter(|subnet| subnet.address().is_ipv4());
+                let subnet = Cidr::network(text).ok().filter(|subnet| subnet.address().is_ipv4());
                 Some(subnet.ok_or_else(|| wrong("ipam.subnet", text))?)
             }
         };
@@ -204,7 +204,7 @@ pub(crate) fn routes(list: Vec<RawRoute>) -> Result<Vec<Route>, CniError> {
     }
     let route = |raw: RawRoute| {
         let wrong = || CniError::config(format!("invalid route: {:?} {:?}", raw.dst, raw.gw));
-        let destination = Cidr::network(&raw.dst).ok_or_else(wrong)?;
+        let destination = Cidr::network(&raw.dst).map_err(|_| wrong())?;
         let gateway = match raw.gw.as_deref() {
             None | Some("") => None,
             Some(text) => Some(text.parse::<IpAddr>().map_err(|_| wrong())?),

@@ -106,7 +106,7 @@ impl Router {
     pub(crate) fn default_subnet(&self) -> Result<Cidr, CniError> {
         let text = self.ask("GET", "/ipinfo/defaultsubnet", ALLOCATE)?;
         Cidr::network(text.trim())
-            .ok_or_else(|| self.try_again(ALLOCATE, &format!("the router said {text:?}")))
+            .map_err(|_| self.try_again(ALLOCATE, &format!("the router said {text:?}")))
     }
 
     /// Returns the addresses of a holder, of those in the subnet.

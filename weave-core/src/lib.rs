@@ -63,6 +63,7 @@
 #![cfg_attr(not(feature = "tokio"), doc = "[`driver`]: self")]
 #![forbid(unsafe_code)]
 
+mod cidr;
 #[cfg(feature = "tokio")]
 pub mod driver;
 pub mod mesh;
@@ -73,3 +74,5 @@ pub mod sim;
 pub mod switch;
 pub mod time;
 pub mod wire;
+
+pub use cidr::{Cidr, CidrError};

@@ -66,7 +66,6 @@
 //! The kernel is spoken to by [`weave_rtnl`], [`weave_odp`] and [`weave_firewall`];
 //! [`weave-cni`](https://docs.rs/weave-cni) is built on this crate.
 
-mod address;
 mod arp;
 mod bridge;
 mod containerd;
@@ -86,7 +85,6 @@ mod sys;
 mod sysctl;
 mod underlay;
 
-pub use address::{Cidr, CidrError};
 pub use arp::{Claimants, PROBE_TIME, holder_of};
 pub use bridge::{
     BridgeClaim, BridgeConfig, Condition, Layout, MendedPort, Origin, PortFault, Ports,
@@ -114,3 +112,4 @@ pub use peer_name::{derive_peer_name, interface_peer_name};
 pub use route::Route;
 pub use underlay::automatic_mtu;
 pub use weave_core::wire::MacAddress;
+pub use weave_core::{Cidr, CidrError};

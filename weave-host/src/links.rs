@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use weave_core::wire::MacAddress;
 use weave_rtnl::{Address, Client, Link, LinkChange, LinkId, PortSettings};
 
-use crate::address::Cidr;
 use crate::error::HostError;
 use crate::route::Route;
+use weave_core::Cidr;
 
 /// How a port of a bridge is when nobody has changed it.
 pub(crate) const PASS_ALL: PortSettings = PortSettings {

@@ -1,9 +1,9 @@
 //! Networks of this host that a range for containers would hide.
 
-use crate::address::Cidr;
 use crate::error::HostError;
 use crate::links::routes;
 use crate::namespace::run_here;
+use weave_core::Cidr;
 
 /// A way out of the host.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::address::Cidr;
+use weave_core::Cidr;
 
 /// A way out of a container.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -13,7 +13,6 @@
 //! The messages are those of Weave Net 2.x ([`message`]).
 
 pub mod allocator;
-mod cidr;
 pub mod consensus;
 pub mod message;
 mod range;
@@ -22,11 +21,13 @@ mod space;
 mod subnet;
 
 pub use allocator::{Allocator, Config};
-pub use cidr::{Cidr, CidrError};
 pub use range::Range;
 pub use ring::Ring;
 pub use space::{AddressSet, Space, SpaceError};
-pub use subnet::Subnet;
+pub use subnet::{Subnet, SubnetError};
+
+/// An IPv4 address with its prefix length.
+pub type Cidr = weave_core::Cidr<std::net::Ipv4Addr>;
 
 #[cfg(test)]
 mod tests;

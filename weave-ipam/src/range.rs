@@ -30,6 +30,24 @@ impl Range {
         Self { start: address, end: address.saturating_add(1) }
     }
 
+    /// As many addresses as the network has, from this one on. Those beyond the end of all
+    /// addresses are left out, and the very last one with them: rings count up to 2^32 - 1.
+    pub const fn of(cidr: Cidr) -> Self {
+        let start = cidr.address().to_bits();
+        match 1_u32.checked_shl(32 - cidr.prefix() as u32) {
+            Some(size) => Self::new(start, start.saturating_add(size)),
+            // All addresses there are: too many to count.
+            None => Self::new(start, start),
+        }
+    }
+
+    /// [`Self::of`] without the first and the last address, which name the network and mean all
+    /// of its hosts.
+    pub const fn of_hosts(cidr: Cidr) -> Self {
+        let Self { start, end } = Self::of(cidr);
+        Self::new(start.saturating_add(1), end.saturating_sub(1))
+    }
+
     /// How many addresses it has.
     pub const fn size(self) -> u32 {
         self.end.saturating_sub(self.start)
@@ -90,29 +108,9 @@ impl Range {
             let fitting = rest.checked_ilog2()?;
             let bits = fitting.min(start.trailing_zeros());
             let block = Cidr::new(start.into(), u8::try_from(32 - bits).ok()?)?;
-            start = start.saturating_add(block.range().size());
+            start = start.saturating_add(Self::of(block).size());
             Some(block)
         })
-    }
-}
-
-impl Cidr {
-    /// As many addresses as the network has, from this one on. Those beyond the end of all
-    /// addresses are left out, and the very last one with them: rings count up to 2^32 - 1.
-    pub const fn range(self) -> Range {
-        let start = self.address().to_bits();
-        match 1_u32.checked_shl(32 - self.prefix() as u32) {
-            Some(size) => Range::new(start, start.saturating_add(size)),
-            // All addresses there are: too many to count.
-            None => Range::new(start, start),
-        }
-    }
-
-    /// [`Self::range`] without the first and the last address, which name the network and mean
-    /// all of its hosts.
-    pub const fn host_range(self) -> Range {
-        let Range { start, end } = self.range();
-        Range::new(start.saturating_add(1), end.saturating_sub(1))
     }
 }
 

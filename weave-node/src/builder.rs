@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use weave_core::mesh::{Password, PeerName, Subnet};
+use weave_core::Cidr;
+use weave_core::mesh::{Password, PeerName};
 use weave_sleeve::native::Capabilities;
 
 use crate::error::NodeError;
@@ -123,7 +124,7 @@ impl Builder {
 
     /// Sets the networks between whose hosts nothing is encrypted.
     #[must_use]
-    pub fn trusted_subnets(mut self, subnets: impl IntoIterator<Item = Subnet>) -> Self {
+    pub fn trusted_subnets(mut self, subnets: impl IntoIterator<Item = Cidr>) -> Self {
         self.mesh.trusted_subnets = subnets.into_iter().collect();
         self
     }

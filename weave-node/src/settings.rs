@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use weave_core::mesh::{DEFAULT_CONNECTION_LIMIT, DEFAULT_PORT, Password, PeerName, Subnet};
+use weave_core::Cidr;
+use weave_core::mesh::{DEFAULT_CONNECTION_LIMIT, DEFAULT_PORT, Password, PeerName};
 use weave_host::Backend;
 use weave_sleeve::port::Port;
 
@@ -18,7 +19,7 @@ pub(crate) struct MeshSettings {
     pub(crate) name: Option<PeerName>,
     pub(crate) nickname: String,
     pub(crate) password: Option<Password>,
-    pub(crate) trusted_subnets: Vec<Subnet>,
+    pub(crate) trusted_subnets: Vec<Cidr>,
     pub(crate) connection_limit: Option<usize>,
     pub(crate) discovery: bool,
 }

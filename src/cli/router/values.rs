@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use weave_core::mesh::{DEFAULT_PORT, Subnet};
+use weave_core::Cidr;
+use weave_core::mesh::DEFAULT_PORT;
 use weave_host::Backend;
 use weave_node::Capture;
 use weave_sleeve::cipher::native::Suite;
@@ -12,11 +13,11 @@ use weave_api::Address;
 
 /// A list that clap takes for one value.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Subnets(pub(super) Vec<Subnet>);
+pub(super) struct Subnets(pub(super) Vec<Cidr>);
 
 pub(super) fn subnets(text: &str) -> Result<Subnets, String> {
     let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
-    let subnets = texts.map(|text| text.parse::<Subnet>().map_err(|error| error.to_string()));
+    let subnets = texts.map(|text| Cidr::network(text).map_err(|error| error.to_string()));
     Ok(Subnets(subnets.collect::<Result<_, _>>()?))
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Password, PeerName, ShortId, Subnet, Uid};
+use super::{Password, PeerName, ShortId, Uid};
+use crate::Cidr;
 
 /// The port of the original for TCP and for the UDP encapsulation.
 pub const DEFAULT_PORT: u16 = 6783;
@@ -33,7 +34,7 @@ pub struct Config {
     pub discovery: bool,
     /// Where both ends find the other one in their lists, the overlay runs unencrypted although
     /// there is a password. TCP is encrypted all the same.
-    pub trusted_subnets: Vec<Subnet>,
+    pub trusted_subnets: Vec<Cidr>,
     /// Names of the transports in order of preference.
     pub overlays: Vec<String>,
     /// Further keys of the handshake's feature map, by which a transport or an embedder

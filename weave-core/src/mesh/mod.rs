@@ -28,7 +28,6 @@ mod report;
 mod routes;
 mod session;
 mod short_ids;
-mod subnet;
 mod update;
 
 pub use accept::Source;
@@ -59,5 +58,4 @@ pub use report::{
 pub use routes::Routes;
 pub use session::{MAX_MESSAGE_LEN, Session, SessionError, TooLongToSend};
 pub use short_ids::{ShortIdTable, ShortIds};
-pub use subnet::{Subnet, SubnetError};
 pub use update::{MAX_CONNECTIONS, UpdateError};

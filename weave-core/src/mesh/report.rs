@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::name_conflict::NameConflict;
-use super::{ConnectionId, PeerName, ShortId, Subnet, Uid};
+use super::{ConnectionId, PeerName, ShortId, Uid};
+use crate::Cidr;
 use crate::time::Instant;
 
 /// A snapshot of one [`Mesh`](super::Mesh).
@@ -41,7 +42,7 @@ pub struct Report {
     /// Routers that were refused of late since another one has their name.
     pub name_conflicts: Vec<NameConflict>,
     /// Networks that are trusted.
-    pub trusted_subnets: Vec<Subnet>,
+    pub trusted_subnets: Vec<Cidr>,
     /// What has been counted since the start.
     pub counters: Counters,
 }

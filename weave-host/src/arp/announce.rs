@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use weave_core::wire::Arp;
 use weave_rtnl::{Client, Link, LinkChange};
 
-use crate::address::Cidr;
 use crate::links::mac;
 use crate::sys::packet::ArpSocket;
 use crate::sysctl;
+use weave_core::Cidr;
 
 /// Has the kernel tell them, of these and of all others the interface has.
 ///

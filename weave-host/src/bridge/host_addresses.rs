@@ -1,11 +1,11 @@
 //! Addresses of the host on the bridge (spec router.md, section 8).
 
-use crate::address::Cidr;
 use crate::arp::announce;
 use crate::error::HostError;
 use crate::links::{add_address, addresses, remove_address, required};
 use crate::lock::HostLock;
 use crate::namespace::run_here;
+use weave_core::Cidr;
 
 /// Returns the IPv4 addresses of a bridge; none if it is not there.
 ///

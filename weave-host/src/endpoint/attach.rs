@@ -10,13 +10,13 @@ use super::configure::configure;
 use super::end::End;
 use super::pair::{PairNames, connect_host_end, create_pair_into, delete_named, find_bridge};
 use super::veth_peer::{VethPeer, ends_on_bridge};
-use crate::address::Cidr;
 use crate::bridge::{PortNote, mend};
 use crate::error::HostError;
 use crate::links::{change, mac, required};
 use crate::lock::HostLock;
 use crate::namespace::Namespace;
 use crate::sysctl;
+use weave_core::Cidr;
 
 /// What attaching changed.
 #[derive(Clone, PartialEq, Eq, Debug)]

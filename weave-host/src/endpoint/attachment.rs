@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use weave_core::wire::MacAddress;
 
-use crate::address::Cidr;
 use crate::names::CONTAINER_INTERFACE;
 use crate::route::Route;
+use weave_core::Cidr;
 
 /// What a container is to get.
 #[derive(Clone, Debug)]

@@ -6,10 +6,10 @@ use weave_rtnl::Client;
 
 use super::attachment::Attachment;
 use super::end::End;
-use crate::address::Cidr;
 use crate::arp::{announce, probe};
 use crate::error::HostError;
 use crate::links::{add_address, add_multicast_route, add_route, addresses, required};
+use weave_core::Cidr;
 
 /// In the container: the addresses, once nobody else has them, of which the neighbours are told;
 /// then the routes, that of multicast last, because programs that wait for the network look for it.

@@ -3,13 +3,13 @@
 use weave_rtnl::Client;
 
 use super::veth_peer::VethPeer;
-use crate::address::Cidr;
 use crate::bridge::PortNote;
 use crate::error::HostError;
 use crate::links::{self, delete, remove_address};
 use crate::lock::HostLock;
 use crate::names::{CONTAINER_INTERFACE, HOST_END};
 use crate::namespace::{Namespace, run_here};
+use weave_core::Cidr;
 
 /// What detaching changed.
 #[derive(Clone, PartialEq, Eq, Debug)]

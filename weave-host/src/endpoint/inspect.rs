@@ -4,12 +4,12 @@ use weave_core::wire::MacAddress;
 use weave_rtnl::Client;
 
 use super::veth_peer::VethPeer;
-use crate::address::Cidr;
 use crate::bridge::PortNote;
 use crate::error::HostError;
 use crate::links::{addresses, mac, routes};
 use crate::namespace::Namespace;
 use crate::route::Route;
+use weave_core::Cidr;
 
 /// An interface in a container.
 #[derive(Clone, PartialEq, Eq, Debug)]

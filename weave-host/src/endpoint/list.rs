@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use weave_core::wire::MacAddress;
 use weave_rtnl::{Client, Link};
 
-use crate::address::Cidr;
 use crate::bridge::{PortFault, PortNote, faults, is_orphan_of, is_stray_of};
 use crate::error::HostError;
 use crate::links::{addresses, mac};
 use crate::names::HOST_END;
 use crate::namespace::{Namespace, run_here};
+use weave_core::Cidr;
 
 /// An interface of a container on the bridge, whoever put it there.
 #[derive(Clone, PartialEq, Eq, Debug)]

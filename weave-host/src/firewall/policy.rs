@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use crate::address::Cidr;
 use crate::names::{self, BRIDGE_NAME};
+use weave_core::Cidr;
 
 /// What the firewall shall do for the switch.
 #[derive(Clone, PartialEq, Eq, Debug)]

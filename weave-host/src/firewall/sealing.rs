@@ -13,9 +13,9 @@ use weave_firewall::iptables::{Chain as IptablesChain, Place, Shared, Table as I
 use weave_firewall::nftables::{Chain, Family, Hook, Table};
 use weave_firewall::{Backend, Firewall, FirewallError, Leftovers, Outcome, Rules};
 
-use crate::address::Cidr;
 use crate::error::HostError;
 use crate::names::{self, BRIDGE_NAME};
+use weave_core::Cidr;
 
 /// The mark of Weave Net 2.x, and its mask, as iptables prints them.
 const MARK: &str = "0x20000/0x20000";

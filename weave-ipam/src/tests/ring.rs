@@ -82,13 +82,13 @@ fn first_divisions() {
     for row in list(&file["ring"]["claim_for_peers"]) {
         let universe: Cidr = text(&row["universe"]).parse().unwrap();
         let mut names = peers(&row["peers"]);
-        let mut divided = Ring::new(universe.range(), names[0]);
+        let mut divided = Ring::new(Range::of(universe), names[0]);
         divided.divide(&names);
         assert_eq!(divided.entries(), entries(&row["entries"]), "{row}");
         assert_eq!(divided.seeds(), peers(&row["seeds"]), "{row}");
         names.reverse();
         names.extend_from_within(..1);
-        let mut again = Ring::new(universe.range(), divided.peer());
+        let mut again = Ring::new(Range::of(universe), divided.peer());
         again.divide(&names);
         assert_eq!(again, divided, "order and repetitions do not matter");
     }

@@ -88,8 +88,7 @@ fn open(mesh: &MeshSettings, bridge: &Bridge, port: u16, clock: &Clock) -> Resul
     }
     let firewall = SealFirewall::open(backend, &bridge.name)
         .map_err(|error| format!("IPsec needs firewall rules: {error}"))?;
-    let trusted = mesh.trusted_subnets.iter();
-    let trusted = trusted.filter_map(|subnet| Cidr::network(&subnet.to_string())).collect();
+    let trusted = mesh.trusted_subnets.iter().map(|subnet| subnet.masked()).collect();
     let (adapter, clock) = (Adapter { firewall, port, trusted }, clock.clone());
     Ipsec::open(Box::new(adapter), port, move || clock.now()).map_err(|error| error.to_string())
 }

@@ -23,10 +23,7 @@ pub fn hidden_route(
     range: weave_ipam::Subnet,
     bridge: &str,
 ) -> Result<Option<String>, weave_host::HostError> {
-    let range = range.cidr();
-    let network = weave_host::Cidr::new(range.address().into(), range.prefix());
-    let Some(network) = network else { return Ok(None) };
-    let found = weave_host::overlapping_route(network, bridge)?;
+    let found = weave_host::overlapping_route(range.cidr().into(), bridge)?;
     Ok(found.map(|weave_host::HostRoute { destination, interface }| {
         format!(
             "the range for containers, {range}, overlaps the route to {destination} that this host \

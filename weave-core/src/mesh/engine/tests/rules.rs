@@ -1,6 +1,7 @@
 //! The rules of spec mesh.md, one by one.
 
 use super::*;
+use crate::Cidr;
 
 #[test]
 fn a_refused_duplicate_makes_the_kept_one_prove_that_it_is_alive() {
@@ -229,7 +230,7 @@ fn trust_takes_both_sides_and_passwords_give_keys() {
         let mut bench = Bench::with(|config| {
             config.password = Password::new(PASSWORD);
             if trusts {
-                config.trusted_subnets = vec!["10.0.0.0/8".parse().unwrap()];
+                config.trusted_subnets = vec![Cidr::network("10.0.0.0/8").unwrap()];
             }
         });
         let id = bench.accept();
