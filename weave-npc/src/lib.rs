@@ -1,0 +1,54 @@
+//! Kubernetes NetworkPolicy: who may reach whom, and why; compiled to one table of nftables.
+//!
+//! ```text
+//!   api ──read──▶ Change ──▶ Cluster ──judge──▶ Verdict, with the policy and rule that gives it
+//! ```
+//!
+//! The model, [`Cluster`], does no I/O: objects go in, and it answers for any packet. It is what
+//! the rules in the kernel are compared with.
+//!
+//! # Example
+//!
+//! ```
+//! use weave_npc::{api, Change, Cluster, Direction, Packet, Protocol, Traffic};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let pod: api::Pod = serde_json::from_str(r#"{
+//!     "metadata": {"name": "db", "namespace": "shop", "labels": {"app": "db"}},
+//!     "status": {"phase": "Running", "podIP": "10.32.0.5"}
+//! }"#)?;
+//! let policy: api::NetworkPolicy = serde_json::from_str(r#"{
+//!     "metadata": {"name": "quiet", "namespace": "shop"},
+//!     "spec": {"podSelector": {"matchLabels": {"app": "db"}}, "policyTypes": ["Ingress"]}
+//! }"#)?;
+//! let (policy, problems) = policy.read();
+//! assert!(problems.is_empty());
+//! let cluster: Cluster =
+//!     [Change::Pod(Box::new(pod.read())), Change::Policy(policy)].into_iter().collect();
+//!
+//! let packet = Packet {
+//!     source: "10.32.0.9".parse()?,
+//!     destination: "10.32.0.5".parse()?,
+//!     traffic: Traffic::Port(Protocol::Tcp, 5432),
+//! };
+//! assert!(!cluster.judge(Direction::Ingress, &packet).is_allowed());
+//! # Ok(())
+//! # }
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod api;
+mod block;
+mod cluster;
+mod labels;
+mod object;
+mod verdict;
+
+pub use block::{AddressRange, Family, ranges};
+pub use cluster::{Change, Cluster};
+pub use labels::{Condition, Labels, Requirement, Selector};
+pub use object::{
+    Direction, NamedPort, Namespace, Namespaces, ObjectName, Peer, Peers, Pod, PodNetwork, PodPeer,
+    Policy, Port, PortNumber, Ports, Protocol, Rule,
+};
+pub use verdict::{Allowed, Packet, Traffic, Verdict};

@@ -1,0 +1,6 @@
+//! Random clusters, as the API server would tell of them.
+#![allow(dead_code, reason = "each test uses its own part")]
+
+pub mod dice;
+pub mod oracle;
+pub mod world;
