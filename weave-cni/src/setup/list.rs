@@ -1,48 +1,20 @@
-//! The plugin and its list in the folders of the host (spec cni.md, section 1).
+//! The list of plugins by which a runtime knows the network (spec cni.md, section 1).
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use weave_api::json::indented;
 
-/// The names under which a runtime calls the plugin.
-const NAMES: [&str; 2] = ["weave-net", "weave-ipam"];
+use super::NAMES;
+
 /// What comes after ours in a list, each only where the host has it.
 pub const CHAINED: [&str; 2] = ["portmap", "bandwidth"];
 /// Before other lists: a runtime takes the first.
 pub const LIST: &str = "10-weave.conflist";
 /// What the original wrote up to version 2.4.0.
 const OUTDATED: &str = "10-weave.conf";
-
-/// Installs the program under a name with its version, and the names of the plugins as links to it.
-/// At each moment a runtime finds a whole one.
-///
-/// # Errors
-/// The system refuses.
-pub fn install(plugin: &Path, bin: &Path) -> io::Result<()> {
-    fs::create_dir_all(bin)?;
-    let name = concat!("weave-plugin-", env!("CARGO_PKG_VERSION"));
-    let (target, draft) = (bin.join(name), bin.join(format!("{name}.tmp")));
-    let content = fs::read(plugin)?;
-    if !fs::read(&target).is_ok_and(|old| old == content) {
-        fs::write(&draft, content)?;
-        fs::set_permissions(&draft, fs::Permissions::from_mode(0o755))?;
-        fs::rename(&draft, &target)?;
-    }
-    for link in NAMES {
-        let draft = bin.join(format!("{link}.tmp"));
-        match fs::remove_file(&draft) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => symlink(name, &draft)?,
-        }
-        // Also in place of a file, as early versions of the original had them.
-        fs::rename(&draft, bin.join(link))?;
-    }
-    Ok(())
-}
 
 /// What became of the list.
 #[derive(PartialEq, Eq, Debug)]
@@ -61,11 +33,13 @@ pub enum Published {
 /// The system refuses.
 pub fn publish(conf: &Path, list: &Value) -> io::Result<Published> {
     let (file, draft) = (conf.join(LIST), conf.join(format!("{LIST}.tmp")));
-    let published = match fs::read(&file) {
-        Ok(old) if is_default(&old) => Published::Written,
-        Ok(old) => flaw(&old).map_or(Published::Changed, Published::Unusable),
+    let text = indented(list).map_err(io::Error::other)? + "\n";
+    let found = fs::read(&file);
+    let published = match &found {
+        Ok(old) if is_default(old) => Published::Written,
+        Ok(old) => flaw(old).map_or(Published::Changed, Published::Unusable),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Published::Written,
-        Err(error) => return Err(error),
+        Err(error) => return Err(io::Error::new(error.kind(), error.to_string())),
     };
     if matches!(published, Published::Unusable(_)) {
         return Ok(published);
@@ -74,11 +48,41 @@ pub fn publish(conf: &Path, list: &Value) -> io::Result<Published> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    if published == Published::Written {
-        fs::write(&draft, indented(list).map_err(io::Error::other)? + "\n")?;
+    // A runtime reads its lists again at each change: not for nothing.
+    let there = found.is_ok_and(|old| old == text.as_bytes());
+    if published == Published::Written && !there {
+        fs::write(&draft, text)?;
         fs::rename(&draft, &file)?;
     }
     Ok(published)
+}
+
+/// Removes the list, also one that somebody changed: what it calls is about to go. The folder
+/// stays, since a runtime that watches it would not notice another one in its place.
+///
+/// # Errors
+/// The system refuses.
+pub fn withdraw(conf: &Path) -> io::Result<Vec<PathBuf>> {
+    let draft = format!("{LIST}.tmp");
+    super::remove_files([LIST, draft.as_str(), OUTDATED].map(|name| conf.join(name)))
+}
+
+/// Returns the networks that a runtime finds before ours: it takes the first file by name, and
+/// of ours containers would know nothing.
+///
+/// # Errors
+/// The system refuses.
+pub fn rivals(conf: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(conf)? {
+        let Ok(name) = entry?.file_name().into_string() else { continue };
+        let is_network = [".conf", ".conflist", ".json"].iter().any(|end| name.ends_with(end));
+        if is_network && name.as_str() < LIST && name != OUTDATED {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// Why a runtime that reads this gives containers nothing of ours.
@@ -120,7 +124,7 @@ fn is_default(text: &[u8]) -> bool {
     }
     let [portmap, bandwidth] = CHAINED;
     let chains: [&[&str]; 4] = [&[], &[portmap], &[bandwidth], &[portmap, bandwidth]];
-    ["0.3.0", "1.0.0"].iter().any(|version| {
+    ["0.3.0", "1.0.0", "1.1.0"].iter().any(|version| {
         [true, false]
             .iter()
             .any(|hairpin| chains.iter().any(|chain| list(version, *hairpin, chain) == found))
@@ -153,6 +157,39 @@ mod tests {
     }
 
     #[test]
+    fn a_list_that_is_there_is_not_written_again() {
+        let conf = tempfile::tempdir().unwrap();
+        let new = list("1.1.0", true, &CHAINED);
+        assert_eq!(publish(conf.path(), &new).unwrap(), Published::Written);
+        let file = fs::File::open(conf.path().join(LIST)).unwrap();
+        assert_eq!(publish(conf.path(), &new).unwrap(), Published::Written);
+        assert_eq!(links(&file), 1, "it was replaced by the same");
+        assert_eq!(publish(conf.path(), &list("1.0.0", true, &[])).unwrap(), Published::Written);
+        assert_eq!(links(&file), 0, "another version of it replaces it");
+    }
+
+    /// Of a file that somebody replaced, none is left.
+    fn links(file: &fs::File) -> u64 {
+        std::os::unix::fs::MetadataExt::nlink(&file.metadata().unwrap())
+    }
+
+    #[test]
+    fn networks_before_ours_are_found_and_stay() {
+        let conf = tempfile::tempdir().unwrap();
+        for name in
+            ["05-cilium.conflist", "10-calico.conf", "10-a.txt", OUTDATED, LIST, "20-x.conf"]
+        {
+            fs::write(conf.path().join(name), "{}").unwrap();
+        }
+        let found = rivals(conf.path()).unwrap();
+        assert_eq!(found, ["05-cilium.conflist", "10-calico.conf"]);
+        let removed = withdraw(conf.path()).unwrap();
+        assert_eq!(removed, [LIST, OUTDATED].map(|name| conf.path().join(name)));
+        assert_eq!(fs::read_dir(conf.path()).unwrap().count(), 4);
+        assert!(withdraw(conf.path()).unwrap().is_empty(), "twice is no failure");
+    }
+
+    #[test]
     fn a_list_that_no_runtime_can_use_is_a_failure() {
         let conf = tempfile::tempdir().unwrap();
         let file = conf.path().join(LIST);
@@ -171,20 +208,5 @@ mod tests {
             }
             assert_eq!(fs::read_to_string(&file).unwrap(), text);
         }
-    }
-
-    #[test]
-    fn the_plugin_is_replaced_while_it_is_called() {
-        let folder = tempfile::tempdir().unwrap();
-        let (plugin, bin) = (folder.path().join("plugin"), folder.path().join("bin"));
-        for content in ["one", "one", "two"] {
-            fs::write(&plugin, content).unwrap();
-            install(&plugin, &bin).unwrap();
-            for name in NAMES {
-                assert_eq!(fs::read_to_string(bin.join(name)).unwrap(), content);
-                assert!(fs::symlink_metadata(bin.join(name)).unwrap().is_symlink());
-            }
-        }
-        assert_eq!(fs::read_dir(&bin).unwrap().count(), 3, "no draft is left");
     }
 }
