@@ -1,7 +1,8 @@
 //! Kubernetes NetworkPolicy: who may reach whom, and why; compiled to one table of nftables.
 //!
 //! ```text
-//!   api ──read──▶ Change ──▶ Cluster ──judge──▶ Verdict, with the policy and rule that gives it
+//!   api ──read──▶ Change ──▶ Cluster ─┬─judge──▶ Verdict, with the policy and rule that gives it
+//!                                     └─compile─▶ Ruleset of one node ──nft──▶ table, or batch
 //! ```
 //!
 //! The model, [`Cluster`], does no I/O: objects go in, and it answers for any packet. It is what
@@ -40,12 +41,15 @@
 pub mod api;
 mod block;
 mod cluster;
+mod compile;
 mod labels;
+pub mod nft;
 mod object;
 mod verdict;
 
 pub use block::{AddressRange, Family, ranges};
 pub use cluster::{Change, Cluster};
+pub use compile::{AddressSet, Chain, ChainRule, Origin, PortMatch, Ruleset, compile};
 pub use labels::{Condition, Labels, Requirement, Selector};
 pub use object::{
     Direction, NamedPort, Namespace, Namespaces, ObjectName, Peer, Peers, Pod, PodNetwork, PodPeer,

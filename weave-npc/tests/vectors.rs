@@ -4,13 +4,15 @@
 //! The recorded chains and sets of the original are judged by a small interpreter of iptables.
 #![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
 
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use common::scenario::{VECTORS, change};
 use serde_json::Value;
-use weave_npc::{Change, Cluster, Direction, ObjectName, Packet, Protocol, Traffic, api};
+use weave_npc::{Cluster, Direction, Packet, Protocol, Traffic, api};
 
-const VECTORS: &str = include_str!("../../tests/vectors/npc.json");
 /// A policy with a selector that cannot be understood: the original did as if it were not there,
 /// ours is about all pods of the namespace and allows nothing. The API server lets neither happen.
 const STRICTER: [&str; 1] = ["bad-operator"];
@@ -126,33 +128,6 @@ fn end(word: &str, packet: &Packet) -> IpAddr {
 fn contains(block: &str, address: IpAddr) -> bool {
     let block = if block.contains('/') { block.to_owned() } else { format!("{block}/32") };
     weave_core::Cidr::network(&block).unwrap().contains(address)
-}
-
-fn change(event: &str, object: &Value) -> Option<Change> {
-    let object = object.clone();
-    let name = || {
-        let text = |field: &str| object["metadata"][field].as_str().unwrap().to_owned();
-        ObjectName::new(text("namespace"), text("name"))
-    };
-    Some(match event {
-        "add-namespace" | "update-namespace" | "namespace-known-to-api-only" => {
-            Change::Namespace(serde_json::from_value::<api::Namespace>(object).unwrap().read())
-        }
-        "delete-namespace" => {
-            Change::NamespaceGone(object["metadata"]["name"].as_str().unwrap().to_owned())
-        }
-        "add-pod" | "update-pod" => {
-            Change::Pod(Box::new(serde_json::from_value::<api::Pod>(object).unwrap().read()))
-        }
-        "delete-pod" => Change::PodGone(name()),
-        "add-networkpolicy" | "update-networkpolicy" => {
-            let policy: api::NetworkPolicy = serde_json::from_value(object).unwrap();
-            Change::Policy(policy.read().0)
-        }
-        "delete-networkpolicy" => Change::PolicyGone(name()),
-        "common-world" => return None,
-        other => unreachable!("{other}"),
-    })
 }
 
 fn packets(cluster: &Cluster) -> Vec<Packet> {

@@ -2,5 +2,7 @@
 #![allow(dead_code, reason = "each test uses its own part")]
 
 pub mod dice;
+pub mod nft;
 pub mod oracle;
+pub mod scenario;
 pub mod world;

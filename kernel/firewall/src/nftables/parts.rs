@@ -17,6 +17,9 @@ pub enum Hook {
     Forward,
     /// Those of this host.
     Output,
+    /// Those that go out, of this host and forwarded: addresses of Services are translated by then,
+    /// and where a packet comes from is not hidden yet.
+    Postrouting,
     /// Those of this host, before it looks for a route once more: a mark may change it.
     RouteOutput,
     /// Those that come in, before the host decides whose they are, for address translation.
@@ -31,19 +34,22 @@ impl Hook {
             Self::Input => "type filter hook input",
             Self::Forward => "type filter hook forward",
             Self::Output => "type filter hook output",
+            Self::Postrouting => "type filter hook postrouting",
             Self::RouteOutput => "type route hook output",
             Self::NatPrerouting => "type nat hook prerouting",
             Self::NatPostrouting => "type nat hook postrouting",
         }
     }
 
-    /// Returns the priorities of the tables of iptables: `filter`, `mangle`, `nat`.
+    /// Returns the priorities of the tables of iptables, `filter`, `mangle` and `nat`, or one beside.
     const fn priority(self) -> i32 {
         match self {
             Self::Input | Self::Forward | Self::Output => 0,
             Self::RouteOutput => -150,
             Self::NatPrerouting => -100,
             Self::NatPostrouting => 100,
+            // `srcnat`, less a little.
+            Self::Postrouting => 95,
         }
     }
 }
