@@ -7,6 +7,7 @@ mod circles;
 mod cni;
 mod demo;
 mod fuzz;
+mod image;
 mod ipam;
 mod lab;
 mod no_io;
@@ -29,6 +30,7 @@ usage: cargo xtask TASK
 
   test                       everything a change has to pass; needs root, less than an hour
   demo                       three hosts and two containers on this machine, with traffic; needs root
+  image [ARG...]             the image for Kubernetes, an OCI archive in target/ (docs/kubernetes.md)
   bench lab [ARG...]         this and other overlays side by side (benches/lab/README.md); needs root
   bench fastdp [ARG...]      the same in a virtual machine, for all that the kernel carries by itself
   bench peers [ARG...]       one router with 50 neighbours, frames carried by the kernel; needs root
@@ -63,6 +65,7 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
     match arguments {
         ["test"] => check::all().map(code),
         ["demo"] => demo::demo().map(|()| ExitCode::SUCCESS),
+        ["image", rest @ ..] => image::image(rest).map(|()| ExitCode::SUCCESS),
         ["bench", rest @ ..] => bench::bench(rest).map(|()| ExitCode::SUCCESS),
         ["circles"] => circles::check().map(|()| ExitCode::SUCCESS),
         ["no-io"] => no_io::prove().map(|()| ExitCode::SUCCESS),
