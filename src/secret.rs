@@ -85,7 +85,8 @@ fn take_password(
     arguments: &[OsString],
     variable: Option<OsString>,
 ) -> Result<Option<(OsString, Vec<OsString>)>, Empty> {
-    if !arguments.iter().any(|argument| argument == "launch" || argument == "router") {
+    let is_router = |argument: &OsString| argument == "launch" || argument == "router";
+    if !arguments.iter().any(is_router) && !weave_kube::runs_router(arguments) {
         return Ok(None);
     }
     let mut password = variable;

@@ -22,6 +22,17 @@ impl Failure {
         Self::Failed(text.into())
     }
 
+    /// What is wrong with a command line: the first paragraph says it; usage and hints follow.
+    pub(super) fn of_arguments(error: &clap::Error) -> Self {
+        let text = error.to_string();
+        let first: Vec<_> = text
+            .lines()
+            .take_while(|line| !line.is_empty())
+            .map(|line| line.trim().trim_start_matches("error: "))
+            .collect();
+        Self::Usage(first.join(" "))
+    }
+
     /// The code of a wrong use.
     pub(super) const USAGE: u8 = 2;
 
@@ -68,8 +79,17 @@ impl From<weave_api::client::ClientError> for Failure {
     }
 }
 
-impl From<crate::serve::InstanceError> for Failure {
-    fn from(error: crate::serve::InstanceError) -> Self {
+impl From<weave_kube::CommandError> for Failure {
+    fn from(error: weave_kube::CommandError) -> Self {
+        match error {
+            weave_kube::CommandError::Usage(text) => Self::Usage(text),
+            weave_kube::CommandError::Failed(text) => Self::Failed(text),
+        }
+    }
+}
+
+impl From<weave_node::InstanceError> for Failure {
+    fn from(error: weave_node::InstanceError) -> Self {
         Self::Failed(error.to_string())
     }
 }

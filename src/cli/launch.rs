@@ -19,8 +19,8 @@ use clap::Args;
 use super::failure::Failure;
 use super::output;
 use super::router::Router;
-use crate::serve::{READY_LINE, in_memory, takes_nothing};
-use weave_node::{StateError, make_directory};
+use crate::serve::READY_LINE;
+use weave_node::{StateError, in_memory, make_directory, takes_nothing};
 
 /// The longest line the router may say: an error with two paths in it.
 const LONGEST_LINE: u64 = 16 * 1024;

@@ -40,6 +40,7 @@ use clap::{Parser, Subcommand};
 
 use crate::secret::{self, HideError};
 use failure::Failure;
+use router::Router;
 
 /// A virtual Ethernet switch stretched over many hosts.
 #[derive(Debug, Parser)]
@@ -58,7 +59,7 @@ enum Command {
     /// Run the router in the background.
     Launch(launch::Launch),
     /// Run the router in the foreground.
-    Router(router::Router),
+    Router(Router),
     /// Stop the router that was launched.
     Stop(stop::Stop),
     /// Stop the router and remove its bridge, all container interfaces and its stored state.
@@ -83,6 +84,8 @@ enum Command {
     Connect(connect::Connect),
     /// Stop connecting to peers.
     Forget(forget::Forget),
+    /// Run the router as the pod network of a Kubernetes node.
+    Kube(weave_kube::Kube),
     /// Install the CNI plugin, so that container runtimes use the switch.
     SetupCni(setup_cni::SetupCni),
     /// Show router status.
@@ -126,6 +129,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::Accept(command) => command.run(),
         Command::Connect(command) => command.run(),
         Command::Forget(command) => command.run(),
+        Command::Kube(command) => command.run(Router::run_in_cluster),
         Command::SetupCni(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Report(command) => command.run(),
@@ -164,16 +168,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
             Failure::usage("say what to do; `weave help` lists the commands").exit()
         }
-        _ => {
-            let text = error.to_string();
-            // The first paragraph says what is wrong; usage and hints follow.
-            let first: Vec<_> = text
-                .lines()
-                .take_while(|line| !line.is_empty())
-                .map(|line| line.trim().trim_start_matches("error: "))
-                .collect();
-            Failure::usage(first.join(" ")).exit()
-        }
+        _ => Failure::of_arguments(error).exit(),
     }
 }
 

@@ -11,9 +11,10 @@ use super::failure::Failure;
 use super::output;
 use super::remote::Remote;
 use super::state_args::StateArgs;
-use crate::serve::{InstanceError, in_memory, log_file, pid_file, stop_running, was_killed};
 use weave_api::client::{self, ClientError};
-use weave_node::data_file;
+use weave_node::{
+    InstanceError, data_file, in_memory, log_file, pid_file, stop_running, was_killed,
+};
 
 /// How long the router goes on after it told to whom its addresses go. Nobody confirms that he
 /// heard it, and a connection that ends with something unread takes what was sent before with it.

@@ -9,9 +9,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, Parser};
 use weave_core::mesh::{DEFAULT_CONNECTION_LIMIT, DEFAULT_PORT, PeerName};
 use weave_core::wire::MacAddress;
+use weave_kube::{Companion, Launch};
 use weave_sleeve::cipher::native::Suite;
 use weave_sleeve::native::Capabilities;
 
@@ -202,6 +203,14 @@ pub(super) struct Router {
     peers: Vec<String>,
 }
 
+/// A router whose arguments come from elsewhere.
+#[derive(Debug, Parser)]
+#[command(disable_version_flag = true, args_override_self = true)]
+struct Alone {
+    #[command(flatten)]
+    router: Router,
+}
+
 /// What the flags come to.
 struct Settings {
     builder: Builder,
@@ -217,7 +226,7 @@ struct Settings {
 impl Router {
     pub(super) fn run(self) -> Result<(), Failure> {
         let tell_launcher = self.tell_launcher;
-        let result = self.start();
+        let result = self.start(None);
         if let (true, Err(failure)) = (tell_launcher, &result) {
             // Once it was ready, nobody reads this any more.
             output::print(&format!("{}\n", failure.text()));
@@ -225,7 +234,16 @@ impl Router {
         result
     }
 
-    fn start(self) -> Result<(), Failure> {
+    /// Runs the router of a node of Kubernetes.
+    pub(super) fn run_in_cluster(launch: Launch) -> Result<(), Failure> {
+        let name = std::iter::once("weave kube".into());
+        match Alone::try_parse_from(name.chain(launch.arguments)) {
+            Ok(alone) => alone.router.start(Some(launch.companion)),
+            Err(error) => Err(Failure::of_arguments(&error)),
+        }
+    }
+
+    fn start(self, companion: Option<Companion>) -> Result<(), Failure> {
         if self.version {
             output::print(&format!("weave {VERSION}\n"));
             return Ok(());
@@ -273,7 +291,7 @@ impl Router {
                  one on all peers, such as that of `openssl rand -base64 18`"
             );
         }
-        Ok(serve::run(settings.builder, &settings.prefix, &readiness)?)
+        Ok(serve::run(settings.builder, &settings.prefix, &readiness, companion)?)
     }
 
     /// Whether it is only asked to print something.
@@ -302,7 +320,7 @@ impl Router {
 
     /// The file that a launched router logs to by default.
     pub(super) fn log_file(&self) -> PathBuf {
-        serve::log_file(&self.state.db_prefix)
+        weave_node::log_file(&self.state.db_prefix)
     }
 
     fn settings(self, launched: bool) -> Result<Settings, Failure> {
@@ -445,15 +463,8 @@ impl Router {
             let subnet = text.parse::<weave_ipam::Subnet>();
             subnet.map_err(|error| Failure::usage(format!("--ipalloc-{flag}: {error}")))
         };
-        let range = subnet("range", range)?;
-        for (nobodys, what) in NO_HOSTS {
-            if subnet("range", nobodys)?.range().overlaps(range.range()) {
-                return Err(Failure::usage(format!(
-                    "--ipalloc-range: {range} has addresses that no container can have: those of \
-                     {nobodys} are for {what}"
-                )));
-            }
-        }
+        let range = IpamSettings::range(range)
+            .map_err(|error| Failure::usage(format!("--ipalloc-range: {error}")))?;
         let default_subnet = match ipalloc_default_subnet.as_str() {
             "" => range,
             text => subnet("default-subnet", text)?,
@@ -469,13 +480,6 @@ impl Router {
         Ok(Some(IpamSettings { range, default_subnet, origin }))
     }
 }
-
-/// Networks in which no container can be (RFC 6890, section 2.2.2, and RFC 5771).
-const NO_HOSTS: [(&str, &str); 3] = [
-    ("0.0.0.0/8", "this network"),
-    ("127.0.0.0/8", "each host itself"),
-    ("224.0.0.0/4", "groups of hosts"),
-];
 
 /// The name becomes the Ethernet address of the bridge, so that it must be one of a station.
 fn names_a_machine(name: PeerName) -> bool {

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::failure::Failure;
 use super::state_args::StateArgs;
-use crate::serve::stop_running;
+use weave_node::stop_running;
 
 /// Arguments of `weave stop`.
 #[derive(Debug, Args)]

@@ -9,24 +9,28 @@
 //! router leaves when it ends, in good order or not, is a bridge with containers on it: they
 //! keep talking to each other, and the next router adopts them.
 
-mod instance;
 mod notify;
 mod signals;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use weave_api::json;
-use weave_node::{Builder, FileStore, Node, VERSION};
+use weave_kube::Companion;
+use weave_node::{Builder, FileStore, Instance, Node, VERSION};
 
-pub(crate) use instance::{
-    Instance, InstanceError, in_memory, log_file, pid_file, stop_running, takes_nothing, was_killed,
-};
 pub(crate) use notify::{READY_LINE, Readiness};
 use signals::{Signal, Signals};
 
-/// Runs the router until it is told to stop. `readiness` is told once it does its work.
-pub(crate) fn run(builder: Builder, prefix: &Path, readiness: &Readiness) -> Result<()> {
+/// Runs the router until it is told to stop. `readiness` is told once it does its work, and
+/// `companion` goes along with it.
+pub(crate) fn run(
+    builder: Builder,
+    prefix: &Path,
+    readiness: &Readiness,
+    companion: Option<Companion>,
+) -> Result<()> {
     let instance = Instance::acquire(prefix)?;
     weave_node::keep_nothing_large();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -35,18 +39,31 @@ pub(crate) fn run(builder: Builder, prefix: &Path, readiness: &Readiness) -> Res
         .enable_all()
         .build()
         .context("cannot start the control threads")?;
-    let result = runtime.block_on(serve(builder, prefix, readiness));
+    let result = runtime.block_on(serve(builder, prefix, readiness, companion));
     drop(runtime);
     instance.leave();
     result
 }
 
-async fn serve(builder: Builder, prefix: &Path, readiness: &Readiness) -> Result<()> {
+async fn serve(
+    mut builder: Builder,
+    prefix: &Path,
+    readiness: &Readiness,
+    mut companion: Option<Companion>,
+) -> Result<()> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     tracing::info!("weave {VERSION}");
-    let mut node = builder.store(FileStore::open(prefix)?).start().await?;
+    let store = Arc::new(FileStore::open(prefix)?);
+    if let Some(companion) = &mut companion {
+        builder = tokio::select! {
+            prepared = companion.prepare(builder, &store) => prepared?,
+            () = signals.stop() => return Ok(()),
+        };
+    }
+    let mut node = builder.shared_store(store).start().await?;
     readiness.ready();
-    let result = until_told(&mut node, &mut signals).await;
+    let beside = companion.map(|companion| companion.accompany(&node));
+    let result = until_told(&mut node, &mut signals, beside).await;
     readiness.stopping();
     node.shut_down().await;
     tracing::info!("stopped");
@@ -54,7 +71,18 @@ async fn serve(builder: Builder, prefix: &Path, readiness: &Readiness) -> Result
 }
 
 /// Until a signal ends it, or what cannot be mended.
-async fn until_told(node: &mut Node, signals: &mut Signals) -> Result<()> {
+async fn until_told(
+    node: &mut Node,
+    signals: &mut Signals,
+    beside: Option<impl Future<Output = Result<()>>>,
+) -> Result<()> {
+    let beside = async {
+        match beside {
+            Some(beside) => beside.await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(beside);
     loop {
         tokio::select! {
             signal = signals.next() => match signal {
@@ -66,6 +94,7 @@ async fn until_told(node: &mut Node, signals: &mut Signals) -> Result<()> {
                 Signal::Unused(name) => tracing::info!("{name}: nothing to do"),
             },
             error = node.ended() => return Err(error.into()),
+            ended = &mut beside => return ended,
         }
     }
 }

@@ -38,6 +38,11 @@ impl Signals {
         })
     }
 
+    /// Waits for one that stops the router.
+    pub(super) async fn stop(&mut self) {
+        while !matches!(self.next().await, Signal::Stop(_)) {}
+    }
+
     /// The next one.
     pub(super) async fn next(&mut self) -> Signal {
         tokio::select! {

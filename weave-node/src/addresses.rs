@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
+use weave_core::mesh::PeerName;
 use weave_ipam::allocator::{Answer, RequestError};
 use weave_ipam::{Cidr, Subnet};
 
@@ -95,6 +96,16 @@ impl Addresses {
     /// There is no allocator, or the holder has no addresses.
     pub async fn release_all(&self, holder: &str) -> Result<(), AddressError> {
         Ok(self.allocator()?.release_all(holder.to_owned()).await??)
+    }
+
+    /// Takes over what a peer owns that will never come back, given by its name; returns how many
+    /// addresses that gained, and none if frames get to that peer. It is up to the caller that
+    /// nobody else takes it over too.
+    ///
+    /// # Errors
+    /// There is no allocator, or the node stops.
+    pub async fn take_over(&self, peer: PeerName) -> Result<Option<u32>, AddressError> {
+        Ok(self.allocator()?.take_over(peer.to_string()).await?)
     }
 
     /// Returns all holders on this node with their addresses; nothing without an allocator.

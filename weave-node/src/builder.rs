@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use weave_core::Cidr;
 use weave_core::mesh::{Password, PeerName};
+use weave_ipam::allocator::Origin;
 use weave_sleeve::native::Capabilities;
 
 use crate::error::NodeError;
+use crate::identity::peer_name;
 use crate::ipam;
 use crate::node::Node;
 use crate::parts::Parts;
@@ -208,11 +210,35 @@ impl Builder {
         self
     }
 
+    /// Sets who makes the first division of the range; nothing without a range.
+    #[must_use]
+    pub fn ipam_origin(mut self, origin: Origin) -> Self {
+        if let Some(ipam) = &mut self.ipam {
+            ipam.origin = origin;
+        }
+        self
+    }
+
+    /// Returns the name that the node will have with this store.
+    ///
+    /// # Errors
+    /// The host or the store cannot be read.
+    pub fn peer_name(&self, store: &dyn Store) -> Result<PeerName, NodeError> {
+        Ok(peer_name(self.mesh.name, &self.bridge, store)?)
+    }
+
     /// Sets where the node keeps what has to survive a restart; by default a file in
     /// [`DEFAULT_PREFIX`].
     #[must_use]
     pub fn store(mut self, store: impl Store) -> Self {
         self.store = Some(Arc::new(store));
+        self
+    }
+
+    /// Sets a store that the program itself uses, too.
+    #[must_use]
+    pub fn shared_store(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
         self
     }
 

@@ -73,8 +73,10 @@ mod fastdp;
 mod gossip;
 mod guessable;
 mod host;
+mod host_addresses;
 mod http;
 mod identity;
+mod instance;
 mod ipam;
 mod link_watch;
 mod listeners;
@@ -99,7 +101,11 @@ pub use events::{Event, Events};
 pub use gossip::{Gossip, GossipFailure, MAX_PEERS, MAX_VALUE};
 pub use guessable::is_guessable;
 pub use host::hidden_route;
+pub use host_addresses::{HostAddressError, HostAddresses};
 pub use identity::derive_peer_name;
+pub use instance::{
+    Instance, InstanceError, in_memory, log_file, pid_file, stop_running, takes_nothing, was_killed,
+};
 pub use ipam::{Settings as IpamSettings, origin};
 pub use node::Node;
 pub use peer_source::{NextPeers, PeerSource};

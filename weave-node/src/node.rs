@@ -31,6 +31,7 @@ use crate::events::{EventSender, Events, PeerWatch};
 use crate::fastdp::Encryption;
 use crate::gossip::{Gossip, GossipFailure};
 use crate::host::{Exposure, allocator, in_use, warn_of_hidden_route};
+use crate::host_addresses::HostAddresses;
 use crate::http;
 use crate::identity::peer_name;
 use crate::ipam::{Ipam, IpamService};
@@ -206,6 +207,11 @@ impl Node {
     /// Returns the address allocator.
     pub fn ipam(&self) -> Addresses {
         self.addresses.clone()
+    }
+
+    /// Returns what gives the host addresses on the bridge.
+    pub fn host_addresses(&self) -> HostAddresses {
+        HostAddresses::new(Arc::clone(&self.control))
     }
 
     /// Joins a conversation of all nodes that have one of this name, each of which tells one value.

@@ -1,8 +1,8 @@
 //! How the allocator is set up (spec ipam.md, section 5).
 
 use weave_core::mesh::PeerName;
-use weave_ipam::Subnet;
 use weave_ipam::allocator::Origin;
+use weave_ipam::{Subnet, SubnetError};
 
 /// What the address allocator is told at its start.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,7 +21,32 @@ impl Settings {
     pub fn new(range: Subnet) -> Self {
         Self { range, default_subnet: range, origin: Origin::Consensus { peers: None } }
     }
+
+    /// Reads the range for all peers, like `10.32.0.0/12`.
+    ///
+    /// # Errors
+    /// The text is no subnet, or containers cannot have all of its addresses.
+    pub fn range(text: &str) -> Result<Subnet, String> {
+        let subnet = |text: &str| text.parse().map_err(|error: SubnetError| error.to_string());
+        let range: Subnet = subnet(text)?;
+        for (nobodys, what) in NO_HOSTS {
+            if subnet(nobodys)?.range().overlaps(range.range()) {
+                return Err(format!(
+                    "{range} has addresses that no container can have: those of {nobodys} are for \
+                     {what}"
+                ));
+            }
+        }
+        Ok(range)
+    }
 }
+
+/// Networks in which no container can be (RFC 6890, section 2.2.2, and RFC 5771).
+const NO_HOSTS: [(&str, &str); 3] = [
+    ("0.0.0.0/8", "this network"),
+    ("127.0.0.0/8", "each host itself"),
+    ("224.0.0.0/4", "groups of hosts"),
+];
 
 /// Reads a text like `consensus=3`, `seed=NAME,NAME` or `observer`.
 ///

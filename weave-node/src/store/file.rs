@@ -206,7 +206,7 @@ impl DataFile {
         match state.read::<u64>(VERSION)? {
             None => {
                 let version = CURRENT_VERSION.to_string().into_bytes();
-                state.write(&[(VERSION, version)].into())?;
+                state.write(&[(VERSION.to_owned(), version)].into())?;
             }
             Some(CURRENT_VERSION) => {}
             Some(found) => {
@@ -336,7 +336,7 @@ impl DataFile {
         attempt().map_err(|error| StateError::write(&self.path, error))
     }
 
-    fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StateError> {
+    pub(super) fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StateError> {
         let failed = |error: redb::Error| StateError::read(&self.path, error);
         let transaction = self.database.begin_read().map_err(|error| failed(error.into()))?;
         let table = match transaction.open_table(TABLE) {
@@ -352,13 +352,13 @@ impl DataFile {
     }
 
     /// Stores values by their keys: all of them or none.
-    pub(super) fn write(&self, values: &BTreeMap<&'static str, Vec<u8>>) -> Result<(), StateError> {
+    pub(super) fn write(&self, values: &BTreeMap<String, Vec<u8>>) -> Result<(), StateError> {
         let attempt = || -> Result<(), redb::Error> {
             let transaction = self.database.begin_write()?;
             {
                 let mut table = transaction.open_table(TABLE)?;
                 for (key, value) in values {
-                    table.insert(*key, value.as_slice())?;
+                    table.insert(key.as_str(), value.as_slice())?;
                 }
             }
             transaction.commit()?;

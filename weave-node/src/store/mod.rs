@@ -100,7 +100,7 @@ struct Held {
     /// Why nothing can be stored.
     fault: Option<String>,
     /// What could not be stored.
-    missed: BTreeMap<&'static str, Vec<u8>>,
+    missed: BTreeMap<String, Vec<u8>>,
 }
 
 impl fmt::Debug for FileStore {
@@ -132,6 +132,23 @@ impl FileStore {
         let (path, same) = (prefix.to_owned(), prefix.to_owned());
         let open = Box::new(move || DataFile::open(&path));
         Ok(Self::of(file, fault, open, Box::new(move || DataFile::open_copy(&same))))
+    }
+
+    /// Returns what the program that has the node noted under a name.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn note(&self, name: &str) -> Result<Option<String>, StateError> {
+        self.read(|file| file.read(&note(name)))
+    }
+
+    /// Keeps a note of the program that has the node: it survives a restart, and the node does not
+    /// look at it.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn set_note(&self, name: &str, text: &str) -> Result<(), StateError> {
+        self.write(&note(name), text)
     }
 
     fn of(file: DataFile, fault: Option<String>, open: Open, copy: Open) -> Self {
@@ -171,9 +188,9 @@ impl FileStore {
         }
     }
 
-    fn write<T: Serialize + ?Sized>(&self, key: &'static str, value: &T) -> Result<(), StateError> {
+    fn write<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<(), StateError> {
         let value = serde_json::to_vec(value).map_err(|error| StateError::value(key, &error))?;
-        let values = [(key, value)].into();
+        let values = [(key.to_owned(), value)].into();
         let result = self.change(|file| file.write(&values));
         if result.is_err() {
             self.lock().missed.extend(values);
@@ -213,6 +230,11 @@ impl FileStore {
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The key of a note, which is none of the node's own.
+fn note(name: &str) -> String {
+    format!("note:{name}")
 }
 
 impl Store for FileStore {

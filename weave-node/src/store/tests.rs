@@ -32,6 +32,20 @@ fn what_was_written_is_there_after_a_restart() {
     assert!(directory.path().join("deep/er/weavedata.redb").exists());
 }
 
+#[test]
+fn notes_of_the_program_are_kept_apart_from_what_the_node_stores() {
+    let directory = tempfile::tempdir().unwrap();
+    let prefix = directory.path().join("weave");
+    {
+        let state = opened(&prefix);
+        assert_eq!(state.note("peerName").unwrap(), None);
+        state.set_note("peerName", "mine").unwrap();
+        state.set_note("peerName", "mine, again").unwrap();
+        assert_eq!(state.peer_name().unwrap(), None);
+    }
+    assert_eq!(opened(&prefix).note("peerName").unwrap().as_deref(), Some("mine, again"));
+}
+
 /// The file as the kernel has it at any moment of a process that is killed then.
 #[test]
 fn a_killed_process_loses_nothing_that_was_said() {

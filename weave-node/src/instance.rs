@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use weave_node::{StateError, make_directory, with_suffix};
+use crate::store::{StateError, make_directory, with_suffix};
 
 /// How long a router may take to stop in good order: it finishes HTTP answers for 2 s, says its
 /// last words to its neighbours, and its devices are removed.
@@ -31,7 +31,7 @@ const RUN_DIRECTORY: &str = "/run/weave";
 
 /// Being the router of a state.
 #[derive(Debug)]
-pub(crate) struct Instance {
+pub struct Instance {
     /// Locked.
     _file: File,
     path: PathBuf,
@@ -39,23 +39,43 @@ pub(crate) struct Instance {
 
 /// Why one cannot be it, or cannot be stopped.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum InstanceError {
+#[non_exhaustive]
+pub enum InstanceError {
+    /// Another process is it; its id.
     #[error("a router is running already{}; `weave stop` stops it", running(*.0))]
     Running(Option<i32>),
+    /// There is none.
     #[error(
         "no router is running with its state at {}; for one started with another --db-prefix, \
          give that",
         .0.display()
     )]
     NotRunning(PathBuf),
+    /// The directory cannot be made.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The file cannot be used.
     #[error("cannot use {}: {source}", path.display())]
-    File { path: PathBuf, source: io::Error },
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The process takes no signal.
     #[error("cannot stop the router (process {pid}): {source}")]
-    Signal { pid: i32, source: Errno },
+    Signal {
+        /// Its id.
+        pid: i32,
+        /// Why.
+        source: Errno,
+    },
+    /// The process goes on in spite of the signal.
     #[error("the router (process {pid}) did not stop within {} s", STOP_TIMEOUT.as_secs())]
-    Stubborn { pid: i32 },
+    Stubborn {
+        /// Its id.
+        pid: i32,
+    },
 }
 
 impl InstanceError {
@@ -73,25 +93,25 @@ fn running(pid: Option<i32>) -> String {
 }
 
 /// Where a launched router logs to, unless told otherwise.
-pub(crate) fn log_file(prefix: &Path) -> PathBuf {
+pub fn log_file(prefix: &Path) -> PathBuf {
     with_suffix(prefix, ".log")
 }
 
 /// The locked file with the process id.
-pub(crate) fn pid_file(prefix: &Path) -> PathBuf {
+pub fn pid_file(prefix: &Path) -> PathBuf {
     with_suffix(prefix, ".pid")
 }
 
 /// Where such a file lies if it cannot be written where it belongs: in memory, by the path of the
 /// other place. It goes with the next start of the machine.
-pub(crate) fn in_memory(path: &Path) -> PathBuf {
+pub fn in_memory(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let name = absolute.to_string_lossy().replace(['/', '%'], "%");
     Path::new(RUN_DIRECTORY).join(name)
 }
 
 /// Whether a place takes no files.
-pub(crate) fn takes_nothing(error: &io::Error) -> bool {
+pub fn takes_nothing(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull
@@ -102,7 +122,10 @@ pub(crate) fn takes_nothing(error: &io::Error) -> bool {
 
 impl Instance {
     /// Becomes the router of this state.
-    pub(crate) fn acquire(prefix: &Path) -> Result<Self, InstanceError> {
+    ///
+    /// # Errors
+    /// Another process is, or the file cannot be written.
+    pub fn acquire(prefix: &Path) -> Result<Self, InstanceError> {
         let path = pid_file(prefix);
         let made = make_directory(prefix).map_err(InstanceError::from);
         match made.and_then(|()| Self::acquire_at(path.clone())) {
@@ -156,7 +179,7 @@ impl Instance {
 
     /// Stays the router of this state until the very end of the process, so that `weave stop`
     /// waits for that. The file is gone from now on.
-    pub(crate) fn leave(self) {
+    pub fn leave(self) {
         let _ = fs::remove_file(&self.path);
         std::mem::forget(self);
     }
@@ -216,7 +239,7 @@ fn wait_until_cleared(file: &mut File, deadline: Instant) {
 
 /// Whether the router of this state was killed. Until the kernel has cleared it away, its sockets
 /// still take connections, which nobody answers.
-pub(crate) fn was_killed(prefix: &Path) -> bool {
+pub fn was_killed(prefix: &Path) -> bool {
     let path = pid_file(prefix);
     let file = File::open(&path).or_else(|_| File::open(in_memory(&path)));
     let Ok(mut file) = file else { return false };
@@ -227,7 +250,10 @@ pub(crate) fn was_killed(prefix: &Path) -> bool {
 }
 
 /// Stops the router of this state in good order and waits until it has ended.
-pub(crate) fn stop_running(prefix: &Path) -> Result<(), InstanceError> {
+///
+/// # Errors
+/// There is none, or it does not stop.
+pub fn stop_running(prefix: &Path) -> Result<(), InstanceError> {
     let path = pid_file(prefix);
     match stop_at(path.clone(), prefix) {
         Err(InstanceError::NotRunning(_)) => stop_at(in_memory(&path), prefix),

@@ -1,0 +1,21 @@
+//! A weave router as the pod network of a Kubernetes cluster: `weave kube` and its commands.
+//!
+//! ```text
+//!  environment ──▶ Settings ──▶ arguments of the router ─┐
+//!                     │                                  ▼
+//!  API server ──▶ Companion ── prepare ──▶ Builder ──▶ Node
+//!                     └─────── accompany ◀── addresses, host ┘
+//! ```
+//!
+//! The router is that of `weave router`; this crate says how it is started on a node of a cluster, and what
+//! goes on beside it: which peers there are, who divides the addresses first, whose addresses come
+//! back. Whatever the API server does, frames go on.
+
+mod command;
+mod companion;
+mod environment;
+mod settings;
+
+pub use command::{CommandError, Kube, Launch, runs_router};
+pub use companion::Companion;
+pub use settings::{Expose, Settings};
