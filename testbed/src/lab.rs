@@ -325,6 +325,11 @@ fn add_veth([(a, in_a), (b, in_b)]: [(&str, &str); 2]) -> Result<()> {
 /// Removes everything of this process and ends it when SIGINT or SIGTERM arrives. Call it before
 /// any other thread is started.
 pub fn clean_up_on_signals() -> Result<()> {
+    on_signals(sweep_process)
+}
+
+/// Does `work` and ends this process when SIGINT or SIGTERM arrives.
+pub(crate) fn on_signals(work: impl FnOnce() + Send + 'static) -> Result<()> {
     use nix::sys::signal::{SigSet, Signal};
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGINT);
@@ -332,7 +337,7 @@ pub fn clean_up_on_signals() -> Result<()> {
     signals.thread_block()?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         if let Ok(signal) = signals.wait() {
-            sweep_process();
+            work();
             std::process::exit(128 + signal as i32);
         }
     })?;

@@ -16,6 +16,7 @@
 #![deny(unsafe_code)]
 
 mod capture;
+pub mod cluster;
 pub mod cni;
 mod container;
 pub mod engines;

@@ -4,6 +4,7 @@
 mod bench;
 mod check;
 mod circles;
+mod cluster;
 mod cni;
 mod demo;
 mod fuzz;
@@ -43,6 +44,10 @@ usage: cargo xtask TASK
   vm run [ARG...] -- COMMAND a command in a virtual machine with a full Debian kernel (CONTRIBUTING.md)
   vm test [ARG...]           the tests that need such a kernel (a part of test)
   vm soak [--minutes N]      streams over a path that loses and reorders, in that machine (10 minutes)
+  cluster up [ARG...]        a real Kubernetes whose nodes are namespaces (CONTRIBUTING.md); needs root
+  cluster down [--name NAME] the end of it
+  cluster run [ARG...] -- COMMAND
+                             a command that finds it by KUBECONFIG; starts one for it if none is up
   soak [--seeds N] [--from S] many routers in virtual time, some of which lie: a story for each of N seeds
                              (2000) from S (0) on, those that break an invariant with their last lies
   soak --seed K              one of the stories again
@@ -70,6 +75,7 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
         ["circles"] => circles::check().map(|()| ExitCode::SUCCESS),
         ["no-io"] => no_io::prove().map(|()| ExitCode::SUCCESS),
         ["vm", rest @ ..] => vm::vm(rest),
+        ["cluster", rest @ ..] => cluster::cluster(rest),
         ["soak", rest @ ..] => soak::run_arguments(rest),
         ["fuzz", rest @ ..] => fuzz::run_arguments(rest).map(code),
         [] | ["help" | "--help" | "-h"] => {
