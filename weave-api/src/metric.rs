@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 /// One metric with all its values.
+#[derive(Clone, PartialEq, Debug)]
 pub struct Metric {
     name: String,
     kind: &'static str,
@@ -47,5 +48,17 @@ impl Metric {
         for (labels, value) in values {
             let _ = writeln!(text, "{name}{labels} {value}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_escaped() {
+        let mut text = String::new();
+        Metric::new("m", "gauge", "h").value(&[("l", "a\"b\\c\nd")], 1.0).print(&mut text);
+        assert!(text.ends_with("m{l=\"a\\\"b\\\\c\\nd\"} 1\n"), "{text}");
     }
 }

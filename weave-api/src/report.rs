@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+use crate::metric::Metric;
+
 /// Everything.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -120,6 +122,9 @@ pub struct RouterStatus {
     /// How many flows the kernel has, if anything is carried there; the document lists them.
     #[serde(skip)]
     pub flows: Option<usize>,
+    /// The same in numbers, and more, for the page of metrics; empty in other reports.
+    #[serde(skip)]
+    pub metrics: Vec<Metric>,
 }
 
 /// One peer of the mesh.

@@ -67,6 +67,7 @@ mod cidr;
 #[cfg(feature = "tokio")]
 pub mod driver;
 pub mod mesh;
+pub mod metric;
 pub mod mtu;
 pub mod router;
 #[cfg(any(test, feature = "sim"))]

@@ -18,6 +18,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use weave_core::mesh::{ConnectionId, PeerName, ShortIdTable};
+use weave_core::metric::Reading;
 use weave_core::switch::Forwarder;
 
 use crate::error::TunnelError;
@@ -92,8 +93,8 @@ pub trait Tunnel: Forwarder {
         None
     }
 
-    /// Returns the counters by name, e.g. `("tx_frames", 17)`. Names are unique and never change.
-    fn counters(&self) -> Vec<(&'static str, u64)>;
+    /// Returns what is counted. Names are unique and never change.
+    fn counters(&self) -> Vec<Reading>;
 
     /// Returns this tunnel as the data half of a link.
     fn forwarder(self: Arc<Self>) -> Arc<dyn Forwarder>;
@@ -118,8 +119,15 @@ pub struct EngineStatus {
     pub flows: Vec<EngineFlow>,
     /// Number of flows.
     pub flow_count: usize,
-    /// Counters by name.
-    pub counters: Vec<(&'static str, u64)>,
+    /// What is counted.
+    pub counters: Vec<Reading>,
+}
+
+impl EngineStatus {
+    /// Returns the numbers that rise and fall.
+    pub fn gauges(&self) -> [Reading; 1] {
+        [Reading::gauge("flows", "Number of FastDP flows.", self.flow_count as u64)]
+    }
 }
 
 /// A device of an engine, as in the original's report (spec router.md, section 13).

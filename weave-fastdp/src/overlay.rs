@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use weave_core::mesh::{ConnectionUid, LinkRequest, ShortIdTable};
+use weave_core::metric::{Counter, Reading};
 use weave_core::switch::{
     Envelope, Forwarded, Forwarder, Link, LinkEvent, LinkStatus, Overlay, PrepareError, Waker,
     WorkerId,
@@ -97,7 +97,7 @@ impl Overlay for Fastdp {
             machine: Mutex::new(machine),
             clock: self.clock.clone(),
             waker,
-            foreign: AtomicU64::new(0),
+            foreign: Counter::default(),
         });
         Ok(Box::new(FastdpLink {
             engine: Arc::clone(&self.engine),
@@ -167,7 +167,7 @@ struct LinkInbox {
     clock: Clock,
     waker: Waker,
     /// Number of special frames that are not of this link.
-    foreign: AtomicU64,
+    foreign: Counter,
 }
 
 impl LinkInbox {
@@ -183,7 +183,7 @@ impl Inbox for LinkInbox {
         match &result {
             Ok(()) => self.waker.wake(),
             Err(error) => {
-                self.foreign.fetch_add(1, Ordering::Relaxed);
+                self.foreign.increment();
                 tracing::debug!("dropped a heartbeat: {error}");
             }
         }
@@ -300,7 +300,11 @@ impl Link for FastdpLink {
             State::Prepared(_) => Vec::new(),
             State::Open(tunnel) => tunnel.counters(),
         };
-        counters.push(("rx_dropped_heartbeat", self.inbox.foreign.load(Ordering::Relaxed)));
+        counters.push(Reading::counter(
+            "rx_dropped_heartbeat",
+            "Special frames dropped: damaged, or of another connection.",
+            self.inbox.foreign.get(),
+        ));
         let mut attributes = vec![("engine", self.engine.name().to_owned())];
         attributes.extend(self.keys.as_ref().map(|_| ("cipher", CIPHER.to_owned())));
         let keys = self.keys.as_ref().and_then(LinkKeys::problem);

@@ -81,6 +81,7 @@ mod ipam;
 mod link_watch;
 mod listeners;
 mod node;
+mod number;
 mod parts;
 mod peer_source;
 mod random;

@@ -1,9 +1,11 @@
 //! The counters of a link. Threads add to them without waiting for one another.
 
-use weave_port::Counter;
+use weave_core::metric::{Counter, Reading};
 
 /// The smallest size of each class.
 const SIZE_CLASSES: [usize; CLASSES] = [1, 2, 8, 16, 32];
+/// How the classes are called.
+const CLASS_NAMES: [&str; CLASSES] = ["1", "2-7", "8-15", "16-31", "32-64"];
 const CLASSES: usize = 5;
 
 /// Number of GSO batches by their size in datagrams. A datagram sent alone is a batch of one.
@@ -31,8 +33,12 @@ impl BatchSizeCounters {
         }
     }
 
-    fn list(&self, names: [&'static str; CLASSES]) -> impl Iterator<Item = (&'static str, u64)> {
-        names.into_iter().zip(self.0.iter().map(Counter::get))
+    /// Returns the counters, as readings of one name.
+    fn list(&self, name: &'static str, help: &'static str) -> impl Iterator<Item = Reading> {
+        let counts = CLASS_NAMES.into_iter().zip(self.0.iter().map(Counter::get));
+        counts.map(move |(class, count)| {
+            Reading::counter(name, help, count).of_class("datagrams", class)
+        })
     }
 }
 
@@ -106,63 +112,143 @@ pub(crate) struct Received {
 }
 
 impl Sent {
-    /// Returns all counters by name. A dot separates the name from a size class.
-    pub(crate) fn list(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let names = [
-            "tx_trains.1",
-            "tx_trains.2-7",
-            "tx_trains.8-15",
-            "tx_trains.16-31",
-            "tx_trains.32-64",
-        ];
+    /// Returns all counters.
+    pub(crate) fn list(&self) -> impl Iterator<Item = Reading> {
+        let help = "GSO batches given to the kernel, by the number of datagrams in them.";
         [
-            ("tx_frames", self.frames.get()),
-            ("tx_bytes", self.bytes.get()),
-            ("tx_datagrams", self.datagrams.get()),
-            ("tx_calls", self.calls.get()),
-            ("tx_datagrams_in_trains", self.in_batches.get()),
-            ("tx_datagrams_special", self.special.get()),
-            ("tx_trains_off", self.gso_disabled.get()),
-            ("tx_super_frames", self.super_frames.get()),
-            ("tx_dropped_oversize", self.oversize.get()),
-            ("tx_dropped_malformed", self.malformed.get()),
-            ("tx_dropped_too_big", self.too_big.get()),
-            ("tx_dropped_queue_full", self.queue_full.get()),
-            ("tx_dropped_unreachable", self.unreachable.get()),
-            ("tx_dropped_no_address", self.no_address.get()),
-            ("tx_dropped_unsealed", self.unsealed.get()),
+            Reading::counter("tx_frames", "Frames sent to the neighbour.", self.frames.get()),
+            Reading::counter("tx_bytes", "Bytes sent to the neighbour.", self.bytes.get()),
+            Reading::counter(
+                "tx_datagrams",
+                "Datagrams sent to the neighbour.",
+                self.datagrams.get(),
+            ),
+            Reading::counter(
+                "tx_calls",
+                "System calls that sent datagrams to the neighbour.",
+                self.calls.get(),
+            ),
+            Reading::counter(
+                "tx_datagrams_in_trains",
+                "Datagrams that shared a GSO batch with others.",
+                self.in_batches.get(),
+            ),
+            Reading::counter(
+                "tx_datagrams_special",
+                "Datagrams sent for the link itself: heartbeats, tests, counts requests.",
+                self.special.get(),
+            ),
+            Reading::counter(
+                "tx_trains_off",
+                "Times that GSO was disabled because batches did not arrive.",
+                self.gso_disabled.get(),
+            ),
+            Reading::counter(
+                "tx_super_frames",
+                "Super-frames that were cut into frames for the neighbour.",
+                self.super_frames.get(),
+            ),
+            Reading::counter(
+                "tx_dropped_oversize",
+                "Frames not sent since no datagram holds them.",
+                self.oversize.get(),
+            ),
+            Reading::counter(
+                "tx_dropped_malformed",
+                "Super-frames not sent since they are not what they claim to be.",
+                self.malformed.get(),
+            ),
+            Reading::counter(
+                "tx_dropped_too_big",
+                "Datagrams not sent since the path turned out too small for them.",
+                self.too_big.get(),
+            ),
+            Reading::counter(
+                "tx_dropped_queue_full",
+                "Datagrams not sent since the queue of the kernel was full.",
+                self.queue_full.get(),
+            ),
+            Reading::counter(
+                "tx_dropped_unreachable",
+                "Datagrams not sent because there was no route to the neighbour.",
+                self.unreachable.get(),
+            ),
+            Reading::counter(
+                "tx_dropped_no_address",
+                "Frames not sent before the neighbour's address was known.",
+                self.no_address.get(),
+            ),
+            Reading::counter(
+                "tx_dropped_unsealed",
+                "Datagrams not sent since they could not be sealed any more.",
+                self.unsealed.get(),
+            ),
         ]
         .into_iter()
-        .chain(self.batches.list(names))
+        .chain(self.batches.list("tx_trains", help))
     }
 }
 
 impl Received {
-    /// Returns all counters by name; see [`Sent::list`].
-    pub(crate) fn list(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let names = [
-            "rx_trains.1",
-            "rx_trains.2-7",
-            "rx_trains.8-15",
-            "rx_trains.16-31",
-            "rx_trains.32-64",
-        ];
+    /// Returns all counters.
+    pub(crate) fn list(&self) -> impl Iterator<Item = Reading> {
+        let help = "GRO batches received from the kernel, by the number of datagrams in them.";
         [
-            ("rx_frames", self.frames.get()),
-            ("rx_bytes", self.bytes.get()),
-            ("rx_datagrams", self.datagrams.get()),
-            ("rx_datagrams_special", self.special.get()),
-            ("rx_super_frames", self.super_frames.get()),
-            ("rx_forged_in_trains", self.forged_in_batches.get()),
-            ("rx_dropped_forged", self.forged.get()),
-            ("rx_dropped_replayed", self.replayed.get()),
-            ("rx_dropped_epoch", self.epoch.get()),
-            ("rx_dropped_malformed", self.malformed.get()),
-            ("rx_dropped_misdirected", self.misdirected.get()),
-            ("rx_dropped_address", self.stray.get()),
+            Reading::counter("rx_frames", "Frames received from the neighbour.", self.frames.get()),
+            Reading::counter("rx_bytes", "Bytes received from the neighbour.", self.bytes.get()),
+            Reading::counter(
+                "rx_datagrams",
+                "Datagrams received from the neighbour.",
+                self.datagrams.get(),
+            ),
+            Reading::counter(
+                "rx_datagrams_special",
+                "Datagrams received for the link itself: heartbeats, tests, counts requests.",
+                self.special.get(),
+            ),
+            Reading::counter(
+                "rx_super_frames",
+                "Super-frames reassembled from segments of the neighbour.",
+                self.super_frames.get(),
+            ),
+            Reading::counter(
+                "rx_forged_in_trains",
+                "Forged datagrams that shared a batch with others.",
+                self.forged_in_batches.get(),
+            ),
+            Reading::counter(
+                "rx_dropped_forged",
+                "Datagrams dropped: sealed with another key, or changed on the way.",
+                self.forged.get(),
+            ),
+            Reading::counter(
+                "rx_dropped_replayed",
+                "Datagrams dropped: received before.",
+                self.replayed.get(),
+            ),
+            Reading::counter(
+                "rx_dropped_epoch",
+                "Datagrams dropped: sealed with a key that is not kept any more, or not yet.",
+                self.epoch.get(),
+            ),
+            Reading::counter(
+                "rx_dropped_malformed",
+                "Datagrams dropped: not made of records.",
+                self.malformed.get(),
+            ),
+            Reading::counter(
+                "rx_dropped_misdirected",
+                "Datagrams dropped: special frames of or for somebody else.",
+                self.misdirected.get(),
+            ),
+            Reading::counter(
+                "rx_dropped_address",
+                "Datagrams dropped: in clear, from another address than that of the neighbour.",
+                self.stray.get(),
+            ),
         ]
         .into_iter()
-        .chain(self.batches.list(names))
+        .chain(self.batches.list("rx_trains", help))
     }
 }
 
@@ -179,7 +265,7 @@ mod tests {
         let batches = BatchSizeCounters::default();
         batches.add_all(&lengths);
         batches.add(1);
-        let counts = batches.list(["1", "2-7", "8-15", "16-31", "32-64"]).map(|(_, count)| count);
+        let counts = batches.list("rx_trains", "").map(|counter| counter.value);
         assert_eq!(counts.collect::<Vec<_>>(), [2, 2, 2, 2, 3]);
     }
 }

@@ -17,12 +17,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use weave_core::mesh::{LinkRequest, PeerName};
+use weave_core::metric::Counter;
 use weave_core::mtu::{DEFAULT_FLOOR, MAX_UDP_PAYLOAD, PathMtu, UNKNOWN_MTU};
 use weave_core::switch::{Envelope, Forwarded, Forwarder, LinkEvent, Waker, WorkerId};
 use weave_core::time::{Clock, Instant};
 use weave_core::wire::ethernet::HEADER_LEN as ETHERNET_HEADER;
 use weave_core::wire::fragment;
-use weave_port::Counter;
 use weave_port::offload::Segments;
 
 use crate::aggregate::{AppendOutcome, Batch};

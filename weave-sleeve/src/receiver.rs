@@ -6,9 +6,10 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Arc, PoisonError, Weak};
 
 use weave_core::mesh::PeerName;
+use weave_core::metric::{Counter, Reading};
 use weave_core::switch::{Arrival, Frame};
+use weave_port::More;
 use weave_port::offload::{Reassembler, Segment, checksum_request};
-use weave_port::{Counter, More};
 
 use crate::datagram::{self, Record};
 use crate::encapsulation::{OpenFailure, Opened};
@@ -50,16 +51,37 @@ impl ReceiverCounters {
         Self { sockets: Arc::downgrade(sockets), ..Self::default() }
     }
 
-    /// Returns all counters by name. The names never change.
-    pub fn list(&self) -> [(&'static str, u64); 5] {
+    /// Returns all counters.
+    pub fn list(&self) -> [Reading; 5] {
         let dropped = self.sockets.upgrade().map_or(0, |sockets| sockets.dropped());
         [
-            ("rx_dropped_short", self.short.get()),
-            ("rx_dropped_unknown_sender", self.unknown_sender.get()),
-            ("rx_errors", self.errors.get()),
+            Reading::counter(
+                "rx_dropped_short",
+                "Datagrams dropped: too short to say who sent them.",
+                self.short.get(),
+            ),
+            Reading::counter(
+                "rx_dropped_unknown_sender",
+                "Datagrams dropped: from nobody there is a link to.",
+                self.unknown_sender.get(),
+            ),
+            Reading::counter(
+                "rx_errors",
+                "System calls that failed to receive datagrams.",
+                self.errors.get(),
+            ),
             // Only calls that returned at least one datagram.
-            ("rx_calls", self.calls.get()),
-            ("rx_dropped_by_kernel", dropped),
+            Reading::counter(
+                "rx_calls",
+                "System calls that received datagrams, for all links together.",
+                self.calls.get(),
+            ),
+            Reading::counter(
+                "rx_dropped_by_kernel",
+                "Datagrams, or GRO batches, dropped at the socket: it was full, or a UDP checksum \
+                 wrong.",
+                dropped,
+            ),
         ]
     }
 }

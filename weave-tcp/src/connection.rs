@@ -12,7 +12,7 @@ use weave_core::time::Instant;
 
 use crate::buffer::{Buffer, Greeting, Record};
 use crate::seal::{Opener, Side, keys};
-use crate::state::{LinkState, count};
+use crate::state::LinkState;
 use crate::wire::{
     ACCEPTOR_GREETING_LEN, Content, DIALLER_GREETING_LEN, DiallerGreeting, Salt, StreamError, Token,
 };
@@ -102,7 +102,7 @@ impl Connection {
     ) {
         let (sealer, opener) = keys(link.session_key.as_ref(), side, dialler, acceptor);
         link.outgoing().connect(self.socket.clone(), sealer);
-        count(&link.counters.connections, 1);
+        link.counters.connections.increment();
         link.send_keepalive();
         self.phase = Phase::Open(Box::new(Open { link, opener, buffer: Buffer::new() }));
     }
@@ -132,8 +132,8 @@ impl Open {
             let content = Content::decode(opener.open(length, body)?)?;
             heard = true;
             if let Some((arrival, frame)) = content.arrival(link.neighbour) {
-                count(&link.counters.rx_frames, 1);
-                count(&link.counters.rx_bytes, frame.bytes.len());
+                link.counters.rx_frames.increment();
+                link.counters.rx_bytes.add(frame.bytes.len());
                 pass.received(arrival, frame);
             }
         }

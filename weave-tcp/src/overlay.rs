@@ -3,10 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 use weave_core::mesh::LinkRequest;
+use weave_core::metric::Reading;
 use weave_core::switch::{Forwarder, Link, LinkEvent, LinkStatus, Overlay, PrepareError, Waker};
 use weave_core::time::Instant;
 
@@ -132,21 +132,45 @@ impl Link for TcpLink {
         let machine = self.state.machine();
         let sealed = self.state.session_key.is_some();
         let counters = &self.state.counters;
-        let counters = [
-            ("rx_frames", &counters.rx_frames),
-            ("rx_bytes", &counters.rx_bytes),
-            ("tx_frames", &counters.tx_frames),
-            ("tx_bytes", &counters.tx_bytes),
-            ("tx_dropped_queue_full", &counters.tx_dropped_queue_full),
-            ("tx_dropped_too_long", &counters.tx_dropped_too_long),
-            ("connections", &counters.connections),
+        let counters = vec![
+            Reading::counter(
+                "rx_frames",
+                "Frames received from the neighbour.",
+                counters.rx_frames.get(),
+            ),
+            Reading::counter(
+                "rx_bytes",
+                "Bytes received from the neighbour.",
+                counters.rx_bytes.get(),
+            ),
+            Reading::counter(
+                "tx_frames",
+                "Frames sent to the neighbour.",
+                counters.tx_frames.get(),
+            ),
+            Reading::counter("tx_bytes", "Bytes sent to the neighbour.", counters.tx_bytes.get()),
+            Reading::counter(
+                "tx_dropped_queue_full",
+                "Datagrams not sent since the queue of the kernel was full.",
+                counters.tx_dropped_queue_full.get(),
+            ),
+            Reading::counter(
+                "tx_dropped_too_long",
+                "Frames not sent since they are longer than a message can be.",
+                counters.tx_dropped_too_long.get(),
+            ),
+            Reading::counter(
+                "connections",
+                "TCP connections that carried frames of the link, one after the other.",
+                counters.connections.get(),
+            ),
         ];
         LinkStatus {
             mtu: machine.is_up().then_some(MTU),
             encrypted: sealed,
             attributes: sealed.then(|| ("cipher", CIPHER.to_owned())).into_iter().collect(),
             problem: machine.problem().map(str::to_owned),
-            counters: counters.map(|(name, count)| (name, count.load(Ordering::Relaxed))).to_vec(),
+            counters,
         }
     }
 }

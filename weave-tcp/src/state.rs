@@ -1,10 +1,10 @@
 //! What both halves of a link and the receiving thread share.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use weave_core::mesh::{ConnectionId, LinkRequest, PeerName, SessionKey};
+use weave_core::metric::Counter;
 use weave_core::switch::{Envelope, Forwarded, Forwarder, Waker, WorkerId};
 
 use crate::link::Machine;
@@ -26,18 +26,13 @@ pub(crate) struct LinkState {
 /// Counted per link.
 #[derive(Default)]
 pub(crate) struct Counters {
-    pub(crate) rx_frames: AtomicU64,
-    pub(crate) rx_bytes: AtomicU64,
-    pub(crate) tx_frames: AtomicU64,
-    pub(crate) tx_bytes: AtomicU64,
-    pub(crate) tx_dropped_queue_full: AtomicU64,
-    pub(crate) tx_dropped_too_long: AtomicU64,
-    pub(crate) connections: AtomicU64,
-}
-
-/// Adds to a counter.
-pub(crate) fn count(counter: &AtomicU64, number: usize) {
-    counter.fetch_add(u64::try_from(number).unwrap_or(u64::MAX), Ordering::Relaxed);
+    pub(crate) rx_frames: Counter,
+    pub(crate) rx_bytes: Counter,
+    pub(crate) tx_frames: Counter,
+    pub(crate) tx_bytes: Counter,
+    pub(crate) tx_dropped_queue_full: Counter,
+    pub(crate) tx_dropped_too_long: Counter,
+    pub(crate) connections: Counter,
 }
 
 impl LinkState {
@@ -82,17 +77,17 @@ impl Forwarder for LinkState {
         let content = Content::of(&envelope);
         let counters = &self.counters;
         if !content.fits() {
-            count(&counters.tx_dropped_too_long, 1);
+            counters.tx_dropped_too_long.increment();
             return Forwarded::Dropped;
         }
         match self.outgoing().push(&content) {
             Queued::Yes => {
-                count(&counters.tx_frames, 1);
-                count(&counters.tx_bytes, envelope.frame.bytes.len());
+                counters.tx_frames.increment();
+                counters.tx_bytes.add(envelope.frame.bytes.len());
                 Forwarded::Accepted
             }
             Queued::Full => {
-                count(&counters.tx_dropped_queue_full, 1);
+                counters.tx_dropped_queue_full.increment();
                 Forwarded::Dropped
             }
             Queued::NotConnected => Forwarded::Refused,

@@ -212,7 +212,7 @@ impl Pair {
 
     fn counter(&self, name: &str) -> u64 {
         let counters = self.near.status().counters;
-        counters.into_iter().find(|(other, _)| *other == name).unwrap().1
+        counters.iter().find(|counter| counter.name == name).unwrap().value
     }
 }
 

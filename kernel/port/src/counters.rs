@@ -1,27 +1,11 @@
 //! The counters of a port.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use weave_core::metric::{Counter, Reading};
 use weave_core::switch::Frame;
 
 use crate::sys;
-
-/// A number that only rises and that threads add to without waiting for one another.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds `count`.
-    pub fn add(&self, count: usize) {
-        self.0.fetch_add(count as u64, Ordering::Relaxed);
-    }
-
-    /// Returns the number reached so far.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// The counters of one port. Any thread adds to them, without locks.
 #[derive(Debug, Default)]
@@ -63,24 +47,56 @@ impl PortCounters {
         device.and_then(|name| sys::tap::overruns(name).ok().flatten()).unwrap_or(0)
     }
 
-    /// Returns all counters by name. The names never change.
-    pub fn list(&self) -> [(&'static str, u64); 10] {
+    /// Returns all counters.
+    pub fn list(&self) -> [Reading; 10] {
         [
-            ("captured", self.captured.get()),
+            Reading::counter(
+                "captured",
+                "Frames and super-frames taken from the bridge.",
+                self.captured.get(),
+            ),
             // One super-frame counts once, so the average is above the MTU as long as offloads
             // work.
-            ("captured_bytes", self.captured_bytes.get()),
+            Reading::counter("captured_bytes", "Bytes of these.", self.captured_bytes.get()),
             // The part of `captured` that stands for several frames each.
-            ("captured_super_frames", self.captured_super.get()),
-            ("injected", self.injected.get()),
-            ("injected_bytes", self.injected_bytes.get()),
-            ("injected_super_frames", self.injected_super.get()),
+            Reading::counter(
+                "captured_super_frames",
+                "Those of them that stand for several frames.",
+                self.captured_super.get(),
+            ),
+            Reading::counter(
+                "injected",
+                "Frames and super-frames given to the bridge.",
+                self.injected.get(),
+            ),
+            Reading::counter("injected_bytes", "Bytes of these.", self.injected_bytes.get()),
+            Reading::counter(
+                "injected_super_frames",
+                "Those of them that stand for several frames.",
+                self.injected_super.get(),
+            ),
             // The buffer of the socket, or the queue of the device, was full.
-            ("dropped_overrun", self.overruns.get() + self.device_overruns()),
+            Reading::counter(
+                "dropped_overrun",
+                "Frames dropped by the kernel: they came faster than the router took them.",
+                self.overruns.get() + self.device_overruns(),
+            ),
             // Truncated frames, and frames with a nonsensical virtio-net header.
-            ("dropped_malformed", self.malformed.get()),
-            ("capture_errors", self.capture_errors.get()),
-            ("inject_errors", self.inject_errors.get()),
+            Reading::counter(
+                "dropped_malformed",
+                "Frames dropped: cut off, or not what they are marked as.",
+                self.malformed.get(),
+            ),
+            Reading::counter(
+                "capture_errors",
+                "System calls that failed to take frames.",
+                self.capture_errors.get(),
+            ),
+            Reading::counter(
+                "inject_errors",
+                "Frames that the kernel did not take.",
+                self.inject_errors.get(),
+            ),
         ]
     }
 }

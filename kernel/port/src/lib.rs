@@ -54,7 +54,7 @@ mod port;
 mod super_frame_writer;
 mod tap;
 
-pub use counters::{Counter, PortCounters};
+pub use counters::PortCounters;
 pub use fault::{Faults, FaultyPort};
 pub use memory::{MemoryHost, MemoryPort};
 pub use packet::PacketPort;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::name_conflict::NameConflict;
 use super::{ConnectionId, PeerName, ShortId, Uid};
 use crate::Cidr;
+use crate::metric::Reading;
 use crate::time::Instant;
 
 /// A snapshot of one [`Mesh`](super::Mesh).
@@ -189,4 +190,130 @@ pub struct Counters {
     /// Times that a connection had used up its share of the router's time, so that its messages had
     /// to wait.
     pub messages_delayed: u64,
+}
+
+impl Counters {
+    /// Returns what is counted, with its names in the metrics. Ended connections have a number of
+    /// their own in the report.
+    pub fn readings(&self) -> Vec<Reading> {
+        vec![
+            Reading::counter(
+                "mesh_messages_received",
+                "Messages received on TCP connections to neighbours.",
+                self.messages_received,
+            ),
+            Reading::counter(
+                "mesh_messages_sent",
+                "Messages sent on TCP connections to neighbours.",
+                self.messages_sent,
+            ),
+            Reading::counter(
+                "mesh_bytes_received",
+                "Bytes of messages received on TCP connections to neighbours.",
+                self.bytes_received,
+            ),
+            Reading::counter(
+                "mesh_bytes_sent",
+                "Bytes of messages sent on TCP connections to neighbours.",
+                self.bytes_sent,
+            ),
+            Reading::counter(
+                "gossip_messages_received",
+                "Messages received that carried gossip of any kind.",
+                self.gossip_received,
+            ),
+            Reading::counter(
+                "gossip_messages_sent",
+                "Messages sent that carried gossip of any kind.",
+                self.gossip_sent,
+            ),
+            Reading::counter(
+                "unicasts_relayed",
+                "Gossip unicasts passed on for other peers.",
+                self.unicasts_relayed,
+            ),
+            Reading::counter(
+                "unicasts_unroutable",
+                "Gossip unicasts dropped because there was no route.",
+                self.unicasts_unroutable,
+            ),
+            Reading::counter(
+                "gossip_dropped_backlog",
+                "Gossip and unicasts dropped for neighbours that read too slowly.",
+                self.dropped_backlog,
+            ),
+            Reading::counter(
+                "gossip_dropped_refused",
+                "Gossip of any kind dropped since its channel refused it.",
+                self.gossip_refused,
+            ),
+            Reading::counter(
+                "gossip_dropped_malformed",
+                "Gossip of any kind dropped since it is malformed.",
+                self.gossip_malformed,
+            ),
+            Reading::counter(
+                "gossip_dropped_circled",
+                "Gossip unicasts and broadcasts dropped since they went round in a circle.",
+                self.gossip_circled,
+            ),
+            Reading::counter(
+                "topology_records_dropped",
+                "Records of peers dropped: no room, or more connections than a peer can have.",
+                self.records_dropped,
+            ),
+            Reading::counter(
+                "mesh_messages_ignored",
+                "Messages received that mean nothing to this router.",
+                self.messages_ignored,
+            ),
+            Reading::counter(
+                "route_calculations",
+                "Calculations of the routes.",
+                self.route_calculations,
+            ),
+            Reading::counter(
+                "mesh_messages_too_long",
+                "Messages not sent since they are longer than peers accept.",
+                self.dropped_too_long,
+            ),
+            Reading::counter(
+                "handshakes_crowded_out",
+                "Connections closed in their handshake to make room for others.",
+                self.crowded_out,
+            ),
+            Reading::counter(
+                "handshakes_turned_away",
+                "Connections closed before the handshake since too many waited.",
+                self.turned_away,
+            ),
+            Reading::counter(
+                "handshakes_failed",
+                "Handshakes that failed, timeouts aside.",
+                self.handshakes_failed,
+            ),
+            Reading::counter(
+                "passwords_differed",
+                "Handshakes that failed since the passwords of both sides differ.",
+                self.passwords_differed,
+            ),
+            Reading::counter(
+                "reassembly_exhausted",
+                "Connections closed since incomplete messages took too much memory in all.",
+                self.reassembly_exhausted,
+            ),
+            Reading::counter(
+                "backlog_exhausted",
+                "Connections closed since what waited for peers to read took too much memory in \
+                 all.",
+                self.backlog_exhausted,
+            ),
+            Reading::counter(
+                "mesh_messages_delayed",
+                "Times that a neighbour had used up its share of the router's time and had to \
+                 wait.",
+                self.messages_delayed,
+            ),
+        ]
+    }
 }

@@ -1,8 +1,7 @@
 //! Counters of the data threads: each thread writes its own, reports add them up.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use super::decision::DropCause;
+use crate::metric::{Counter, Reading};
 
 /// What a switch has done so far, for reports.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -31,6 +30,54 @@ pub struct SwitchReport {
     pub evictions: u64,
 }
 
+impl SwitchReport {
+    /// Returns what is counted, with its names in the metrics.
+    pub fn readings(&self) -> Vec<Reading> {
+        let mut readings = vec![
+            Reading::counter("frames_captured", "Frames captured on the bridge.", self.captured),
+            Reading::counter("frames_received", "Frames received from neighbours.", self.received),
+            Reading::counter("frames_injected", "Frames given to the bridge.", self.injected),
+            Reading::counter(
+                "frames_forwarded",
+                "Copies of frames handed to links.",
+                self.forwarded,
+            ),
+            Reading::counter(
+                "too_big_answers",
+                "Answers that told a sender that its packet was too big.",
+                self.too_big_answers,
+            ),
+            Reading::counter(
+                "station_moves",
+                "Ethernet addresses that turned up behind another peer.",
+                self.moves,
+            ),
+            Reading::counter(
+                "station_disputes",
+                "Silent Ethernet addresses that were claimed behind another peer, and are asked \
+                 where they are.",
+                self.disputes,
+            ),
+            Reading::counter(
+                "station_contests",
+                "Frames from neighbours whose source is attached here, or speaks behind another \
+                 peer.",
+                self.contests,
+            ),
+            Reading::counter(
+                "station_evictions",
+                "Ethernet addresses forgotten because the table was full.",
+                self.evictions,
+            ),
+        ];
+        let help = "Number of frames that went nowhere, by cause.";
+        readings.extend(self.dropped.iter().map(|(cause, count)| {
+            Reading::counter("frames_dropped", help, count).of_class("cause", cause.name())
+        }));
+        readings
+    }
+}
+
 /// How many frames went nowhere, by cause.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct DropCounts([u64; DropCause::ALL.len()]);
@@ -44,20 +91,6 @@ impl DropCounts {
     /// Of every cause, zero or not.
     pub fn iter(&self) -> impl Iterator<Item = (DropCause, u64)> {
         DropCause::ALL.into_iter().zip(self.0)
-    }
-}
-
-/// A counter that one thread writes and others read: no locked instruction needed.
-#[derive(Default)]
-pub(super) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(super) fn bump(&self) {
-        self.0.store(self.get().wrapping_add(1), Ordering::Relaxed);
-    }
-
-    fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -75,7 +108,7 @@ pub(super) struct WorkerCounters {
 
 impl WorkerCounters {
     pub(super) fn dropped(&self, cause: DropCause) {
-        self.drops[cause as usize].bump();
+        self.drops[cause as usize].increment_alone();
     }
 
     pub(super) fn add_to(&self, report: &mut SwitchReport) {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::Frame;
 use crate::mesh::{ConnectionId, LinkRequest, PeerName, ShortIdTable};
+use crate::metric::Reading;
 use crate::time::Instant;
 
 /// A way to carry frames to neighbours.
@@ -129,8 +130,8 @@ pub struct LinkStatus {
     pub attributes: Vec<(&'static str, String)>,
     /// What keeps the link from carrying frames, for the operator: one line without a full stop.
     pub problem: Option<String>,
-    /// Counters by name, e.g. `("tx_frames", 17)`; names are unique and never change.
-    pub counters: Vec<(&'static str, u64)>,
+    /// What is counted; names with their classes are unique and never change.
+    pub counters: Vec<Reading>,
 }
 
 /// Which data thread calls. A transport keeps what it builds for each thread apart, so that no

@@ -105,7 +105,7 @@ impl<P: Inject + ?Sized> Pass<'_, P> {
     pub fn captured(&mut self, frame: Frame<'_>) {
         let Self { now, table, worker, port } = self;
         let Worker { switch, id, counters, touched, answer } = &mut **worker;
-        counters.captured.bump();
+        counters.captured.increment_alone();
         let Some(addresses) = Addresses::of(frame.bytes) else {
             return counters.dropped(DropCause::Short);
         };
@@ -133,7 +133,7 @@ impl<P: Inject + ?Sized> Pass<'_, P> {
     ) {
         let Self { now, table, worker, port } = self;
         let Worker { switch, id, counters, touched, answer } = &mut **worker;
-        counters.received.bump();
+        counters.received.increment_alone();
         let Some(addresses) = Addresses::of(frame.bytes) else {
             return counters.dropped(DropCause::Short);
         };
@@ -205,7 +205,7 @@ impl<P: Inject + ?Sized> Egress<'_, P> {
     }
 
     fn inject(&mut self, frame: Frame<'_>) {
-        self.counters.injected.bump();
+        self.counters.injected.increment_alone();
         self.port.inject(frame);
     }
 
@@ -215,7 +215,7 @@ impl<P: Inject + ?Sized> Egress<'_, P> {
             let Some(forwarder) = self.table.forwarder(index) else { continue };
             match forwarder.forward(self.id, envelope) {
                 Forwarded::Accepted => {
-                    self.counters.forwarded.bump();
+                    self.counters.forwarded.increment_alone();
                     self.touched.add(index);
                     return Ok(());
                 }
@@ -257,7 +257,7 @@ impl<P: Inject + ?Sized> Egress<'_, P> {
             }
             Ok(_) => {}
         }
-        self.counters.too_big_answers.bump();
+        self.counters.too_big_answers.increment_alone();
     }
 }
 

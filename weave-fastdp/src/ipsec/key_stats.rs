@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use weave_core::metric::Reading;
 use weave_xfrm::{Path, Spi, StateEntry, Usage};
 
 /// The direction of a tunnel that a key is for.
@@ -65,8 +66,8 @@ impl Stats {
         }
     }
 
-    /// Returns the sums of all states so far, by name. `states` are in the kernel.
-    pub(super) fn counters(&self, states: &[StateEntry]) -> Vec<(&'static str, u64)> {
+    /// Returns the sums of all states so far. `states` are in the kernel.
+    pub(super) fn counters(&self, states: &[StateEntry]) -> Vec<Reading> {
         let mut totals = self.closed;
         for state in states {
             let direction = state.spi.and_then(|spi| self.open.get(&(state.path, spi)));
@@ -76,15 +77,43 @@ impl Stats {
         }
         let Totals { packets_in, bytes_in, packets_out, bytes_out, replayed, forged } = totals;
         vec![
-            ("tx_packets", packets_out),
-            ("tx_bytes", bytes_out),
-            ("rx_packets", packets_in),
-            ("rx_bytes", bytes_in),
-            ("rx_dropped_replayed", replayed),
-            ("rx_dropped_forged", forged),
-            ("keys_renewed", self.renewed),
-            ("failures", self.failures),
-            ("rules_mended", self.mended),
+            Reading::counter(
+                "tx_packets",
+                "Packets that the kernel sealed for the fast datapath.",
+                packets_out,
+            ),
+            Reading::counter("tx_bytes", "Bytes of these.", bytes_out),
+            Reading::counter(
+                "rx_packets",
+                "Packets that the kernel opened for the fast datapath.",
+                packets_in,
+            ),
+            Reading::counter("rx_bytes", "Bytes of these.", bytes_in),
+            Reading::counter(
+                "rx_dropped_replayed",
+                "Sealed packets dropped: received before, or too late.",
+                replayed,
+            ),
+            Reading::counter(
+                "rx_dropped_forged",
+                "Packets dropped: sealed with another key, or changed.",
+                forged,
+            ),
+            Reading::counter(
+                "keys_renewed",
+                "Keys to receive with that took the place of older ones.",
+                self.renewed,
+            ),
+            Reading::counter(
+                "failures",
+                "Keys that the kernel or the firewall refused.",
+                self.failures,
+            ),
+            Reading::counter(
+                "rules_mended",
+                "Times that rules of the sealed tunnels were gone and are back.",
+                self.mended,
+            ),
         ]
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use weave_core::mesh::ConnectionId;
+use weave_core::metric::Reading;
 use weave_core::switch::Waker;
 use weave_core::time::Instant;
 use weave_xfrm::{Client, Error, PolicyEntry, Reqid};
@@ -37,8 +38,26 @@ pub struct IpsecStatus {
     pub states: u64,
     /// Number of policies, one for each neighbour.
     pub policies: u64,
-    /// Counters by name.
-    pub counters: Vec<(&'static str, u64)>,
+    /// What is counted.
+    pub counters: Vec<Reading>,
+}
+
+impl IpsecStatus {
+    /// Returns the numbers that rise and fall.
+    pub fn gauges(&self) -> [Reading; 2] {
+        [
+            Reading::gauge(
+                "states",
+                "Number of keys of the fast datapath in the kernel.",
+                self.states,
+            ),
+            Reading::gauge(
+                "policies",
+                "Number of neighbours whose frames are to be sealed.",
+                self.policies,
+            ),
+        ]
+    }
 }
 
 impl Ipsec {

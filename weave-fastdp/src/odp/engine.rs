@@ -1,7 +1,6 @@
 //! The engine over the kernel's Open vSwitch datapath.
 
 use std::io;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
@@ -135,7 +134,7 @@ impl OdpEngine {
 
     /// Returns the number of packets without a flow so far.
     pub fn misses(&self) -> u64 {
-        self.shared.counters.misses.load(Ordering::Relaxed)
+        self.shared.counters.misses.get()
     }
 }
 

@@ -2,7 +2,6 @@
 
 use weave_odp::{Action, Client};
 
-use super::counters::bump;
 use super::shared::Shared;
 
 /// Has the kernel apply actions to a packet. An error is counted.
@@ -11,10 +10,10 @@ pub(super) fn execute(shared: &Shared, client: &mut Client, packet: &[u8], actio
         return;
     }
     match client.execute(shared.datapath, packet, actions) {
-        Ok(()) => bump(&shared.counters.executed),
+        Ok(()) => shared.counters.executed.increment(),
         Err(error) => {
             tracing::debug!("a packet was not executed: {error}");
-            bump(&shared.counters.dropped_error);
+            shared.counters.dropped_error.increment();
         }
     }
 }

@@ -10,7 +10,6 @@ use weave_odp::{Client, DecodeError, Errno, Error, Flow, FlowMatch, VportEvent, 
 
 use super::bridge::BridgePort;
 use super::config::OdpFailure;
-use super::counters::bump;
 use super::flow_table::Maintenance;
 use super::plan::Input;
 use super::shared::Shared;
@@ -130,7 +129,7 @@ impl Revalidator {
     /// Changes the flows that should do something else now.
     fn revalidate(&mut self) {
         let Self { shared, client, .. } = self;
-        bump(&shared.counters.revalidations);
+        shared.counters.revalidations.increment();
         let mut table = shared.state.flows();
         let changes = shared.with_planner(&shared.switch.table(), |planner| {
             table.changes(|matches, actions| planner.revalidate(matches, actions))
@@ -139,7 +138,7 @@ impl Revalidator {
             let replaced = actions.map(|actions| Flow { matches: matches.clone(), actions });
             match replaced {
                 Some(flow) if client.put_flow(shared.datapath, &flow).is_ok() => {
-                    bump(&shared.counters.flows_put);
+                    shared.counters.flows_put.increment();
                     table.put(&flow);
                 }
                 _ => {
@@ -210,7 +209,7 @@ fn refresh_station(shared: &Shared, matches: &FlowMatch) {
 
 fn delete(shared: &Shared, client: &mut Client, matches: &FlowMatch) {
     match client.delete_flow(shared.datapath, matches) {
-        Ok(()) => bump(&shared.counters.flows_deleted),
+        Ok(()) => shared.counters.flows_deleted.increment(),
         Err(error) if error.errno() == Some(Errno::ENOENT) => {}
         Err(error) => tracing::warn!("flow {matches} is not deleted: {error}"),
     }

@@ -1,13 +1,12 @@
 //! A tunnel, as the transport above sees it, and the slow path for frames of data threads.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use weave_core::mesh::PeerName;
+use weave_core::metric::Reading;
 use weave_core::switch::{Envelope, Forwarded, Forwarder, ForwarderId, WorkerId};
 use weave_core::wire::Ethernet;
 
-use super::counters::bump;
 use super::execute::execute;
 use super::segment::{SplitError, split};
 use super::shared::Shared;
@@ -58,11 +57,11 @@ impl Forwarder for OdpTunnel {
             Err(SplitError::TooLong) => Forwarded::TooBig { mtu },
             Err(SplitError::Malformed) => Forwarded::Dropped,
             Ok(()) if sent => {
-                bump(&self.port.sent);
+                self.port.sent.increment();
                 Forwarded::Accepted
             }
             Ok(()) => {
-                bump(&self.port.refused);
+                self.port.refused.increment();
                 Forwarded::Refused
             }
         }
@@ -80,7 +79,7 @@ impl Tunnel for OdpTunnel {
         let ends = (self.shared.switch.own(), self.port.params.remote);
         let mut client = self.clients.first();
         if !self.send(&mut client.parts().0, ends, frame) {
-            bump(&self.port.refused);
+            self.port.refused.increment();
         }
     }
 
@@ -98,10 +97,20 @@ impl Tunnel for OdpTunnel {
         }
     }
 
-    fn counters(&self) -> Vec<(&'static str, u64)> {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    fn counters(&self) -> Vec<Reading> {
         // Frames that the kernel carries by flows are counted by the flows.
-        vec![("tx_by_hand", read(&self.port.sent)), ("tx_refused", read(&self.port.refused))]
+        vec![
+            Reading::counter(
+                "tx_by_hand",
+                "Frames given to the kernel one by one, without a flow.",
+                self.port.sent.get(),
+            ),
+            Reading::counter(
+                "tx_refused",
+                "Frames left to other transports: the kernel could not be asked.",
+                self.port.refused.get(),
+            ),
+        ]
     }
 
     fn forwarder(self: Arc<Self>) -> Arc<dyn Forwarder> {

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use weave_core::mesh::{PeerName, ShortIdTable};
+use weave_core::metric::Counter;
 use weave_core::switch::ForwarderId;
 use weave_core::time::Instant;
 use weave_odp::{Action, FlowMatch, PortNumber, Tunnel};
@@ -29,9 +30,9 @@ pub(super) struct TunnelPort {
     remote: AtomicU32,
     offloaded: AtomicBool,
     /// Frames sent without a flow.
-    pub(super) sent: AtomicU64,
+    pub(super) sent: Counter,
     /// Frames that could not be handed to the kernel.
-    pub(super) refused: AtomicU64,
+    pub(super) refused: Counter,
 }
 
 impl TunnelPort {
@@ -42,8 +43,8 @@ impl TunnelPort {
             vport: AtomicU32::new(vport.0),
             inbox,
             offloaded: AtomicBool::new(false),
-            sent: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
+            sent: Counter::default(),
+            refused: Counter::default(),
         }
     }
 

@@ -9,7 +9,6 @@ use weave_odp::{Action, Client, DecodeError, Error, PortNumber, Tunnel, Upcall, 
 
 use super::bridge::{Bridge, BridgePort, Verdict};
 use super::config::OdpFailure;
-use super::counters::bump;
 use super::execute::execute;
 use super::local_ports::PortRole;
 use super::plan::{Input, NoFlowReason, Plan};
@@ -64,13 +63,13 @@ impl UpcallThread {
 impl UpcallHandler {
     fn handle(&mut self, upcall: Result<Upcall<'_>, DecodeError>) {
         let counters = &self.shared.counters;
-        bump(&counters.misses);
+        counters.misses.increment();
         let upcall = match upcall {
             Ok(upcall) if upcall.datapath == self.shared.datapath => upcall,
-            Ok(_) => return bump(&counters.dropped_malformed),
+            Ok(_) => return counters.dropped_malformed.increment(),
             Err(error) => {
                 tracing::debug!("a miss cannot be decoded: {error}");
-                return bump(&counters.dropped_malformed);
+                return counters.dropped_malformed.increment();
             }
         };
         match self.shared.state.local(|local| local.role(upcall.key.in_port)) {
@@ -78,7 +77,7 @@ impl UpcallHandler {
             Some(PortRole::Local) => self.handle_captured(&upcall),
             Some(PortRole::Tunnel) => self.handle_received(&upcall),
             // The kernel announces new ports, but not before their first packets.
-            None => bump(&counters.dropped_unknown_port),
+            None => counters.dropped_unknown_port.increment(),
         }
     }
 
@@ -91,7 +90,7 @@ impl UpcallHandler {
         let table = shared.switch.table();
         let decision = shared.switch.captured(&table, now, addresses);
         if decision.err() == Some(DropCause::Conflict) {
-            return bump(&shared.counters.dropped_conflict);
+            return shared.counters.dropped_conflict.increment();
         }
         shared.learn(addresses.source, BridgePort::Vport(input.port));
         let plan = shared.with_planner(&table, |planner| planner.plan_decided(&input, decision));
@@ -121,24 +120,24 @@ impl UpcallHandler {
         let generation = shared.signals.generation();
         let (now, input) = (shared.now(), Input::of_packet(&upcall.key));
         let (Some(addresses), Some(tunnel)) = (input.addresses, input.tunnel) else {
-            return bump(&shared.counters.dropped_unknown_sender);
+            return shared.counters.dropped_unknown_sender.increment();
         };
         if is_special(addresses) {
             let sender = shared.tunnel_ports().sender_of_special(&tunnel);
             return match sender {
                 Some(sender) => self.handle_special(upcall, sender, &tunnel),
-                None => bump(&shared.counters.dropped_unknown_sender),
+                None => shared.counters.dropped_unknown_sender.increment(),
             };
         }
         let Some(sender) = shared.tunnel_ports().sender(&tunnel) else {
-            return bump(&shared.counters.dropped_unknown_sender);
+            return shared.counters.dropped_unknown_sender.increment();
         };
         let Sender { source, destination, neighbour } = sender;
         let arrival = Arrival { neighbour, source, destination, relays: 0 };
         let table = shared.switch.table();
         let decision = shared.switch.received(&table, now, arrival, addresses);
         if decision.is_err_and(|cause| cause == DropCause::Contested) {
-            return bump(&shared.counters.dropped_conflict);
+            return shared.counters.dropped_conflict.increment();
         }
         if decision.is_ok_and(|decision| decision.inject) {
             shared.learn(addresses.source, BridgePort::Router);
@@ -159,9 +158,9 @@ impl UpcallHandler {
             tunnel_ports.by_neighbour.get(&sender.source),
             sender.destination == self.shared.switch.own(),
         ) else {
-            return bump(&self.shared.counters.dropped_unknown_sender);
+            return self.shared.counters.dropped_unknown_sender.increment();
         };
-        bump(&self.shared.counters.special);
+        self.shared.counters.special.increment();
         if port.inbox.special(upcall.packet) && port.set_remote(tunnel.source) {
             tracing::info!(peer = %sender.source, "its heartbeats come from another address now");
             self.shared.signals.invalidate();
@@ -173,8 +172,8 @@ impl UpcallHandler {
         let Self { shared, client, .. } = self;
         let actions = if plan.slow_path { plan.local.clone() } else { plan.actions() };
         match plan.no_flow {
-            Some(NoFlowReason::Hairpin) => bump(&shared.counters.dropped_hairpin),
-            Some(NoFlowReason::UnknownSender) => bump(&shared.counters.dropped_unknown_sender),
+            Some(NoFlowReason::Hairpin) => shared.counters.dropped_hairpin.increment(),
+            Some(NoFlowReason::UnknownSender) => shared.counters.dropped_unknown_sender.increment(),
             Some(
                 NoFlowReason::OtherTransport
                 | NoFlowReason::UnknownDestination
@@ -183,7 +182,7 @@ impl UpcallHandler {
             | None => {}
         }
         if plan.slow_path {
-            bump(&shared.counters.slow_path);
+            shared.counters.slow_path.increment();
         }
         let Some(flow) = plan.flow(input) else {
             return execute(shared, client, upcall.packet, &actions);
@@ -193,7 +192,7 @@ impl UpcallHandler {
         if !is_current || !table.has_room_for(&flow.matches) {
             drop(table);
             if is_current {
-                bump(&shared.counters.flows_refused);
+                shared.counters.flows_refused.increment();
                 shared.signals.report_full_table();
             }
             return execute(shared, client, upcall.packet, &actions);
@@ -202,17 +201,17 @@ impl UpcallHandler {
         let put = if flow.actions.is_empty() {
             client.put_flow(shared.datapath, &flow)
         } else {
-            bump(&shared.counters.executed);
+            shared.counters.executed.increment();
             client.put_flow_and_execute(shared.datapath, &flow, upcall.packet)
         };
         match put {
             Ok(()) => {
-                bump(&shared.counters.flows_put);
+                shared.counters.flows_put.increment();
                 table.put(&flow);
             }
             Err(error) => {
                 tracing::debug!("no flow {}: {error}", flow.matches);
-                bump(&shared.counters.flows_refused);
+                shared.counters.flows_refused.increment();
             }
         }
     }

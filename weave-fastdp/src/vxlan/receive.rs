@@ -58,11 +58,11 @@ pub(super) fn run(shared: &Shared, mut worker: Worker, commands: &Sender<Command
                             let counters = &shared.counters;
                             match arrived {
                                 Some((arrival, frame)) => {
-                                    counters.undelivered.fetch_add(1, Ordering::Relaxed);
+                                    counters.undelivered.increment();
                                     pass.received(arrival, frame);
                                 }
                                 None => {
-                                    counters.unknown_senders.fetch_add(1, Ordering::Relaxed);
+                                    counters.unknown_senders.increment();
                                 }
                             }
                         },
@@ -111,14 +111,14 @@ fn delivered(
     frame: Option<Frame<'_>>,
 ) {
     let Some(frame) = frame else {
-        tunnel.counters.rx_malformed.fetch_add(1, Ordering::Relaxed);
+        tunnel.counters.rx_malformed.increment();
         return;
     };
     if is_special(frame.bytes) {
         tunnel.inbox.special(frame.bytes);
         return;
     }
-    tunnel.counters.rx_frames.fetch_add(1, Ordering::Relaxed);
+    tunnel.counters.rx_frames.increment();
     let remote = tunnel.params.remote;
     let (source, destination) = (remote, tunnel.own);
     pass.relay_only(Arrival { neighbour: remote, source, destination, relays: 0 }, frame);

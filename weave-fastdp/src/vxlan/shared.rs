@@ -15,13 +15,14 @@
 //! no lock: they are replaced as a whole.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::eventfd::EventFd;
 use weave_core::mesh::{PeerName, ShortIdTable};
+use weave_core::metric::{Counter, Reading};
 use weave_core::switch::{Inject, Switch, Waker};
 use weave_rtnl::Link;
 
@@ -79,9 +80,9 @@ pub(super) struct Shared {
 #[derive(Default)]
 pub(super) struct Counters {
     /// Frames without a device.
-    pub(super) undelivered: AtomicU64,
+    pub(super) undelivered: Counter,
     /// Frames without a device that did not come from a neighbour.
-    pub(super) unknown_senders: AtomicU64,
+    pub(super) unknown_senders: Counter,
 }
 
 impl Shared {
@@ -128,14 +129,21 @@ impl Shared {
             bytes: 0,
             used: Some(u64::from(station.age) * 10),
         });
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         EngineStatus {
             flows: flows.collect(),
             flow_count,
             ports,
             counters: vec![
-                ("rx_undelivered", count(&self.counters.undelivered)),
-                ("rx_dropped_strangers", count(&self.counters.unknown_senders)),
+                Reading::counter(
+                    "rx_undelivered",
+                    "Frames that the kernel left to this router: relayed ones.",
+                    self.counters.undelivered.get(),
+                ),
+                Reading::counter(
+                    "rx_dropped_strangers",
+                    "Such frames dropped: from nobody there is a tunnel to.",
+                    self.counters.unknown_senders.get(),
+                ),
             ],
         }
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwapOption;
 use weave_core::mesh::PeerName;
+use weave_core::metric::Counter;
 use weave_core::switch::{Forwarded, Frame, virtio};
 use weave_core::wire::MacAddress;
 
@@ -44,12 +45,12 @@ pub(super) struct OpenDevice {
 
 #[derive(Debug, Default)]
 pub(super) struct TunnelCounters {
-    pub(super) tx_frames: AtomicU64,
-    pub(super) tx_bytes: AtomicU64,
-    pub(super) tx_dropped: AtomicU64,
-    pub(super) rx_frames: AtomicU64,
-    pub(super) rx_malformed: AtomicU64,
-    pub(super) stations_announced: AtomicU64,
+    pub(super) tx_frames: Counter,
+    pub(super) tx_bytes: Counter,
+    pub(super) tx_dropped: Counter,
+    pub(super) rx_frames: Counter,
+    pub(super) rx_malformed: Counter,
+    pub(super) stations_announced: Counter,
 }
 
 impl VxlanTunnel {
@@ -77,15 +78,15 @@ impl VxlanTunnel {
         let counters = &self.counters;
         match device.socket.send(&virtio::encode(frame), frame.bytes) {
             Ok(()) => {
-                counters.tx_frames.fetch_add(1, Ordering::Relaxed);
-                counters.tx_bytes.fetch_add(frame.bytes.len() as u64, Ordering::Relaxed);
+                counters.tx_frames.increment();
+                counters.tx_bytes.add(frame.bytes.len());
                 Forwarded::Accepted
             }
             Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => Forwarded::TooBig { mtu },
             // Another program deleted the device or brought it down.
             Err(error) if is_gone(&error) => Forwarded::Refused,
             Err(_) => {
-                counters.tx_dropped.fetch_add(1, Ordering::Relaxed);
+                counters.tx_dropped.increment();
                 Forwarded::Dropped
             }
         }

@@ -1,9 +1,10 @@
 //! The handle by which a link uses its tunnel.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 
+use weave_core::metric::Reading;
 use weave_core::switch::{Addresses, Envelope, Forwarded, Forwarder, Frame, WorkerId};
 
 use super::command::Command;
@@ -36,7 +37,7 @@ impl Forwarder for TunnelHandle {
             && tunnel.pending.load(Ordering::Relaxed) < MAX_PENDING
         {
             tunnel.pending.fetch_add(1, Ordering::Relaxed);
-            tunnel.counters.stations_announced.fetch_add(1, Ordering::Relaxed);
+            tunnel.counters.stations_announced.increment();
             // The thread ends before the engine only when the process does.
             let _ = commands.send(Command::Station { tunnel: tunnel.number, mac: destination });
         }
@@ -59,24 +60,55 @@ impl Tunnel for TunnelHandle {
         }
     }
 
-    fn counters(&self) -> Vec<(&'static str, u64)> {
+    fn counters(&self) -> Vec<Reading> {
         let own = &self.tunnel.counters;
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let device = self.tunnel.device.load().as_ref().map(|device| device.index);
         let kernel = device.and_then(|index| self.shared.link(index)).unwrap_or_default();
         vec![
-            ("tx_frames", count(&own.tx_frames)),
-            ("tx_bytes", count(&own.tx_bytes)),
-            ("tx_dropped", count(&own.tx_dropped)),
-            ("rx_frames", count(&own.rx_frames)),
-            ("rx_dropped_malformed", count(&own.rx_malformed)),
-            ("stations_told", count(&own.stations_announced)),
-            ("kernel_tx_frames", kernel.sent.packets),
-            ("kernel_tx_bytes", kernel.sent.bytes),
-            ("kernel_tx_dropped", kernel.sent.dropped),
-            ("kernel_rx_frames", kernel.received.packets),
-            ("kernel_rx_bytes", kernel.received.bytes),
-            ("kernel_rx_dropped", kernel.received.dropped),
+            Reading::counter("tx_frames", "Frames sent to the neighbour.", own.tx_frames.get()),
+            Reading::counter("tx_bytes", "Bytes sent to the neighbour.", own.tx_bytes.get()),
+            Reading::counter(
+                "tx_dropped",
+                "Frames not sent since the kernel could not take them.",
+                own.tx_dropped.get(),
+            ),
+            Reading::counter(
+                "rx_frames",
+                "Frames received from the neighbour.",
+                own.rx_frames.get(),
+            ),
+            Reading::counter(
+                "rx_dropped_malformed",
+                "Datagrams dropped: not made of records.",
+                own.rx_malformed.get(),
+            ),
+            Reading::counter(
+                "stations_told",
+                "Stations that the bridge was told to be behind the neighbour.",
+                own.stations_announced.get(),
+            ),
+            Reading::counter(
+                "kernel_tx_frames",
+                "Frames sent by the device, those of the router included.",
+                kernel.sent.packets,
+            ),
+            Reading::counter("kernel_tx_bytes", "Bytes of these.", kernel.sent.bytes),
+            Reading::counter(
+                "kernel_tx_dropped",
+                "Frames that the device could not send.",
+                kernel.sent.dropped,
+            ),
+            Reading::counter(
+                "kernel_rx_frames",
+                "Frames received by the device.",
+                kernel.received.packets,
+            ),
+            Reading::counter("kernel_rx_bytes", "Bytes of these.", kernel.received.bytes),
+            Reading::counter(
+                "kernel_rx_dropped",
+                "Frames that the device could not give to the bridge.",
+                kernel.received.dropped,
+            ),
         ]
     }
 

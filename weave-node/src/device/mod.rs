@@ -7,7 +7,6 @@ mod injector;
 mod keeper;
 mod port;
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufWriter;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -17,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::{Context as _, Result, anyhow};
 use tokio::sync::mpsc;
 use weave_core::mesh::PeerName;
+use weave_core::metric::Reading;
 use weave_core::switch::{Inject, Switch, Worker};
 use weave_core::wire::MacAddress;
 use weave_fastdp::odp::OdpEngine;
@@ -115,15 +115,14 @@ impl PortReport {
         self.lock().clone()
     }
 
-    /// What the port counts, by name.
-    pub(super) fn counters(&self) -> BTreeMap<String, u64> {
-        let list = self.counters.iter().flat_map(|counters| counters.list());
-        list.map(|(name, n)| (name.to_owned(), n)).collect()
+    /// What the port counts.
+    pub(super) fn counters(&self) -> Vec<Reading> {
+        self.counters.iter().flat_map(|counters| counters.list()).collect()
     }
 
-    /// What the socket counts for all links together, by name.
-    pub(super) fn socket_counters(&self) -> BTreeMap<String, u64> {
-        self.socket.list().into_iter().map(|(name, n)| (name.to_owned(), n)).collect()
+    /// What the socket counts for all links together.
+    pub(super) fn socket_counters(&self) -> Vec<Reading> {
+        self.socket.list().into()
     }
 
     /// What carries frames in the kernel.

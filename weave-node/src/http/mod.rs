@@ -5,7 +5,6 @@
 //! Unix socket, whose permissions say who may use it, and web pages are refused everywhere.
 
 mod expose;
-mod help;
 mod ip;
 mod metrics;
 mod part;

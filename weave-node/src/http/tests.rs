@@ -12,6 +12,7 @@ use weave_api::client::{Client, ClientError, with_query};
 use weave_api::server::{Listener, Names, serve};
 
 use super::*;
+use weave_api::metric::Metric;
 use weave_api::report::RouterStatus;
 
 #[derive(Default)]
@@ -64,7 +65,11 @@ async fn server(
         report: Report {
             ready,
             version: "1.0".to_owned(),
-            router: RouterStatus { targets: vec!["a->b".to_owned()], ..RouterStatus::default() },
+            router: RouterStatus {
+                targets: vec!["a->b".to_owned()],
+                metrics: vec![Metric::new("weave_peers", "gauge", "Peers.").value(&[], 3.0)],
+                ..RouterStatus::default()
+            },
             ..Report::default()
         },
         ..Told::default()
@@ -261,7 +266,7 @@ async fn only_the_control_address_changes_things() {
     let (told, client, _, _stop) = server(true, status_routes).await;
     assert!(client.post("/connect", &[("peer", "host1")]).await.is_err());
     let (_, metrics_only, _, _stop) = server(true, metrics_routes).await;
-    assert!(metrics_only.get("/metrics", "*/*").await.unwrap().contains("weave_peers 0"));
+    assert!(metrics_only.get("/metrics", "*/*").await.unwrap().contains("weave_peers 3"));
     assert!(metrics_only.get("/status", "*/*").await.is_err());
     assert_eq!(told.calls.lock().unwrap().len(), 0);
 }

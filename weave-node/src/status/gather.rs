@@ -3,11 +3,13 @@
 mod connections;
 mod counters;
 mod diagnostics;
+mod metrics;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use weave_core::mesh::{self, PeerName};
+use weave_core::metric::Reading;
 use weave_core::router;
 use weave_core::switch::MacEntry;
 use weave_core::time::Instant;
@@ -17,8 +19,9 @@ use weave_ipam::allocator::Vote;
 
 use crate::sys::local_time::LocalTime;
 use connections::{attempt, connection, name_conflict};
-use counters::{capture_stats, counters};
+use counters::{capture_stats, counters, readings};
 use diagnostics::overlay_diagnostics;
+use metrics::metrics;
 use weave_api::Detail;
 use weave_api::report::{
     BroadcastRoute, ClaimedCidr, IpamConflict, IpamEntry, IpamStatus, Mac, PaxosStatus, Peer,
@@ -40,9 +43,9 @@ pub(crate) struct HostStatus {
     /// What seals it, if something does.
     pub(crate) ipsec: Option<IpsecStatus>,
     /// What the capture port counts.
-    pub(crate) capture: BTreeMap<String, u64>,
+    pub(crate) capture: Vec<Reading>,
     /// What the UDP socket counts for all links together.
-    pub(crate) sleeve: BTreeMap<String, u64>,
+    pub(crate) sleeve: Vec<Reading>,
     /// The address allocator, if there is one, and its default subnet.
     pub(crate) ipam: Option<(weave_ipam::allocator::Report, weave_ipam::Subnet)>,
     /// Why nothing can be stored.
@@ -91,7 +94,8 @@ pub(crate) fn gather(
     let connections = mesh.connections.iter().map(|c| connection(c, report));
     let targets = mesh.targets.iter().filter_map(|target| attempt(target, now));
     let conflicts = mesh.name_conflicts.iter().map(name_conflict);
-    let router = RouterStatus {
+    let readings = readings(report, host);
+    let mut router = RouterStatus {
         protocol: "weave".to_owned(),
         protocol_min_version: mesh.protocol_versions.0,
         protocol_max_version: mesh.protocol_versions.1,
@@ -128,8 +132,12 @@ pub(crate) fn gather(
         macs_left_out: station_count - stations.len(),
         stations: station_count,
         flows: host.engine.as_ref().map(|engine| engine.flow_count),
-        counters: counters(report, host),
+        counters: counters(&readings),
+        metrics: Vec::new(),
     };
+    if detail == Detail::Metrics {
+        router.metrics = metrics(report, host, &router, &readings);
+    }
     let version = host.version.clone();
     let ipam = host.ipam.as_ref().map(|(report, default)| ipam(report, *default));
     Report { ready: true, version, version_check: VersionCheck::default(), router, ipam }
@@ -228,7 +236,7 @@ mod tests {
         let switch = std::sync::Arc::new(Switch::new(name, 1));
         let router =
             Router::new(config, switch, vec![Box::new(NullOverlay)], [1; 32], Instant::ORIGIN);
-        let sleeve = [("rx_dropped_short".to_owned(), 3)].into();
+        let sleeve = vec![Reading::counter("rx_dropped_short", "Short ones.", 3)];
         let version = "0.1.0".to_owned();
         let host = HostStatus { version, sleeve, ..HostStatus::default() };
         let now = Now { router: Instant::ORIGIN, wall: UNIX_EPOCH };

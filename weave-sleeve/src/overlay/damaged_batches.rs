@@ -180,7 +180,7 @@ impl Bench {
 
     fn count(&self, side: usize, name: &str) -> u64 {
         let counters = self.sides[side].link.status().counters;
-        counters.into_iter().find(|(other, _)| *other == name).unwrap().1
+        counters.iter().find(|counter| counter.key() == name).unwrap().value
     }
 
     fn offload(&self, side: usize) -> String {

@@ -152,7 +152,7 @@ impl Router {
 
     pub fn counter(&self, link: &dyn Link, name: &str) -> u64 {
         let counters = link.status().counters;
-        counters.iter().find(|(other, _)| *other == name).unwrap().1
+        counters.iter().find(|counter| counter.key() == name).unwrap().value
     }
 }
 

@@ -406,7 +406,8 @@ fn counters_of_keys_outlive_the_keys() {
     host.with(used);
     let counters = |installer: &Installer<Host>| {
         let states = host.with(|inner| inner.states.clone());
-        installer.key_stats.lock().counters(&states)
+        let counters = installer.key_stats.lock().counters(&states);
+        counters.iter().map(|counter| (counter.name, counter.value)).collect::<Vec<_>>()
     };
     let first = counters(&installer);
     let expected = [

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use weave_api::metric::Metric;
 use weave_api::report::Report;
 
-use crate::http::metrics::count;
+use crate::number::count;
 
 /// None without an allocator.
 pub(super) fn metrics(report: &Report) -> Vec<Metric> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use weave_core::mesh::{self, NameConflict, TargetReport, TargetState};
+use weave_core::metric::Reading;
 use weave_core::router::{self, LinkReport};
 use weave_core::switch::MemberState;
 use weave_core::time::Instant;
@@ -74,7 +75,9 @@ fn link_counters(link: &LinkReport) -> BTreeMap<String, u64> {
         .iter()
         .flat_map(|member| {
             let counters = member.status.as_ref().map(of).unwrap_or_default();
-            counters.into_iter().map(|(name, n)| (format!("{}.{name}", member.name), n))
+            let named =
+                |counter: Reading| (format!("{}.{}", member.name, counter.key()), counter.value);
+            counters.into_iter().map(named)
         })
         .collect()
 }
