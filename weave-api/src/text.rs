@@ -1,22 +1,16 @@
 //! The status pages (spec cli-http.md, section 6; router.md, section 14).
 
-use std::collections::{BTreeMap, BTreeSet};
+pub mod ipam;
+
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use crate::report::{
-    Connection, IpamEntry, IpamStatus, PaxosStatus, Report, RouterStatus, VersionCheck,
-};
-
-/// Peers that the page of the whole router names.
-const MOST_NAMED: usize = 4;
-/// Conflicts that the page of the allocator tells.
-const MOST_CONFLICTS: usize = 32;
+use crate::report::{Connection, Report, RouterStatus, VersionCheck};
 
 /// `/status`, of a router with no parts but those of this crate.
 pub fn status(report: &Report) -> String {
-    router_section(report) + &ipam_section(report)
+    router_section(report) + &ipam::lines(report)
 }
 
 /// The lines of version and router in the page of the whole router.
@@ -79,26 +73,6 @@ pub fn router_section(report: &Report) -> String {
     section(&lines)
 }
 
-/// The lines of the address allocator in the page of the whole router; nothing without one.
-pub fn ipam_section(report: &Report) -> String {
-    let Some(ipam) = &report.ipam else { return String::new() };
-    let is_unwritable = !report.router.storage.is_empty();
-    let mut lines = vec![
-        ("", String::new()),
-        ("Service", "ipam".to_owned()),
-        ("Status", ipam_state(ipam, is_unwritable)),
-        ("Range", ipam.range.clone()),
-        ("DefaultSubnet", ipam.default_subnet.clone()),
-    ];
-    if !ipam.conflicts.is_empty() {
-        let peers: BTreeSet<&str> =
-            ipam.conflicts.iter().map(|conflict| conflict.peer.as_str()).collect();
-        let peers = peers.into_iter().take(MOST_NAMED).collect::<Vec<_>>().join(", ");
-        lines.push(("Conflicts", format!("with {peers}: see `weave status ipam`")));
-    }
-    section(&lines)
-}
-
 /// Lines of a part in the page of the whole router: labels and values, or empty ones.
 pub fn section(lines: &[(&str, String)]) -> String {
     let line = |(label, value): &(&str, String)| match *label {
@@ -121,58 +95,6 @@ fn stations(router: &RouterStatus) -> Option<String> {
     });
     let any = counts.iter().any(|(count, _)| *count > 0);
     any.then(|| with_counts(router.stations, "", &counts, ""))
-}
-
-/// The first of these that applies, as in the original.
-fn ipam_state(ipam: &IpamStatus, is_unwritable: bool) -> String {
-    let reachable = ipam.entries.iter().any(|entry| entry.size > 0 && entry.is_known_peer);
-    match &ipam.paxos {
-        _ if !ipam.entries.is_empty() && !reachable => {
-            "all IP ranges owned by unreachable peers - use 'rmpeer' if they are dead".to_owned()
-        }
-        _ if is_unwritable => "no addresses are given out: see Storage".to_owned(),
-        _ if ipam.settling && !ipam.entries.is_empty() => {
-            "waiting for peers to tell which addresses are in use".to_owned()
-        }
-        _ if !ipam.entries.is_empty() && !ipam.pending_allocates.is_empty() => {
-            "waiting for IP(s) to become available".to_owned()
-        }
-        _ if !ipam.entries.is_empty() => "ready".to_owned(),
-        Some(PaxosStatus { elector: true, known_nodes, quorum }) => {
-            format!("awaiting consensus (quorum: {quorum}, known: {known_nodes})")
-        }
-        Some(_) => "priming".to_owned(),
-        None => "idle".to_owned(),
-    }
-}
-
-/// `/status/ipam`: who owns how much, this peer first.
-pub fn ipam(report: &Report) -> String {
-    let Some(ipam) = &report.ipam else { return String::new() };
-    let mut peers: BTreeMap<(bool, &str), (&IpamEntry, u32)> = BTreeMap::new();
-    for entry in &ipam.entries {
-        let is_other = entry.peer != report.router.name;
-        peers.entry((is_other, entry.peer.as_str())).or_insert((entry, 0)).1 += entry.size;
-    }
-    let mut text = String::new();
-    for ((is_other, peer), (entry, size)) in peers {
-        let name = format!("{peer}({})", entry.nickname);
-        let share = f64::from(size) * 100.0 / f64::from(ipam.range_size.max(1));
-        let remark = match (is_other, entry.is_known_peer) {
-            (false, _) => format!("({} active)", ipam.active),
-            (true, true) => String::new(),
-            (true, false) => "- unreachable!".to_owned(),
-        };
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{name:<37} {size:>8} IPs ({share:04.1}% of total) {remark}");
-    }
-    for conflict in ipam.conflicts.iter().take(MOST_CONFLICTS) {
-        let _ = writeln!(text, "conflict: {}", conflict.text);
-    }
-    if let Some(more) = ipam.conflicts.len().checked_sub(MOST_CONFLICTS).filter(|more| *more > 0) {
-        let _ = writeln!(text, "and {more} more conflicts: see `weave report`");
-    }
-    text
 }
 
 /// `/status/targets`.
@@ -301,7 +223,7 @@ mod tests {
                 .to_owned();
             assert_eq!(status(&report).trim_end(), known_blocks, "{name}");
             if let Some(page) = case["ipam"].as_str() {
-                assert_eq!(ipam(&report), page, "{name}");
+                assert_eq!(ipam::page(&report), page, "{name}");
             }
             assert_eq!(targets(&report), expected("targets"), "{name}");
             assert_eq!(peers(&report), expected("peers"), "{name}");

@@ -144,7 +144,6 @@ impl http::Control for Control {
             ipsec,
             capture: self.port.counters(),
             sleeve: self.port.socket_counters(),
-            ipam: self.ipam.as_ref().map(|ipam| (ipam.report(), ipam.default_subnet())),
             state_fault: self.state.fault(),
         };
         Ok(gather(report, &host, now, detail))

@@ -57,8 +57,8 @@
 //! # }
 //! ```
 //!
-//! A transport of one's own is a [`Transport`], of which [`TcpTransport`] is one, peers from elsewhere are a [`PeerSource`], and what
-//! has to survive a restart is kept in a [`Store`].
+//! A transport of one's own is a [`Transport`], of which [`TcpTransport`] is one, peers from
+//! elsewhere are a [`PeerSource`], and what has to survive a restart is kept in a [`Store`].
 
 #![deny(unsafe_code)]
 

@@ -265,7 +265,7 @@ impl Node {
     /// # Errors
     /// The node is stopping.
     pub async fn report(&self) -> Result<Report, NodeError> {
-        let report = http::Control::report(&*self.control, Detail::Everything).await;
+        let report = http::report(&*self.control, Detail::Everything).await;
         report.map_err(NodeError::stopped)
     }
 

@@ -1,6 +1,7 @@
 //! Addresses, the ring, and peers that leave for good (spec ipam.md, section 17).
 
 mod metrics;
+mod report;
 mod status;
 
 use std::net::Ipv4Addr;
@@ -33,7 +34,8 @@ pub(super) fn part<C: Control>() -> Part<C> {
     Part {
         control: routes,
         status: status::routes,
-        text: text::ipam_section,
+        report: report::fill,
+        text: text::ipam::lines,
         metrics: metrics::metrics,
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn routes<C: Control>() -> Router<Arc<C>> {
 
 /// Those of the router, of its parts and of the process.
 async fn metrics<C: Control>(State(control): State<Arc<C>>) -> Response {
-    match control.report(Detail::Metrics).await {
+    match super::report(&*control, Detail::Metrics).await {
         Ok(report) => {
             let parts = super::parts::<C>();
             let of_parts = parts.iter().flat_map(|part| (part.metrics)(&report));

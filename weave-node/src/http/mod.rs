@@ -8,9 +8,9 @@ mod expose;
 mod ip;
 mod metrics;
 mod part;
-mod peers;
 mod report;
 mod status;
+mod targets;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ const MAX_BODY: usize = 64 * 1024;
 
 /// What the interface needs of the router.
 pub(crate) trait Control: Send + Sync + 'static {
-    /// What is known of it.
+    /// What is known of it, without its parts.
     fn report(&self, detail: Detail) -> impl Future<Output = Result<Report, Unavailable>> + Send;
 
     /// Connects to these peers, and if `replace` is set to no others the user asked for.
@@ -90,7 +90,14 @@ pub(crate) enum ExposeError {
 
 /// The parts, in the order in which they are shown.
 fn parts<C: Control>() -> [Part<C>; 3] {
-    [ip::part(), peers::part(), expose::part()]
+    [ip::part(), targets::part(), expose::part()]
+}
+
+/// What is known of the router and its parts.
+pub(crate) async fn report<C: Control>(control: &C, detail: Detail) -> Result<Report, Unavailable> {
+    let mut report = control.report(detail).await?;
+    parts().iter().for_each(|part| (part.report)(control, &mut report));
+    Ok(report)
 }
 
 /// Everything.

@@ -1,5 +1,5 @@
-//! What a part of the router shows by HTTP: its paths, its lines in the page of the whole router,
-//! its metrics.
+//! What a part of the router shows by HTTP: its paths, its section in the report, its lines in the
+//! page of the whole router, its metrics.
 //!
 //! A new part has a file with a function that returns its [`Part`], and a line in [`super::parts`].
 
@@ -15,6 +15,8 @@ pub(super) struct Part<C> {
     pub(super) control: fn() -> Router<Arc<C>>,
     /// Paths that only read: at the address for status, too.
     pub(super) status: fn() -> Router<Arc<C>>,
+    /// Fills its section of the report, if the router runs with this part.
+    pub(super) report: fn(&C, &mut Report),
     /// Lines in the page of the whole router; nothing if the router runs without this part.
     pub(super) text: fn(&Report) -> String,
     /// What it counts.
@@ -27,6 +29,7 @@ impl<C: Send + Sync + 'static> Default for Part<C> {
         Self {
             control: Router::new,
             status: Router::new,
+            report: |_, _| {},
             text: |_| String::new(),
             metrics: |_| Vec::new(),
         }

@@ -50,7 +50,7 @@ async fn report<C: Control>(
         }
     };
     let _making = MAKING.lock().await;
-    let report = match control.report(Detail::Everything).await {
+    let report = match super::report(&*control, Detail::Everything).await {
         Ok(report) => report,
         Err(error) => return error.into_response(),
     };

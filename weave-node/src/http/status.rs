@@ -30,7 +30,7 @@ fn whole<C: Control>(report: &Report) -> String {
 }
 
 async fn page<C: Control>(State(control): State<Arc<C>>, text: fn(&Report) -> String) -> Response {
-    let report = match control.report(Detail::Pages).await {
+    let report = match super::report(&*control, Detail::Pages).await {
         Ok(report) => report,
         Err(error) => return error.into_response(),
     };

@@ -15,7 +15,6 @@ use weave_core::switch::MacEntry;
 use weave_core::time::Instant;
 use weave_fastdp::EngineStatus;
 use weave_fastdp::ipsec::IpsecStatus;
-use weave_ipam::allocator::Vote;
 
 use crate::sys::local_time::LocalTime;
 use connections::{attempt, connection, name_conflict};
@@ -24,8 +23,7 @@ use diagnostics::overlay_diagnostics;
 use metrics::metrics;
 use weave_api::Detail;
 use weave_api::report::{
-    BroadcastRoute, ClaimedCidr, IpamConflict, IpamEntry, IpamStatus, Mac, PaxosStatus, Peer,
-    PeerConnection, PendingClaim, Report, RouterStatus, UnicastRoute, VersionCheck,
+    BroadcastRoute, Mac, Peer, PeerConnection, Report, RouterStatus, UnicastRoute,
 };
 
 /// What the router does not know of itself.
@@ -46,8 +44,6 @@ pub(crate) struct HostStatus {
     pub(crate) capture: Vec<Reading>,
     /// What the UDP socket counts for all links together.
     pub(crate) sleeve: Vec<Reading>,
-    /// The address allocator, if there is one, and its default subnet.
-    pub(crate) ipam: Option<(weave_ipam::allocator::Report, weave_ipam::Subnet)>,
     /// Why nothing can be stored.
     pub(crate) state_fault: Option<String>,
 }
@@ -71,7 +67,8 @@ impl Now {
     }
 }
 
-/// Makes the report. Peers and stations are sorted, this peer first: what is left out is last.
+/// Makes the report of the router; the parts add their sections. Peers and stations are sorted,
+/// this peer first: what is left out is last.
 pub(crate) fn gather(
     mut report: router::Report,
     host: &HostStatus,
@@ -139,50 +136,7 @@ pub(crate) fn gather(
         router.metrics = metrics(report, host, &router, &readings);
     }
     let version = host.version.clone();
-    let ipam = host.ipam.as_ref().map(|(report, default)| ipam(report, *default));
-    Report { ready: true, version, version_check: VersionCheck::default(), router, ipam }
-}
-
-fn ipam(report: &weave_ipam::allocator::Report, default_subnet: weave_ipam::Subnet) -> IpamStatus {
-    let paxos = |vote| match vote {
-        Vote::Observing => PaxosStatus::default(),
-        Vote::Electing { known, quorum } => {
-            PaxosStatus { elector: true, known_nodes: known, quorum }
-        }
-    };
-    let entry = |entry: &weave_ipam::allocator::Entry| IpamEntry {
-        token: std::net::Ipv4Addr::from_bits(entry.range.start).to_string(),
-        size: entry.range.size(),
-        peer: entry.peer.to_string(),
-        nickname: entry.nickname.clone(),
-        is_known_peer: entry.is_known,
-        version: entry.version,
-    };
-    let claim = |claim: &weave_ipam::allocator::PendingClaim| PendingClaim {
-        ident: claim.holder.clone(),
-        cidr: ClaimedCidr {
-            addr: claim.cidr.address().to_string(),
-            prefix_len: claim.cidr.prefix(),
-        },
-    };
-    let conflict = |conflict: &weave_ipam::allocator::Conflict| IpamConflict {
-        peer: conflict.peer.to_string(),
-        nickname: conflict.nickname.clone(),
-        text: conflict.text.clone(),
-        count: conflict.count,
-    };
-    IpamStatus {
-        paxos: report.awaiting.map(paxos),
-        range: report.universe.to_string(),
-        range_size: report.universe.range().size(),
-        active: report.active,
-        default_subnet: default_subnet.to_string(),
-        entries: report.entries.iter().map(entry).collect(),
-        pending_claims: report.pending_claims.iter().map(claim).collect(),
-        settling: report.is_settling,
-        conflicts: report.conflicts.iter().map(conflict).collect(),
-        pending_allocates: report.pending_allocations.iter().map(ToString::to_string).collect(),
-    }
+    Report { ready: true, version, router, ..Report::default() }
 }
 
 fn peer(peer: &mesh::PeerReport) -> Peer {

@@ -97,6 +97,22 @@ fn seed() -> Origin {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_allocator_adds_its_section_text_and_metrics() {
+    let (client, _, _stop) = router("10.32.0.0/12", seed()).await;
+    assert_eq!(client.post("/ip/a", &[]).await.unwrap(), "10.32.0.1/12");
+    let report: Report =
+        serde_json::from_str(&client.get("/report", "application/json").await.unwrap()).unwrap();
+    let ipam = report.ipam.unwrap();
+    assert_eq!((ipam.range.as_str(), ipam.active), ("10.32.0.0/12", 1));
+    let page = client.get("/status", "*/*").await.unwrap();
+    assert!(page.contains("        Service: ipam\n         Status: ready\n"), "{page}");
+    let own_page = client.get("/status/ipam", "*/*").await.unwrap();
+    assert!(own_page.contains("1048576 IPs (100.0% of total)"), "{own_page}");
+    let metrics = client.get("/metrics", "*/*").await.unwrap();
+    assert!(metrics.contains("\nweave_ips{state=\"local-used\"} 1\n"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn addresses_are_allocated_claimed_listed_and_released() {
     let (client, _, _stop) = router("10.32.0.0/12", seed()).await;
     assert_eq!(client.get("/ip", "*/*").await.unwrap(), "{\"owned\":null}\n");
