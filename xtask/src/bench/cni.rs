@@ -14,7 +14,7 @@ use weave_testbed::cni::{PluginList, Plugins};
 use weave_testbed::engines::{Containerd, Engines};
 use weave_testbed::{Container, Host, Lab, RouterOptions, clean_up_on_signals};
 
-use crate::times::Times;
+use super::times::Times;
 use crate::tools::{cargo, install_packages, root, run};
 use crate::usage::Usage;
 

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use weave_testbed::{Lab, RouterOptions, clean_up_on_signals};
 
+use super::times::Times;
 use crate::demo::release_binary;
-use crate::times::Times;
 use crate::tools::install_packages;
 use crate::usage::Usage;
 

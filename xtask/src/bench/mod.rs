@@ -1,11 +1,16 @@
 //! `cargo xtask bench`: what is measured, side by side.
 
+mod cni;
+mod ipam;
+mod lab;
+mod peers;
+mod times;
+
 use anyhow::Result;
 
 use crate::demo::release_binary;
 use crate::tools::{cargo, install_packages, run};
 use crate::usage::Usage;
-use crate::{cni, ipam, lab, peers};
 
 /// Dispatches to the kinds of measurement.
 pub fn bench(arguments: &[&str]) -> Result<()> {

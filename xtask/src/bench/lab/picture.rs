@@ -141,7 +141,7 @@ fn text(svg: &mut String, x: usize, y: usize, attributes: &str, content: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::record::tests::record;
+    use crate::bench::lab::record::tests::record;
 
     /// Widths of the bars with a number, in order.
     fn widths(svg: &str) -> Vec<usize> {

@@ -56,7 +56,7 @@ fn judge(contender: &Contender, crossed: usize, readable: bool) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::contender::named;
+    use crate::bench::lab::contender::named;
 
     #[test]
     fn what_is_not_proved_is_refused() {

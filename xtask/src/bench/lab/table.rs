@@ -222,7 +222,7 @@ fn aligned(lines: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::record::tests::record;
+    use crate::bench::lab::record::tests::record;
 
     fn cells(text: &str, name: &str) -> Vec<String> {
         let line = text.lines().find(|line| line.starts_with(&format!("| {name} ")));

@@ -28,8 +28,8 @@ impl Underlay {
         }
         let switch = lab.switch(&[h1, h2], MTU)?;
         for host in hosts {
-            // A train is cut before it leaves the host, so that packets are lost one by one, and
-            // joined only where it has arrived, as with network cards.
+            // A GSO batch is cut before it leaves the host, so that packets are lost one by one,
+            // and joined only where it has arrived, as with network cards.
             host.namespace.exec(
                 "ethtool -K eth0 tso off tx-udp-segmentation off tx-udp_tnl-segmentation off \
                  tx-udp_tnl-csum-segmentation off gro on",
