@@ -63,12 +63,12 @@ fn main() {
             );
         }
     }
-    let mut group = criterion.benchmark_group("train of 40");
+    let mut group = criterion.benchmark_group("batch of 40");
     for len in [64, 1400] {
         group.throughput(Throughput::Bytes(40 * len as u64));
         let mut texts = vec![0; 40 * len];
         let mut tags = [[0; 16]; 40];
-        fn train<'m>(
+        fn batch<'m>(
             texts: &'m mut [u8],
             len: usize,
             tags: &'m mut [[u8; 16]],
@@ -77,18 +77,18 @@ fn main() {
             messages.map(|((text, tag), number)| Message { nonce: number.to_be_bytes(), tag, text })
         }
         group.bench_function(BenchmarkId::new("seal", len), |bencher| {
-            bencher.iter(|| prefix_key.seal_each(train(black_box(&mut texts), len, &mut tags)));
+            bencher.iter(|| prefix_key.seal_each(batch(black_box(&mut texts), len, &mut tags)));
         });
         let sealed = (texts, tags);
         group.bench_function(BenchmarkId::new("open", len), |bencher| {
             bencher.iter_batched_ref(
                 || {
                     let (mut texts, mut tags) = sealed.clone();
-                    prefix_key.seal_each(train(&mut texts, len, &mut tags));
+                    prefix_key.seal_each(batch(&mut texts, len, &mut tags));
                     (texts, tags)
                 },
                 |(texts, tags)| {
-                    prefix_key.open_each(train(texts, len, tags), |_, opened| {
+                    prefix_key.open_each(batch(texts, len, tags), |_, opened| {
                         opened.expect("just sealed");
                     });
                 },

@@ -15,10 +15,10 @@
 
 pub mod poly1305;
 mod salsa20;
-mod train;
+mod side_by_side;
 
 pub use salsa20::hsalsa20;
-pub use train::Message;
+pub use side_by_side::Message;
 
 use std::fmt;
 
@@ -104,7 +104,7 @@ impl PrefixKey {
 
     /// Seals messages where they lie, several at a time, which is faster than one by one.
     pub fn seal_each<'m>(&self, messages: impl IntoIterator<Item = Message<'m>>) {
-        train::seal(self.backend, &self.key, messages);
+        side_by_side::seal(self.backend, &self.key, messages);
     }
 
     /// Opens messages where they lie, several at a time. `each` gets nonce and text of each, in
@@ -114,7 +114,7 @@ impl PrefixKey {
         messages: impl IntoIterator<Item = Message<'m>>,
         each: impl FnMut([u8; 8], Result<&'m mut [u8], OpenError>),
     ) {
-        train::open(self.backend, &self.key, messages, each);
+        side_by_side::open(self.backend, &self.key, messages, each);
     }
 }
 

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A message of a packet's length is no multiple of sixteen blocks: alone it leaves lanes unused,
-//! in a train only the last batch of the train does.
+//! among others only the last batch of them all does.
 
 use std::array;
 

@@ -60,7 +60,7 @@ proptest! {
 }
 
 /// Whatever messages go side by side, in whatever number and of whatever lengths.
-fn trains_are_the_reference(backend: Backend, lengths: &[usize]) {
+fn messages_side_by_side_are_the_reference(backend: Backend, lengths: &[usize]) {
     let (key, prefix) = ([0x5a; 32], [3; PREFIX_LEN]);
     let prefix_key = PrefixKey::with_backend(backend, &key, &prefix);
     let plain: Vec<Vec<u8>> = (0_u8..)
@@ -114,11 +114,11 @@ fn trains_are_the_reference(backend: Backend, lengths: &[usize]) {
 fn every_length_is_the_reference() {
     for backend in Backend::available() {
         for len in (0..=200).chain((200..=1100).step_by(9)) {
-            trains_are_the_reference(backend, &[len]);
+            messages_side_by_side_are_the_reference(backend, &[len]);
         }
         for len in [0, 1, 31, 32, 33, 95, 96, 97, 1400, 1442, 9000] {
             for count in [2, 15, 16, 17, 44] {
-                trains_are_the_reference(backend, &vec![len; count]);
+                messages_side_by_side_are_the_reference(backend, &vec![len; count]);
             }
         }
     }
@@ -129,13 +129,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn every_train_is_the_reference(
+    fn any_messages_side_by_side_are_the_reference(
         lengths in proptest::collection::vec(
             prop_oneof![0_usize..100, 0_usize..2000, Just(1442)], 0..40,
         ),
     ) {
         for backend in Backend::available() {
-            trains_are_the_reference(backend, &lengths);
+            messages_side_by_side_are_the_reference(backend, &lengths);
         }
     }
 }
