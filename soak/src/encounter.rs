@@ -55,7 +55,8 @@ pub fn name(member: u8) -> PeerName {
 }
 
 impl Encounter {
-    /// All members are connected. Those whose bit in `legacy` is set are like those of Weave Net 2.x.
+    /// All members are connected. Those whose bit in `legacy` is set are like those of Weave Net
+    /// 2.x.
     pub fn new(legacy: u8) -> Self {
         let now = Instant::since_origin(Duration::from_secs(100));
         let mut config = Config::new(name(MEMBERS), Uid(1));

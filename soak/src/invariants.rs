@@ -14,11 +14,12 @@ use crate::world::World;
 
 /// A link between honest routers may be exchanged for another one, which takes a moment.
 const EXCHANGE: Duration = Duration::from_secs(1);
-/// Messages that a router deals with in a second, of one liar: an eighth of the time of a processor, and
-/// what it had saved up, at the price of the cheapest message of which there are many.
+/// Messages that a router deals with in a second, of one liar: an eighth of the time of a
+/// processor, and what it had saved up, at the price of the cheapest message of which there are
+/// many.
 const MAX_DEALT_WITH: u64 = 25_000;
-/// Bytes that wait for one peer: unicasts that are relayed, which are no more than all liars say, and what
-/// is said while that is little.
+/// Bytes that wait for one peer: unicasts that are relayed, which are no more than all liars say,
+/// and what is said while that is little.
 const MAX_UNSENT: usize = 900_000;
 /// From one count of what was said to the next.
 const COUNT_INTERVAL: Duration = Duration::from_secs(1);
@@ -40,11 +41,12 @@ pub enum Invariant {
     NoUnicastCircles,
     /// So is a frame.
     NoFrameCircles,
-    /// No address is given to two containers of honest hosts, if none but honest hosts had it, and none
-    /// that a container has is let go of.
+    /// No address is given to two containers of honest hosts, if none but honest hosts had it, and
+    /// none that a container has is let go of.
     ///
     /// Not so for addresses that a liar was given, or told the first ring of: see
-    /// [`Truth::is_honest`](crate::truth::Truth::is_honest) and [`Division`](crate::plan::Division).
+    /// [`Truth::is_honest`](crate::truth::Truth::is_honest) and
+    /// [`Division`](crate::plan::Division).
     AddressesAreUnique,
     /// What honest routers say for each lie is bounded.
     WorkIsBounded,

@@ -46,9 +46,9 @@ impl Truth {
         self.owners = owners.collect();
     }
 
-    /// Whether an address has been with honest owners all the time. Of one that a liar was given it can
-    /// tell two routers that each of them has it now: each hears it from the owner, and neither can know
-    /// what the other one heard before it is told.
+    /// Whether an address has been with honest owners all the time. Of one that a liar was given it
+    /// can tell two routers that each of them has it now: each hears it from the owner, and neither
+    /// can know what the other one heard before it is told.
     pub fn is_honest(&self, address: u32) -> bool {
         self.owners.get(&address).is_some_and(Option::is_some)
     }

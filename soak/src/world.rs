@@ -19,8 +19,8 @@ use crate::watch::Watch;
 pub const TICK: Duration = Duration::from_millis(100);
 /// Frames that a host sends in all: many more than the invariants allow.
 const FRAMES: u64 = 200_000;
-/// Who is out of reach for longer than this may be gone when what a liar says arrives: the slowest of them
-/// takes 20 seconds to say all it may.
+/// Who is out of reach for longer than this may be gone when what a liar says arrives: the slowest
+/// of them takes 20 seconds to say all it may.
 const AWAY: Duration = Duration::from_secs(8);
 
 /// Honest routers, and liars among them.

@@ -49,7 +49,8 @@ fn streams_cross(options: &RouterOptions, fate: Fate) -> Result<()> {
     let [h1, h2] = lab.hosts()?;
     let switch = lab.switch(&[&h1, &h2], 1500)?;
     for host in [&h1, &h2] {
-        // A train is cut before it leaves the host, so that each datagram has a fate of its own.
+        // A GSO batch is cut before it leaves the host, so that each datagram has a fate of its
+        // own.
         host.namespace.exec("ethtool -K eth0 tx-udp-segmentation off")?;
     }
     let r1 = h1.router(options.clone())?;
@@ -97,7 +98,7 @@ fn one_of_twenty_comes_twice_sealed() -> Result<()> {
     streams_cross(&RouterOptions::sleeve().password("p"), Fate::Repeated)
 }
 
-/// Trains are longer than anything else on this underlay.
+/// GSO batches are longer than anything else on this underlay.
 #[test]
 fn trains_that_never_arrive_are_done_without() -> Result<()> {
     let lab = lab()?;

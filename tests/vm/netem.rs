@@ -57,7 +57,8 @@ fn streams_go_on(options: &RouterOptions) -> Result<()> {
     let [h1, h2] = lab.hosts()?;
     let switch = lab.switch(&[&h1, &h2], 1500)?;
     for host in [&h1, &h2] {
-        // A train is cut before it leaves the host, so that each datagram has a fate of its own.
+        // A GSO batch is cut before it leaves the host, so that each datagram has a fate of its
+        // own.
         host.namespace.exec(&format!("ethtool -K {DEVICE} tx-udp-segmentation off"))?;
     }
     for port in PORTS {

@@ -104,9 +104,9 @@ impl Tongue {
         message(tag, &Gossip { channel: "topology", source, data: &data }.encode())
     }
 
-    /// Something else to each neighbour, again and again, and then something that goes round if they
-    /// believe it. Routers calculate their routes a tenth of a second after they hear of a change, and what
-    /// they tell each other then is outdated by the next lie.
+    /// Something else to each neighbour, again and again, and then something that goes round if
+    /// they believe it. Routers calculate their routes a tenth of a second after they hear of a
+    /// change, and what they tell each other then is outdated by the next lie.
     fn tell_two_truths(&mut self, up: Up<'_>) -> Vec<Lie> {
         let (left, round) = self.going_round;
         if left == 0 {

@@ -20,9 +20,9 @@ impl Tongue {
         state.encode()
     }
 
-    /// Of a peer that is gone any member may take over the addresses, as `rmpeer` does on a user's word. On
-    /// the wire that is an entry of the ring like any other, so it cannot be told from a lie: no ring is lied
-    /// about while somebody is away.
+    /// Of a peer that is gone any member may take over the addresses, as `rmpeer` does on a user's
+    /// word. On the wire that is an entry of the ring like any other, so it cannot be told from a
+    /// lie: no ring is lied about while somebody is away.
     fn change_state(&mut self, state: &mut State) {
         if self.surroundings.somebody_is_away {
             return;
@@ -80,7 +80,8 @@ impl Tongue {
         state.encode()
     }
 
-    /// Claims addresses of an honest peer; later it gives them to another one, who is to give them out.
+    /// Claims addresses of an honest peer; later it gives them to another one, who is to give them
+    /// out.
     pub(super) fn usurp(&mut self) -> Vec<Vec<u8>> {
         let Some(mut state) = self.ring.clone().filter(|_| !self.surroundings.somebody_is_away)
         else {

@@ -131,8 +131,8 @@ pub enum Mood {
     Truthful,
     /// Lies, but not about the records of honest peers.
     Careful,
-    /// Lies about them as well, but neither says that it is one of them nor speaks about addresses in
-    /// their name: what is told while peers come and go.
+    /// Lies about them as well, but neither says that it is one of them nor speaks about addresses
+    /// in their name: what is told while peers come and go.
     Forging,
     /// Lies about everything.
     Lying,
@@ -431,11 +431,12 @@ impl Tongue {
 
     /// Whose message it is said to be, if `to` reads it, or anybody if that is nobody.
     ///
-    /// Messages are not signed. Of a neighbour a router hears from that neighbour alone, and believes
-    /// nobody else who speaks in its name; of a peer behind others it hears through them, and they can make
-    /// it say anything: that it gave away what it has. Nothing on this wire tells such a message from a true
-    /// one (docs/security.md, what is inherited from the protocol). So the liar speaks about addresses in
-    /// the name of those alone whom the reader has a connection to.
+    /// Messages are not signed. Of a neighbour a router hears from that neighbour alone, and
+    /// believes nobody else who speaks in its name; of a peer behind others it hears through them,
+    /// and they can make it say anything: that it gave away what it has. Nothing on this wire tells
+    /// such a message from a true one (docs/security.md, what is inherited from the protocol). So
+    /// the liar speaks about addresses in the name of those alone whom the reader has a connection
+    /// to.
     fn source_on(&mut self, channel: &str, to: Option<PeerName>) -> PeerName {
         if channel != weave_ipam::message::CHANNEL {
             return self.anybody();

@@ -5,9 +5,9 @@ use weave_core::mesh::PeerName;
 use super::Tongue;
 use crate::records::{LinkRecord, Record};
 
-/// A lie about an honest peer has a version up to this. The owner outlives a lie by a higher version, and
-/// there is none above the highest: see docs/security.md, what is inherited from the protocol. What is left
-/// above is more than the changes of a story.
+/// A lie about an honest peer has a version up to this. The owner outlives a lie by a higher
+/// version, and there is none above the highest: see docs/security.md, what is inherited from the
+/// protocol. What is left above is more than the changes of a story.
 const MAX_FORGED_VERSION: u64 = u64::MAX - (1 << 32);
 
 /// The peer that each neighbour is told to be somewhere else.
@@ -159,8 +159,8 @@ impl Tongue {
         Some(vec![record])
     }
 
-    /// Records in which that neighbour alone is next to this one, and the target is behind this one: what
-    /// the target broadcasts, it would have to pass on to all others.
+    /// Records in which that neighbour alone is next to this one, and the target is behind this
+    /// one: what the target broadcasts, it would have to pass on to all others.
     pub(super) fn roots(&mut self, neighbour: PeerName) -> Vec<Record> {
         let target = PeerName::from_u64(GOES_ROUND).unwrap_or(self.own);
         let version = 1_000_000 + 10 * self.going_round.1;
@@ -188,8 +188,8 @@ impl Tongue {
         vec![own, record(target, vec![link(self.own)])]
     }
 
-    /// One version of a record, with other links for each who hears of it: each is told that the target
-    /// is behind the next one, so that something can go round.
+    /// One version of a record, with other links for each who hears of it: each is told that the
+    /// target is behind the next one, so that something can go round.
     pub(super) fn two_truths(&mut self, behind: PeerName) -> Vec<Record> {
         let target = PeerName::from_u64(GOES_ROUND).unwrap_or(self.own);
         let version = 1_000_000 + 10 * self.going_round.1;

@@ -1,5 +1,5 @@
-//! Rings of others that do not fit ours. They are kept out, remembered and told; nothing else of the
-//! mesh is touched by them.
+//! Rings of others that do not fit ours. They are kept out, remembered and told; nothing else of
+//! the mesh is touched by them.
 //!
 //! | what arrives | what is done |
 //! |---|---|
@@ -11,9 +11,10 @@
 //! | a ring of other seeds, or of another range | left out as a whole |
 //!
 //! The question to an owner is a state without a ring and without a vote: Weave Net answers it with
-//! its ring, too. A peer is gone when messages have not got to it for [`GONE_AFTER`]: until then nobody else
-//! disposes of what it has, since its containers may run. What was taken over from a peer by the user waits for [`TAKEOVER_WAIT`], so that hosts
-//! that did so at the same time find out before they give addresses out.
+//! its ring, too. A peer is gone when messages have not got to it for [`GONE_AFTER`]: until then
+//! nobody else disposes of what it has, since its containers may run. What was taken over from a
+//! peer by the user waits for [`TAKEOVER_WAIT`], so that hosts that did so at the same time find
+//! out before they give addresses out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -26,14 +27,14 @@ use super::{Allocator, Event, Refusal, Send, TICK};
 use crate::ring::{Contested, Entry, RawRing, RingError};
 use crate::{AddressSet, Range, Ring};
 
-/// Versions rise by one with each change, and by 100 with a takeover. At a thousand changes a second this
-/// one is reached after 24 days without a pause, by one token.
+/// Versions rise by one with each change, and by 100 with a takeover. At a thousand changes a
+/// second this one is reached after 24 days without a pause, by one token.
 const MAX_VERSION: u32 = 1 << 31;
-/// Who was out of reach for so long does not come back soon: the user, on another host, may have taken over
-/// what it has. A restart takes less.
+/// Who was out of reach for so long does not come back soon: the user, on another host, may have
+/// taken over what it has. A restart takes less.
 pub const GONE_AFTER: Duration = Duration::from_secs(30);
-/// From one defence of a token to the next, doubled each time up to [`MAX_PAUSE`]: two peers that both have
-/// good reasons must not write to their disks for ever.
+/// From one defence of a token to the next, doubled each time up to [`MAX_PAUSE`]: two peers that
+/// both have good reasons must not write to their disks for ever.
 const FIRST_PAUSE: Duration = TICK;
 /// See [`FIRST_PAUSE`].
 const MAX_PAUSE: Duration = Duration::from_secs(300);
@@ -43,8 +44,8 @@ const MAX_DEFENDED: usize = 16;
 const MAX_QUESTIONS: usize = 16;
 /// Conflicts of a kind that are remembered. Those beyond are kept out all the same.
 const MAX_REMEMBERED: usize = 256;
-/// A conflict of which nothing was heard for so long is over: neighbours tell all they know each half
-/// minute.
+/// A conflict of which nothing was heard for so long is over: neighbours tell all they know each
+/// half minute.
 const MEMORY: Duration = Duration::from_secs(180);
 /// How long an owner may take to answer until it is worth telling the user.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -162,8 +163,8 @@ impl Conflicts {
         self.taken.extend(ranges.iter().map(|range| (*range, now)));
     }
 
-    /// What is not to be given out now: what was just taken over, and what was taken over and is claimed
-    /// by another peer, who may have done the same.
+    /// What is not to be given out now: what was just taken over, and what was taken over and is
+    /// claimed by another peer, who may have done the same.
     pub(super) fn frozen(&self, now: Instant, ring: &Ring) -> AddressSet {
         let mut frozen = AddressSet::default();
         if self.taken.is_empty() {
@@ -442,8 +443,8 @@ impl Allocator {
     /// give in to.
     ///
     /// What is in use here is kept in any case: of a range that both claim, the peer gets the rest;
-    /// if its whole ring is another one, that takes the place of ours as soon as the peer tells it, and
-    /// what is in use here is claimed there.
+    /// if its whole ring is another one, that takes the place of ours as soon as the peer tells it,
+    /// and what is in use here is claimed there.
     pub fn give_in(&mut self, now: Instant, peer: &str) -> bool {
         self.advance(now);
         let Some(peer) = self.find(peer) else { return false };

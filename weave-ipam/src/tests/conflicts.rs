@@ -233,8 +233,8 @@ fn gifts_of_somebody_else_are_not_used() {
     assert!(text.contains("given to us") && text.contains("weave rmpeer"), "{text}");
 }
 
-/// The owner is there: nobody else disposes of what it has, in small steps neither. A liar who was believed
-/// to own the range could give it to a third peer, in good faith of that one.
+/// The owner is there: nobody else disposes of what it has, in small steps neither. A liar who was
+/// believed to own the range could give it to a third peer, in good faith of that one.
 #[test]
 fn what_a_peer_in_reach_has_is_given_by_that_peer_alone() {
     let mut mesh = Mesh::new(3, 3);
@@ -287,8 +287,8 @@ fn who_was_out_of_reach_for_a_moment_has_what_it_had() {
     assert_eq!(mesh.owners(1).last(), Some(&(32, name(2))));
 }
 
-/// What nobody uses goes to who says so himself, as with Weave Net: a peer that comes back gives up what
-/// was taken over. Others cannot speak for the one who is said to have it.
+/// What nobody uses goes to who says so himself, as with Weave Net: a peer that comes back gives up
+/// what was taken over. Others cannot speak for the one who is said to have it.
 #[test]
 fn what_is_not_in_use_is_not_given_up_on_hearsay() {
     let mut mesh = Mesh::new(2, 2);
