@@ -11,11 +11,27 @@
 //! goes on beside it: which peers there are, who divides the addresses first, whose addresses come
 //! back. Whatever the API server does, frames go on.
 
+mod annotations;
+mod api;
 mod command;
 mod companion;
 mod environment;
+mod expose;
+#[cfg(test)]
+mod fake;
+mod follow;
+mod membership;
+mod nodes;
+mod reclaim;
 mod settings;
+mod state;
+mod upkeep;
+mod watching;
 
 pub use command::{CommandError, Kube, Launch, runs_router};
 pub use companion::Companion;
 pub use settings::{Expose, Settings};
+pub use state::ClusterReport;
+
+#[cfg(test)]
+mod tests;

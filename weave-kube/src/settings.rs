@@ -204,7 +204,7 @@ mod tests {
             ("WEAVE_METRICS_ADDR", "127.0.0.1:7782", "--metrics-addr=127.0.0.1:7782"),
             ("WEAVE_STATUS_ADDR", "0.0.0.0:7783", "--status-addr=0.0.0.0:7783"),
             ("DB_PREFIX", "/data/x", "--db-prefix=/data/x"),
-            ("HOST_ROOT", "/h", "--host-root=/h"),
+            ("HOST_ROOT", "/mnt", "--host-root=/mnt"),
             ("IPTABLES_BACKEND", "legacy", "--firewall=iptables-legacy"),
             ("EXTRA_ARGS", "--log-level debug", "--log-level debug --port"),
             ("WEAVE_DEBUG", "1", "--log-level=debug"),
@@ -231,7 +231,7 @@ mod tests {
             ("CONN_LIMIT", "many", "CONN_LIMIT=many: "),
             ("CONN_LIMIT", "-1", "CONN_LIMIT=-1: "),
             ("WEAVE_MTU", "100", "neither 0 nor a number from 552"),
-            ("WEAVE_HTTP_ADDR", "6784", "WEAVE_HTTP_ADDR=6784: neither HOST:PORT"),
+            ("WEAVE_HTTP_ADDR", "6784", "WEAVE_HTTP_ADDR=6784: \"6784\" is neither HOST:PORT"),
             ("WEAVE_EXPOSE_IP", "10.32.0.1", "WEAVE_EXPOSE_IP=10.32.0.1: "),
             ("IPTABLES_BACKEND", "ufw", "neither nft nor legacy"),
         ] {
