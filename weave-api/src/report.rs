@@ -3,6 +3,7 @@
 //! Empty lists are `null`, as the original prints them, except for targets and trusted subnets.
 
 mod ipam;
+mod kubernetes;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use serde_json::Value;
 use crate::metric::Metric;
 
 pub use ipam::{ClaimedCidr, IpamConflict, IpamEntry, IpamStatus, PaxosStatus, PendingClaim};
+pub use kubernetes::KubernetesStatus;
 
 /// Everything: the router, and a section for each part that it has. A part fills its own section,
 /// and the text of it is in a file of `text`.
@@ -29,6 +31,9 @@ pub struct Report {
     /// The address allocator, if the router has one.
     #[serde(rename = "IPAM", skip_serializing_if = "Option::is_none")]
     pub ipam: Option<IpamStatus>,
+    /// The cluster, if the router is the pod network of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<KubernetesStatus>,
 }
 
 /// The look for newer versions, of which there is none: the service is gone.

@@ -1,6 +1,7 @@
 //! The status pages (spec cli-http.md, section 6; router.md, section 14).
 
 pub mod ipam;
+pub mod kubernetes;
 
 use std::fmt::Write as _;
 
@@ -10,7 +11,7 @@ use crate::report::{Connection, Report, RouterStatus, VersionCheck};
 
 /// `/status`, of a router with no parts but those of this crate.
 pub fn status(report: &Report) -> String {
-    router_section(report) + &ipam::lines(report)
+    router_section(report) + &ipam::lines(report) + &kubernetes::lines(report)
 }
 
 /// The lines of version and router in the page of the whole router.

@@ -23,7 +23,7 @@ use crate::follow::follow;
 use crate::membership::{self, Division, Listing, Obstacle, Past, Start};
 use crate::nodes::Nodes;
 use crate::reclaim::Identity;
-use crate::settings::Settings;
+use crate::settings::{Expose, Settings};
 use crate::state::State;
 use crate::upkeep::{Reclaimer, concerns, keep_condition};
 use crate::watching::Pauses;
@@ -40,6 +40,10 @@ const RECLAIMING: Duration = Duration::from_secs(60);
 /// Between looks at something that others are about to change.
 const LOOK: Duration = Duration::from_secs(2);
 const PAUSES: Pauses = Pauses { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
+/// The bridge of Weave Net.
+const BRIDGE: &str = "weave";
+/// Between attempts to give the host an address.
+const EXPOSING: Duration = Duration::from_secs(5);
 /// Between two patches of the condition.
 const CONDITION: Duration = Duration::from_secs(10);
 
@@ -83,6 +87,9 @@ impl Companion {
         let settings = &self.settings;
         let peer = builder.peer_name(&**store)?;
         let own = Identity { peer: peer.to_string(), node: settings.node.clone() };
+        for note in &settings.notes {
+            tracing::warn!("[kube] {note}");
+        }
         tracing::info!("[kube] node {} has the peer {}", own.node, own.peer);
         let api = Api::of_environment().await.map_err(|error| {
             anyhow::anyhow!("there is no API server to speak to: {error}; run this in a pod with a ServiceAccount")
@@ -101,7 +108,13 @@ impl Companion {
             beat,
             started: now(),
         };
+        let told = prepared.state.clone();
+        builder = builder.kubernetes(move || told.report());
         let has_ring = store.ipam(peer, settings.range.range())?.ring.is_some();
+        if let Some(text) = weave_node::hidden_route(settings.range, BRIDGE)? {
+            let text = format!("{text}: choose another IPALLOC_RANGE, the same on all nodes");
+            prepared.state.warn(&prepared.api, &prepared.own.node, "RangeOverlaps", &text).await;
+        }
         if let Some(start) = prepared.wait_for_start(settings, has_ring).await? {
             prepared.is_listed = true;
             if start.forget {
@@ -334,9 +347,11 @@ impl Prepared {
         host: HostAddresses,
     ) -> anyhow::Result<()> {
         let Self { api, own, state, nodes, beat, .. } = &self;
+        let (checked, mut is_checked) = watch::channel(self.is_listed);
         let after_ring = async {
-            addresses.ready().await?;
-            expose(&addresses, &host, &settings.expose).await?;
+            self.expose(&addresses, &host, &settings.expose).await;
+            // Whoever was reclaimed must not join the list before it noticed.
+            is_checked.wait_for(|checked| *checked).await?;
             let reclaimer = Reclaimer::new(api, own, state, addresses.clone(), *beat);
             tokio::join!(
                 reclaimer.run(nodes.subscribe()),
@@ -346,16 +361,39 @@ impl Prepared {
         };
         tokio::select! {
             () = follow(api, PAUSES, *beat, nodes, state) => bail!("the nodes are not followed any more"),
-            error = self.check_late(settings) => error,
+            error = self.check_late(settings, &checked) => error,
             () = self.tell_peers(settings) => bail!("the router asks for no peers any more"),
             () = self.tell_concerns(settings) => bail!("nobody looks at the nodes any more"),
             ended = after_ring => ended,
         }
     }
 
+    /// Gives the host its addresses, however often that has to be tried.
+    async fn expose(&self, addresses: &Addresses, host: &HostAddresses, wanted: &[Expose]) {
+        let mut told = String::new();
+        loop {
+            let error = match addresses.ready().await {
+                Ok(()) => match expose(addresses, host, wanted).await {
+                    Ok(()) => return,
+                    Err(error) => format!("{error:#}"),
+                },
+                Err(error) => error.to_string(),
+            };
+            if error != told {
+                self.state.warn(&self.api, &self.own.node, "NoHostAddress", &error).await;
+            }
+            told = error;
+            sleep(EXPOSING).await;
+        }
+    }
+
     /// A router that started without the API server looks, once that answers, whether it should
     /// have.
-    async fn check_late(&self, settings: &Settings) -> anyhow::Result<()> {
+    async fn check_late(
+        &self,
+        settings: &Settings,
+        checked: &watch::Sender<bool>,
+    ) -> anyhow::Result<()> {
         if !self.is_listed {
             let mut nodes = self.nodes.subscribe();
             nodes.wait_for(|nodes| nodes.are_all(&self.own.node)).await?;
@@ -367,6 +405,7 @@ impl Prepared {
                      starting anew"
                 );
             }
+            checked.send_replace(true);
         }
         std::future::pending().await
     }

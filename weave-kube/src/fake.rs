@@ -36,8 +36,10 @@ struct Cluster {
     /// What every request is answered with instead.
     refusal: Option<(u16, &'static str)>,
     /// Writes of the ConfigMap that somebody else is quicker with, and what he does.
-    rivals: Vec<Box<dyn FnOnce(&mut Value) + Send>>,
+    rivals: Vec<Rival>,
 }
+
+type Rival = Box<dyn FnOnce(&mut Value) + Send>;
 
 enum Answer {
     Json(u16, Value),

@@ -31,7 +31,6 @@ mod watching;
 pub use command::{CommandError, Kube, Launch, runs_router};
 pub use companion::Companion;
 pub use settings::{Expose, Settings};
-pub use state::ClusterReport;
 
 #[cfg(test)]
 mod tests;

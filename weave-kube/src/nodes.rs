@@ -66,7 +66,7 @@ impl NodeObject {
             let addresses = addresses.iter().filter(|address| address.r#type == kind);
             let parsed = addresses.filter_map(|address| address.address.parse::<IpAddr>().ok());
             // Of several the last one, as Weave Net takes it.
-            parsed.filter(is_wanted).last()
+            parsed.rev().find(is_wanted)
         };
         let condition = |condition: &Condition| {
             (condition.r#type == NETWORK_UNAVAILABLE).then(|| condition.status == "True")

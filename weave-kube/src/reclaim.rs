@@ -276,8 +276,10 @@ mod tests {
     mod old {
         use super::*;
 
+        type Write = Box<dyn Fn(&mut Annotations)>;
+
         /// Everything one old router writes to reclaim a peer, from the lock on.
-        pub(super) fn reclaim(peer: &str, by: &str) -> Vec<Box<dyn Fn(&mut Annotations)>> {
+        pub(super) fn reclaim(peer: &str, by: &str) -> Vec<Write> {
             let (peer, by) = (peer.to_owned(), by.to_owned());
             let (lock, locks, list, end) = (peer.clone(), peer.clone(), peer.clone(), peer);
             vec![

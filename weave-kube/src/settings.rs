@@ -42,6 +42,8 @@ pub struct Settings {
     pub is_origin_given: bool,
     /// Where the state of the router is.
     pub prefix: PathBuf,
+    /// What is accepted and changes nothing.
+    pub notes: Vec<&'static str>,
     arguments: Vec<OsString>,
 }
 
@@ -92,6 +94,7 @@ impl Settings {
         let peers = Some(environment.words("KUBE_PEERS")).filter(|peers| !peers.is_empty());
         let mtu = environment.read("WEAVE_MTU", mtu)?.filter(|mtu| *mtu != 0);
         let prefix = environment.or("DB_PREFIX", DB_PREFIX);
+        let mut notes = Vec::new();
         let firewall = environment.read("IPTABLES_BACKEND", |text| match text {
             "nft" => Ok("iptables-nft"),
             "legacy" => Ok("iptables-legacy"),
@@ -101,6 +104,14 @@ impl Settings {
             let address = environment.parse::<Address>(name)?;
             Ok(address.map_or_else(|| default.to_owned(), |address| address.to_string()))
         };
+        // Policies are rules of their own, which the router does not have to make room for.
+        environment.read("EXPECT_NPC", switch)?;
+        if environment.read("NO_MASQ_LOCAL", switch)?.is_some() {
+            notes.push(
+                "NO_MASQ_LOCAL has no effect: clients of Services keep no address of their own \
+                        where kube-proxy hands them over to a pod of this node",
+            );
+        }
         let node = environment.text("HOSTNAME").unwrap_or_else(weave_node::host_name);
 
         let mut arguments = environment.words("EXTRA_ARGS");
@@ -139,6 +150,7 @@ impl Settings {
             expose: expose.unwrap_or_else(|| vec![Expose::Any]),
             is_origin_given,
             prefix: prefix.into(),
+            notes,
             arguments,
         })
     }
@@ -147,6 +159,11 @@ impl Settings {
     pub fn arguments(&self) -> &[OsString] {
         &self.arguments
     }
+}
+
+/// 0 or 1, as manifests write it.
+fn switch(text: &str) -> Result<bool, String> {
+    weave_api::parse_bool(text).map_err(|_| "neither 0 nor 1".to_owned())
 }
 
 /// As the router takes it: 0 for one that follows from the network below.
@@ -213,6 +230,8 @@ mod tests {
             assert!(line(&settings).contains(shown), "{name}: {}", line(&settings));
             assert!(!line(&plain).contains(shown), "{name}");
         }
+        let noted = read(&[("NO_MASQ_LOCAL", "1"), ("EXPECT_NPC", "0")], &[]).unwrap().notes;
+        assert!(noted.len() == 1 && noted[0].starts_with("NO_MASQ_LOCAL has no effect"));
         let exposed = read(&[("WEAVE_EXPOSE_IP", "10.32.0.9/12 net:default")], &[]).unwrap();
         let address = Expose::Address("10.32.0.9/12".parse().unwrap());
         assert_eq!(exposed.expose, [address, Expose::Any]);
@@ -234,6 +253,8 @@ mod tests {
             ("WEAVE_HTTP_ADDR", "6784", "WEAVE_HTTP_ADDR=6784: \"6784\" is neither HOST:PORT"),
             ("WEAVE_EXPOSE_IP", "10.32.0.1", "WEAVE_EXPOSE_IP=10.32.0.1: "),
             ("IPTABLES_BACKEND", "ufw", "neither nft nor legacy"),
+            ("EXPECT_NPC", "maybe", "neither 0 nor 1"),
+            ("NO_MASQ_LOCAL", "2", "neither 0 nor 1"),
         ] {
             let error = read(&[(name, value)], &[]).unwrap_err();
             assert!(error.starts_with(name) && error.contains(reason), "{error}");

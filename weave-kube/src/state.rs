@@ -3,34 +3,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
+use weave_api::report::KubernetesStatus;
 
 use crate::api::{Api, ApiError};
 
 /// The same trouble is not told again before this.
 const AGAIN: Duration = Duration::from_secs(600);
-
-/// What a report says of the cluster.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct ClusterReport {
-    /// The name of this node.
-    pub node: String,
-    /// Whether the API server answers.
-    pub reachable: bool,
-    /// Since when that is so, in seconds since 1970.
-    pub since: u64,
-    /// What it did not do last; empty if it never failed.
-    pub last_error: String,
-    /// Nodes of the cluster.
-    pub nodes: usize,
-    /// Peers whose addresses this router took over since it started.
-    pub reclaimed_peers: u64,
-    /// How many addresses those were.
-    pub reclaimed_addresses: u64,
-    /// Peers that are being reclaimed, and by whom.
-    pub locks: Vec<(String, String)>,
-}
 
 /// The state of a router's dealings with the cluster; clones are of the same one.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +16,7 @@ pub(crate) struct State(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    report: ClusterReport,
+    report: KubernetesStatus,
     /// What was told last, and when.
     told: Option<(String, SystemTime)>,
     /// Events are not taken.
@@ -52,11 +30,11 @@ impl State {
         state
     }
 
-    pub(crate) fn report(&self) -> ClusterReport {
+    pub(crate) fn report(&self) -> KubernetesStatus {
         self.lock().report.clone()
     }
 
-    pub(crate) fn update(&self, change: impl FnOnce(&mut ClusterReport)) {
+    pub(crate) fn update(&self, change: impl FnOnce(&mut KubernetesStatus)) {
         change(&mut self.lock().report);
     }
 

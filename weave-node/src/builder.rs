@@ -6,11 +6,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use weave_api::report::KubernetesStatus;
 use weave_core::Cidr;
 use weave_core::mesh::{Password, PeerName};
 use weave_ipam::allocator::Origin;
 use weave_sleeve::native::Capabilities;
 
+use crate::control::ClusterStatus;
 use crate::error::NodeError;
 use crate::identity::peer_name;
 use crate::ipam;
@@ -40,6 +42,7 @@ pub struct Builder {
     sources: Vec<Box<dyn PeerSource>>,
     overlays: Vec<(Preference, Box<dyn Transport>)>,
     store: Option<Arc<dyn Store>>,
+    cluster: Option<ClusterStatus>,
 }
 
 impl Node {
@@ -77,6 +80,7 @@ impl Builder {
             sources: Vec::new(),
             overlays: Vec::new(),
             store: None,
+            cluster: None,
         }
     }
 
@@ -235,6 +239,17 @@ impl Builder {
         self
     }
 
+    /// Sets what says, for reports and metrics, how a program that makes the node the pod network of
+    /// a Kubernetes cluster gets on with that.
+    #[must_use]
+    pub fn kubernetes(
+        mut self,
+        status: impl Fn() -> KubernetesStatus + Send + Sync + 'static,
+    ) -> Self {
+        self.cluster = Some(Box::new(status));
+        self
+    }
+
     /// Sets a store that the program itself uses, too.
     #[must_use]
     pub fn shared_store(mut self, store: Arc<dyn Store>) -> Self {
@@ -269,6 +284,7 @@ impl Builder {
             sources: self.sources,
             overlays: self.overlays,
             store,
+            cluster: self.cluster,
         };
         Node::start(parts).await
     }

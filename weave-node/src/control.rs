@@ -21,7 +21,10 @@ use crate::status::{HostStatus, Now, gather};
 use crate::store::Store;
 use crate::targets::{is_ipv6, unreachable};
 use weave_api::Detail;
-use weave_api::report::Report;
+use weave_api::report::{KubernetesStatus, Report};
+
+/// Returns what is known of the cluster.
+pub(crate) type ClusterStatus = Box<dyn Fn() -> KubernetesStatus + Send + Sync>;
 
 /// A running router and what is kept of it.
 pub(super) struct Control {
@@ -32,6 +35,7 @@ pub(super) struct Control {
     encryption: Encryption,
     exposure: Exposure,
     ipam: Option<Ipam>,
+    cluster: Option<ClusterStatus>,
     /// Held from a change of the targets until they are stored, so that the order is the same.
     wishes: Mutex<Wishes>,
 }
@@ -67,7 +71,12 @@ impl Control {
         ipam: Option<Ipam>,
     ) -> Self {
         let wishes = Mutex::default();
-        Self { handle, state, clock, port, encryption, exposure, ipam, wishes }
+        Self { handle, state, clock, port, encryption, exposure, ipam, cluster: None, wishes }
+    }
+
+    /// The router is the pod network of a cluster.
+    pub(super) fn in_cluster(self, cluster: Option<ClusterStatus>) -> Self {
+        Self { cluster, ..self }
     }
 
     /// Connects to the peers of a source as long as it names some. `number` tells it from others.
@@ -191,6 +200,10 @@ impl http::Control for Control {
 
     fn ipam(&self) -> Option<&Ipam> {
         self.ipam.as_ref()
+    }
+
+    fn kubernetes(&self) -> Option<KubernetesStatus> {
+        self.cluster.as_ref().map(|status| status())
     }
 }
 

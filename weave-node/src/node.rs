@@ -142,7 +142,7 @@ impl Node {
         let service = service.zip(parts.ipam.as_ref());
         let ipam =
             service.map(|(service, ipam)| Ipam::new(service, handle.clone(), ipam.default_subnet));
-        let control = Arc::new(Control::new(
+        let control = Control::new(
             handle.clone(),
             Arc::clone(&store),
             clock,
@@ -150,7 +150,8 @@ impl Node {
             encryption.clone(),
             exposure.clone(),
             ipam.clone(),
-        ));
+        );
+        let control = Arc::new(control.in_cluster(parts.cluster));
         if let Err(error) = connect(control.as_ref(), &*store, targets).await {
             handle.shut_down().await;
             return Err(error);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use weave_sleeve::native::Capabilities;
 
+use crate::control::ClusterStatus;
 use crate::ipam;
 use crate::peer_source::PeerSource;
 use crate::settings::{Bridge, Http, MeshSettings, Peers};
@@ -21,4 +22,5 @@ pub(crate) struct Parts {
     pub(crate) sources: Vec<Box<dyn PeerSource>>,
     pub(crate) overlays: Vec<(Preference, Box<dyn Transport>)>,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) cluster: Option<ClusterStatus>,
 }

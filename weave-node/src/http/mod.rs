@@ -6,6 +6,7 @@
 
 mod expose;
 mod ip;
+mod kubernetes;
 mod metrics;
 mod part;
 mod report;
@@ -26,7 +27,7 @@ use weave_host::{Cidr, HostAddress};
 use crate::ipam::Ipam;
 use part::Part;
 use weave_api::Detail;
-use weave_api::report::Report;
+use weave_api::report::{KubernetesStatus, Report};
 
 /// The longest body of a request, in bytes.
 const MAX_BODY: usize = 64 * 1024;
@@ -59,6 +60,11 @@ pub(crate) trait Control: Send + Sync + 'static {
     fn ipam(&self) -> Option<&Ipam> {
         None
     }
+
+    /// The cluster, if this router is the pod network of one.
+    fn kubernetes(&self) -> Option<KubernetesStatus> {
+        None
+    }
 }
 
 /// The router cannot answer: it is stopping, or cannot keep its state.
@@ -89,8 +95,8 @@ pub(crate) enum ExposeError {
 }
 
 /// The parts, in the order in which they are shown.
-fn parts<C: Control>() -> [Part<C>; 3] {
-    [ip::part(), targets::part(), expose::part()]
+fn parts<C: Control>() -> [Part<C>; 4] {
+    [ip::part(), targets::part(), expose::part(), kubernetes::part()]
 }
 
 /// What is known of the router and its parts.
