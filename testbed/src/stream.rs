@@ -26,6 +26,8 @@ pub struct Transfer {
     pub bytes: u64,
     /// From the first to the last byte.
     pub elapsed: Duration,
+    /// The longest time in which nothing arrived.
+    pub longest_gap: Duration,
 }
 
 impl Transfer {
@@ -38,7 +40,7 @@ impl Transfer {
 /// A transfer under way.
 pub struct Stream {
     sender: JoinHandle<Result<u64>>,
-    receiver: JoinHandle<Result<(u64, u64, Duration)>>,
+    receiver: JoinHandle<Result<Received>>,
     arrived: Arc<AtomicU64>,
     stop: mpsc::Sender<()>,
 }
@@ -73,11 +75,11 @@ impl Stream {
     pub fn join(self) -> Result<Transfer> {
         let sent = self.sender.join().map_err(|_| anyhow!("the sender panicked"))?;
         let received = self.receiver.join().map_err(|_| anyhow!("the receiver panicked"))?;
-        let (sent, (bytes, digest, elapsed)) =
-            (sent.context("sending")?, received.context("receiving")?);
+        let (sent, received) = (sent.context("sending")?, received.context("receiving")?);
+        let Received { bytes, digest, elapsed, longest_gap } = received;
         ensure!(sent == bytes, "{sent} bytes were sent, {bytes} arrived");
         ensure!(digest == expected_digest(bytes), "the digests differ");
-        Ok(Transfer { bytes, elapsed })
+        Ok(Transfer { bytes, elapsed, longest_gap })
     }
 }
 
@@ -97,16 +99,31 @@ fn send(address: &str, mut bytes: u64, stopped: &mpsc::Receiver<()>) -> Result<u
     Ok(sent)
 }
 
-fn receive(listener: &TcpListener, arrived: &AtomicU64) -> Result<(u64, u64, Duration)> {
+/// What arrived.
+struct Received {
+    bytes: u64,
+    digest: u64,
+    elapsed: Duration,
+    longest_gap: Duration,
+}
+
+fn receive(listener: &TcpListener, arrived: &AtomicU64) -> Result<Received> {
     let (mut stream, _) = listener.accept()?;
     stream.set_read_timeout(Some(STALL))?;
     let start = Instant::now();
+    let (mut last, mut longest_gap) = (start, Duration::ZERO);
     let (mut digest, mut bytes) = (Digest::default(), 0);
     let mut chunk = vec![0; CHUNK];
     loop {
         match stream.read(&mut chunk)? {
-            0 => return Ok((bytes, digest.finish(), start.elapsed())),
+            0 => {
+                let (digest, elapsed) = (digest.finish(), start.elapsed());
+                return Ok(Received { bytes, digest, elapsed, longest_gap });
+            }
             length => {
+                let now = Instant::now();
+                longest_gap = longest_gap.max(now - last);
+                last = now;
                 digest.update(&chunk[..length]);
                 bytes += length as u64;
                 arrived.store(bytes, Ordering::Relaxed);

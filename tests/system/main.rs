@@ -29,6 +29,7 @@ mod ports;
 mod refusals;
 mod restart;
 mod ring;
+mod rollout;
 mod runtimes;
 mod secrecy;
 mod stations;

@@ -16,12 +16,19 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use weave_core::mesh::{ConnectionId, PeerName, ShortIdTable};
 use weave_core::metric::Reading;
 use weave_core::switch::Forwarder;
 
 use crate::error::TunnelError;
+
+/// How long the kernel continues to carry unicast of a connection that has ended, or that a router
+/// before this one had: as long as the engines of containers wait at most before they restart one
+/// that crashes (`MaxContainerBackOff` of kubelet). A neighbour that is gone for good is sent packets
+/// in the meantime, which otherwise would be dropped here.
+pub(crate) const GRACE: Duration = Duration::from_secs(300);
 
 /// An engine has the kernel carry VXLAN between peers.
 pub trait Engine: Send + Sync {

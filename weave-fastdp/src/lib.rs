@@ -56,6 +56,7 @@
 //!         router_ports: vec!["vethwe-tap".to_owned()],
 //!         mtu: 1376,
 //!         port: 6784,
+//!         adopt: true,
 //!     };
 //!     let engine = VxlanEngine::start(config, switch, Box::new(Injector), clock)?;
 //!     Ok(Box::new(Fastdp::new(Arc::new(engine), clock)))

@@ -116,7 +116,8 @@ impl Node {
             clock: data_clock,
         };
         let overlays = overlays(parts.overlays, &context, &devices, encryption, sleeve)?;
-        let config = config(&mesh, name)?;
+        let mut config = config(&mesh, name)?;
+        config.short_id = report.fastdp().earlier_id();
         let events = EventSender::new();
         let service = parts.ipam.as_ref().map(|ipam| -> Result<_> {
             let found = if bridge.on_host {
@@ -286,7 +287,8 @@ impl Node {
 
     /// Ends in good order: nobody asks any more, then no peer is there any more, then the devices
     /// go. No thread, socket or device of the node is left but a [bridge](Bridge::named), to which
-    /// containers are attached.
+    /// containers are attached, and devices or flows by which the kernel carries on what these say
+    /// to others, until a node takes over or removes them.
     pub async fn shut_down(self) {
         let Self { mut tasks, servers, handle, release, keeper, control, encryption, .. } = self;
         let events = self.events;

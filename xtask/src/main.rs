@@ -30,6 +30,7 @@ usage: cargo xtask TASK
   bench lab [ARG...]         this and other overlays side by side (benches/lab/README.md); needs root
   bench fastdp [ARG...]      the same in a virtual machine, for all that the kernel carries by itself
   bench peers [ARG...]       one router with 50 neighbours, frames carried by the kernel; needs root
+  bench rollout [--weave PATH]  how long a stream stands still while a router is replaced; needs root
   bench cni [ARG...]         how long a container waits for its network; needs root
   bench ipam [ARG...]        addresses from a router, and from its peer; needs root
   bench limits               what the system calls of a path through user space cost; needs root

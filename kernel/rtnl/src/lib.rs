@@ -81,7 +81,7 @@ pub use address::Address;
 pub use client::Client;
 pub use create::{VethEnd, Vxlan};
 pub use error::{Cause, Error};
-pub use link::{Counters, Link, LinkChange, LinkId};
+pub use link::{Counters, Link, LinkChange, LinkId, VxlanSettings};
 pub use monitor::{Event, Group, Monitor};
 pub use neighbour::{FdbEntry, FdbTarget, Neighbour, Table};
 pub use operation::Operation;

@@ -1,11 +1,12 @@
 //! Network interfaces: listing, changing and deleting them.
 
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd as _};
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, LinkAttribute,
-    LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVxlan,
+    LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
 use weave_netlink::{Errno, Transport};
 
@@ -34,6 +35,8 @@ pub struct Link {
     pub controller: Option<u32>,
     /// As a port of a bridge, what that does with it.
     pub port: PortSettings,
+    /// As a VXLAN device, what it receives and where.
+    pub vxlan: VxlanSettings,
     /// Of a veth the index of its other end, in the namespace where that is; of a VLAN or tunnel
     /// that of the device below.
     pub peer: Option<u32>,
@@ -51,6 +54,32 @@ pub struct Link {
     pub received: Counters,
     /// What it sent.
     pub sent: Counters,
+}
+
+/// What a VXLAN device receives and where; empty for other interfaces.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct VxlanSettings {
+    /// The network identifier of the packets that it receives.
+    pub vni: Option<u32>,
+    /// The address of this host that it sends from and receives at.
+    pub local: Option<Ipv4Addr>,
+    /// The UDP port.
+    pub port: Option<u16>,
+}
+
+impl VxlanSettings {
+    fn of(settings: &[InfoVxlan]) -> Self {
+        let mut found = Self::default();
+        for setting in settings {
+            match *setting {
+                InfoVxlan::Id(vni) => found.vni = Some(vni),
+                InfoVxlan::Local(local) => found.local = Some(local),
+                InfoVxlan::Port(port) => found.port = Some(port),
+                _ => {}
+            }
+        }
+        found
+    }
 }
 
 /// The counters of an interface for one direction; zero in events.
@@ -358,6 +387,9 @@ impl Link {
         for info in infos {
             match info {
                 LinkInfo::Kind(kind) => self.kind = kind.to_string(),
+                LinkInfo::Data(InfoData::Vxlan(settings)) => {
+                    self.vxlan = VxlanSettings::of(&settings);
+                }
                 LinkInfo::PortData(InfoPortData::BridgePort(port)) => {
                     self.port = PortSettings::of(&port);
                 }

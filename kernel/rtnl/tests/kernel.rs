@@ -127,6 +127,8 @@ fn stations_have_hosts_and_ports() {
         client.create_vxlan(&vxlan).unwrap();
         let device = link(client, "vx0");
         assert_eq!((device.kind.as_str(), device.mtu), ("vxlan", 1376));
+        let settings = (device.vxlan.vni, device.vxlan.local, device.vxlan.port);
+        assert_eq!(settings, (Some(7), Some(local), Some(6784)));
         assert_eq!(client.fdb_entry(device.index, [0; 6]).unwrap(), None);
         let remote = Ipv4Addr::new(192, 0, 2, 2);
         let target = FdbTarget::Host { address: remote, vni: 9 };

@@ -239,6 +239,11 @@ impl ForwardingTable {
         }))
     }
 
+    /// Whether frames for this peer have a way: it is reachable by a neighbour with a connection.
+    pub fn has_way(&self, destination: PeerName) -> bool {
+        matches!(self.next_hop(destination), NextHop::Via(_))
+    }
+
     /// Whether this peer sends on what floods that neighbour starts.
     pub fn relays(&self, neighbour: PeerName) -> bool {
         !self.flood(neighbour).except(neighbour).is_empty()

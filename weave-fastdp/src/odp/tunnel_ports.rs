@@ -11,8 +11,8 @@ use weave_core::switch::ForwarderId;
 use weave_core::time::Instant;
 use weave_odp::{Action, FlowMatch, PortNumber, Tunnel};
 
-use super::unicast_flow::{GRACE, UnicastFlow};
-use crate::engine::{Inbox, TunnelParams};
+use super::unicast_flow::UnicastFlow;
+use crate::engine::{GRACE, Inbox, TunnelParams};
 use crate::vni::Vni;
 
 /// Name of the engine, also in the ids of its forwarders.

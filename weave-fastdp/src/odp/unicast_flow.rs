@@ -1,25 +1,20 @@
 //! Flows that may outlive a connection for a moment, and why no others may.
 //!
-//! A restarted router is back within seconds, with another short id. The frames that its kernel
-//! carries could continue meanwhile, if the kernel of the neighbour does the same. So at both ends
-//! those flows are retained that carry unicast from local stations into the tunnel, or from the
-//! tunnel to local stations. Relayed packets could circulate, since each hop sets a new time to
-//! live. Flows for groups would send to hosts that are gone and not to hosts that are new.
+//! A restarted router is back within seconds, and asks for the short id that it finds in the flows
+//! of the router before it. The frames that its kernel carries continue meanwhile, if the kernel of
+//! the neighbour does the same. So at both ends those flows are retained that carry unicast from
+//! local stations into the tunnel, or from the tunnel to local stations. Relayed packets could
+//! circulate, since each hop sets a new time to live. Flows for groups would send to hosts that are
+//! gone and not to hosts that are new.
 //!
 //! A flow into a tunnel is retained until there is a path to that host again, by which a frame
 //! without a flow would go. A flow from a tunnel is retained longer, since the neighbour may not
 //! have found its path yet.
 
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 use weave_core::wire::MacAddress;
 use weave_odp::{Action, Ethernet, FlowMatch, PortNumber, Tunnel};
-
-/// How long flows are retained after the end of a connection, or the start of the router: as long
-/// as a host may need that is busy starting other programs, too. A neighbour that is gone for good
-/// is sent packets in the meantime, which without a flow would be dropped here.
-pub(super) const GRACE: Duration = Duration::from_secs(30);
 
 /// A flow that carries unicast of one local station to or from another host.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

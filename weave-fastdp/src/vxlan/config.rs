@@ -15,6 +15,8 @@ pub struct VxlanConfig {
     pub mtu: usize,
     /// UDP port for VXLAN.
     pub port: u16,
+    /// Whether devices that an earlier router left behind go on. They send in clear.
+    pub adopt: bool,
 }
 
 /// The ends of the tunnels. The kernel's VXLAN devices take packets from any address, so that it

@@ -1,5 +1,7 @@
 //! The thread that creates, checks and deletes the devices of the tunnels.
 
+mod handover;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -13,11 +15,12 @@ use weave_core::wire::MacAddress;
 use weave_rtnl::Link;
 
 use super::command::Command;
-use super::devices::{Device, is_isolated};
+use super::devices::{Device, Installed, is_isolated};
 use super::filter::{self, Interest};
 use super::kernel::{Kernel, index_of, name_of};
+use super::retained::Retained;
 use super::setup::{DEVICE_MTU, bring_up, is_busy};
-use super::shared::{PREFIX, Shared, on_input};
+use super::shared::{Shared, on_input};
 use super::tunnel::{OpenDevice, VxlanTunnel};
 use crate::error::TunnelError;
 use crate::sys::packet::{PacketSocket, Scope};
@@ -46,6 +49,7 @@ pub(super) struct Controller {
     kernel: Kernel,
     bridge: Option<u32>,
     tunnels: BTreeMap<u64, Entry>,
+    retained: Retained,
     /// Forwarding table from which the filters were derived.
     table: Option<Arc<ForwardingTable>>,
     /// Local stations, as far as filters need them.
@@ -62,6 +66,9 @@ struct Entry {
     tunnel: Arc<VxlanTunnel>,
     device: Option<Installed>,
     interest: Interest,
+    /// Until when the kernel goes on carrying frames by a device that was retained, though the link
+    /// has not shown yet that this works.
+    inherited: Option<Instant>,
     /// Until when the bridge learns nothing from the device.
     distrusted: Option<Instant>,
     /// Whether it was reported that the device cannot be created.
@@ -71,26 +78,20 @@ struct Entry {
 impl Entry {
     /// Returns whether the kernel carries unicast both ways without the router.
     fn is_offloaded(&self) -> bool {
-        self.tunnel.offload.load(Ordering::Relaxed) && self.distrusted.is_none()
+        let may = self.tunnel.offload.load(Ordering::Relaxed) || self.inherited.is_some();
+        may && self.distrusted.is_none()
     }
 }
 
-/// A device that was created.
-struct Installed {
-    device: Device,
-    index: u32,
-    /// Whether the bridge learns stations behind it.
-    learning: bool,
-}
-
 impl Controller {
-    pub(super) fn new(shared: Arc<Shared>, kernel: Kernel) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, kernel: Kernel, retained: Retained) -> Self {
         let now = Instant::now();
         Self {
             shared,
             kernel,
             bridge: None,
             tunnels: BTreeMap::new(),
+            retained,
             table: None,
             local: Vec::new(),
             next_check: now,
@@ -100,8 +101,10 @@ impl Controller {
         }
     }
 
-    /// Carries out commands until it is told to stop, and deletes all devices.
+    /// Carries out commands until it is told to stop, and leaves to the next router what it can use.
     pub(super) fn run(mut self, commands: &Receiver<Command>) {
+        // Devices that go on deliver frames already.
+        self.filter_undelivered(None);
         loop {
             let pause = self.next_check.saturating_duration_since(Instant::now());
             match commands.recv_timeout(pause) {
@@ -113,25 +116,27 @@ impl Controller {
                 self.check();
             }
         }
-        self.shared.tunnels.store(Arc::default());
-        let numbers: Vec<_> = self.tunnels.keys().copied().collect();
-        for number in numbers {
-            self.remove_device(number);
-        }
+        self.hand_over();
     }
 
     fn carry_out(&mut self, command: Command) {
         match command {
             Command::Open(tunnel) => self.open(tunnel),
             Command::Close { tunnel } => self.close(tunnel),
-            Command::Offload { tunnel } => self.apply_offload(tunnel),
+            Command::Offload { tunnel } => {
+                if let Some(entry) = self.tunnels.get_mut(&tunnel) {
+                    entry.inherited = None;
+                }
+                self.apply_offload(tunnel);
+                self.replace_retained();
+            }
             Command::Station { tunnel, mac } => self.announce(tunnel, mac),
             Command::Misled { port } => self.distrust(port),
             Command::ShortIds => {
                 // Wrong devices are deleted before new ones are created: peers may have swapped
                 // ids.
                 for number in self.numbers() {
-                    if self.required_device(number) != self.device(number) {
+                    if self.has_wrong_device(number) {
                         self.remove_device(number);
                     }
                 }
@@ -157,19 +162,12 @@ impl Controller {
         }
         let number = tunnel.number;
         let interest = Interest::Everything;
-        let (distrusted, failure_reported) = (None, false);
-        let entry = Entry { tunnel, device: None, interest, distrusted, failure_reported };
+        let (inherited, distrusted, failure_reported) = (None, None, false);
+        let entry =
+            Entry { tunnel, device: None, interest, inherited, distrusted, failure_reported };
         self.tunnels.insert(number, entry);
         self.publish();
         self.create_device(number);
-    }
-
-    fn close(&mut self, number: u64) {
-        self.remove_device(number);
-        if self.tunnels.remove(&number).is_some() {
-            self.publish();
-            self.filter_undelivered(None);
-        }
     }
 
     /// Makes the bridge learn, or not, according to whether the kernel may carry frames.
@@ -246,6 +244,7 @@ impl Controller {
         self.shared.busy_ports.recheck();
         self.trust_again();
         self.create_devices();
+        self.end_retention();
         self.refresh_stations();
         self.forget_moved();
         let table = Arc::clone(&*self.shared.switch.table());
@@ -295,6 +294,12 @@ impl Controller {
         let (Some(device), Some(bridge)) = (self.required_device(number), self.bridge) else {
             return;
         };
+        if let Some(installed) = self.retained.take(&device) {
+            match self.adopt(number, installed) {
+                Ok(()) => return,
+                Err(error) => tracing::warn!(device = device.name, "it is recreated: {error}"),
+            }
+        }
         if self.shared.busy_ports.contains(device.port) {
             return;
         }
@@ -323,6 +328,7 @@ impl Controller {
 
     fn try_device(&mut self, number: u64, device: &Device, bridge: u32) -> io::Result<()> {
         if let Some(index) = index_of(&device.name) {
+            self.retained.remove(&device.name);
             self.kernel.delete(index)?;
         }
         let index = self.kernel.create(device, bridge, DEVICE_MTU)?;
@@ -344,6 +350,11 @@ impl Controller {
             let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
         }
         bring_up(&mut self.kernel, index)?;
+        self.open_socket(number, index)
+    }
+
+    /// Opens the socket by which the router sends and receives through a device.
+    fn open_socket(&mut self, number: u64, index: u32) -> io::Result<OpenDevice> {
         let program = filter::delivered(&Interest::Everything);
         let socket = PacketSocket::open(Scope::Device(index), &program)?;
         if let Some(entry) = self.tunnels.get_mut(&number) {
@@ -357,13 +368,14 @@ impl Controller {
         let Some(entry) = self.tunnels.get_mut(&number) else { return };
         entry.tunnel.device.store(None);
         if let Some(installed) = entry.device.take() {
-            if let Err(error) = self.kernel.delete(installed.index) {
-                tracing::warn!(
-                    device = installed.device.name,
-                    "the device is not removed: {error}"
-                );
-            }
+            self.delete(&installed);
             self.filter_undelivered(None);
+        }
+    }
+
+    fn delete(&mut self, installed: &Installed) {
+        if let Err(error) = self.kernel.delete(installed.index) {
+            tracing::warn!(device = installed.device.name, "the device is not removed: {error}");
         }
     }
 
@@ -393,7 +405,8 @@ impl Controller {
     /// Excludes frames that devices deliver, including a device that is about to be created, from
     /// those that the router takes in.
     fn filter_undelivered(&self, upcoming: Option<Vni>) {
-        let installed = self.tunnels.values().filter_map(|entry| entry.device.as_ref());
+        let in_use = self.tunnels.values().filter_map(|entry| entry.device.as_ref());
+        let installed = in_use.chain(self.retained.iter());
         let delivered =
             installed.map(|installed| installed.device.vni).chain(upcoming).map(Vni::reversed);
         let delivered: Vec<_> = delivered.collect();
@@ -449,11 +462,14 @@ impl Controller {
             return;
         };
         let Ok(stations) = self.kernel.stations(bridge) else { return };
-        let tunnels = self.shared.tunnels.load();
+        let (tunnels, ids) = (self.shared.tunnels.load(), self.shared.ids.load());
         let own = self.shared.switch.own();
         for station in stations.iter().filter(|station| !station.permanent) {
             let Some(home) = self.shared.home(&tunnels, station.port) else { continue };
-            if home == own || self.shared.switch.macs().lookup(station.mac) == Some(home) {
+            // Of a peer that is not reachable any more, the switch has forgotten all.
+            let is_gone = ids.of(home).is_none();
+            if home == own || is_gone || self.shared.switch.macs().lookup(station.mac) == Some(home)
+            {
                 continue;
             }
             if let Err(error) = self.kernel.remove_station(station.port, station.mac) {
@@ -468,7 +484,7 @@ impl Controller {
         let ids = self.shared.ids.load();
         let vni = Vni { source: ids.of(tunnel.own)?, destination: ids.of(tunnel.params.remote)? };
         Some(Device {
-            name: format!("{PREFIX}{vni}"),
+            name: Device::name_of(vni),
             vni,
             local: tunnel.params.local_address,
             remote: tunnel.params.remote_address,
@@ -476,8 +492,19 @@ impl Controller {
         })
     }
 
-    fn device(&self, number: u64) -> Option<Device> {
-        self.tunnels.get(&number)?.device.as_ref().map(|installed| installed.device.clone())
+    /// Returns whether the device of a tunnel is not the one that it should have. Without ids there
+    /// is none that it should: a peer that is not reachable any more has lost its id, and its
+    /// connection is about to end.
+    fn has_wrong_device(&self, number: u64) -> bool {
+        let Some(tunnel) = self.tunnels.get(&number) else { return false };
+        let Some(Installed { device, .. }) = &tunnel.device else { return false };
+        if let Some(required) = self.required_device(number) {
+            return required != *device;
+        }
+        let ids = self.shared.ids.load();
+        let is_of_other = |id, peer| ids.owner(id).is_some_and(|owner| owner != peer);
+        is_of_other(device.vni.source, tunnel.tunnel.own)
+            || is_of_other(device.vni.destination, tunnel.tunnel.params.remote)
     }
 
     fn numbers(&self) -> Vec<u64> {
@@ -488,6 +515,7 @@ impl Controller {
         let tunnels =
             self.tunnels.iter().map(|(number, entry)| (*number, Arc::clone(&entry.tunnel)));
         self.shared.tunnels.store(Arc::new(tunnels.collect()));
+        self.shared.retained_ends.store(Arc::new(self.retained.ends()));
         if let Some(waker) = self.shared.on_ends.get() {
             waker.wake();
         }

@@ -1,12 +1,14 @@
 //! The devices of tunnels, their ports, and the stations behind them.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use weave_core::wire::MacAddress;
 use weave_rtnl::{Link, Neighbour, PortSettings, Table};
 
 use crate::vni::Vni;
 
+/// Prefix of the names of devices; the VNI follows.
+pub(super) const PREFIX: &str = "vxwe-";
 /// The kernel's name for the kind of these devices.
 pub(super) const VXLAN: &str = "vxlan";
 
@@ -19,6 +21,33 @@ pub(super) struct Device {
     pub(super) local: Ipv4Addr,
     pub(super) remote: Ipv4Addr,
     pub(super) port: u16,
+}
+
+/// A device that is there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Installed {
+    pub(super) device: Device,
+    pub(super) index: u32,
+    /// Whether the bridge learns stations behind it.
+    pub(super) learning: bool,
+}
+
+impl Device {
+    /// Returns the name of the device that sends frames with this VNI.
+    pub(super) fn name_of(vni: Vni) -> String {
+        format!("{PREFIX}{vni}")
+    }
+
+    /// Reads the parameters of a device that the kernel lists, with the entry of its forwarding
+    /// database for everything that it sends; `None` if they do not agree with each other.
+    pub(super) fn of(link: &Link, everything: &Neighbour) -> Option<Self> {
+        let vni = Vni::new(everything.vni?)?;
+        let Some(IpAddr::V4(remote)) = everything.destination else { return None };
+        let name = link.name.clone();
+        let (local, port) = (link.vxlan.local?, link.vxlan.port?);
+        let agrees = name == Self::name_of(vni) && link.vxlan.vni == Some(vni.reversed().get());
+        agrees.then_some(Self { name, vni, local, remote, port })
+    }
 }
 
 /// An entry in the forwarding table of a bridge.
@@ -67,6 +96,8 @@ pub(super) fn is_destination(entry: &Neighbour, device: &Device) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use weave_rtnl::VxlanSettings;
+
     use super::*;
 
     #[test]
@@ -114,6 +145,32 @@ mod tests {
         assert!(!is_destination(&entry([192, 0, 2, 1], None), &device));
         let nowhere = Neighbour { destination: None, ..entry([0; 4], right) };
         assert!(!is_destination(&nowhere, &device));
+    }
+
+    #[test]
+    fn a_device_of_an_earlier_router_is_read() {
+        let (vni, local, port) = (Vni::new(0x00a_00b).unwrap(), Ipv4Addr::LOCALHOST, 6784);
+        let remote = Ipv4Addr::new(192, 0, 2, 1);
+        let device = Device { name: "vxwe-00a00b".to_owned(), vni, local, remote, port };
+        let vxlan = VxlanSettings { vni: Some(0x00b_00a), local: Some(local), port: Some(port) };
+        let link = Link { name: device.name.clone(), vxlan, ..Link::default() };
+        let everything = Neighbour {
+            table: Table::Forwarding,
+            link: 7,
+            mac: Some([0; 6]),
+            destination: Some(remote.into()),
+            vni: Some(0x00a_00b),
+            controller: None,
+            permanent: true,
+            age: 0,
+        };
+        assert_eq!(Device::of(&link, &everything), Some(device));
+        let renamed = Link { name: "vxwe-00a00c".to_owned(), ..link.clone() };
+        assert_eq!(Device::of(&renamed, &everything), None);
+        let same = VxlanSettings { vni: Some(0x00a_00b), ..vxlan };
+        assert_eq!(Device::of(&Link { vxlan: same, ..link.clone() }, &everything), None);
+        let nowhere = Neighbour { destination: None, ..everything };
+        assert_eq!(Device::of(&link, &nowhere), None);
     }
 
     #[test]

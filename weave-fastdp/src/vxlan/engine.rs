@@ -9,7 +9,7 @@ use std::thread::{Builder, JoinHandle};
 use arc_swap::ArcSwap;
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use weave_core::mesh::ShortIdTable;
+use weave_core::mesh::{ShortId, ShortIdTable};
 use weave_core::switch::{Inject, Switch, Waker, Worker};
 use weave_core::time::{Clock, Instant};
 
@@ -20,23 +20,29 @@ use super::controller::Controller;
 use super::filter;
 use super::kernel::{Kernel, Monitor};
 use super::receive;
-use super::setup::{probe_support, remove_devices};
+use super::setup::{probe_support, take_over};
 use super::shared::{Counters, MONITOR, STOP, Shared, UNDELIVERED, on_input};
 use super::tunnel::VxlanTunnel;
 use super::tunnel_handle::TunnelHandle;
 use crate::engine::{Engine, EngineStatus, Inbox, Tunnel, TunnelParams};
 use crate::sys::packet::{PacketSocket, Scope};
 
-/// The engine over the kernel's VXLAN devices. Dropping it deletes its devices.
+/// The engine over the kernel's VXLAN devices.
+///
+/// Dropping it stops its threads. The devices by which the kernel carries unicast by itself stay
+/// for the next router: see [`VxlanConfig::adopt`] and [`remove_leftovers`](super::remove_leftovers).
 pub struct VxlanEngine {
     shared: Arc<Shared>,
     commands: Mutex<Sender<Command>>,
     next_number: AtomicU64,
-    threads: Vec<JoinHandle<()>>,
+    /// Short id of this peer in the devices that were taken over.
+    earlier_id: Option<ShortId>,
+    /// Empty once the engine is stopped.
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl VxlanEngine {
-    /// Probes everything that tunnels need, deletes the devices of an earlier router, and starts.
+    /// Probes everything that tunnels need, takes over the devices of an earlier router, and starts.
     /// If another program uses the UDP port, tunnels wait until it is free: see [`Self::problem`].
     /// Frames that the kernel does not deliver by itself go to `injector`.
     ///
@@ -50,7 +56,7 @@ impl VxlanEngine {
     ) -> Result<Self, VxlanError> {
         let failed = |what| move |source| VxlanError::Kernel { what, source };
         let mut kernel = Kernel::open().map_err(failed("cannot open a routing socket"))?;
-        remove_devices(&mut kernel, &config.bridge)?;
+        let retained = take_over(&mut kernel, &config.bridge, config.adopt)?;
         let busy_ports = BusyPorts::default();
         probe_support(&mut kernel, &config, &busy_ports)?;
         let undelivered = PacketSocket::open(Scope::Ipv4, &filter::undelivered(&[], &[]))
@@ -77,6 +83,7 @@ impl VxlanEngine {
             monitor: Mutex::new(monitor),
             ids: ArcSwap::default(),
             tunnels: ArcSwap::default(),
+            retained_ends: ArcSwap::from_pointee(retained.ends()),
             bridge: AtomicU32::new(0),
             counters: Counters::default(),
             on_ends: OnceLock::new(),
@@ -85,20 +92,22 @@ impl VxlanEngine {
             queries: Mutex::new(queries),
         });
         let (commands, receiver) = channel();
-        let mut engine = Self {
+        let engine = Self {
             shared: Arc::clone(&shared),
             commands: Mutex::new(commands),
             next_number: AtomicU64::new(0),
-            threads: Vec::new(),
+            earlier_id: retained.own_id(),
+            threads: Mutex::default(),
         };
         let (for_receiver, misled) = (Arc::clone(&shared), engine.sender().clone());
-        let mut start = |name: &str, body: Box<dyn FnOnce() + Send>| -> Result<(), VxlanError> {
+        let start = |name: &str, body: Box<dyn FnOnce() + Send>| -> Result<(), VxlanError> {
             let thread = Builder::new().name(name.to_owned()).spawn(body);
-            engine.threads.push(thread.map_err(failed("cannot start a thread"))?);
+            engine.threads().push(thread.map_err(failed("cannot start a thread"))?);
             Ok(())
         };
         start("fastdp", Box::new(move || receive::run(&for_receiver, worker, &misled)))?;
-        start("fastdp-control", Box::new(move || Controller::new(shared, kernel).run(&receiver)))?;
+        let controller = Controller::new(shared, kernel, retained);
+        start("fastdp-control", Box::new(move || controller.run(&receiver)))?;
         Ok(engine)
     }
 
@@ -107,13 +116,39 @@ impl VxlanEngine {
         self.shared.busy_ports.problem(self.shared.config.port)
     }
 
-    /// Returns the addresses that VXLAN may come from, and the ports that it comes to.
-    pub fn ends(&self) -> VxlanEnds {
-        let tunnels = self.shared.tunnels.load();
+    /// Returns the short id of this peer in the devices that were taken over. They go on without a
+    /// gap if the peer has it again.
+    pub const fn earlier_id(&self) -> Option<ShortId> {
+        self.earlier_id
+    }
+
+    /// Stops the threads. The devices by which the kernel carries frames by itself stay.
+    pub fn stop(&self) {
+        self.command(Command::Stop);
+        // Fails if the event was written already.
+        let _ = self.shared.stop.write(1);
+        let threads = std::mem::take(&mut *self.threads());
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the fast datapath panicked");
+            }
+        }
+    }
+
+    /// Returns the addresses that VXLAN may come from, and the ports that it comes to; `None` once
+    /// the engine is stopped and has left no devices.
+    pub fn ends(&self) -> Option<VxlanEnds> {
+        let (tunnels, retained) = (self.shared.tunnels.load(), self.shared.retained_ends.load());
+        if retained.is_empty() && self.threads().is_empty() {
+            return None;
+        }
         let params = || tunnels.values().map(|tunnel| &tunnel.params);
         let ports = params().map(|params| params.port).chain([self.shared.config.port]);
         let neighbours = params().map(|params| params.remote_address);
-        VxlanEnds { ports: ports.collect(), neighbours: neighbours.collect() }
+        Some(VxlanEnds {
+            ports: ports.chain(retained.iter().map(|(_, port)| *port)).collect(),
+            neighbours: neighbours.chain(retained.iter().map(|(host, _)| *host)).collect(),
+        })
     }
 
     /// Sets the waker that is called when [`Self::ends`] may have changed. Only the first call has
@@ -130,6 +165,10 @@ impl VxlanEngine {
     fn command(&self, command: Command) {
         // The thread ends after the engine.
         let _ = self.sender().send(command);
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sender(&self) -> MutexGuard<'_, Sender<Command>> {
@@ -175,13 +214,6 @@ impl Engine for VxlanEngine {
 
 impl Drop for VxlanEngine {
     fn drop(&mut self) {
-        self.command(Command::Stop);
-        // Fails if the event was written already.
-        let _ = self.shared.stop.write(1);
-        for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the fast datapath panicked");
-            }
-        }
+        self.stop();
     }
 }

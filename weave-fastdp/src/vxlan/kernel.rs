@@ -118,6 +118,13 @@ impl Kernel {
         }
     }
 
+    /// Returns the parameters of a device that the kernel lists; `None` if they are not those of a
+    /// device of this engine, or if the kernel cannot tell (before Linux 5.0).
+    pub(super) fn device(&mut self, link: &Link) -> Option<Device> {
+        let everything = self.0.fdb_entry(link.index, MacAddress::ZERO.0).ok()??;
+        Device::of(link, &everything)
+    }
+
     /// Looks up a device by its index.
     pub(super) fn link(&mut self, index: u32) -> io::Result<Option<Link>> {
         Ok(self.0.link(index)?)

@@ -52,10 +52,20 @@
 //! neighbour relays to or through this peer; frames that this peer relays are left to the next
 //! transport.
 //!
+//! # Without a router
+//!
+//! When a connection ends, the device through which the kernel carried frames is retained for a
+//! while, and when a router ends, its devices stay. They continue with unicast for the stations that
+//! the bridge knows behind them, in both directions, and with nothing else: floods need the router.
+//! The next router finds them on its bridge, asks the mesh for the short id that is in their VNIs, and
+//! uses them again when the same peers are back. Until the heartbeats of the new connection get
+//! through, the kernel goes on. Devices that nobody asks for are deleted when something replaces
+//! them, or their time is over: see `retained`.
+//!
 //! # Files
 //!
 //! * Threads: `controller` (devices), driven by `command`, and `receive` (frames).
-//! * State of the threads: `shared`, with the order of the locks; `tunnel`, `busy_ports`.
+//! * State of the threads: `shared`, with the order of the locks; `tunnel`, `busy_ports`, `retained`.
 //! * Requests to the kernel: `kernel`, `devices`, `filter`, `setup`.
 //! * Interface: `engine`, `tunnel_handle`, `config`.
 
@@ -68,6 +78,7 @@ mod engine;
 mod filter;
 mod kernel;
 mod receive;
+mod retained;
 mod setup;
 mod shared;
 mod tunnel;

@@ -3,13 +3,15 @@
 use std::io;
 use std::net::Ipv4Addr;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use weave_rtnl::Link;
 
 use super::busy_ports::BusyPorts;
 use super::config::{VxlanConfig, VxlanError};
-use super::devices::{Device, VXLAN};
+use super::devices::{Device, Installed, PREFIX, VXLAN, is_isolated};
 use super::kernel::{Kernel, index_of};
-use super::shared::PREFIX;
+use super::retained::Retained;
 use crate::vni::Vni;
 
 /// MTU of devices, wide enough for any frame: a bridge silently drops frames that are longer than
@@ -33,18 +35,50 @@ pub fn remove_leftovers(bridge: &str) -> Result<(), VxlanError> {
 }
 
 /// Deletes the devices that an earlier router of this bridge left behind.
-pub(super) fn remove_devices(kernel: &mut Kernel, bridge: &str) -> Result<(), VxlanError> {
+fn remove_devices(kernel: &mut Kernel, bridge: &str) -> Result<(), VxlanError> {
+    take_over(kernel, bridge, false).map(drop)
+}
+
+/// Takes over the devices that an earlier router of this bridge left behind, as far as they are in
+/// order and `adopt` says so, and deletes the others.
+pub(super) fn take_over(
+    kernel: &mut Kernel,
+    bridge: &str,
+    adopt: bool,
+) -> Result<Retained, VxlanError> {
     let failed = |what| move |source| VxlanError::Kernel { what, source };
+    let (now, index) = (Instant::now(), index_of(bridge));
+    let mut retained = Retained::default();
     for found in kernel.links().map_err(failed("cannot list the devices"))? {
         let is_leftover = found.kind == VXLAN
             && found.name.starts_with(PREFIX)
             && found.alias.as_deref() == Some(bridge);
-        if is_leftover {
-            tracing::info!(device = found.name, "removed a device of an earlier router");
-            kernel.delete(found.index).map_err(failed("cannot remove an old device"))?;
+        if !is_leftover {
+            continue;
+        }
+        match adopt.then(|| in_order(kernel, &found, index)).flatten() {
+            Some(installed) => retained.retain(now, installed),
+            None => {
+                tracing::info!(device = found.name, "removed a device of an earlier router");
+                kernel.delete(found.index).map_err(failed("cannot remove an old device"))?;
+            }
         }
     }
-    Ok(())
+    let count = retained.iter().count();
+    if count > 0 {
+        tracing::info!(devices = count, "devices of the router before this one go on");
+    }
+    Ok(retained)
+}
+
+/// Returns what a device of an earlier router is, if the kernel carries frames by it.
+fn in_order(kernel: &mut Kernel, found: &Link, bridge: Option<u32>) -> Option<Installed> {
+    let is_port = bridge.is_some() && found.controller == bridge;
+    if !is_port || !found.up || !is_isolated(found, true) {
+        return None;
+    }
+    let device = kernel.device(found)?;
+    Some(Installed { device, index: found.index, learning: true })
 }
 
 /// Creates, and deletes again, what a tunnel needs.

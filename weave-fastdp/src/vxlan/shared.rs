@@ -14,7 +14,8 @@
 //! The controller holds none of them while it waits for the kernel. Tunnels and short ids are under
 //! no lock: they are replaced as a whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -28,14 +29,12 @@ use weave_rtnl::Link;
 
 use super::busy_ports::BusyPorts;
 use super::config::VxlanConfig;
+use super::devices::PREFIX;
 use super::kernel::{Kernel, Monitor, name_of};
 use super::tunnel::VxlanTunnel;
 use crate::engine::{EngineFlow, EnginePort, EngineStatus};
 use crate::sys::packet::PacketSocket;
 use weave_core::time::Clock;
-
-/// Prefix of the names of devices; the VNI follows.
-pub(super) const PREFIX: &str = "vxwe-";
 
 /// Numbers of the event sources beside tunnels, whose numbers are smaller.
 pub(super) const STOP: u64 = u64::MAX;
@@ -63,6 +62,8 @@ pub(super) struct Shared {
     // Replaced as a whole.
     pub(super) ids: ArcSwap<ShortIdTable>,
     pub(super) tunnels: ArcSwap<Tunnels>,
+    /// Hosts and UDP ports of devices that no connection uses.
+    pub(super) retained_ends: ArcSwap<BTreeSet<(Ipv4Addr, u16)>>,
     // Atomic.
     /// Index of the bridge; zero if there is none.
     pub(super) bridge: AtomicU32,

@@ -74,6 +74,14 @@ pub(crate) struct Vxlan {
     pub(crate) is_encrypted: bool,
 }
 
+impl Vxlan {
+    /// Whether what an earlier router left in the kernel may go on: it sends in clear, or with keys
+    /// of that router.
+    pub(super) fn may_adopt(self) -> bool {
+        !self.is_encrypted && !weave_fastdp::ipsec::is_in_use()
+    }
+}
+
 /// Makes or adopts the datapath.
 pub(super) fn engine(
     vxlan: Vxlan,
@@ -97,7 +105,7 @@ pub(super) fn engine(
         mtu: usize::try_from(bridge.mtu)?,
         threads: data_threads(),
         own_port: tap,
-        adopt: !vxlan.is_encrypted && !weave_fastdp::ipsec::is_in_use(),
+        adopt: vxlan.may_adopt(),
     };
     let clock = clock.clone();
     Ok(Arc::new(OdpEngine::start(

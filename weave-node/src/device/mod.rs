@@ -182,10 +182,12 @@ impl Devices {
         devices.recorder = settings.capture_file.as_deref().map(record_to).transpose()?;
         let name_of_bridge = &settings.name;
         devices._claim = Some(BridgeClaim::acquire(name_of_bridge)?);
-        // Before the port on the bridge: they would lead to other hosts beside it.
-        weave_fastdp::vxlan::remove_leftovers(name_of_bridge)?;
         let bridge = configured(settings, name)?;
         let (how, layout) = devices.choose(settings, vxlan, &bridge)?;
+        if devices.engine.is_some() || !settings.fastdp {
+            // Before the port on the bridge: they would lead to other hosts beside it.
+            weave_fastdp::vxlan::remove_leftovers(name_of_bridge)?;
+        }
         let origin = prepare(&bridge, layout)?;
         devices.note(origin, Made::Bridge, name_of_bridge);
         let mut plugged = Plugged {
@@ -204,7 +206,10 @@ impl Devices {
         devices.report.fastdp = match &devices.engine {
             Some(engine) => Fastdp::Datapath(Arc::clone(engine)),
             None if !settings.fastdp => Fastdp::Off,
-            None => Fastdp::start(vxlan.port, &plugged.bridge, switch, injector, clock),
+            None => {
+                let adopt = vxlan.may_adopt();
+                Fastdp::start(vxlan.port, adopt, &plugged.bridge, switch, injector, clock)
+            }
         };
         devices.start(port)?;
         devices.plugged = Some(plugged);

@@ -4,6 +4,7 @@ mod encryption;
 
 use std::sync::Arc;
 
+use weave_core::mesh::ShortId;
 use weave_core::switch::{Inject, Switch, Waker};
 use weave_fastdp::odp::OdpEngine;
 use weave_fastdp::vxlan::{VxlanConfig, VxlanEnds, VxlanEngine};
@@ -28,16 +29,18 @@ pub(crate) enum Fastdp {
 }
 
 impl Fastdp {
-    /// Tries it out on this host. Without it the sleeve carries everything.
+    /// Tries it out on this host. Without it the sleeve carries everything. If `adopt`, devices of
+    /// the router before this one go on.
     pub(crate) fn start(
         port: Option<u16>,
+        adopt: bool,
         bridge: &BridgeConfig,
         switch: &Arc<Switch>,
         injector: Box<dyn Inject + Send>,
         clock: &Clock,
     ) -> Self {
         let Some(port) = port else {
-            return Self::unavailable("there is no UDP port after 65535".to_owned());
+            return Self::unavailable("there is no UDP port after 65535".to_owned(), bridge);
         };
         let PortNames { tap, bridge_end, .. } = PortNames::of(&bridge.name);
         let config = VxlanConfig {
@@ -45,6 +48,7 @@ impl Fastdp {
             router_ports: vec![tap, bridge_end],
             mtu: usize::try_from(bridge.mtu).unwrap_or(usize::MAX),
             port,
+            adopt,
         };
         let clock = clock.clone();
         match VxlanEngine::start(config, Arc::clone(switch), injector, move || clock.now()) {
@@ -52,12 +56,15 @@ impl Fastdp {
                 tracing::info!("fastdp: VXLAN devices, UDP port {port}");
                 Self::Vxlan(Arc::new(engine))
             }
-            Err(error) => Self::unavailable(error.to_string()),
+            Err(error) => Self::unavailable(error.to_string(), bridge),
         }
     }
 
-    fn unavailable(reason: String) -> Self {
+    fn unavailable(reason: String, bridge: &BridgeConfig) -> Self {
         tracing::warn!("no fastdp, the sleeve carries everything: {reason}");
+        if let Err(error) = weave_fastdp::vxlan::remove_leftovers(&bridge.name) {
+            tracing::warn!("devices of an earlier router stay: {error}");
+        }
         Self::Unavailable(reason)
     }
 
@@ -70,7 +77,7 @@ impl Fastdp {
     /// Who may send VXLAN to this host, where the kernel does not look who does.
     pub(crate) fn senders(&self) -> Option<VxlanSenders> {
         let Self::Vxlan(engine) = self else { return None };
-        let VxlanEnds { ports, neighbours } = engine.ends();
+        let VxlanEnds { ports, neighbours } = engine.ends()?;
         Some(VxlanSenders { ports, neighbours })
     }
 
@@ -78,6 +85,22 @@ impl Fastdp {
     pub(crate) fn on_senders(&self, waker: Waker) {
         if let Self::Vxlan(engine) = self {
             engine.on_ends(waker);
+        }
+    }
+
+    /// Ends what the router does in it. What the kernel carries by itself goes on.
+    pub(crate) fn stop(&self) {
+        if let Self::Vxlan(engine) = self {
+            engine.stop();
+        }
+    }
+
+    /// The short id of this peer by which the kernel carries on what an earlier router began.
+    pub(crate) fn earlier_id(&self) -> Option<ShortId> {
+        match self {
+            Self::Off | Self::Unavailable(_) => None,
+            Self::Vxlan(engine) => engine.earlier_id(),
+            Self::Datapath(engine) => engine.earlier_id(),
         }
     }
 

@@ -101,11 +101,12 @@ impl Exposure {
         self.changed.notified().await;
     }
 
-    /// The devices are gone: nobody is kept away from their port any more.
+    /// The router ends: nobody is kept away from the port of its devices any more, unless some of
+    /// them stay.
     pub(crate) fn release(&self) {
         if self.bridge {
             let mut host = self.lock();
-            host.fastdp = Fastdp::default();
+            host.fastdp.stop();
             if let Err(error) = host.look() {
                 tracing::warn!("{error:#}");
             }

@@ -4,6 +4,7 @@ mod cni;
 mod ipam;
 mod lab;
 mod peers;
+mod rollout;
 mod times;
 
 use anyhow::Result;
@@ -20,6 +21,7 @@ pub fn bench(arguments: &[&str]) -> Result<()> {
         ["peers", rest @ ..] => peers::bench(rest),
         ["cni", rest @ ..] => cni::bench(rest),
         ["ipam", rest @ ..] => ipam::bench(rest),
+        ["rollout", rest @ ..] => rollout::bench(rest),
         ["limits"] => {
             install_packages()?;
             let router = release_binary()?;
@@ -30,7 +32,7 @@ pub fn bench(arguments: &[&str]) -> Result<()> {
             run(command.args(rest))
         }
         _ => {
-            let kinds = "lab|fastdp|peers|cni|ipam|limits|micro";
+            let kinds = "lab|fastdp|peers|cni|ipam|rollout|limits|micro";
             Err(Usage(format!("usage: cargo xtask bench {kinds} [ARG...]")).into())
         }
     }
