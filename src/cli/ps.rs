@@ -1,5 +1,6 @@
 //! `weave ps`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -58,6 +59,20 @@ impl Ps {
         self.containers.is_empty() || self.containers.iter().any(named)
     }
 
+    /// What holders are to those who run them, if the router is there to tell.
+    fn labels(&self) -> BTreeMap<String, String> {
+        let asked = self.remote.try_ask(async |client| client.get("/ip", "*/*").await);
+        let list: Value = match asked {
+            Ok(Ok(text)) => serde_json::from_str(&text).unwrap_or_default(),
+            _ => Value::Null,
+        };
+        let entries = list["owned"].as_array().into_iter().flatten();
+        let label = |entry: &Value| {
+            Some((entry["containerid"].as_str()?.to_owned(), entry["label"].as_str()?.to_owned()))
+        };
+        entries.filter_map(label).collect()
+    }
+
     fn plugged(&self, proc: &Path) -> Result<Vec<Line>, Failure> {
         let bridge = &self.weave_bridge;
         let texts = |addresses: &[Cidr]| -> String {
@@ -70,8 +85,13 @@ impl Ps {
             let (aliases, complaints) = (Vec::new(), Vec::new());
             lines.push(Line { name: "weave:expose".to_owned(), aliases, rest, complaints });
         }
-        for found in weave_host::endpoints(bridge, proc)? {
-            let rest = format!("{}{}", found.mac, texts(&found.addresses));
+        let endpoints = weave_host::endpoints(bridge, proc)?;
+        let is_attached = endpoints.iter().any(|found| found.holder.is_some());
+        let labels = if is_attached { self.labels() } else { BTreeMap::new() };
+        for found in endpoints {
+            let label = found.holder.as_ref().and_then(|holder| labels.get(holder));
+            let label = label.map(|label| format!(" ({label})")).unwrap_or_default();
+            let rest = format!("{}{}{label}", found.mac, texts(&found.addresses));
             let container = found.holder.as_deref().map(container_of);
             let aliases = [container, Some(found.target.clone())].into_iter().flatten().collect();
             let complaint = |fault: &PortFault| {
@@ -98,7 +118,9 @@ impl Ps {
             let addresses: Vec<_> = addresses.filter_map(Value::as_str).collect();
             let presence = entry["presence"].as_str().unwrap_or("-");
             let aliases = vec![container_of(&name)];
-            let rest = format!("{presence} {}", addresses.join(" "));
+            let label = entry["label"].as_str().map(|label| format!(" ({label})"));
+            let label = label.unwrap_or_default();
+            let rest = format!("{presence} {}{label}", addresses.join(" "));
             Line { name, aliases, rest, complaints: Vec::new() }
         };
         Ok(entries.map(line).collect())

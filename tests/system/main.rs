@@ -8,6 +8,7 @@ mod closed_ports;
 mod cni;
 mod cni_lost;
 mod cni_multi;
+mod cni_pods;
 mod command;
 mod devices;
 mod examples;

@@ -12,7 +12,9 @@ use serde_json::Value;
 
 use crate::metric::Metric;
 
-pub use ipam::{ClaimedCidr, IpamConflict, IpamEntry, IpamStatus, PaxosStatus, PendingClaim};
+pub use ipam::{
+    ClaimedCidr, IpamConflict, IpamEntry, IpamHolder, IpamStatus, PaxosStatus, PendingClaim,
+};
 pub use kubernetes::KubernetesStatus;
 
 /// Everything: the router, and a section for each part that it has. A part fills its own section,

@@ -2,13 +2,14 @@
 //! `weave-ipam` for those that want addresses alone (spec cni.md, section 4).
 
 use serde_json::Value;
-use weave_host::Cidr;
+use weave_host::{BRIDGE_NAME, Cidr};
 
 use crate::config::{Config, Ipam};
 use crate::environment::{Command, Environment};
 use crate::error::CniError;
 use crate::holder::{holder, holder_of};
 use crate::lease::{Lease, LeasedAddress};
+use crate::pod::pod;
 use crate::record::{Record, Records};
 use crate::result::CniResult;
 use crate::router::{ALLOCATE, EndOfUse};
@@ -63,7 +64,8 @@ const fn end(plugin: Plugin) -> EndOfUse {
 }
 
 fn allocate(call: &Call, subnet: Option<Cidr>) -> Result<Cidr, CniError> {
-    call.router.allocate(&holder_of(&call.environment), subnet, end(call.plugin))
+    let pod = pod(&call.environment.arguments);
+    call.router.allocate(&holder_of(&call.environment), subnet, end(call.plugin), pod.as_deref())
 }
 
 /// Returns the addresses that are asked for: all of them, or none.
@@ -79,9 +81,9 @@ fn claim(
         request.iter().map(|address| address.within(subnet)).collect::<Result<_, _>>()?;
     let mut claimed = Vec::new();
     for cidr in &cidrs {
-        if let Err(error) =
-            call.router.claim(&holder_of(&call.environment), *cidr, end(call.plugin))
-        {
+        let pod = pod(&call.environment.arguments);
+        let holder = holder_of(&call.environment);
+        if let Err(error) = call.router.claim(&holder, *cidr, end(call.plugin), pod.as_deref()) {
             undo(call, config, &claimed);
             return Err(error);
         }
@@ -109,7 +111,9 @@ pub(crate) fn undo(call: &Call, config: &Config, fresh: &[Cidr]) {
 /// Gets an address for the host, on the bridge.
 pub(crate) fn take_for_host(call: &Call, config: &Config, holder: &str) -> Result<Cidr, CniError> {
     match &config.ipam {
-        Ipam::Router { subnet, .. } => call.router.allocate(holder, *subnet, EndOfUse::Announced),
+        Ipam::Router { subnet, .. } => {
+            call.router.allocate(holder, *subnet, EndOfUse::Announced, None)
+        }
         Ipam::Other(name) => {
             // What a container asks for is not for the host.
             let environment = Environment { arguments: String::new(), ..call.environment.clone() };
@@ -222,7 +226,11 @@ pub(crate) fn confirm(call: &Call, config: &Config, addresses: &[Cidr]) -> Resul
 /// Checks whether addresses can be had.
 pub(crate) fn available(call: &Call, config: &Config) -> Result<(), CniError> {
     match &config.ipam {
-        Ipam::Router { .. } => call.router.ready(true),
+        Ipam::Router { .. } => {
+            // Beside another plugin, the bridge of the configuration is that plugin's.
+            let bridge = if call.plugin == Plugin::Net { &config.bridge } else { BRIDGE_NAME };
+            call.router.ready(true, bridge, &call.state)
+        }
         Ipam::Other(name) => other::run(call, name, Command::Status, "").map(drop),
     }
 }

@@ -30,6 +30,7 @@
 //! What is done to the host is in [`weave_host`]; the binary `weave` is both plugins when it is
 //! called by their names.
 
+mod away;
 pub mod config;
 mod environment;
 mod error;
@@ -38,6 +39,7 @@ mod ipam;
 mod lease;
 mod net;
 mod other;
+mod pod;
 mod record;
 mod request_keys;
 mod result;

@@ -370,7 +370,7 @@ pub(crate) fn status(call: &Call) -> Result<(), CniError> {
     // What ADD would refuse. The arguments of a container are not known yet.
     RuntimeRequest::of(&config, Plugin::Net, "")?;
     if matches!(config.ipam, Ipam::Other(_)) {
-        call.router.ready(false)?;
+        call.router.ready(false, &config.bridge, &call.state)?;
     }
     ipam::available(call, &config)
 }

@@ -1,20 +1,23 @@
 //! What the plugin asks of the router (spec ipam.md, section 17; cni.md, section 9).
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use weave_api::client::{Answer, Client, ClientError, block_on};
 use weave_api::{Address, ErrorCode};
-use weave_host::Cidr;
+use weave_host::{Cidr, Layout, detect_layout};
 
 use crate::error::CniError;
-use crate::holder::path;
+use crate::holder::{escaped, path};
+use crate::{away, note};
 
 /// Where routers listen.
 const PORT: u16 = 6784;
-/// How long a router may be away: as long as it takes to start anew.
-const AWAY: Duration = Duration::from_secs(5);
+/// How long a router may be away: as long as a rollout takes to start another one whose image is
+/// there. Afterwards the runtime tries again.
+const AWAY: Duration = Duration::from_secs(10);
 /// How long it may look for an address: other peers may have to be asked. A runtime asks again.
 const ANSWER: Duration = Duration::from_secs(60);
 /// How long it may take to give an address back, which waits for nothing but its disk.
@@ -35,11 +38,12 @@ pub(crate) enum EndOfUse {
 }
 
 impl EndOfUse {
-    const fn query(self) -> &'static str {
-        match self {
-            Self::Watched => "?namespace=true",
-            Self::Announced => "",
-        }
+    /// Returns the query that says so, and which pod the holder is of.
+    fn query(self, pod: Option<&str>) -> String {
+        let end = (self == Self::Watched).then(|| "namespace=true".to_owned());
+        let label = pod.map(|pod| format!("label={}", escaped(pod)));
+        let parts: Vec<_> = end.into_iter().chain(label).collect();
+        if parts.is_empty() { String::new() } else { format!("?{}", parts.join("&")) }
     }
 }
 
@@ -89,8 +93,9 @@ impl Router {
         holder: &str,
         subnet: Option<Cidr>,
         end: EndOfUse,
+        pod: Option<&str>,
     ) -> Result<Cidr, CniError> {
-        let text = self.ask("POST", &(path(holder, subnet) + end.query()), ALLOCATE)?;
+        let text = self.ask("POST", &(path(holder, subnet) + &end.query(pod)), ALLOCATE)?;
         text.trim().parse().map_err(|_| {
             // The router stops: it says "cancelled".
             self.try_again(ALLOCATE, &format!("the router said {text:?}"))
@@ -98,8 +103,14 @@ impl Router {
     }
 
     /// This address for a holder; one that it has already is fine.
-    pub(crate) fn claim(&self, holder: &str, cidr: Cidr, end: EndOfUse) -> Result<(), CniError> {
-        self.ask("PUT", &(path(holder, Some(cidr)) + end.query()), ALLOCATE).map(drop)
+    pub(crate) fn claim(
+        &self,
+        holder: &str,
+        cidr: Cidr,
+        end: EndOfUse,
+        pod: Option<&str>,
+    ) -> Result<(), CniError> {
+        self.ask("PUT", &(path(holder, Some(cidr)) + &end.query(pod)), ALLOCATE).map(drop)
     }
 
     /// Returns the network that addresses are from, unless another is named.
@@ -149,13 +160,40 @@ impl Router {
         self.ask("POST", &format!("/expose/{cidr}"), "unable to expose the host").map(drop)
     }
 
-    /// Checks that it is there, and gives out addresses if `addresses` are wanted of it.
-    pub(crate) fn ready(&self, addresses: bool) -> Result<(), CniError> {
+    /// Checks that it is there, and gives out addresses if `addresses` are wanted of it. One that
+    /// is away counts as there for a while, if it was in this boot: its `bridge` is.
+    pub(crate) fn ready(
+        &self,
+        addresses: bool,
+        bridge: &str,
+        state: &Path,
+    ) -> Result<(), CniError> {
         let path = if addresses { "/ipinfo/defaultsubnet" } else { "/status" };
         let this = self.clone().without_patience();
-        this.ask("GET", path, "the weave router is not ready")
-            .map(drop)
-            .map_err(|error| CniError { code: CniError::NOT_AVAILABLE, ..error })
+        let error = match this.ask("GET", path, "the weave router is not ready") {
+            Ok(_) => {
+                away::note_answer(state);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        let is_away = error.code == CniError::TRY_AGAIN;
+        let error = CniError { code: CniError::NOT_AVAILABLE, ..error };
+        if !is_away {
+            return Err(error);
+        }
+        let was_there = detect_layout(bridge).is_ok_and(|layout| layout != Layout::None);
+        match away::note_silence(state) {
+            Ok(false) if was_there => {
+                note(format_args!("{}: it may be about to start anew", error.details));
+                Ok(())
+            }
+            Ok(_) => Err(error),
+            Err(cause) => {
+                note(format_args!("for how long the router is away cannot be noted: {cause}"));
+                Err(error)
+            }
+        }
     }
 
     fn ask(&self, method: &str, path: &str, msg: &str) -> Result<String, CniError> {

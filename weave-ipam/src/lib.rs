@@ -14,6 +14,7 @@
 
 pub mod allocator;
 pub mod consensus;
+mod label;
 pub mod message;
 mod range;
 pub mod ring;
@@ -21,6 +22,7 @@ mod space;
 mod subnet;
 
 pub use allocator::{Allocator, Config};
+pub use label::Label;
 pub use range::Range;
 pub use ring::Ring;
 pub use space::{AddressSet, Space, SpaceError};

@@ -18,7 +18,7 @@ use weave_core::wire::gob::{self, AtMost, Decoder, Encode, Encoder};
 
 use crate::consensus::{Claims, MAX_NODES};
 use crate::ring::RawRing;
-use crate::{Cidr, Range};
+use crate::{Cidr, Label, Range};
 
 /// The name of the channel.
 pub const CHANNEL: &str = "IPallocation";
@@ -133,6 +133,7 @@ gob_struct! {
     struct RawHolding as "ownedData" {
         is_container: bool = "IsContainer",
         cidrs: AtMost<MAX_HELD, Vec<RawCidr>> = "Cidrs",
+        label: String = "Label",
     }
 }
 
@@ -151,6 +152,8 @@ pub struct Holding {
     pub is_container: bool,
     /// In the order in which it got them.
     pub cidrs: Vec<Cidr>,
+    /// What it is to those who run it, if they said so.
+    pub label: Option<Label>,
 }
 
 impl Holding {
@@ -161,7 +164,8 @@ impl Holding {
             prefix: cidr.prefix().into(),
         };
         let cidrs = AtMost(self.cidrs.iter().map(raw).collect());
-        encode_behind(Vec::new(), &RawHolding { is_container: self.is_container, cidrs })
+        let label = self.label.as_ref().map(Label::to_string).unwrap_or_default();
+        encode_behind(Vec::new(), &RawHolding { is_container: self.is_container, cidrs, label })
     }
 
     /// Reads what was stored.
@@ -175,6 +179,7 @@ impl Holding {
         Ok(Self {
             is_container: raw.is_container,
             cidrs: raw.cidrs.0.iter().filter_map(cidr).collect(),
+            label: Label::new(&raw.label),
         })
     }
 }

@@ -66,7 +66,7 @@ impl Addresses {
     /// # Errors
     /// As for [`Self::allocate`].
     pub async fn allocate_in(&self, holder: &str, subnet: Subnet) -> Result<Cidr, AddressError> {
-        match self.allocator()?.allocate(holder.to_owned(), subnet, false).await?? {
+        match self.allocator()?.allocate(holder.to_owned(), subnet, false, None).await?? {
             Answer::Allocated(cidr) => Ok(cidr),
             // Nothing else answers that request.
             _ => Err(AddressError::Unavailable("no address came".to_owned())),
@@ -78,7 +78,7 @@ impl Addresses {
     /// # Errors
     /// As for [`Self::allocate`]; among others, somebody else has the address.
     pub async fn claim(&self, holder: &str, cidr: Cidr) -> Result<(), AddressError> {
-        self.allocator()?.claim(holder.to_owned(), cidr, false, false).await??;
+        self.allocator()?.claim(holder.to_owned(), cidr, false, false, None).await??;
         Ok(())
     }
 

@@ -35,6 +35,24 @@ pub struct IpamStatus {
     /// What other peers say that does not fit. Ours alone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conflicts: Vec<IpamConflict>,
+    /// Who has which addresses of this host. Ours alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub holders: Vec<IpamHolder>,
+}
+
+/// One who has addresses: mostly an interface of a container.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct IpamHolder {
+    /// Who it is to the container engine.
+    pub holder: String,
+    /// Its addresses, with their prefixes.
+    pub addresses: Vec<String>,
+    /// `here`, `ended`, or `unwatched`: what is known of its end.
+    pub presence: String,
+    /// Who it is to those who run it, such as `default/web-0` for a pod; empty if they did not say.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub label: String,
 }
 
 /// Something that a peer says of the ring that does not fit.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::section;
-use crate::report::{IpamEntry, IpamStatus, PaxosStatus, Report};
+use crate::report::{IpamEntry, IpamHolder, IpamStatus, PaxosStatus, Report};
 
 /// Peers that the page of the whole router names.
 const MOST_NAMED: usize = 4;
@@ -79,6 +79,10 @@ pub fn page(report: &Report) -> String {
     }
     if let Some(more) = ipam.conflicts.len().checked_sub(MOST_CONFLICTS).filter(|more| *more > 0) {
         let _ = writeln!(text, "and {more} more conflicts: see `weave report`");
+    }
+    for IpamHolder { holder, addresses, presence, label } in &ipam.holders {
+        let line = format!("{:<18} {presence:<9} {holder} {label}", addresses.join(" "));
+        let _ = writeln!(text, "{}", line.trim_end());
     }
     text
 }

@@ -2,18 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::Cidr;
 use crate::message::Holding;
+use crate::{Cidr, Label};
 
 /// Stands for holders that are not known by a name. Each address of theirs is filed under its own
 /// text.
 pub(super) const NOBODY: &str = "_";
+
+/// Largest number of labels that wait for their holders to get an address.
+const MAX_COMING: usize = 1024;
 
 /// The addresses in use here, by holder.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Holdings {
     by_holder: BTreeMap<String, Holding>,
     by_address: BTreeMap<u32, String>,
+    /// Labels of those that have nothing yet.
+    coming: BTreeMap<String, Label>,
     /// Those that changed since they were last stored.
     changed: BTreeSet<String>,
 }
@@ -35,9 +40,29 @@ impl Holdings {
         let holder = if holder == NOBODY { cidr.address().to_string() } else { holder.to_owned() };
         let holding = self.by_holder.entry(holder.clone()).or_default();
         holding.is_container = is_container;
+        if let Some(label) = self.coming.remove(&holder) {
+            holding.label = Some(label);
+        }
         holding.cidrs.push(cidr);
         self.by_address.insert(cidr.address().to_bits(), holder.clone());
         self.changed.insert(holder);
+    }
+
+    /// Notes what a holder is to those who run it, also before it gets an address.
+    pub(super) fn describe(&mut self, holder: &str, label: Label) {
+        match self.by_holder.get_mut(holder) {
+            Some(holding) if holding.label.as_ref() == Some(&label) => {}
+            Some(holding) => {
+                holding.label = Some(label);
+                self.changed.insert(holder.to_owned());
+            }
+            None => {
+                if self.coming.len() >= MAX_COMING {
+                    self.coming.pop_first();
+                }
+                self.coming.insert(holder.to_owned(), label);
+            }
+        }
     }
 
     /// Puts back what was stored.
@@ -49,6 +74,7 @@ impl Holdings {
     }
 
     pub(super) fn remove_all(&mut self, holder: &str) -> Vec<Cidr> {
+        self.coming.remove(holder);
         let cidrs = self.by_holder.remove(holder).map(|holding| holding.cidrs).unwrap_or_default();
         for cidr in &cidrs {
             self.by_address.remove(&cidr.address().to_bits());

@@ -11,7 +11,7 @@ use super::{
     Allocator, Answer, DEATH_GRACE, Event, Found, MAX_ASKED, MAX_TRIES, Output, RequestError,
     RequestId, Send,
 };
-use crate::{AddressSet, Cidr, Range, Subnet};
+use crate::{AddressSet, Cidr, Label, Range, Subnet};
 
 /// How long the driver may take to ask on the switch; it should take a fraction of a second.
 const MAX_PROBE_TIME: Duration = Duration::from_secs(2);
@@ -205,6 +205,19 @@ impl Allocator {
     /// All holders and what they have.
     pub fn holders(&self) -> impl Iterator<Item = (&str, &[Cidr])> {
         self.holdings.iter().map(|(holder, holding)| (holder.as_str(), holding.cidrs.as_slice()))
+    }
+
+    /// What a holder is to those who run it, if they said so.
+    pub fn label(&self, holder: &str) -> Option<&Label> {
+        self.holdings.get(holder)?.label.as_ref()
+    }
+
+    /// Notes what a holder is to those who run it, as long as it has addresses or is about to get
+    /// one.
+    pub fn describe(&mut self, now: Instant, holder: &str, label: Label) {
+        self.advance(now);
+        self.holdings.describe(holder, label);
+        self.finish();
     }
 
     // Containers come and go.

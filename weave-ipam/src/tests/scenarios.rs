@@ -49,7 +49,7 @@ fn stored(store: &Value) -> Stored {
             Cidr::new(raw.address.into(), raw.prefix.try_into().unwrap()).unwrap()
         };
         let cidrs = data.cidrs.iter().map(cidr).collect();
-        (holder, Holding { is_container: data.is_container, cidrs })
+        (holder, Holding { is_container: data.is_container, cidrs, label: None })
     };
     // One without a division is as good as none.
     let ring = Some(ring).filter(|ring| !ring.entries.0.is_empty());

@@ -16,7 +16,7 @@ use axum::routing::{delete, get, put};
 use serde::Deserialize;
 use weave_core::driver::Stopped;
 use weave_ipam::allocator::{Answer, RequestError};
-use weave_ipam::{Cidr, Subnet};
+use weave_ipam::{Cidr, Label, Subnet};
 
 use super::part::Part;
 use super::{Control, without};
@@ -60,7 +60,8 @@ async fn allocate(
     fields: Fields,
 ) -> Result<Response, Refused> {
     let subnet = place.subnet(&ipam)?;
-    let result = ipam.allocate(place.holder()?, subnet, is_namespace(&fields)).await?;
+    let is_container = is_namespace(&fields);
+    let result = ipam.allocate(place.holder()?, subnet, is_container, label(fields)?).await?;
     answer(result, "")
 }
 
@@ -71,7 +72,8 @@ async fn claim(
 ) -> Result<Response, Refused> {
     let cidr = place.cidr()?;
     let (is_container, lenient) = (is_namespace(&fields), fields.has("noErrorOnUnknown"));
-    let result = ipam.claim(place.holder()?, cidr, is_container, lenient).await?;
+    let label = label(fields)?;
+    let result = ipam.claim(place.holder()?, cidr, is_container, lenient, label).await?;
     answer(result, "Unable to claim: ")
 }
 
@@ -79,6 +81,16 @@ async fn claim(
 /// `check-alive` says that it is a container of Docker, of which nobody tells this router.
 fn is_namespace(fields: &Fields) -> bool {
     fields.has("namespace")
+}
+
+/// What the holder is to those who run it.
+fn label(fields: Fields) -> Result<Option<Label>, Refused> {
+    let Some(text) = fields.all("label").into_iter().next() else { return Ok(None) };
+    let label = Label::new(&text).ok_or_else(|| {
+        let most = Label::MAX_LEN;
+        Refused::bad(format!("{text:?} is no label: 1 to {most} letters, digits and -_./:@"))
+    })?;
+    Ok(Some(label))
 }
 
 async fn prime(Allocator(ipam): Allocator) -> Result<Response, Refused> {
@@ -103,9 +115,14 @@ async fn held(Allocator(ipam): Allocator, place: Place) -> Result<String, Refuse
 
 async fn list(Allocator(ipam): Allocator) -> Response {
     let holders = ipam.holders();
-    let owned = holders.iter().map(|Holder { name, cidrs, presence }| {
+    let owned = holders.iter().map(|Holder { name, cidrs, presence, label }| {
         let cidrs: Vec<_> = cidrs.iter().map(Cidr::to_string).collect();
-        serde_json::json!({ "containerid": name, "addrs": cidrs, "presence": presence.text() })
+        let mut entry =
+            serde_json::json!({ "containerid": name, "addrs": cidrs, "presence": presence.text() });
+        if let Some(label) = label {
+            entry["label"] = label.as_str().into();
+        }
+        entry
     });
     let owned = (!holders.is_empty()).then(|| owned.collect::<Vec<_>>());
     let text = serde_json::json!({ "owned": owned }).to_string() + "\n";

@@ -28,7 +28,7 @@ use weave_core::router::Router;
 use weave_core::time::Instant;
 use weave_ipam::allocator::{Answer, Found, Output, Report, RequestError, RequestId, Update};
 use weave_ipam::message::{CHANNEL, Holding};
-use weave_ipam::{Allocator, Cidr, Config, Subnet};
+use weave_ipam::{Allocator, Cidr, Config, Label, Subnet};
 
 use crate::events::{Event, EventSender};
 use crate::store::{StateError, Store};
@@ -68,6 +68,8 @@ pub(crate) struct Holder {
     pub(crate) name: String,
     pub(crate) cidrs: Vec<Cidr>,
     pub(crate) presence: Presence,
+    /// What it is to those who run it, such as `default/web-0`.
+    pub(crate) label: Option<Label>,
 }
 
 /// What is known of a holder's end.
@@ -375,6 +377,7 @@ impl Ipam {
         let holder = |(name, cidrs): (&str, &[Cidr])| Holder {
             name: name.to_owned(),
             cidrs: cidrs.to_vec(),
+            label: allocator.label(name).cloned(),
             presence: match (allocator.is_container(name), allocator.has_ended(name)) {
                 (false, _) => Presence::Unwatched,
                 (true, false) => Presence::Here,
@@ -390,8 +393,12 @@ impl Ipam {
         holder: String,
         subnet: Subnet,
         is_container: bool,
+        label: Option<Label>,
     ) -> Answered {
         self.ask(move |allocator, now, request| {
+            if let Some(label) = label {
+                allocator.describe(now, &holder, label);
+            }
             allocator.allocate(now, request, &holder, subnet, is_container);
         })
         .await
@@ -404,8 +411,12 @@ impl Ipam {
         cidr: Cidr,
         is_container: bool,
         lenient: bool,
+        label: Option<Label>,
     ) -> Answered {
         self.ask(move |allocator, now, request| {
+            if let Some(label) = label {
+                allocator.describe(now, &holder, label);
+            }
             allocator.claim(now, request, &holder, cidr, is_container, lenient);
         })
         .await

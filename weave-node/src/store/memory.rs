@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(store.ipam(name, range).unwrap(), Stored::default());
         let holding = {
             let cidrs = vec!["10.32.0.1/12".parse().unwrap()];
-            Holding { is_container: false, cidrs }.encode()
+            Holding { cidrs, ..Holding::default() }.encode()
         };
         let holdings = [("a".to_owned(), Some(holding))].into();
         store.update_ipam(&Update { holdings, ..Update::default() }).unwrap();

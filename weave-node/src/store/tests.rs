@@ -194,7 +194,7 @@ fn allocations(peer: PeerName, universe: &str) -> (Range, Update) {
     ring.divide(&[peer]);
     let first = subnet.range().start + 1;
     let address = weave_ipam::Cidr::new(first.into(), subnet.cidr().prefix()).unwrap();
-    let holding = weave_ipam::message::Holding { is_container: false, cidrs: vec![address] };
+    let holding = weave_ipam::message::Holding { cidrs: vec![address], ..Default::default() };
     let holdings = [("c1".to_owned(), Some(holding.encode()))].into();
     let ring = Some(weave_ipam::message::encode_ring(&ring));
     (subnet.range(), Update { ring, holdings, ..Update::default() })

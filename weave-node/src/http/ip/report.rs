@@ -3,16 +3,30 @@
 use std::net::Ipv4Addr;
 
 use weave_api::report::{
-    self, ClaimedCidr, IpamConflict, IpamEntry, IpamStatus, PaxosStatus, PendingClaim,
+    self, ClaimedCidr, IpamConflict, IpamEntry, IpamHolder, IpamStatus, PaxosStatus, PendingClaim,
 };
 use weave_ipam::Subnet;
 use weave_ipam::allocator::{self, Conflict, Entry, Report, Vote};
 
 use crate::http::Control;
+use crate::ipam::{Holder, Ipam};
 
 /// Fills it, if this router has an allocator.
 pub(super) fn fill<C: Control>(control: &C, report: &mut report::Report) {
-    report.ipam = control.ipam().map(|ipam| section(&ipam.report(), ipam.default_subnet()));
+    let status = |ipam: &Ipam| IpamStatus {
+        holders: ipam.holders().iter().map(holder).collect(),
+        ..section(&ipam.report(), ipam.default_subnet())
+    };
+    report.ipam = control.ipam().map(status);
+}
+
+fn holder(holder: &Holder) -> IpamHolder {
+    IpamHolder {
+        holder: holder.name.clone(),
+        addresses: holder.cidrs.iter().map(ToString::to_string).collect(),
+        presence: holder.presence.text().to_owned(),
+        label: holder.label.as_ref().map(ToString::to_string).unwrap_or_default(),
+    }
 }
 
 fn section(report: &Report, default_subnet: Subnet) -> IpamStatus {
@@ -53,6 +67,7 @@ fn section(report: &Report, default_subnet: Subnet) -> IpamStatus {
         pending_claims: report.pending_claims.iter().map(claim).collect(),
         settling: report.is_settling,
         conflicts: report.conflicts.iter().map(conflict).collect(),
+        holders: Vec::new(),
         pending_allocates: report.pending_allocations.iter().map(ToString::to_string).collect(),
     }
 }
