@@ -6,6 +6,7 @@
 //! ```
 
 mod folders;
+mod keeper;
 mod list;
 mod program;
 mod versions;
@@ -15,6 +16,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use folders::{Folders, Wanted};
+pub use keeper::{Keeper, Kept};
 pub use list::{CHAINED, LIST, Published, list, publish, rivals, withdraw};
 pub use program::{install, is_installed, remove};
 pub use versions::{best_list, chained};
