@@ -59,6 +59,9 @@ pub(crate) enum ApiError {
     /// What is there makes no sense.
     #[error(transparent)]
     Unreadable(Unreadable),
+    /// It does not want it.
+    #[error("the API server refuses this: {0}")]
+    Refused(String),
     /// There is no usable answer.
     #[error("the API server does not answer: {0}")]
     Away(String),
@@ -72,7 +75,8 @@ impl From<kube::Error> for ApiError {
                 GONE => Self::Gone,
                 403 => Self::Forbidden(status.message),
                 401 => Self::Unauthorized(status.message),
-                code => Self::Away(format!("HTTP {code}: {}", status.message)),
+                code @ (429 | 500..) => Self::Away(format!("HTTP {code}: {}", status.message)),
+                _ => Self::Refused(status.message),
             },
             error => Self::Away(chain(&error)),
         }
@@ -257,7 +261,7 @@ impl Api {
     ) -> Result<(), ApiError> {
         let event = Event {
             metadata: ObjectMeta {
-                generate_name: Some("weave-net.".to_owned()),
+                generate_name: Some("weave-net-".to_owned()),
                 ..Default::default()
             },
             event_time: Some(MicroTime(k8s_openapi::jiff::Timestamp::now())),

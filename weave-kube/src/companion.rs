@@ -90,7 +90,12 @@ impl Companion {
         for note in &settings.notes {
             tracing::warn!("[kube] {note}");
         }
-        tracing::info!("[kube] node {} has the peer {}", own.node, own.peer);
+        tracing::info!(
+            "[kube] node {} has the peer {}; pods have addresses of {}",
+            own.node,
+            own.peer,
+            settings.range
+        );
         let api = Api::of_environment().await.map_err(|error| {
             anyhow::anyhow!("there is no API server to speak to: {error}; run this in a pod with a ServiceAccount")
         })?;
@@ -208,7 +213,7 @@ impl Prepared {
             let text = error.to_string();
             match &error {
                 NoStart::Obstacle(Obstacle::Namesake { .. }) => {
-                    state.warn(api, &own.node, "DuplicatePeerName", &text).await;
+                    state.tell(api, &own.node, "DuplicatePeerName", &text).await;
                     bail!("{text}");
                 }
                 NoStart::Obstacle(Obstacle::BeingReclaimed { .. }) => {

@@ -77,6 +77,11 @@ impl State {
     /// Tells the cluster's users of something they have to look after, besides the log.
     pub(crate) async fn warn(&self, api: &Api, node: &str, reason: &'static str, text: &str) {
         tracing::warn!("[kube] {text}");
+        self.tell(api, node, reason, text).await;
+    }
+
+    /// The same, for what the log says elsewhere.
+    pub(crate) async fn tell(&self, api: &Api, node: &str, reason: &'static str, text: &str) {
         if self.lock().mute {
             return;
         }

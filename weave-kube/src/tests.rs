@@ -183,7 +183,9 @@ async fn reclaim(fake: &Fake, name: &str, router: &Router) -> Result<Vec<String>
     let (nodes, _) = api.list_nodes().await.unwrap();
     let mut reclaimer = Reclaimer::new(&api, &own, &state, router, 0.5);
     reclaimer.lost = Duration::from_millis(1);
-    timeout(LIMIT, reclaimer.reclaim(&nodes)).await.expect("it takes too long")?;
+    let left = timeout(LIMIT, reclaimer.reclaim(&nodes)).await.expect("it takes too long")?;
+    let left: Vec<_> = left.into_iter().map(|left| left.peer).collect();
+    assert_eq!(left, router.reachable);
     let taken = router.taken.lock().unwrap().clone();
     assert_eq!(state.report().reclaimed_addresses, 7 * taken.len() as u64);
     Ok(taken)

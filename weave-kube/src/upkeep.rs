@@ -17,6 +17,8 @@ const TURN: Duration = Duration::from_secs(5);
 const TURN_PER_NODE: Duration = Duration::from_millis(20);
 /// It is looked again after this, whether anything changed or not.
 pub(crate) const RESYNC: Duration = Duration::from_secs(600);
+/// The same, while something could not be done.
+const LEFT: Duration = Duration::from_secs(30);
 /// Steps in a row; whatever is left after these waits for the next time.
 const MAX_STEPS: usize = 10_000;
 /// How long a lost race is left to the winner, as Weave Net does.
@@ -36,6 +38,13 @@ impl TakeOver for Addresses {
         let taken: Result<_, AddressError> = Self::take_over(self, name).await;
         taken.map_err(|error| error.to_string())
     }
+}
+
+/// A peer that is gone and could not be taken over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Left {
+    pub(crate) peer: String,
+    pub(crate) why: String,
 }
 
 /// Who reclaims, and with what.
@@ -63,23 +72,34 @@ impl<'a, T: TakeOver> Reclaimer<'a, T> {
 
     /// Reclaims whenever nodes went, until it is dropped.
     pub(crate) async fn run(&self, mut nodes: watch::Receiver<Nodes>) {
+        let mut told = Vec::new();
         loop {
             let now = nodes.borrow_and_update().clone();
-            if let Err(error) = self.reclaim(&now).await {
-                self.state.fails("reclaim the addresses of nodes that are gone", &error);
-            }
+            let pause = match self.reclaim(&now).await {
+                Ok(left) => {
+                    for left in left.iter().filter(|left| !told.contains(*left)) {
+                        tracing::warn!("[kube] {}", left.why);
+                    }
+                    told = left;
+                    if told.is_empty() { RESYNC } else { LEFT }
+                }
+                Err(error) => {
+                    self.state.fails("reclaim the addresses of nodes that are gone", &error);
+                    LEFT
+                }
+            };
             tokio::select! {
                 changed = nodes.changed() => if changed.is_err() { return },
-                () = sleep(RESYNC) => {}
+                () = sleep(pause) => {}
             }
             let turn = TURN + TURN_PER_NODE * u32::try_from(now.len()).unwrap_or(u32::MAX);
             sleep(turn.mul_f64(self.beat)).await;
         }
     }
 
-    /// Reclaims all there is to reclaim.
-    pub(crate) async fn reclaim(&self, nodes: &Nodes) -> Result<(), ApiError> {
-        let mut passed_over = Vec::new();
+    /// Reclaims all there is to reclaim; returns what could not be.
+    pub(crate) async fn reclaim(&self, nodes: &Nodes) -> Result<Vec<Left>, ApiError> {
+        let mut left: Vec<Left> = Vec::new();
         let mut map = self.api.map().await?;
         for _ in 0..MAX_STEPS {
             self.state.works();
@@ -88,13 +108,11 @@ impl<'a, T: TakeOver> Reclaimer<'a, T> {
             self.state.update(|report| report.locks = locks);
             // A peer that cannot be taken over now does not keep others from it.
             let mut view = map.annotations.clone();
-            for peer in &passed_over {
-                Change::Finish(String::clone(peer))
-                    .apply(&mut view, self.own)
-                    .map_err(unreadable)?;
+            for Left { peer, .. } in &left {
+                Change::Finish(peer.clone()).apply(&mut view, self.own).map_err(unreadable)?;
             }
             match next_step(&view, nodes, self.own).map_err(unreadable)? {
-                Step::Nothing => return Ok(()),
+                Step::Nothing => return Ok(left),
                 Step::Write(change) => map = self.write(map, &change).await?,
                 Step::TakeOver(listed) => {
                     let is_back =
@@ -102,7 +120,7 @@ impl<'a, T: TakeOver> Reclaimer<'a, T> {
                     if is_back {
                         self.write(map, &Change::Unlock(listed.peer)).await?;
                         // The watch will tell.
-                        return Ok(());
+                        return Ok(left);
                     }
                     match self.router.take_over(&listed.peer).await {
                         Ok(Some(addresses)) => {
@@ -117,24 +135,23 @@ impl<'a, T: TakeOver> Reclaimer<'a, T> {
                             });
                             map = self.finish(map, &Change::Finish(listed.peer)).await?;
                         }
-                        Ok(None) => {
-                            tracing::warn!(
-                                "[kube] node {} is gone, but its router {} still runs: its addresses \
-                                 are taken over once it is stopped",
-                                listed.node,
-                                listed.peer
-                            );
-                            passed_over.push(listed.peer);
-                        }
-                        Err(error) => {
-                            tracing::warn!("[kube] cannot take over {}: {error}", listed.peer);
-                            passed_over.push(listed.peer);
-                        }
+                        Ok(None) => left.push(Left {
+                            why: format!(
+                                "node {} is gone, but its router {} still runs: its addresses are \
+                                 taken over once it is stopped",
+                                listed.node, listed.peer
+                            ),
+                            peer: listed.peer,
+                        }),
+                        Err(error) => left.push(Left {
+                            why: format!("cannot take over {}: {error}", listed.peer),
+                            peer: listed.peer,
+                        }),
                     }
                 }
             }
         }
-        Ok(())
+        Ok(left)
     }
 
     /// Writes a change. After a lost race, what is there is read.
