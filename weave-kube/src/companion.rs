@@ -25,7 +25,7 @@ use crate::nodes::Nodes;
 use crate::reclaim::Identity;
 use crate::settings::{Expose, Settings};
 use crate::state::State;
-use crate::upkeep::{Reclaimer, concerns, keep_condition};
+use crate::upkeep::{Concern, Reclaimer, concerns, keep_condition};
 use crate::watching::Pauses;
 
 /// The note of the ConfigMap that this router is listed in; `ok` if only that it was in one, as
@@ -42,6 +42,10 @@ const LOOK: Duration = Duration::from_secs(2);
 const PAUSES: Pauses = Pauses { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
 /// The bridge of Weave Net.
 const BRIDGE: &str = "weave";
+/// Changes of nodes within this time are looked at together.
+const COALESCING: Duration = Duration::from_secs(1);
+/// Addresses in one line of the log.
+const SHOWN: usize = 8;
 /// Between attempts to give the host an address.
 const EXPOSING: Duration = Duration::from_secs(5);
 /// Between two patches of the condition.
@@ -443,6 +447,8 @@ impl Prepared {
         let mut nodes = self.nodes.subscribe();
         let mut told = nodes.borrow_and_update().peers(&self.own.node);
         while nodes.changed().await.is_ok() {
+            // Where many come at once, they are handed over, and stored, at once.
+            sleep(COALESCING).await;
             let peers = {
                 let nodes = nodes.borrow_and_update();
                 if !nodes.are_all(&self.own.node) {
@@ -453,7 +459,19 @@ impl Prepared {
             if settings.peers.is_some() || peers == told {
                 continue;
             }
-            tracing::info!("[kube] the routers of other nodes are at [{}]", peers.join(" "));
+            let difference = |these: &[String], those: &[String]| {
+                let all = these.iter().filter(|peer| those.binary_search(peer).is_err());
+                let shown: Vec<_> = all.clone().take(SHOWN).map(String::as_str).collect();
+                let more = all.count() - shown.len();
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                format!("[{}{more}]", shown.join(" "))
+            };
+            tracing::info!(
+                "[kube] routers of other nodes: {}; new {}, gone {}",
+                peers.len(),
+                difference(&peers, &told),
+                difference(&told, &peers)
+            );
             self.remember(&peers);
             told.clone_from(&peers);
             if self.peers.send(peers).await.is_err() {
@@ -465,14 +483,17 @@ impl Prepared {
     /// Tells each concern once, as long as it lasts.
     async fn tell_concerns(&self, settings: &Settings) {
         let mut nodes = self.nodes.subscribe();
-        let mut told = Vec::new();
+        let mut told: Vec<Concern> = Vec::new();
         loop {
+            // A node may get its address a moment after it is made.
+            sleep(COALESCING).await;
             let found = {
                 let nodes = nodes.borrow_and_update();
                 concerns(&nodes, &self.own.node, settings.connection_limit)
             };
-            for (reason, text) in &found {
-                if !told.iter().any(|(_, other)| other == text) {
+            for concern in &found {
+                if !told.iter().any(|other| concern.is(other)) {
+                    let (reason, text) = (concern.reason, &concern.text);
                     self.state.warn(&self.api, &self.own.node, reason, text).await;
                 }
             }

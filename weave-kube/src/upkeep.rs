@@ -216,12 +216,26 @@ pub(crate) async fn keep_condition(
     }
 }
 
+/// Concerns of one kind that are told at one time.
+const MOST: usize = 8;
+
+/// Something that users have to look after.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Concern {
+    pub(crate) reason: &'static str,
+    /// What it is about: it is the same concern as long as that is the same, whatever its text says.
+    pub(crate) about: String,
+    pub(crate) text: String,
+}
+
+impl Concern {
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        (self.reason, &self.about) == (other.reason, &other.about)
+    }
+}
+
 /// What users have to look after in these nodes, each in one line.
-pub(crate) fn concerns(
-    nodes: &Nodes,
-    own: &str,
-    limit: Option<usize>,
-) -> Vec<(&'static str, String)> {
+pub(crate) fn concerns(nodes: &Nodes, own: &str, limit: Option<usize>) -> Vec<Concern> {
     let mut concerns = Vec::new();
     let others = nodes.len().saturating_sub(usize::from(nodes.contains(own)));
     if let Some(limit) = limit.filter(|limit| *limit < others) {
@@ -229,23 +243,23 @@ pub(crate) fn concerns(
             "CONN_LIMIT={limit} is less than the {others} other nodes: frames to some go by way of \
              others; set CONN_LIMIT to at least {others}, or to 0 for no limit"
         );
-        concerns.push(("TooFewConnections", text));
+        concerns.push(Concern { reason: "TooFewConnections", about: String::new(), text });
     }
-    for (address, names) in nodes.sharing() {
+    for (address, names) in nodes.sharing().into_iter().take(MOST) {
+        let names: Vec<_> = names.into_iter().take(MOST).collect();
         let text = format!(
             "nodes {} have the same address {address}: routers reach only one of them by it; give \
              each kubelet an address of its own with --node-ip",
             names.join(", ")
         );
-        concerns.push(("SharedAddress", text));
+        concerns.push(Concern { reason: "SharedAddress", about: address.to_string(), text });
     }
-    let without = nodes.without_address();
-    if !without.is_empty() {
-        let names = without.join(", ");
+    for name in nodes.without_address().into_iter().take(MOST) {
         let text = format!(
-            "nodes without InternalIP and ExternalIP: {names}; this router waits for theirs to connect"
+            "node {name} has neither InternalIP nor ExternalIP: this router waits for its router to \
+             connect"
         );
-        concerns.push(("NoAddress", text));
+        concerns.push(Concern { reason: "NoAddress", about: name.to_owned(), text });
     }
     concerns
 }
@@ -264,13 +278,15 @@ mod tests {
             object("d", &[]),
         ]);
         let texts = |limit| -> Vec<_> {
-            concerns(&nodes, "a", limit).into_iter().map(|(_, text)| text).collect()
+            concerns(&nodes, "a", limit).into_iter().map(|concern| concern.text).collect()
         };
         let all = texts(Some(2));
         assert!(all[0].starts_with("CONN_LIMIT=2 is less than the 3 other nodes"), "{all:?}");
         assert!(all[1].starts_with("nodes b, c have the same address 192.0.2.2"), "{all:?}");
-        assert!(all[2].starts_with("nodes without InternalIP and ExternalIP: d;"), "{all:?}");
+        assert!(all[2].starts_with("node d has neither InternalIP nor ExternalIP"), "{all:?}");
         assert_eq!(texts(Some(3)).len(), 2);
         assert_eq!(texts(None).len(), 2);
+        let (some, fewer) = (concerns(&nodes, "a", Some(2)), concerns(&nodes, "a", Some(1)));
+        assert!(some[0].is(&fewer[0]) && some[0].text != fewer[0].text && !some[0].is(&some[1]));
     }
 }
