@@ -1,6 +1,7 @@
 //! `cargo xtask cluster`: a real Kubernetes on this machine, whose nodes are namespaces.
 
 mod options;
+mod product;
 mod programs;
 mod test;
 
@@ -18,7 +19,8 @@ const USAGE: &str = "usage: cargo xtask cluster up [OPTION...]\n       \
                      cargo xtask cluster run [OPTION...] -- COMMAND...\n       \
                      cargo xtask cluster test [OPTION...|--kubeconfig FILE] [NEXTEST-ARG...]\n\
                      options: --name NAME, --nodes N, --proxy iptables|nftables, \
-                     --containerd debian|2, --network none|bridge, --binaries DIR";
+                     --containerd debian|2, --network none|bridge, --binaries DIR, \
+                     --weave DIR";
 
 /// Dispatches to the uses of a cluster.
 pub fn cluster(arguments: &[&str]) -> Result<ExitCode> {

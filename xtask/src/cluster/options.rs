@@ -35,6 +35,8 @@ pub struct Options {
     pub network: Network,
     /// A folder with programs that are used instead of ours.
     pub binaries: Option<PathBuf>,
+    /// A folder with `weave` and `weave-plugin`, of which the image under test is made.
+    pub weave: Option<PathBuf>,
     /// A cluster that is not ours.
     pub kubeconfig: Option<PathBuf>,
 }
@@ -80,7 +82,8 @@ pub fn parse<'a>(arguments: &[&'a str]) -> Result<(Options, Vec<&'a str>), Usage
                     _ => return Err(Usage(format!("--network {value}: none or bridge"))),
                 }
             }
-            "--binaries" => options.binaries = Some(folder(value)?),
+            "--binaries" => options.binaries = Some(folder(word, value)?),
+            "--weave" => options.weave = Some(folder(word, value)?),
             "--kubeconfig" => options.kubeconfig = Some(file(value)?),
             _ => return Err(Usage(format!("no option `{word}`; {}", super::USAGE))),
         }
@@ -88,10 +91,10 @@ pub fn parse<'a>(arguments: &[&'a str]) -> Result<(Options, Vec<&'a str>), Usage
     Ok((options, words.copied().collect()))
 }
 
-fn folder(value: &str) -> Result<PathBuf, Usage> {
+fn folder(option: &str, value: &str) -> Result<PathBuf, Usage> {
     let path = PathBuf::from(value);
     let path = path.canonicalize().ok().filter(|path| path.is_dir());
-    path.ok_or_else(|| Usage(format!("--binaries {value}: no such folder")))
+    path.ok_or_else(|| Usage(format!("{option} {value}: no such folder")))
 }
 
 fn file(value: &str) -> Result<PathBuf, Usage> {
@@ -124,6 +127,7 @@ mod tests {
             &["--name"],
             &["--kubeconfig", "/nowhere"],
             &["--binaries", "/nowhere"],
+            &["--weave", "/nowhere"],
             &["--node", "1"],
         ] {
             let error = parse(words).unwrap_err().0;

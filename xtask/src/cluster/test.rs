@@ -3,7 +3,8 @@
 use anyhow::{Result, ensure};
 use weave_testbed::cluster::Lifetime;
 
-use super::options::Options;
+use super::options::{Network, Options};
+use super::product;
 use crate::tools::{cargo, run};
 
 /// How the tests are built and run.
@@ -22,10 +23,22 @@ pub fn test(options: &Options, arguments: &[&str]) -> Result<()> {
         command.args(["-E", NEED_MACHINES]).args(arguments).env("KUBECONFIG", kubeconfig);
         return run(&mut command);
     }
+    let product = match options.network {
+        Network::None => Some(product::make(options.weave.as_deref())?),
+        Network::Bridge => None,
+    };
     let name = options.name.clone().unwrap_or_else(|| format!("test-{}", std::process::id()));
     let cluster = super::start(options, &name, Lifetime::Owner)?;
-    let words: Vec<&str> = NEXTEST.split_whitespace().chain(arguments.iter().copied()).collect();
-    let status = cluster.run_outside("cargo", &words)?;
+    let mut settings = Vec::new();
+    if let Some(product) = &product {
+        cluster.import_image(&product.archive)?;
+        settings.push(format!("WEAVE_IMAGE_ARCHIVE={}", product.archive.display()));
+        settings.push(format!("WEAVE_MANIFEST={}", product.manifest.display()));
+    }
+    let settings = settings.iter().map(String::as_str);
+    let cargo = std::iter::once("cargo").chain(NEXTEST.split_whitespace());
+    let words: Vec<&str> = settings.chain(cargo).chain(arguments.iter().copied()).collect();
+    let status = cluster.run_outside("env", &words)?;
     ensure!(status.success(), "the tests: {status}");
     Ok(())
 }

@@ -40,11 +40,26 @@ const LARGEST: usize = 40 * 1024 * 1024;
 
 /// Makes the image, proves what can be proven here, and tells where it is.
 pub fn image(arguments: &[&str]) -> Result<()> {
-    let options = options::parse(arguments)?;
+    make(&options::parse(arguments)?)
+}
+
+/// Makes the image of this machine's architecture, from these binaries or those that are built for
+/// it, and returns the program that is in it.
+pub fn make_here(binaries: Option<&Path>, file: &Path) -> Result<PathBuf> {
+    let mut options = options::parse(&[])?;
+    let binaries =
+        binaries.map_or_else(|| binaries::build(&options.target), |b| Ok(b.to_owned()))?;
+    options.binaries = Some(binaries.clone());
+    options.output = Some(file.to_owned());
+    make(&options)?;
+    Ok(binaries.join("weave"))
+}
+
+fn make(options: &Options) -> Result<()> {
     let file = options.output.clone().unwrap_or_else(|| {
         root().join("target").join(format!("weave-{}.tar", options.target.architecture()))
     });
-    let (tree, labels) = content(&options)?;
+    let (tree, labels) = content(options)?;
     let archive = archive::pack(&tree, &labels)?;
     ensure!(archive == archive::pack(&tree, &labels)?, "packed twice, it is not the same");
     ensure!(
