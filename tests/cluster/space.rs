@@ -111,7 +111,12 @@ fn http_request(host: &str, port: u16, path: &str) -> String {
 
 /// A pod that serves HTTP at port 8080: `/clientip` says who asks, `/hostname` who answers.
 pub fn web_pod(name: &str, node: &str) -> Value {
-    pod(name, node, &json!(["/agnhost", "netexec", "--http-port=8080", "--udp-port=8080"]))
+    let command = json!(["/agnhost", "netexec", "--http-port=8080", "--udp-port=8080"]);
+    let mut pod = pod(name, node, &command);
+    // It is ready when it listens, not when it was started.
+    pod["spec"]["containers"][0]["readinessProbe"] =
+        json!({ "httpGet": { "path": "/hostname", "port": 8080 }, "periodSeconds": 1 });
+    pod
 }
 
 /// A pod that runs a shell script.

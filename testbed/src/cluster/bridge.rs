@@ -1,9 +1,11 @@
-//! The network that the stock plugins make: a bridge on each node, and routes between them.
+//! The network that the stock plugins make: a bridge on each node, and routes between them. Only
+//! traffic that leaves the pods' addresses is masqueraded, which the plugin itself cannot tell.
 
 use anyhow::Result;
 use serde_json::json;
 
 use super::Node;
+use super::options::PODS;
 
 /// Addresses of the pods of a node.
 fn subnet(node: &Node<'_>) -> String {
@@ -14,6 +16,10 @@ pub(super) fn apply(node: &Node<'_>, all: &[Node<'_>]) -> Result<()> {
     for other in all.iter().filter(|other| other.number() != node.number()) {
         node.run(&format!("ip route replace {} via {}", subnet(other), other.address()))?;
     }
+    let masquerade = format!("POSTROUTING -s {PODS} ! -d {PODS} -j MASQUERADE");
+    node.shell(&format!(
+        "iptables -t nat -C {masquerade} 2> /dev/null || iptables -t nat -A {masquerade}"
+    ))?;
     let list = json!({
         "cniVersion": "1.0.0",
         "name": "bridge",
