@@ -17,7 +17,7 @@ fn pods_go_on_without_the_api_server() -> Result<()> {
     let space = Space::new()?;
     let stream = Stream::start(&space, &nodes[0], &nodes[1])?;
     let first = cluster.node("n1")?;
-    first.stop(Daemon::ApiServer)?;
+    first.kill_daemon(Daemon::ApiServer)?;
     // A router that starts meanwhile finds no API server at all.
     let second = cluster.node(&nodes[1])?;
     let restarted = second.shell("kill -9 $(pidof weave) 2> /dev/null; ip -o link show weave");
