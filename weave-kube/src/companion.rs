@@ -35,6 +35,9 @@ const LISTED: &str = "peer-reclaim";
 const PEERS: &str = "kube-peers";
 /// How long a router that has addresses waits for the API server at its start.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Between attempts of one that has none: its pods wait, and kube-proxy may just be about to make the
+/// way to the API server.
+const WAITING: Duration = Duration::from_secs(4);
 /// How long one that reclaims us is waited for: it needs less than a second, unless it ended.
 const RECLAIMING: Duration = Duration::from_secs(60);
 /// Between looks at something that others are about to change.
@@ -241,7 +244,7 @@ impl Prepared {
                 return Ok(None);
             }
             sleep(pause.mul_f64(1.0 + self.beat)).await;
-            pause = (pause * 2).min(if has_ring { LOOK } else { PAUSES.longest });
+            pause = (pause * 2).min(if has_ring { LOOK } else { WAITING });
         }
     }
 
