@@ -1,6 +1,6 @@
 //! `weave setup-cni`: the CNI plugin into the folders of the host (spec cni.md, section 1).
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
@@ -8,17 +8,20 @@ use super::failure::Failure;
 use super::output;
 use super::remote::Remote;
 use weave_api::client::ClientError;
-use weave_cni::setup::{CHAINED, LIST, Published, install, list, publish};
+use weave_cni::setup::{
+    CHAINED, Folders, LIST, Published, Wanted, best_list, chained, install, publish,
+};
 
 /// Arguments of `weave setup-cni`.
 #[derive(Debug, Args)]
 pub(super) struct SetupCni {
-    /// Where the runtime looks for plugins.
-    #[arg(long, value_name = "PATH", env = "WEAVE_CNI_PLUGIN_DIR", default_value = "/opt/cni/bin")]
-    bin_dir: PathBuf,
-    /// Where it looks for networks.
-    #[arg(long, value_name = "PATH", default_value = "/etc/cni/net.d")]
-    conf_dir: PathBuf,
+    /// Where the runtime looks for plugins; /opt/cni/bin, or where the distribution of Kubernetes on
+    /// this host has them.
+    #[arg(long, value_name = "PATH", env = "WEAVE_CNI_PLUGIN_DIR")]
+    bin_dir: Option<PathBuf>,
+    /// Where it looks for networks; /etc/cni/net.d, or likewise.
+    #[arg(long, value_name = "PATH", env = "WEAVE_CNI_CONF_DIR")]
+    conf_dir: Option<PathBuf>,
     /// Where the file system of the host is mounted.
     #[arg(long, value_name = "PATH", env = "HOST_ROOT", default_value = "/")]
     host_root: PathBuf,
@@ -37,15 +40,16 @@ pub(super) struct SetupCni {
 impl SetupCni {
     pub(super) fn run(self) -> Result<(), Failure> {
         let plugin = self.plugin.clone().map_or_else(beside, Ok)?;
-        let bin = on_host(&self.host_root, &self.bin_dir);
-        let conf = on_host(&self.host_root, &self.conf_dir);
+        let wanted = Wanted { bin: self.bin_dir, conf: self.conf_dir };
+        let folders = Folders::find(&self.host_root, &wanted);
+        let Folders { bin, conf, .. } = &folders;
         if !conf.is_dir() {
             let conf = conf.display();
             return Err(Failure::failed(format!(
                 "there is no folder {conf}: no container runtime on this host looks for networks"
             )));
         }
-        install(&plugin, &bin).map_err(|error| {
+        install(&plugin, bin).map_err(|error| {
             Failure::failed(format!(
                 "cannot install {} in {}: {error}",
                 plugin.display(),
@@ -59,15 +63,15 @@ impl SetupCni {
             )),
             other => other,
         })?;
-        let chained: Vec<_> = CHAINED.into_iter().filter(|name| bin.join(name).is_file()).collect();
+        let chained = chained(&folders);
         for missing in CHAINED.into_iter().filter(|name| !chained.contains(name)) {
             output::complain(&format!(
                 "weave: there is no plugin {missing} in {}: containers do without",
                 bin.display()
             ));
         }
-        let list = list("1.0.0", self.hairpin_mode, &chained);
-        let published = publish(&conf, &list).map_err(|error| {
+        let list = best_list(&folders, self.hairpin_mode);
+        let published = publish(conf, &list).map_err(|error| {
             Failure::failed(format!("cannot write {LIST} in {}: {error}", conf.display()))
         })?;
         let file = conf.join(LIST);
@@ -96,9 +100,4 @@ fn beside() -> Result<PathBuf, Failure> {
         let program = program.display();
         Err(Failure::failed(format!("there is no {program}: say where with --plugin")))
     }
-}
-
-/// A path of the host, seen from here.
-fn on_host(root: &Path, path: &Path) -> PathBuf {
-    root.join(path.strip_prefix("/").unwrap_or(path))
 }

@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use clap::{Args, Subcommand};
 
 use crate::companion::Companion;
+use crate::manifest::Manifest;
+use crate::node::{Init, Stay, Uninstall};
 use crate::settings::Settings;
 
 /// Runs the router as the pod network of a Kubernetes node, in the foreground.
@@ -22,10 +24,20 @@ pub struct Kube {
 
 /// What else there is to do for a node. Each has a name in [`NAMES`], too.
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    /// Print what `kubectl apply` makes the pod network from.
+    Manifest(Box<Manifest>),
+    /// Prepare this node for a router: kernel modules and settings, and the CNI plugin.
+    Init(Init),
+    /// Take everything off this node that a router left on it.
+    Uninstall(Uninstall),
+    /// Do nothing until told to stop.
+    #[command(hide = true)]
+    Stay(Stay),
+}
 
 /// The names of the commands that do not run a router.
-const NAMES: &[&str] = &[];
+const NAMES: &[&str] = &["manifest", "init", "uninstall", "stay"];
 
 /// Why a command ends.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -57,6 +69,17 @@ fn is_command(word: &OsString) -> bool {
     NAMES.iter().any(|name| word == name)
 }
 
+impl Command {
+    fn run(self) -> Result<(), CommandError> {
+        match self {
+            Self::Manifest(command) => command.run(),
+            Self::Init(command) => command.run(),
+            Self::Uninstall(command) => command.run(),
+            Self::Stay(command) => command.run(),
+        }
+    }
+}
+
 impl Kube {
     /// Does what it says; `run_router` runs a router until it is told to stop.
     ///
@@ -67,7 +90,7 @@ impl Kube {
         run_router: impl FnOnce(Launch) -> Result<(), E>,
     ) -> Result<(), E> {
         match self.command {
-            Some(command) => match command {},
+            Some(command) => Ok(command.run()?),
             None => {
                 let settings = Settings::of_process(self.router)?;
                 let arguments = settings.arguments().to_vec();
@@ -101,5 +124,9 @@ mod tests {
             |line: &str| runs_router(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
         assert!(line("weave kube") && line("weave --local kube --log-level=debug"));
         assert!(!line("weave router host"));
+        let command = Kube::augment_args(Command::new("kube"));
+        let names: Vec<_> = command.get_subcommands().map(Command::get_name).collect();
+        assert_eq!(names, NAMES);
+        assert!(names.iter().all(|name| !line(&format!("weave kube {name}"))));
     }
 }

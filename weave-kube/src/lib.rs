@@ -20,7 +20,9 @@ mod expose;
 #[cfg(test)]
 mod fake;
 mod follow;
+mod manifest;
 mod membership;
+mod node;
 mod nodes;
 mod reclaim;
 mod settings;

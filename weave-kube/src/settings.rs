@@ -14,9 +14,9 @@ use crate::environment::Environment;
 /// The range of Weave Net.
 const RANGE: &str = "10.32.0.0/12";
 /// Where the manifest mounts `/var/lib/weave`; the name of the file before `data.redb`.
-const DB_PREFIX: &str = "/weavedb/weave-net";
+pub(crate) const DB_PREFIX: &str = "/weavedb/weave-net";
 /// Where the manifest mounts directories of the host.
-const HOST_ROOT: &str = "/host";
+pub(crate) const HOST_ROOT: &str = "/host";
 /// What Weave Net allows in a cluster; a router by itself allows fewer.
 const CONNECTION_LIMIT: usize = 200;
 /// Prometheus looks there.
@@ -78,7 +78,7 @@ impl Settings {
         Self::read(&Environment::of_process(), more)
     }
 
-    fn read<F: Fn(&str) -> Option<String>>(
+    pub(crate) fn read<F: Fn(&str) -> Option<String>>(
         environment: &Environment<F>,
         more: Vec<OsString>,
     ) -> Result<Self, CommandError> {

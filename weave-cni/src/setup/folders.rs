@@ -35,7 +35,9 @@ impl Folders {
     pub fn find(root: &Path, wanted: &Wanted) -> Self {
         let layout = choose(LAYOUTS.map(|layout| (layout, layout.seen(root))));
         let here = |wanted: &Option<PathBuf>, usual: &str| {
-            let path = wanted.as_deref().unwrap_or(Path::new(usual));
+            // A variable of the environment that is set to nothing says nothing.
+            let said = wanted.as_deref().filter(|path| !path.as_os_str().is_empty());
+            let path = said.unwrap_or(Path::new(usual));
             resolve(root, path).unwrap_or_else(|_| on_host(root, path))
         };
         Self {

@@ -28,13 +28,13 @@ const MOST_OUTPUT: u64 = 64 * 1024;
 
 /// Returns the stock plugins of this host that come after ours in a list.
 pub fn chained(folders: &Folders) -> Vec<&'static str> {
-    // Of some distributions they are links that lead somewhere on the host only.
     let there = |name: &&str| {
-        let Ok(name) = folders.bin.join(name).strip_prefix(&folders.root).map(Path::to_owned)
-        else {
-            return folders.bin.join(name).is_file();
-        };
-        resolve(&folders.root, &name).is_ok_and(|path| path.is_file())
+        let path = folders.bin.join(name);
+        let Ok(on_host) = path.strip_prefix(&folders.root) else { return path.is_file() };
+        // A pod does not see all of its host: there, a link may lead to what only the host has.
+        let sees_all = folders.root == Path::new("/");
+        resolve(&folders.root, on_host).is_ok_and(|path| path.is_file())
+            || !sees_all && path.is_symlink()
     };
     CHAINED.into_iter().filter(there).collect()
 }
@@ -139,7 +139,7 @@ mod tests {
         };
         // As k3s has it: a link to a path of the host.
         symlink("/plugins", folders.bin.join("portmap")).unwrap();
-        assert_eq!(chained(&folders), [""; 0], "a link to nothing");
+        assert_eq!(best_list(&folders, true), list(OLD, true, &["portmap"]), "of the host alone");
         script(r#""1.0.0""#);
         assert_eq!(best_list(&folders, true), list(OLD, true, &["portmap"]));
         script(r#""1.0.0","1.1.0""#);

@@ -90,7 +90,8 @@ impl PacketSocket {
         // SAFETY: zero is a value of each of its fields.
         let mut message: libc::msghdr = unsafe { zeroed() };
         message.msg_iov = parts.as_mut_ptr();
-        message.msg_iovlen = parts.len();
+        // C libraries have different types for lengths.
+        message.msg_iovlen = parts.len() as _;
         // SAFETY: the message points to two slices that are alive and that the kernel only reads.
         check_len(unsafe {
             libc::sendmsg(self.0.as_raw_fd(), &raw const message, libc::MSG_DONTWAIT)
@@ -107,7 +108,7 @@ impl PacketSocket {
         message.msg_iov = &raw mut part;
         message.msg_iovlen = 1;
         message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = CONTROL_LEN;
+        message.msg_controllen = CONTROL_LEN as _;
         // SAFETY: the message points to a buffer and a control buffer of the lengths given.
         let length = check_len(unsafe {
             libc::recvmsg(self.0.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT)

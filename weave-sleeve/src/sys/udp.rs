@@ -2,7 +2,7 @@
 //! several datagrams of equal size that pass the network stack as one.
 
 use std::io;
-use std::mem::MaybeUninit;
+use std::mem::{MaybeUninit, zeroed};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -145,7 +145,7 @@ fn segment_size(header: &libc::msghdr) -> Option<usize> {
     let message = unsafe { libc::CMSG_FIRSTHDR(header).as_ref() }?;
     let is_size = (message.cmsg_level, message.cmsg_type) == (libc::SOL_UDP, libc::UDP_GRO);
     // SAFETY: computes a length from a length.
-    let whole = message.cmsg_len >= unsafe { libc::CMSG_LEN(size::<c_int>()) } as usize;
+    let whole = message.cmsg_len >= unsafe { libc::CMSG_LEN(size::<c_int>()) } as _;
     if !is_size || !whole {
         return None;
     }
@@ -191,7 +191,8 @@ pub(crate) fn send(
         }
         if length > 0 {
             header.msg_control = control.0.as_mut_ptr().cast();
-            header.msg_controllen = length;
+            // C libraries have different types for lengths.
+            header.msg_controllen = length as _;
         }
     };
     // SAFETY: the name and the control messages are variables of this function, with the lengths
@@ -203,9 +204,13 @@ pub(crate) fn send(
 fn put_control<T: Copy>(place: &mut [u8], level: c_int, kind: c_int, data: T) -> usize {
     // SAFETY: compute lengths from a length.
     let (length, space) =
-        unsafe { (libc::CMSG_LEN(size::<T>()) as usize, libc::CMSG_SPACE(size::<T>()) as usize) };
+        unsafe { (libc::CMSG_LEN(size::<T>()), libc::CMSG_SPACE(size::<T>()) as usize) };
     let place = &mut place[..space];
-    let header = libc::cmsghdr { cmsg_len: length, cmsg_level: level, cmsg_type: kind };
+    // SAFETY: zero is a value of each of its fields, among them padding that some C libraries have.
+    let mut header: libc::cmsghdr = unsafe { zeroed() };
+    header.cmsg_len = length as _;
+    header.cmsg_level = level;
+    header.cmsg_type = kind;
     let start: *mut libc::cmsghdr = place.as_mut_ptr().cast();
     // SAFETY: `place` has `CMSG_SPACE` bytes: room for the header and, where `CMSG_DATA` points,
     // the data, which are both written without an assumption of alignment.

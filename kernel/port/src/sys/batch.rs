@@ -68,7 +68,8 @@ pub fn receive<N, const CONTROL: usize>(
         header.msg_hdr.msg_name = name.as_mut_ptr().cast();
         header.msg_hdr.msg_namelen = size::<N>();
         header.msg_hdr.msg_control = control.as_mut_ptr().cast();
-        header.msg_hdr.msg_controllen = CONTROL;
+        // C libraries have different types for lengths, and for the flags below.
+        header.msg_hdr.msg_controllen = CONTROL as _;
     }
     // SAFETY: the first `count` headers are initialised; each points to one vector over one slot
     // of the buffer, to one name and to one control buffer, all of which live until the call is
@@ -78,7 +79,7 @@ pub fn receive<N, const CONTROL: usize>(
             fd.as_raw_fd(),
             headers.as_mut_ptr().cast(),
             count as c_uint,
-            libc::MSG_DONTWAIT,
+            libc::MSG_DONTWAIT as _,
             ptr::null_mut(),
         )
     })?;
@@ -128,7 +129,7 @@ pub unsafe fn send<'b>(
             fd.as_raw_fd(),
             headers.as_mut_ptr().cast(),
             count as c_uint,
-            libc::MSG_DONTWAIT,
+            libc::MSG_DONTWAIT as _,
         )
     })?;
     Ok(usize::try_from(sent).expect("checked not to be negative"))
