@@ -60,6 +60,4 @@ mount --make-rshared /
 hostname "$NODE"
 ip link set lo up
 sysctl -qw net.ipv4.ip_forward=1
-# Orphans of ended programs are not kept as zombies.
-trap '' CHLD
 touch "/cluster/nodes/$NODE/up"
