@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::{Args, Subcommand};
 
 use crate::companion::Companion;
+use crate::error::CommandError;
 use crate::manifest::Manifest;
 use crate::node::{Init, Stay, Uninstall};
 use crate::settings::Settings;
@@ -38,17 +39,6 @@ enum Command {
 
 /// The names of the commands that do not run a router.
 const NAMES: &[&str] = &["manifest", "init", "uninstall", "stay"];
-
-/// Why a command ends.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum CommandError {
-    /// It was used in a wrong way; nothing was changed.
-    #[error("{0}")]
-    Usage(String),
-    /// It did not work.
-    #[error("{0}")]
-    Failed(String),
-}
 
 /// A router to run, and what goes with it.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use crate::command::CommandError;
+use crate::error::CommandError;
 
 /// The variables. One that is set to nothing says nothing.
 pub(crate) struct Environment<F>(pub(crate) F);

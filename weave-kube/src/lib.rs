@@ -16,6 +16,7 @@ mod api;
 mod command;
 mod companion;
 mod environment;
+mod error;
 mod expose;
 #[cfg(test)]
 mod fake;
@@ -30,8 +31,9 @@ mod state;
 mod upkeep;
 mod watching;
 
-pub use command::{CommandError, Kube, Launch, runs_router};
+pub use command::{Kube, Launch, runs_router};
 pub use companion::Companion;
+pub use error::CommandError;
 pub use settings::{Expose, Settings};
 
 #[cfg(test)]

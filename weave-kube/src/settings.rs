@@ -8,8 +8,8 @@ use weave_api::Address;
 use weave_ipam::{Cidr, Subnet};
 use weave_node::IpamSettings;
 
-use crate::command::CommandError;
 use crate::environment::Environment;
+use crate::error::CommandError;
 
 /// The range of Weave Net.
 const RANGE: &str = "10.32.0.0/12";

@@ -12,7 +12,7 @@ use std::io::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::command::CommandError;
+use crate::error::CommandError;
 pub(crate) use options::Manifest;
 use options::{Purpose, Wish};
 

@@ -7,8 +7,8 @@ use clap::{ArgAction, Args};
 use weave_api::Address;
 
 use super::HAS_POLICY_CONTROLLER;
-use crate::command::CommandError;
 use crate::environment::Environment;
+use crate::error::CommandError;
 use crate::settings::Settings;
 
 /// This machine's own: an image that was loaded onto the nodes. No registry answers for it.

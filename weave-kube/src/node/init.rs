@@ -10,8 +10,8 @@ use clap::Args;
 use weave_cni::setup::{self, Folders, Wanted};
 
 use super::{modules, tell};
-use crate::command::CommandError;
 use crate::environment::Environment;
+use crate::error::CommandError;
 use crate::settings::HOST_ROOT;
 
 /// The plugin, beside this program.

@@ -3,7 +3,7 @@
 use clap::Args;
 use nix::sys::signal::{SigSet, Signal};
 
-use crate::command::CommandError;
+use crate::error::CommandError;
 
 /// Does nothing until told to stop: for pods of a DaemonSet whose work is done.
 #[derive(Debug, Args)]

@@ -10,8 +10,8 @@ use weave_host::BRIDGE_NAME;
 
 use super::init::places;
 use super::tell;
-use crate::command::CommandError;
 use crate::environment::Environment;
+use crate::error::CommandError;
 use crate::settings::DB_PREFIX;
 
 /// What the plugin notes of each attachment, beside the state of the router.
