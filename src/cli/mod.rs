@@ -23,6 +23,7 @@ mod remote;
 mod report;
 mod reset;
 mod rmpeer;
+mod rollback;
 mod router;
 mod setup_cni;
 mod state_args;
@@ -64,6 +65,8 @@ enum Command {
     Stop(stop::Stop),
     /// Stop the router and remove its bridge, all container interfaces and its stored state.
     Reset(reset::Reset),
+    /// Give the stopped router's state back to Weave Net 2.x, which is to run here next.
+    Rollback(rollback::Rollback),
     /// Give a container an interface on the switch.
     Attach(attach::Attach),
     /// Take addresses, or the interface, from a container.
@@ -119,6 +122,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::Router(command) => command.run(),
         Command::Stop(command) => command.run(),
         Command::Reset(command) => command.run(),
+        Command::Rollback(command) => command.run(),
         Command::Attach(command) => command.run(),
         Command::Detach(command) => command.run(),
         Command::Expose(command) => command.run(),

@@ -94,15 +94,15 @@ pub use bridge::{
 };
 pub use containerd::{ContainerdError, containerd_process};
 pub use endpoint::{
-    AttachChanges, Attachment, ContainerInterface, DetachChanges, End, Endpoint, VethPair, attach,
-    attached_ids, create_pair, detach, endpoints, inspect, remove_port_of, remove_unnoted_port,
-    routes_beside,
+    AttachChanges, Attachment, BehindPort, ContainerInterface, DetachChanges, End, Endpoint,
+    VethPair, addresses_behind_ports, attach, attached_ids, create_pair, detach, endpoints,
+    inspect, remove_port_of, remove_unnoted_port, routes_beside,
 };
 pub use error::HostError;
 pub use firewall::{
     Backend, BackendError, ClosedPorts, Firewall, FirewallError, Generation, HostAddress, Outcome,
-    Policy, SealFirewall, SealPolicy, SealedState, SealedTunnel, VxlanSenders, remove_rules,
-    remove_seal_rules,
+    Policy, SealFirewall, SealPolicy, SealedState, SealedTunnel, VxlanSenders, remove_policies,
+    remove_rules, remove_seal_rules,
 };
 pub use forwarding::{Forwarding, forwarding};
 pub use names::{BRIDGE_NAME, CONTAINER_INTERFACE, PortNames};

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use weave_core::wire::MacAddress;
 use weave_host::{
-    Attachment, BRIDGE_NAME, BridgeConfig, Cidr, HostError, PROBE_TIME, attach, attached_ids,
-    detach, endpoints, holder_of, prepare_bridge, remove_port_of, remove_unnoted_port,
+    Attachment, BRIDGE_NAME, BridgeConfig, Cidr, HostError, PROBE_TIME, addresses_behind_ports,
+    attach, attached_ids, detach, endpoints, holder_of, prepare_bridge, remove_port_of,
+    remove_unnoted_port,
 };
 
 use common::isolated;
@@ -385,4 +386,33 @@ fn addresses(name: &str) -> Vec<String> {
         .collect();
     addresses.sort();
     addresses
+}
+
+/// As the router of a pod sees pods: nothing in `/proc` or in `/run/netns` leads to them.
+#[test]
+fn what_a_container_has_is_found_by_its_port_alone() {
+    isolated(|| {
+        prepare_bridge(&config(1376)).unwrap();
+        let [a, b] = [Container::new(), Container::new()];
+        attach(&a.namespace(), &attachment(&["10.32.0.1/12", "10.40.0.7/12"])).unwrap();
+        attach(&b.namespace(), &attachment(&["10.32.0.2/12", "fd00::2/64"])).unwrap();
+        let empty = tempfile::tempdir().unwrap();
+        let ids = [a.namespace().id(), b.namespace().id()];
+        let seen = endpoints(BRIDGE_NAME, empty.path()).unwrap();
+        assert!(!seen.iter().any(|seen| ids.contains(&seen.id)), "{seen:?}");
+
+        let found = addresses_behind_ports(BRIDGE_NAME).unwrap();
+        let of = |id: &String| {
+            let found = found.iter().find(|found| found.id == *id).unwrap();
+            found.addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&ids[0]), ["10.32.0.1/12", "10.40.0.7/12"]);
+        assert_eq!(of(&ids[1]), ["10.32.0.2/12"]);
+        assert_eq!(found.len(), 2, "{found:?}");
+
+        // Taken from the bridge, it is in use all the same.
+        ip(&["link", "set", &found[0].port, "nomaster"]);
+        assert_eq!(addresses_behind_ports(BRIDGE_NAME).unwrap().len(), 2);
+        assert_eq!(addresses_behind_ports("other").unwrap(), []);
+    });
 }

@@ -15,6 +15,7 @@
 pub mod allocator;
 pub mod consensus;
 mod label;
+pub mod legacy;
 pub mod message;
 mod range;
 pub mod ring;

@@ -122,7 +122,7 @@ impl State {
     }
 }
 
-fn encode_behind(start: Vec<u8>, value: &impl Encode) -> Vec<u8> {
+pub(crate) fn encode_behind(start: Vec<u8>, value: &impl Encode) -> Vec<u8> {
     let mut encoder = Encoder::appending_to(start);
     encoder.value(value);
     encoder.finish()
@@ -130,18 +130,30 @@ fn encode_behind(start: Vec<u8>, value: &impl Encode) -> Vec<u8> {
 
 gob_struct! {
     #[derive(Clone, PartialEq, Debug, Default)]
-    struct RawHolding as "ownedData" {
-        is_container: bool = "IsContainer",
-        cidrs: AtMost<MAX_HELD, Vec<RawCidr>> = "Cidrs",
-        label: String = "Label",
+    pub(crate) struct RawHolding as "ownedData" {
+        pub(crate) is_container: bool = "IsContainer",
+        pub(crate) cidrs: AtMost<MAX_HELD, Vec<RawCidr>> = "Cidrs",
+        pub(crate) label: String = "Label",
     }
 }
 
 gob_struct! {
     #[derive(Clone, PartialEq, Debug, Default)]
-    struct RawCidr as "CIDR" {
-        address: u32 = "Addr",
-        prefix: i64 = "PrefixLen",
+    pub(crate) struct RawCidr as "CIDR" {
+        pub(crate) address: u32 = "Addr",
+        pub(crate) prefix: i64 = "PrefixLen",
+    }
+}
+
+impl From<&Holding> for RawHolding {
+    fn from(holding: &Holding) -> Self {
+        let raw = |cidr: &Cidr| RawCidr {
+            address: cidr.address().to_bits(),
+            prefix: cidr.prefix().into(),
+        };
+        let cidrs = AtMost(holding.cidrs.iter().map(raw).collect());
+        let label = holding.label.as_ref().map(Label::to_string).unwrap_or_default();
+        Self { is_container: holding.is_container, cidrs, label }
     }
 }
 
@@ -159,13 +171,7 @@ pub struct Holding {
 impl Holding {
     /// The bytes to store.
     pub fn encode(&self) -> Vec<u8> {
-        let raw = |cidr: &Cidr| RawCidr {
-            address: cidr.address().to_bits(),
-            prefix: cidr.prefix().into(),
-        };
-        let cidrs = AtMost(self.cidrs.iter().map(raw).collect());
-        let label = self.label.as_ref().map(Label::to_string).unwrap_or_default();
-        encode_behind(Vec::new(), &RawHolding { is_container: self.is_container, cidrs, label })
+        encode_behind(Vec::new(), &RawHolding::from(self))
     }
 
     /// Reads what was stored.
@@ -186,7 +192,12 @@ impl Holding {
 
 /// The bytes of a ring to store.
 pub fn encode_ring(ring: &crate::Ring) -> Vec<u8> {
-    encode_behind(Vec::new(), &RawRing::from(ring))
+    encode_raw_ring(&RawRing::from(ring))
+}
+
+/// The same of a ring as a file had it.
+pub fn encode_raw_ring(ring: &RawRing) -> Vec<u8> {
+    encode_behind(Vec::new(), ring)
 }
 
 /// Reads a ring that was stored, without a look at whether it makes sense.

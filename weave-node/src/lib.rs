@@ -86,6 +86,7 @@ mod parts;
 mod peer_source;
 mod random;
 mod reaper;
+mod rollback;
 mod settings;
 mod status;
 mod store;
@@ -110,10 +111,11 @@ pub use instance::{
 pub use ipam::{Settings as IpamSettings, origin};
 pub use node::Node;
 pub use peer_source::{NextPeers, PeerSource};
+pub use rollback::go_back;
 pub use settings::{Bridge, Capture, Firewall, Http, host_name};
 pub use store::{
-    FileStore, MemoryStore, StateError, Store, data_file, is_expected_panic, make_directory,
-    with_suffix,
+    FileStore, MemoryStore, RolledBack, StateError, Store, data_file, is_expected_panic,
+    make_directory, roll_back, with_suffix,
 };
 pub use sys::heap::keep_nothing_large;
 pub use sys::local_time::LocalTime;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::spawn_blocking;
-use weave_host::{Endpoint, HostError};
+use weave_host::{BehindPort, Endpoint, HostError};
 use weave_ipam::allocator::TICK;
 
 use crate::ipam::{Holder, Ipam};
@@ -64,7 +64,9 @@ fn those_there(ipam: &Ipam, bridge: &str, proc: &Path) -> Result<BTreeSet<String
     let mut there = weave_host::attached_ids()?;
     if ipam.has_containers_beside(&there) {
         let endpoints = weave_host::endpoints(bridge, proc)?;
-        there.extend(those_with_addresses(ipam, &endpoints));
+        let mut behind = weave_host::addresses_behind_ports(bridge)?;
+        behind.retain(|behind| endpoints.iter().all(|endpoint| endpoint.port != behind.port));
+        there.extend(those_with_addresses(ipam, &endpoints, &behind));
         there.extend(endpoints.into_iter().map(|endpoint| endpoint.namespace));
     }
     Ok(there)
@@ -73,13 +75,17 @@ fn those_there(ipam: &Ipam, bridge: &str, proc: &Path) -> Result<BTreeSet<String
 /// The holders of addresses that some container on the bridge has that is not known by its port:
 /// the note was wiped. One that is known keeps what is its own, and cannot keep what is others' by
 /// adding that to its interface.
-fn those_with_addresses(ipam: &Ipam, endpoints: &[Endpoint]) -> Vec<String> {
+fn those_with_addresses(ipam: &Ipam, endpoints: &[Endpoint], behind: &[BehindPort]) -> Vec<String> {
     let holders = ipam.holders();
     let is_holder = |name: &String| holders.iter().any(|holder| holder.name == *name);
-    let used: BTreeSet<IpAddr> = endpoints
+    let endpoints = endpoints
         .iter()
         .filter(|endpoint| !is_holder(&endpoint.id) && !is_holder(&endpoint.namespace))
-        .flat_map(|endpoint| endpoint.addresses.iter().map(|cidr| cidr.address()))
+        .map(|endpoint| &endpoint.addresses);
+    let behind = behind.iter().filter(|behind| !is_holder(&behind.id));
+    let used: BTreeSet<IpAddr> = endpoints
+        .chain(behind.map(|behind| &behind.addresses))
+        .flat_map(|cidrs| cidrs.iter().map(|cidr| cidr.address()))
         .collect();
     let has_one =
         |holder: &&Holder| holder.cidrs.iter().any(|cidr| used.contains(&cidr.address().into()));

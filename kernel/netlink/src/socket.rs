@@ -68,6 +68,15 @@ impl Socket {
         self.inner.set_no_enobufs(true)
     }
 
+    /// Makes the kernel read all of a request for a list, and refuse what it does not know in it
+    /// (`NETLINK_GET_STRICT_CHK`, Linux 4.20); without, it ignores most of it.
+    ///
+    /// # Errors
+    /// Fails with `ENOPROTOOPT` if the kernel does not support this option.
+    pub fn check_strictly(&self) -> io::Result<()> {
+        self.inner.set_netlink_get_strict_chk(true)
+    }
+
     /// Joins a multicast group.
     ///
     /// # Errors

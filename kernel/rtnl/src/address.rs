@@ -31,6 +31,36 @@ impl<T: Transport> Client<T> {
         Ok(self.address_messages(link)?.iter().filter_map(Address::of).collect())
     }
 
+    /// Lists the IPv4 addresses of an interface in another namespace, whose number is
+    /// [`Link::peer_namespace`](crate::Link::peer_namespace) of one that leads there. It takes
+    /// neither a process in that namespace nor a name of it, but the capability `CAP_NET_ADMIN`
+    /// there, and a client that was [opened for it](Client::open_strict). An interface that is not
+    /// there has none.
+    ///
+    /// # Errors
+    /// Fails if there is no such namespace any more, or if the kernel refuses.
+    pub fn addresses_in(&mut self, namespace: i32, link: u32) -> Result<Vec<Address>, Error> {
+        let mut question = AddressMessage::default();
+        question.header.family = AddressFamily::Inet;
+        question.header.index = link;
+        question.attributes.push(AddressAttribute::TargetNetNsId(namespace));
+        let there = AddressAttribute::TargetNetNsId(namespace);
+        let question = RouteNetlinkMessage::GetAddress(question);
+        let found = self.list(Operation::ListAddresses, &question, |answer| match answer {
+            // A kernel that did not read where to look has looked here.
+            RouteNetlinkMessage::NewAddress(message)
+                if message.header.index == link && message.attributes.contains(&there) =>
+            {
+                Address::of(&message)
+            }
+            _ => None,
+        });
+        match found {
+            Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(Vec::new()),
+            result => result,
+        }
+    }
+
     fn address_messages(&mut self, link: u32) -> Result<Vec<AddressMessage>, Error> {
         let question = RouteNetlinkMessage::GetAddress(AddressMessage::default());
         self.list(Operation::ListAddresses, &question, |answer| match answer {
@@ -95,5 +125,48 @@ impl Address {
             }
         }
         Some(Self { link: message.header.index, ip: ip?, prefix: message.header.prefix_len })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weave_netlink::script::{Reply, Script};
+
+    const RTM_NEWADDR: u16 = 20;
+
+    /// `struct ifaddrmsg`, then attributes.
+    fn message(index: u8, attributes: &[(u16, [u8; 4])]) -> Reply {
+        let mut payload = vec![2, 12, 0, 0, index, 0, 0, 0];
+        for (kind, value) in attributes {
+            payload.extend(8u16.to_ne_bytes());
+            payload.extend(kind.to_ne_bytes());
+            payload.extend(value);
+        }
+        Reply::message(RTM_NEWADDR, &payload)
+    }
+
+    #[test]
+    fn an_answer_from_another_namespace_than_was_asked_for_is_left_out() {
+        let (address, target) = (1, 10);
+        let ip = |host| (address, [10, 32, 0, host]);
+        let from = |namespace: i32| (target, namespace.to_ne_bytes());
+        let answers = vec![
+            message(2, &[ip(1), from(7)]),
+            message(2, &[ip(2), from(8)]),
+            message(2, &[ip(3)]),
+            message(3, &[ip(4), from(7)]),
+            message(2, &[from(7)]),
+            Reply::message(RTM_NEWADDR, &[2, 12, 0]),
+            Reply::done(),
+        ];
+        let refused = |errno| vec![Reply::refused(errno)];
+        let script = [answers, refused(Errno::ENODEV), refused(Errno::EPERM)];
+        let mut client = Client::new(Script::new(script));
+        let found = client.addresses_in(7, 2).unwrap();
+        assert_eq!(found, [Address { link: 2, ip: [10, 32, 0, 1].into(), prefix: 12 }]);
+        assert_eq!(client.addresses_in(7, 2).unwrap(), [], "the interface is gone");
+        let error = client.addresses_in(7, 2).unwrap_err();
+        assert_eq!(error.errno(), Some(Errno::EPERM));
     }
 }

@@ -34,6 +34,19 @@ impl Client {
     }
 }
 
+impl Client {
+    /// The same, on a socket on which the kernel reads all of a request for a list, which
+    /// [`Client::addresses_in`] needs; `None` if it cannot do that (before Linux 4.20).
+    ///
+    /// # Errors
+    /// Fails if the kernel has no sockets left, or no netlink.
+    pub fn open_strict() -> Result<Option<Self>, Error> {
+        let failed = |error| Error { operation: Operation::Open, cause: Cause::Socket(error) };
+        let socket = Socket::open(Protocol::Route).map_err(failed)?;
+        Ok(socket.check_strictly().is_ok().then(|| Self::new(socket)))
+    }
+}
+
 impl<T: Transport> Client<T> {
     /// Creates a client over a transport, such as a scripted kernel.
     pub const fn new(transport: T) -> Self {

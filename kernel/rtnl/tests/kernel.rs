@@ -78,6 +78,34 @@ fn an_end_is_created_in_another_namespace_or_moved_there() {
 }
 
 #[test]
+fn addresses_in_a_namespace_that_has_no_name_are_listed() {
+    isolated(|host| {
+        let (namespace, mut container) = namespace();
+        let there = VethEnd { namespace: Some(&namespace), ..VethEnd::named("eth1") };
+        host.create_veth(&VethEnd::named("host1"), &there).unwrap();
+        let inside = link(&mut container, "eth1");
+        let address =
+            |host: u8| Address { link: inside.index, ip: [10, 32, 0, host].into(), prefix: 12 };
+        for host in [1, 2] {
+            container.add_address(&address(host)).unwrap();
+        }
+        let port = link(host, "host1");
+        // An interface of the same index here, with an address of its own.
+        host.add_address(&Address { link: port.index, ..address(9) }).unwrap();
+
+        let mut strict = Client::open_strict().unwrap().unwrap();
+        let number = port.peer_namespace.unwrap();
+        assert_eq!(
+            strict.addresses_in(number, port.peer.unwrap()).unwrap(),
+            [address(1), address(2)]
+        );
+        assert_eq!(strict.addresses_in(number, 999).unwrap(), [], "no such interface");
+        assert!(strict.addresses_in(number + 1, port.peer.unwrap()).is_err(), "no such namespace");
+        assert_eq!(host.addresses_in(number, inside.index).unwrap().len(), 0, "it was not read");
+    });
+}
+
+#[test]
 fn addresses_and_routes_are_added_once() {
     isolated(|client| {
         client.create_bridge("eth0").unwrap();

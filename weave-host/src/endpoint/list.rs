@@ -38,21 +38,14 @@ pub struct Endpoint {
 /// Returns the interfaces of containers on a bridge, or that somebody took from it, by their ids.
 /// `proc` is where the process tree of the host is mounted.
 ///
-/// A namespace that neither a process is in nor `ip netns` has a name for is not found.
+/// A namespace that neither a process is in nor `ip netns` has a name for is not found;
+/// [`addresses_behind_ports`](super::addresses_behind_ports) finds what is in use there.
 ///
 /// # Errors
 /// If the kernel refuses.
 pub fn endpoints(bridge: &str, proc: &Path) -> Result<Vec<Endpoint>, HostError> {
     let host = &mut Client::open()?;
-    let interfaces = host.links()?;
-    let found = interfaces.iter().find(|found| found.name == bridge).cloned();
-    let index = found.as_ref().map(|found| found.index);
-    let is_port = |end: &Link| {
-        end.controller.is_some() && end.controller == index
-            || is_orphan_of(bridge, end)
-            || is_stray_of(bridge, index, end)
-    };
-    let ports: Vec<_> = interfaces.into_iter().filter(is_port).collect();
+    let (found, ports) = ports(host, bridge)?;
     // Without ports there is nothing to look for in hundreds of namespaces.
     if !ports.iter().any(|port| port.peer.is_some()) {
         return Ok(Vec::new());
@@ -77,6 +70,22 @@ pub fn endpoints(bridge: &str, proc: &Path) -> Result<Vec<Endpoint>, HostError> 
     Ok(endpoints)
 }
 
+/// Returns a bridge, if it is there, and its ports, with those that somebody took from it.
+pub(super) fn ports(
+    host: &mut Client,
+    bridge: &str,
+) -> Result<(Option<Link>, Vec<Link>), HostError> {
+    let interfaces = host.links()?;
+    let found = interfaces.iter().find(|found| found.name == bridge).cloned();
+    let index = found.as_ref().map(|found| found.index);
+    let is_port = |end: &Link| {
+        end.controller.is_some() && end.controller == index
+            || is_orphan_of(bridge, end)
+            || is_stray_of(bridge, index, end)
+    };
+    Ok((found, interfaces.into_iter().filter(is_port).collect()))
+}
+
 /// Returns the ids of all interfaces that containers may have on a switch of this host: the notes
 /// on the ends on the host, and their names. These go with the namespace of the container, however
 /// that ends, and stay as long as anything keeps it: a process, a bind mount, an open file, in
@@ -92,7 +101,7 @@ pub fn attached_ids() -> Result<BTreeSet<String>, HostError> {
     })
 }
 
-fn id(host_end: &Link) -> String {
+pub(super) fn id(host_end: &Link) -> String {
     PortNote::of(host_end).holder.map_or_else(|| id_by_name(host_end), str::to_owned)
 }
 

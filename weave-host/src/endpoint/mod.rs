@@ -8,6 +8,7 @@
 
 mod attach;
 mod attachment;
+mod behind_ports;
 mod configure;
 mod detach;
 mod end;
@@ -18,6 +19,7 @@ mod veth_peer;
 
 pub use attach::{AttachChanges, attach};
 pub use attachment::Attachment;
+pub use behind_ports::{BehindPort, addresses_behind_ports};
 pub use detach::{DetachChanges, detach, remove_port_of, remove_unnoted_port};
 pub use end::End;
 pub use inspect::{ContainerInterface, inspect, routes_beside};

@@ -1,10 +1,14 @@
 //! What keeps the rules of a router.
 
+use weave_firewall::nftables::Family;
 use weave_firewall::{Backend, Leftovers, Outcome, Rules, remove_everywhere};
 
 use super::policy::{Policy, RuleNames};
 use super::{iptables, nftables, sealing};
 use crate::error::HostError;
+
+/// The table of the controller of network policies.
+const POLICIES: &str = "weave-npc";
 
 /// What keeps the rules of one router.
 #[derive(Debug)]
@@ -92,4 +96,15 @@ pub fn remove_rules(bridge: &str) -> Result<Vec<Backend>, HostError> {
 /// If a program of the host fails.
 pub fn remove_seal_rules(bridge: &str) -> Result<Vec<Backend>, HostError> {
     Ok(remove_everywhere(&sealing::leftovers(bridge), None)?)
+}
+
+/// Removes the rules of network policies, which mislead when nobody keeps them up to date, and says
+/// whether there were any.
+///
+/// # Errors
+/// If a program of the host fails.
+pub fn remove_policies() -> Result<bool, HostError> {
+    let table = (Family::Inet, POLICIES.to_owned());
+    let leftovers = Leftovers { nftables: vec![table], ..Leftovers::default() };
+    Ok(!remove_everywhere(&leftovers, None)?.is_empty())
 }

@@ -13,7 +13,7 @@ mod nftables;
 mod policy;
 mod sealing;
 
-pub use host_firewall::{Firewall, remove_rules, remove_seal_rules};
+pub use host_firewall::{Firewall, remove_policies, remove_rules, remove_seal_rules};
 pub use policy::{ClosedPorts, HostAddress, Policy, VxlanSenders};
 pub use sealing::{SealFirewall, SealPolicy, SealedState, SealedTunnel};
 pub use weave_firewall::{Backend, BackendError, FirewallError, Generation, Outcome};

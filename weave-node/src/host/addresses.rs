@@ -48,9 +48,17 @@ pub(crate) fn in_use(bridge: &Bridge) -> Vec<Found> {
         tracing::warn!("the addresses of containers on bridge {bridge} are not claimed: {error}");
         Vec::new()
     });
-    let of_containers = containers.iter().flat_map(|container| {
-        container.addresses.iter().filter_map(move |cidr| found(&container.id, cidr, true))
+    // In a container of its own, the router finds no way into others but by their ports.
+    let mut behind = weave_host::addresses_behind_ports(bridge).unwrap_or_else(|error| {
+        tracing::warn!("the ports of bridge {bridge} are not asked for addresses: {error}");
+        Vec::new()
     });
+    behind.retain(|behind| containers.iter().all(|container| container.port != behind.port));
+    let of_containers = containers.iter().map(|container| (&container.id, &container.addresses));
+    let behind = behind.iter().map(|behind| (&behind.id, &behind.addresses));
+    let of_containers = of_containers
+        .chain(behind)
+        .flat_map(|(id, cidrs)| cidrs.iter().filter_map(move |cidr| found(id, cidr, true)));
     host.iter().filter_map(|cidr| found(EXPOSED, cidr, false)).chain(of_containers).collect()
 }
 

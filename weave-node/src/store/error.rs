@@ -47,6 +47,18 @@ pub enum StateError {
         /// What is wrong with it.
         what: String,
     },
+    /// The file of Weave Net 2.x is there and none of ours, and it cannot be understood.
+    #[error(
+        "{}, the state of Weave Net 2.x, cannot be taken over ({what}), and nothing was changed: put \
+         a good copy of it back, or move it away to start without what it says: the name of this \
+         peer, its part of the addresses, and which of them are in use", path.display()
+    )]
+    Legacy {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The system refused.
     #[error("cannot {action} {}: {what}", path.display())]
     Access {
@@ -71,7 +83,10 @@ impl StateError {
             Self::Directory { source, .. } => source.kind(),
             Self::Access { kind, .. } => *kind,
             Self::Closed(_) => return true,
-            Self::InUse { .. } | Self::Version { .. } | Self::Damaged { .. } => return false,
+            Self::InUse { .. }
+            | Self::Version { .. }
+            | Self::Damaged { .. }
+            | Self::Legacy { .. } => return false,
         };
         matches!(
             kind,

@@ -20,9 +20,11 @@ use serde::de::DeserializeOwned;
 use weave_core::mesh::PeerName;
 use weave_ipam::Ring;
 use weave_ipam::allocator::{Stored, Update};
-use weave_ipam::message::{Holding, decode_ring};
+use weave_ipam::message::{Holding, decode_ring, encode_raw_ring};
 
 use super::StateError;
+use super::paths::{data_file, make_directory, sync_directory, with_suffix};
+use super::weave_net::{self, FLAGS, LegacyState};
 
 /// Values are JSON.
 const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("top");
@@ -38,6 +40,8 @@ pub(super) const VERSION: &str = "version";
 pub(super) const PEER_NAME: &str = "peerName";
 pub(super) const DIRECT_PEERS: &str = "directPeers";
 pub(super) const EXPOSED: &str = "exposed";
+/// The transaction of the file of Weave Net 2.x that was taken over.
+const TAKEN_OVER: &str = "takenOver";
 /// What this program writes. A change that an older program would misread takes a new number.
 const CURRENT_VERSION: u64 = 1;
 
@@ -48,28 +52,9 @@ pub(super) struct DataFile {
     path: PathBuf,
 }
 
-/// Returns the path of the state file of a prefix.
-pub fn data_file(prefix: &Path) -> PathBuf {
-    with_suffix(prefix, "data.redb")
-}
-
-/// Returns the prefix with a text at its end: `/var/lib/weave/weave` and `.log`.
-pub fn with_suffix(prefix: &Path, suffix: &str) -> PathBuf {
-    let mut path = prefix.as_os_str().to_owned();
-    path.push(suffix);
-    path.into()
-}
-
-/// Makes the directory that files of this prefix lie in.
-///
-/// # Errors
-/// The system refuses.
-pub fn make_directory(prefix: &Path) -> Result<(), StateError> {
-    match prefix.parent() {
-        Some(directory) if !directory.as_os_str().is_empty() => fs::create_dir_all(directory)
-            .map_err(|source| StateError::Directory { path: directory.to_owned(), source }),
-        _ => Ok(()),
-    }
+/// The key of a note, which is none of the node's own.
+pub(super) fn note(name: &str) -> String {
+    format!("note:{name}")
 }
 
 thread_local! {
@@ -111,7 +96,7 @@ impl DataFile {
         make_directory(prefix)?;
         let path = &data_file(prefix);
         match fs::symlink_metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::create(path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::create(prefix, path)?,
             // Other errors come again when it is opened.
             Ok(_) | Err(_) => {}
         }
@@ -120,7 +105,9 @@ impl DataFile {
         let file = FileBackend::new(file).map_err(|error| StateError::open(path, error))?;
         // What is opened is mended and written to. Whatever is refused shall stay as it is.
         Self::copy_of(path, &file)?;
-        Self::look(path, || Database::builder().create_with_backend(file))
+        let file = Self::look(path, || Database::builder().create_with_backend(file))?;
+        file.follow(prefix)?;
+        Ok(file)
     }
 
     /// A copy of the file of this prefix as it can be read, or of none if there is none. What is
@@ -131,7 +118,11 @@ impl DataFile {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let empty = InMemoryBackend::new();
-                return Self::look(path, || Database::builder().create_with_backend(empty));
+                let copy = Self::look(path, || Database::builder().create_with_backend(empty))?;
+                if let Some(state) = weave_net::read(prefix)? {
+                    copy.take_over(&state)?;
+                }
+                return Ok(copy);
             }
             Err(error) => return Err(StateError::access("open", path, &error)),
         };
@@ -160,8 +151,10 @@ impl DataFile {
         self.ipam().map(drop)
     }
 
-    /// A new file appears whole: whoever is killed while it is made leaves none of that name.
-    fn create(path: &Path) -> Result<(), StateError> {
+    /// A new file appears whole, with what Weave Net left for this prefix: whoever is killed while
+    /// it is made leaves none of that name.
+    fn create(prefix: &Path, path: &Path) -> Result<(), StateError> {
+        let legacy = weave_net::read(prefix)?;
         let failed = |action| move |error: io::Error| StateError::access(action, path, &error);
         let new = with_suffix(path, ".new");
         match fs::remove_file(&new) {
@@ -170,12 +163,88 @@ impl DataFile {
             }
             _ => {}
         }
-        drop(Self::look(&new, || Database::create(&new))?);
+        let file = Self::look(&new, || Database::create(&new))?;
+        if let Some(legacy) = &legacy {
+            file.take_over(legacy)?;
+        }
+        drop(file);
         fs::rename(&new, path).map_err(failed("make"))?;
         // The name is on the disk before anybody relies on what is in the file.
-        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
-        let directory = fs::File::open(directory.unwrap_or(Path::new(".")));
-        directory.and_then(|directory| directory.sync_all()).map_err(failed("make"))
+        sync_directory(path).map_err(failed("make"))
+    }
+
+    /// Takes the state of Weave Net over once more if that has changed it since.
+    fn follow(&self, prefix: &Path) -> Result<(), StateError> {
+        let Some(taken_over) = self.read::<u64>(TAKEN_OVER)? else { return Ok(()) };
+        match weave_net::newest_transaction(prefix)? {
+            Some(newest) if newest != taken_over => {}
+            Some(_) | None => return Ok(()),
+        }
+        let Some(state) = weave_net::read(prefix)? else { return Ok(()) };
+        tracing::warn!(
+            "Weave Net 2.x has run since its state was taken over: it is taken over again, in place \
+             of what was given out before that"
+        );
+        self.take_over(&state)
+    }
+
+    /// Stores what Weave Net knew in place of what there is: all of it or nothing.
+    fn take_over(&self, state: &LegacyState) -> Result<(), StateError> {
+        let LegacyState { transaction, peer_name, direct_peers, ring, holdings, flags } = state;
+        let mut values = BTreeMap::new();
+        let mut put = |key: &str, value: serde_json::Result<Vec<u8>>| -> Result<(), StateError> {
+            let value = value.map_err(|error| StateError::value(key, &error))?;
+            values.insert(key.to_owned(), value);
+            Ok(())
+        };
+        put(TAKEN_OVER, serde_json::to_vec(transaction))?;
+        for (name, text) in flags {
+            put(&note(name), serde_json::to_vec(text))?;
+        }
+        if let Some(name) = peer_name {
+            put(PEER_NAME, serde_json::to_vec(&name.to_string()))?;
+        }
+        if let Some(targets) = direct_peers {
+            put(DIRECT_PEERS, serde_json::to_vec(targets))?;
+        }
+        let holding = |(holder, held): (&String, &Holding)| (holder.clone(), Some(held.encode()));
+        let ipam = Update {
+            clear: true,
+            ring: ring.as_ref().map(encode_raw_ring),
+            holdings: holdings.iter().map(holding).collect(),
+        };
+        self.change(&values, &ipam)?;
+        let addresses: usize = holdings.values().map(|holding| holding.cidrs.len()).sum();
+        let name = peer_name.map_or_else(|| "a peer without a name".to_owned(), |n| n.to_string());
+        tracing::info!(
+            "the state of Weave Net 2.x is taken over: {name}, {addresses} addresses of {} holders, \
+             {} targets",
+            holdings.len(),
+            direct_peers.as_ref().map_or(0, Vec::len)
+        );
+        Ok(())
+    }
+
+    /// What Weave Net would know in our place. From now on a file of Weave Net for this prefix that
+    /// is another than the one that is there, as the one to be made of this is, is taken over.
+    pub(super) fn legacy_state(&self, prefix: &Path) -> Result<LegacyState, StateError> {
+        let Stored { ring, holdings } = self.ipam()?;
+        let present = weave_net::newest_transaction(prefix)?.unwrap_or(1);
+        let value = present.to_string().into_bytes();
+        self.write(&[(TAKEN_OVER.to_owned(), value)].into())?;
+        let mut flags = BTreeMap::new();
+        for name in FLAGS {
+            let text = self.read::<String>(&note(name))?;
+            flags.extend(text.map(|text| (name.to_owned(), text)));
+        }
+        Ok(LegacyState {
+            transaction: present.saturating_add(1),
+            peer_name: self.peer_name()?,
+            direct_peers: self.direct_peers()?,
+            ring,
+            holdings,
+            flags,
+        })
     }
 
     /// Opens a database, and looks whether all of it is in order.
@@ -270,12 +339,27 @@ impl DataFile {
 
     /// Stores a change of what the address allocator knows: all of it or nothing.
     pub(super) fn update_ipam(&self, update: &Update) -> Result<(), StateError> {
+        self.change(&BTreeMap::new(), update)
+    }
+
+    /// Values by their keys, and what the allocator knows: all of it or nothing.
+    fn change(
+        &self,
+        values: &BTreeMap<String, Vec<u8>>,
+        update: &Update,
+    ) -> Result<(), StateError> {
         let attempt = || -> Result<(), redb::Error> {
             let transaction = self.database.begin_write()?;
+            if !values.is_empty() {
+                let mut table = transaction.open_table(TABLE)?;
+                for (key, value) in values {
+                    table.insert(key.as_str(), value.as_slice())?;
+                }
+            }
             if update.clear {
                 transaction.delete_table(IPAM)?;
             }
-            {
+            if values.is_empty() || !update.is_empty() {
                 let mut table = transaction.open_table(IPAM)?;
                 if let Some(ring) = &update.ring {
                     table.insert(RING, ring.as_slice())?;
@@ -353,18 +437,7 @@ impl DataFile {
 
     /// Stores values by their keys: all of them or none.
     pub(super) fn write(&self, values: &BTreeMap<String, Vec<u8>>) -> Result<(), StateError> {
-        let attempt = || -> Result<(), redb::Error> {
-            let transaction = self.database.begin_write()?;
-            {
-                let mut table = transaction.open_table(TABLE)?;
-                for (key, value) in values {
-                    table.insert(key.as_str(), value.as_slice())?;
-                }
-            }
-            transaction.commit()?;
-            Ok(())
-        };
-        attempt().map_err(|error| StateError::write(&self.path, error))
+        self.change(values, &Update::default())
     }
 
     fn damaged(&self, key: &str, error: impl std::fmt::Display) -> StateError {

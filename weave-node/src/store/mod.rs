@@ -9,6 +9,9 @@
 mod error;
 mod file;
 mod memory;
+mod paths;
+mod rollback;
+mod weave_net;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,9 +24,11 @@ use weave_ipam::Range;
 use weave_ipam::allocator::{Stored, Update};
 
 pub use error::StateError;
-use file::{DIRECT_PEERS, DataFile, EXPOSED, PEER_NAME};
-pub use file::{data_file, is_expected_panic, make_directory, with_suffix};
+pub use file::is_expected_panic;
+use file::{DIRECT_PEERS, DataFile, EXPOSED, PEER_NAME, note};
 pub use memory::MemoryStore;
+pub use paths::{data_file, make_directory, with_suffix};
+pub use rollback::{RolledBack, roll_back};
 
 /// What keeps the state of a node.
 ///
@@ -110,8 +115,8 @@ impl fmt::Debug for FileStore {
 }
 
 impl FileStore {
-    /// Opens the file of this prefix, or makes it. Where that cannot be written, it is used as far
-    /// as it can be read.
+    /// Opens the file of this prefix, or makes it, with what Weave Net 2.x left in its own,
+    /// `<prefix>data.db`. Where that cannot be written, it is used as far as it can be read.
     ///
     /// # Errors
     /// The file is damaged, in use, or cannot be read.
@@ -143,7 +148,8 @@ impl FileStore {
     }
 
     /// Keeps a note of the program that has the node: it survives a restart, and the node does not
-    /// look at it.
+    /// look at it. Those that programs around Weave Net 2.x make, of which there is `peer-reclaim`,
+    /// are taken over from there and given back.
     ///
     /// # Errors
     /// The store cannot be written.
@@ -230,11 +236,6 @@ impl FileStore {
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The key of a note, which is none of the node's own.
-fn note(name: &str) -> String {
-    format!("note:{name}")
 }
 
 impl Store for FileStore {
