@@ -101,8 +101,9 @@ pub use endpoint::{
 pub use error::HostError;
 pub use firewall::{
     Backend, BackendError, ClosedPorts, Firewall, FirewallError, Generation, HostAddress, Outcome,
-    Policy, SealFirewall, SealPolicy, SealedState, SealedTunnel, VxlanSenders, remove_policies,
-    remove_rules, remove_seal_rules,
+    Policy, SealFirewall, SealPolicy, SealedState, SealedTunnel, VxlanSenders,
+    original_policies_stand, remove_original_rules, remove_policies, remove_rules,
+    remove_seal_rules,
 };
 pub use forwarding::{Forwarding, forwarding};
 pub use names::{BRIDGE_NAME, CONTAINER_INTERFACE, PortNames};

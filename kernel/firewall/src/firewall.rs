@@ -120,6 +120,25 @@ impl Firewall {
         }
     }
 
+    /// Returns whether anything is left of rules, without a change.
+    ///
+    /// # Errors
+    /// Fails if a program of the host fails.
+    pub fn finds(&self, leftovers: &Leftovers) -> Result<bool, FirewallError> {
+        match &self.engine {
+            Engine::Iptables(iptables) => iptables.finds(&leftovers.ipv4, &leftovers.ipv6),
+            Engine::Nftables(nftables) => {
+                for (family, table) in &leftovers.nftables {
+                    if nftables.show(*family, table)?.is_some() {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+            Engine::None => Ok(false),
+        }
+    }
+
     /// Returns whether this back end cannot undo that a chain of somebody else drops what is
     /// forwarded.
     pub fn is_overruled(&self) -> bool {
@@ -148,6 +167,20 @@ pub fn remove_everywhere(
     let mut found = Vec::new();
     for backend in backend::in_use().into_iter().filter(|backend| Some(*backend) != spare) {
         if Firewall::open(Some(backend))?.remove(leftovers)? {
+            found.push(backend);
+        }
+    }
+    Ok(found)
+}
+
+/// Returns in which back ends anything is left of rules.
+///
+/// # Errors
+/// Fails if a program of the host fails.
+pub fn find_everywhere(leftovers: &Leftovers) -> Result<Vec<Backend>, FirewallError> {
+    let mut found = Vec::new();
+    for backend in backend::in_use() {
+        if Firewall::open(Some(backend))?.finds(leftovers)? {
             found.push(backend);
         }
     }

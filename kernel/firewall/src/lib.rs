@@ -68,6 +68,6 @@ mod program;
 pub use backend::{Backend, BackendError};
 pub use counter::Counter;
 pub use error::FirewallError;
-pub use firewall::{Firewall, Leftovers, Rules, remove_everywhere};
+pub use firewall::{Firewall, Leftovers, Rules, find_everywhere, remove_everywhere};
 pub use generation::Generation;
 pub use outcome::Outcome;

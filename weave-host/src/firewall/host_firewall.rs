@@ -3,12 +3,10 @@
 use weave_firewall::nftables::Family;
 use weave_firewall::{Backend, Leftovers, Outcome, Rules, remove_everywhere};
 
+use super::original::POLICIES;
 use super::policy::{Policy, RuleNames};
 use super::{iptables, nftables, sealing};
 use crate::error::HostError;
-
-/// The table of the controller of network policies.
-const POLICIES: &str = "weave-npc";
 
 /// What keeps the rules of one router.
 #[derive(Debug)]

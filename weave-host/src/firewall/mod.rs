@@ -10,10 +10,12 @@
 mod host_firewall;
 mod iptables;
 mod nftables;
+mod original;
 mod policy;
 mod sealing;
 
 pub use host_firewall::{Firewall, remove_policies, remove_rules, remove_seal_rules};
+pub use original::{original_policies_stand, remove_original_rules};
 pub use policy::{ClosedPorts, HostAddress, Policy, VxlanSenders};
 pub use sealing::{SealFirewall, SealPolicy, SealedState, SealedTunnel};
 pub use weave_firewall::{Backend, BackendError, FirewallError, Generation, Outcome};

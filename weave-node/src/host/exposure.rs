@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use tokio::sync::Notify;
@@ -39,7 +39,24 @@ struct Host {
     forward: Forward,
     state: Arc<dyn Store>,
     claimants: Claimants,
+    predecessor: Predecessor,
 }
+
+/// What became of the rules that another router left.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Predecessor {
+    /// They enforce network policies, and nothing else does. Until that time they stay, and ours,
+    /// which would let through what they refuse, are not made.
+    Polices(Instant),
+    /// They go when ours are made.
+    Outlived,
+    /// They are gone.
+    Gone,
+}
+
+/// How long the controller of network policies may take to start after the router: it reads all
+/// pods and policies of the cluster first.
+const POLICIES_WITHIN: Duration = Duration::from_secs(60);
 
 /// Whether the host is to forward, and why it does not though something is exposed.
 #[derive(Default)]
@@ -82,15 +99,13 @@ impl Exposure {
         let forward = Forward { forbidden: !on.firewall.ip_forward, problem: None };
         let (fastdp, state) = (fastdp.clone(), Arc::clone(state));
         let claimants = Claimants::default();
-        let mut host = Host { firewall, policy, fastdp, forward, state, claimants };
+        let predecessor = if bridge { predecessor(&on.name) } else { Predecessor::Gone };
+        let mut host = Host { firewall, policy, fastdp, forward, state, claimants, predecessor };
         if bridge {
             let waker = Arc::clone(&changed);
             host.fastdp.on_senders(Waker::new(move || waker.notify_one()));
             if let Err(error) = host.look() {
                 tracing::warn!("{error:#}");
-            }
-            if let Err(error) = host.firewall.remove_elsewhere(&on.name) {
-                tracing::warn!("old rules are left in another firewall: {error}");
             }
         }
         Ok(Self { host: Arc::new(Mutex::new(host)), backend, bridge, changed })
@@ -204,6 +219,9 @@ impl Host {
         if !self.policy.exposed.is_empty() {
             self.forward.look();
         }
+        if self.yields() {
+            return Ok(added.then_some("addresses of the host"));
+        }
         let vxlan = self.fastdp.senders();
         let ours = self.policy.vxlan != vxlan;
         self.policy.vxlan = vxlan;
@@ -211,6 +229,7 @@ impl Host {
         self.policy.routed = !bridge_addresses(&self.policy.bridge)?.is_empty();
         let outcome = self.firewall.apply(&self.policy);
         let outcome = outcome.context("the rules of the firewall are not complete")?;
+        self.clear_up();
         Ok(match (added, outcome) {
             (false, Outcome::InOrder) => None,
             // Nobody but this router changed anything.
@@ -219,6 +238,46 @@ impl Host {
             (true, Outcome::InOrder) => Some("addresses of the host"),
             (true, Outcome::Changed) => Some("addresses of the host, and rules of the firewall"),
         })
+    }
+
+    /// Whether the rules of the router before still enforce network policies that nothing else
+    /// does.
+    fn yields(&mut self) -> bool {
+        let Predecessor::Polices(until) = self.predecessor else { return false };
+        let stand = weave_host::original_policies_stand(&self.policy.bridge).unwrap_or(false);
+        let is_late = Instant::now() >= until;
+        if stand && is_late {
+            tracing::warn!(
+                "nobody enforces the network policies of Weave Net any more: its rules are removed, \
+                 and no controller has made any within {} s",
+                POLICIES_WITHIN.as_secs()
+            );
+        }
+        let yields = stand && !is_late;
+        if !yields {
+            self.predecessor = Predecessor::Outlived;
+        }
+        yields
+    }
+
+    /// Takes away what the router before left, after ours stand.
+    fn clear_up(&mut self) {
+        if self.predecessor == Predecessor::Gone {
+            return;
+        }
+        self.predecessor = Predecessor::Gone;
+        let bridge = &self.policy.bridge;
+        if let Err(error) = self.firewall.remove_elsewhere(bridge) {
+            tracing::warn!("old rules are left in another firewall: {error}");
+        }
+        match weave_host::remove_original_rules(bridge) {
+            Ok(backends) => {
+                for backend in backends {
+                    tracing::info!("rules of Weave Net 2.x in {backend} are removed");
+                }
+            }
+            Err(error) => tracing::warn!("rules of Weave Net 2.x are left: {error}"),
+        }
     }
 
     fn expose(&mut self, address: HostAddress) -> Result<()> {
@@ -267,6 +326,24 @@ impl Host {
         let exposed: Vec<_> =
             exposed.map(|exposed| (exposed.cidr.to_string(), exposed.masquerade)).collect();
         Ok(self.state.set_exposed(&exposed)?)
+    }
+}
+
+fn predecessor(bridge: &str) -> Predecessor {
+    match weave_host::original_policies_stand(bridge) {
+        Ok(true) => {
+            tracing::info!(
+                "rules of Weave Net 2.x enforce network policies: they stay until the controller has \
+                 made its own, for {} s at most",
+                POLICIES_WITHIN.as_secs()
+            );
+            Predecessor::Polices(Instant::now() + POLICIES_WITHIN)
+        }
+        Ok(false) => Predecessor::Outlived,
+        Err(error) => {
+            tracing::debug!(%error, "rules of an earlier router are not looked for");
+            Predecessor::Outlived
+        }
     }
 }
 

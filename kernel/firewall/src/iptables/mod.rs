@@ -137,6 +137,21 @@ impl Iptables {
         Ok(found)
     }
 
+    /// Returns whether there is anything that [`Self::remove`] would remove.
+    ///
+    /// # Errors
+    /// Fails if a program of the host fails.
+    pub fn finds(&self, ipv4: &[Table], ipv6: &[Table]) -> Result<bool, FirewallError> {
+        let finds = |programs: &IptablesPrograms, tables| {
+            Ok(removal(tables, &programs.present(tables)?).is_some())
+        };
+        let found = finds(&self.programs, ipv4)?;
+        match &self.programs_ipv6 {
+            Some(programs) if !found => finds(programs, ipv6),
+            _ => Ok(found),
+        }
+    }
+
     /// Returns the rules of a chain of IPv4 with what they have counted; none if there is no such
     /// chain.
     ///
