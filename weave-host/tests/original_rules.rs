@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 #[path = "common/command.rs"]
+#[expect(dead_code, reason = "not all of it is of use here")]
 mod command;
 mod common;
 

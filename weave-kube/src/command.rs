@@ -8,6 +8,7 @@ use crate::companion::Companion;
 use crate::error::CommandError;
 use crate::manifest::Manifest;
 use crate::node::{Init, Stay, Uninstall};
+use crate::rollback;
 use crate::settings::Settings;
 
 /// Runs the router as the pod network of a Kubernetes node, in the foreground.
@@ -32,13 +33,15 @@ enum Command {
     Init(Init),
     /// Take everything off this node that a router left on it.
     Uninstall(Uninstall),
+    /// Give the state of the stopped router back to Weave Net 2.x, which is to run here next.
+    Rollback,
     /// Do nothing until told to stop.
     #[command(hide = true)]
     Stay(Stay),
 }
 
 /// The names of the commands that do not run a router.
-const NAMES: &[&str] = &["manifest", "init", "uninstall", "stay"];
+const NAMES: &[&str] = &["manifest", "init", "uninstall", "rollback", "stay"];
 
 /// A router to run, and what goes with it.
 #[derive(Debug)]
@@ -65,6 +68,7 @@ impl Command {
             Self::Manifest(command) => command.run(),
             Self::Init(command) => command.run(),
             Self::Uninstall(command) => command.run(),
+            Self::Rollback => rollback::run(),
             Self::Stay(command) => command.run(),
         }
     }

@@ -26,6 +26,7 @@ mod membership;
 mod node;
 mod nodes;
 mod reclaim;
+mod rollback;
 mod settings;
 mod state;
 mod upkeep;

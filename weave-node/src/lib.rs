@@ -123,7 +123,7 @@ pub use targets::{is_ipv6, unreachable};
 pub use tcp::TcpTransport;
 pub use transport::{Preference, Transport, TransportContext};
 /// What the interface of this crate has of `weave-host`.
-pub use weave_host::{Backend, HostError};
+pub use weave_host::{BRIDGE_NAME, Backend, HostError};
 /// The crates whose types the interface of this one has.
 pub use {weave_api as api, weave_core as core, weave_ipam as allocator, weave_sleeve as sleeve};
 
