@@ -22,6 +22,7 @@ use crate::expose::expose;
 use crate::follow::follow;
 use crate::membership::{self, Division, Listing, Obstacle, Past, Start};
 use crate::nodes::Nodes;
+use crate::plugin;
 use crate::reclaim::Identity;
 use crate::settings::{Expose, Settings};
 use crate::state::State;
@@ -152,11 +153,18 @@ impl Companion {
     /// started anew.
     pub fn accompany(self, node: &Node) -> impl Future<Output = anyhow::Result<()>> + Send + use<> {
         let (addresses, host) = (node.ipam(), node.host_addresses());
+        let plugin = plugin::keep(node.ipam());
         let Self { settings, prepared } = self;
         async move {
-            match prepared {
-                Some(prepared) => prepared.run(&settings, addresses, host).await,
-                None => std::future::pending().await,
+            let joined = async {
+                match prepared {
+                    Some(prepared) => prepared.run(&settings, addresses, host).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                ended = joined => ended,
+                never = plugin => match never {},
             }
         }
     }

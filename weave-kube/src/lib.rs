@@ -25,6 +25,7 @@ mod manifest;
 mod membership;
 mod node;
 mod nodes;
+mod plugin;
 mod reclaim;
 mod rollback;
 mod settings;
