@@ -3,8 +3,8 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use crate::command::CommandError;
 use crate::environment::Environment;
+use crate::error::CommandError;
 use crate::settings::DB_PREFIX;
 
 /// Gives the state of this node back, in a container with the volumes of the router and after that
