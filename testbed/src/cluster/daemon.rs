@@ -1,6 +1,5 @@
 //! The programs of a node and their arguments.
 
-use super::Node;
 use super::options::{SERVICES, address};
 
 /// A program that runs as long as its node.
@@ -36,9 +35,9 @@ impl Daemon {
         }
     }
 
-    pub(super) fn arguments(self, node: &Node<'_>) -> Vec<String> {
+    /// Its arguments on the node of this name, whose address on the underlay is the other one.
+    pub(super) fn arguments(self, name: &str, node_ip: &str) -> Vec<String> {
         let pki = "/cluster/pki";
-        let name = node.name();
         match self {
             Self::Etcd => words(
                 "--data-dir=/var/lib/etcd --listen-client-urls=http://127.0.0.1:2379 \
@@ -74,8 +73,7 @@ impl Daemon {
             Self::Containerd => words(&format!("--config=/cluster/{name}-containerd.toml")),
             Self::Kubelet => words(&format!(
                 "--config=/cluster/{name}-kubelet.json --kubeconfig={pki}/{name}.conf \
-                 --hostname-override={name} --node-ip={}",
-                node.address()
+                 --hostname-override={name} --node-ip={node_ip}"
             )),
             Self::Proxy => words(&format!("--config=/cluster/{name}-proxy.json")),
         }

@@ -211,7 +211,10 @@ impl<'cluster> Node<'cluster> {
         let log = format!("/cluster/logs/{}-{}.log", self.name, daemon.program());
         let mut command = self.command("sh");
         command.args(["-c", START, "start", &log, daemon.program()]);
-        command.args(daemon.arguments(self)).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+            .args(daemon.arguments(&self.name, &self.address()))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         let output = spawn_with_signals(command)?.wait_with_output();
         finish(&format!("starting {} on {}", daemon.program(), self.name), output).map(drop)
     }
