@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use weave_core::mesh::ConnectionUid;
-use weave_core::switch::LinkEvent;
+use weave_core::switch::{Addresses, LinkEvent};
 use weave_core::time::Instant;
 use weave_fastdp::control_message::ReceiveStatus;
 use weave_fastdp::heartbeat::{self, Special};
@@ -42,7 +42,7 @@ fuzz_target!(|input: &[u8]| {
                 let (frame, next) = rest.split_at(rest.len().min(usize::from(number)));
                 rest = next;
                 let fine = link.handle_special(now, frame).is_ok();
-                assert!(!fine || heartbeat::is_special(frame));
+                assert!(!fine || Addresses::of(frame).is_some_and(Addresses::is_special));
             }
             3 => {
                 let mut frame = Vec::new();

@@ -4,10 +4,11 @@ use clap::{ArgAction, Args};
 use weave_host::Cidr;
 
 use super::failure::Failure;
-use super::host_address::{self, HostAddress, IDENT};
+use super::host_address::{self, HostAddress};
 use super::in_use::{MAX_PASSED_OVER, set_aside};
 use super::output;
 use super::remote::Remote;
+use weave_api::HOST_HOLDER;
 use weave_api::client::{Client, ClientError};
 
 /// Arguments of `weave expose`.
@@ -67,7 +68,7 @@ impl Expose {
                         && !matches!(address, HostAddress::This(_)) =>
                 {
                     passed_over += 1;
-                    set_aside(client, IDENT, &cidr, &why).await;
+                    set_aside(client, HOST_HOLDER, &cidr, &why).await;
                 }
                 Err(error) => {
                     give_back(client, &cidr).await;
@@ -85,8 +86,8 @@ async fn take(client: &Client, address: &HostAddress) -> Result<String, ClientEr
             claim(client, *cidr).await?;
             return Ok(cidr.to_string());
         }
-        HostAddress::In(subnet) => client.post(&format!("/ip/{IDENT}/{subnet}"), &[]).await,
-        HostAddress::Default => client.post(&format!("/ip/{IDENT}"), &[]).await,
+        HostAddress::In(subnet) => client.post(&format!("/ip/{HOST_HOLDER}/{subnet}"), &[]).await,
+        HostAddress::Default => client.post(&format!("/ip/{HOST_HOLDER}"), &[]).await,
     };
     chosen.map_err(|error| match error {
         ClientError::NotFound(_) => ClientError::Refused(
@@ -104,13 +105,13 @@ async fn give_back(client: &Client, cidr: &str) {
     if !exposed.lines().any(|other| other == cidr) {
         let address = cidr.split('/').next().unwrap_or(cidr);
         // The first error says more.
-        drop(client.delete(&format!("/ip/{IDENT}/{address}")).await);
+        drop(client.delete(&format!("/ip/{HOST_HOLDER}/{address}")).await);
     }
 }
 
 /// A router that gives out no addresses has none to keep back.
 async fn claim(client: &Client, cidr: Cidr) -> Result<(), ClientError> {
-    match client.put(&format!("/ip/{IDENT}/{cidr}")).await {
+    match client.put(&format!("/ip/{HOST_HOLDER}/{cidr}")).await {
         Ok(_) | Err(ClientError::NotFound(_)) => Ok(()),
         Err(error) => Err(error),
     }

@@ -3,9 +3,10 @@
 use clap::Args;
 
 use super::failure::Failure;
-use super::host_address::{self, HostAddress, IDENT};
+use super::host_address::{self, HostAddress};
 use super::output;
 use super::remote::Remote;
+use weave_api::HOST_HOLDER;
 use weave_api::client::{Client, ClientError};
 
 /// Who has an address that the CNI plugin exposed since those of the user serve no container.
@@ -46,7 +47,7 @@ impl Hide {
 /// Gives the address back, if it was one of those that are given out.
 async fn release(client: &Client, cidr: &str) -> Result<String, ClientError> {
     let address = cidr.split('/').next().unwrap_or(cidr);
-    for holder in [IDENT, GATEWAY] {
+    for holder in [HOST_HOLDER, GATEWAY] {
         match client.delete(&format!("/ip/{holder}/{address}")).await {
             Ok(_) => break,
             Err(ClientError::NotFound(_) | ClientError::Refused(_)) => {}

@@ -2,9 +2,6 @@
 
 use weave_host::Cidr;
 
-/// Who has the addresses of the host, for the part that gives them out.
-pub(super) const IDENT: &str = "weave:expose";
-
 /// Which address is meant.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum HostAddress {

@@ -83,7 +83,7 @@ impl Ps {
         if let (Some(mac), false) = (weave_host::interface_peer_name(bridge)?, exposed.is_empty()) {
             let rest = format!("{mac}{}", texts(&exposed));
             let (aliases, complaints) = (Vec::new(), Vec::new());
-            lines.push(Line { name: "weave:expose".to_owned(), aliases, rest, complaints });
+            lines.push(Line { name: weave_api::HOST_HOLDER.to_owned(), aliases, rest, complaints });
         }
         let endpoints = weave_host::endpoints(bridge, proc)?;
         let is_attached = endpoints.iter().any(|found| found.holder.is_some());

@@ -28,7 +28,13 @@ struct Three<'lab> {
     _switch: weave_testbed::Namespace,
 }
 
-fn three<'lab>(lab: &Lab, hosts: &'lab [Host; 3], options: &RouterOptions) -> Result<Three<'lab>> {
+/// Starts the routers, and waits until this overlay joins each to each.
+fn three<'lab>(
+    lab: &Lab,
+    hosts: &'lab [Host; 3],
+    options: &RouterOptions,
+    overlay: &str,
+) -> Result<Three<'lab>> {
     let [h1, h2, h3] = hosts;
     let switch = lab.switch(&[h1, h2, h3], 1500)?;
     let r1 = h1.router(options.clone())?;
@@ -37,6 +43,10 @@ fn three<'lab>(lab: &Lab, hosts: &'lab [Host; 3], options: &RouterOptions) -> Re
     for router in [&r1, &r2, &r3] {
         router.wait_established(2, SOON)?;
     }
+    for host in [h2, h3] {
+        wait_overlay(&r1, host, overlay)?;
+    }
+    wait_overlay(&r2, h3, overlay)?;
     Ok(Three { routers: [r1, r2, r3], _switch: switch })
 }
 
@@ -72,13 +82,9 @@ fn contests(router: &Router) -> Result<u64> {
 fn a_lie_takes_nothing(options: &RouterOptions, overlay: &str) -> Result<()> {
     let lab = lab()?;
     let hosts = lab.hosts()?;
-    let three = three(&lab, &hosts, options)?;
+    let three = three(&lab, &hosts, options, overlay)?;
     let [h1, h2, h3] = &hosts;
     let [r1, r2, _] = &three.routers;
-    for host in [h2, h3] {
-        wait_overlay(r1, host, overlay)?;
-    }
-    wait_overlay(r2, h3, overlay)?;
     let c1 = h1.container("c1", "10.32.1.1/12")?;
     let v = h2.container("v", "10.32.1.2/12")?;
     let w = h2.container("w", "10.32.1.3/12")?;
@@ -133,13 +139,9 @@ fn a_lie_takes_nothing_by_fastdp() -> Result<()> {
 fn an_idle_station_answers_where_it_is(options: &RouterOptions, overlay: &str) -> Result<()> {
     let lab = lab()?;
     let hosts = lab.hosts()?;
-    let three = three(&lab, &hosts, options)?;
+    let three = three(&lab, &hosts, options, overlay)?;
     let [h1, h2, h3] = &hosts;
-    let [r1, r2, _] = &three.routers;
-    for host in [h2, h3] {
-        wait_overlay(r1, host, overlay)?;
-    }
-    wait_overlay(r2, h3, overlay)?;
+    let [r1, ..] = &three.routers;
     let c1 = h1.container("c1", "10.32.1.1/12")?;
     let v = h2.container("v", "10.32.1.2/12")?;
     let a = h3.container("a", "10.32.1.4/12")?;
@@ -183,11 +185,8 @@ fn a_container_that_moves_is_followed(options: &RouterOptions, overlay: &str) ->
     const STATION: &str = "02:77:00:00:00:01";
     let lab = lab()?;
     let hosts = lab.hosts()?;
-    let three = three(&lab, &hosts, options)?;
+    let _three = three(&lab, &hosts, options, overlay)?;
     let [h1, h2, h3] = &hosts;
-    for host in [h2, h3] {
-        wait_overlay(&three.routers[0], host, overlay)?;
-    }
     let c1 = h1.container("c1", "10.32.1.1/12")?;
     let place = |host: &Host, name: &str| -> Result<Container> {
         let container = host.plain_container(name, "10.32.1.2/12", "weave", 1376)?;

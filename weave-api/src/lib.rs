@@ -42,3 +42,7 @@ pub use address::{Address, AddressError};
 pub use bool_flag::parse as parse_bool;
 pub use code::{ERROR_HEADER, ErrorCode};
 pub use detail::Detail;
+
+/// Who holds the addresses of the host, where the allocator is asked for them and lists them; the name
+/// is that of Weave Net.
+pub const HOST_HOLDER: &str = "weave:expose";

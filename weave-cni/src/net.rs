@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use weave_api::HOST_HOLDER;
 use weave_host::{
     Attachment, Cidr, ContainerInterface, Forwarding, Layout, Namespace, Route, attach,
     bridge_addresses, detect_layout, forwarding, inspect, remove_port_of, remove_unnoted_port,
@@ -21,8 +22,6 @@ use crate::result::CniResult;
 use crate::runtime_request::RuntimeRequest;
 use crate::{Call, Plugin, note};
 
-/// Who has the addresses of the host.
-const HOST_HOLDER: &str = "weave:expose";
 /// Who has the one that serves containers as the gateway, where what the user exposed cannot.
 const GATEWAY_HOLDER: &str = "weave:gateway";
 /// What takes longer than this between an address and its interface may have lost it: the router

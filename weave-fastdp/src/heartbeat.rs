@@ -61,12 +61,6 @@ pub enum HeartbeatError {
     },
 }
 
-/// Returns whether a frame is a special frame rather than one of a station: both of its addresses
-/// are zero.
-pub fn is_special(frame: &[u8]) -> bool {
-    frame.get(..12).is_some_and(|addresses| addresses.iter().all(|byte| *byte == 0))
-}
-
 /// Returns the length of a heartbeat for frames with IP packets of `mtu` bytes.
 pub fn length(mtu: usize) -> u16 {
     u16::try_from(ETHERNET + mtu).unwrap_or(u16::MAX)
@@ -118,6 +112,8 @@ pub fn decode(frame: &[u8], connection: ConnectionUid) -> Result<Special, Heartb
 mod tests {
     use proptest::prelude::*;
 
+    use weave_core::switch::Addresses;
+
     use super::*;
 
     const CONNECTION: ConnectionUid = ConnectionUid(0x0102_0304_0506_0708);
@@ -128,7 +124,7 @@ mod tests {
         heartbeat(CONNECTION, length(1376), &mut frame);
         assert_eq!(frame.len(), 1390);
         assert_eq!(frame[..26], [&[0; 14][..], &[1, 2, 3, 4, 5, 6, 7, 8, 5, 0x6e, 0, 0]].concat());
-        assert!(is_special(&frame) && !is_special(&[0; 11]));
+        assert!(Addresses::of(&frame).is_some_and(Addresses::is_special));
         assert_eq!(decode(&frame, CONNECTION), Ok(Special::Heartbeat));
         probe(CONNECTION, &mut frame);
         assert_eq!(frame.len(), HEADER_LEN);
@@ -157,7 +153,8 @@ mod tests {
         #[test]
         fn any_bytes_do_no_harm(frame in proptest::collection::vec(any::<u8>(), 0..64), uid: u64) {
             let decoded = decode(&frame, ConnectionUid(uid));
-            prop_assert!(decoded.is_err() || is_special(&frame));
+            let special = Addresses::of(&frame).is_some_and(Addresses::is_special);
+            prop_assert!(decoded.is_err() || special);
         }
     }
 }

@@ -1,13 +1,12 @@
 //! The address of the host among the pods.
 
 use anyhow::{Context as _, anyhow};
+use weave_api::HOST_HOLDER;
 use weave_ipam::Cidr;
 use weave_node::{AddressError, Addresses, HostAddressError, HostAddresses};
 
 use crate::settings::Expose;
 
-/// Who has the addresses of the host, for the part that gives them out; as Weave Net names it.
-const HOLDER: &str = "weave:expose";
 /// Addresses that turn out to be in use, one after the other.
 const MAX_IN_USE: usize = 16;
 
@@ -36,7 +35,7 @@ async fn expose_one(
             Ok(()) => return Ok(cidr),
             Err(HostAddressError::InUse(why)) if !matches!(wanted, Expose::Address(_)) => {
                 tracing::warn!("[kube] {why}: it is set aside");
-                addresses.release(HOLDER, cidr.address()).await?;
+                addresses.release(HOST_HOLDER, cidr.address()).await?;
                 addresses.claim(&format!("in-use:{}", cidr.address()), cidr).await?;
             }
             Err(error) => return Err(error.into()),
@@ -47,8 +46,8 @@ async fn expose_one(
 
 async fn take(addresses: &Addresses, wanted: Expose) -> Result<Cidr, AddressError> {
     match wanted {
-        Expose::Address(cidr) => addresses.claim(HOLDER, cidr).await.map(|()| cidr),
-        Expose::In(subnet) => addresses.allocate_in(HOLDER, subnet).await,
-        Expose::Any => addresses.allocate(HOLDER).await,
+        Expose::Address(cidr) => addresses.claim(HOST_HOLDER, cidr).await.map(|()| cidr),
+        Expose::In(subnet) => addresses.allocate_in(HOST_HOLDER, subnet).await,
+        Expose::Any => addresses.allocate(HOST_HOLDER).await,
     }
 }

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use weave_core::mesh::ConnectionUid;
 use weave_core::mtu::{PathMtu, Probe};
-use weave_core::switch::LinkEvent;
+use weave_core::switch::{Addresses, LinkEvent};
 use weave_core::time::Instant;
 use weave_core::wire::ethernet::HEADER_LEN as ETHERNET_HEADER;
 
@@ -123,7 +123,8 @@ impl SpecialFrame {
 
 /// Returns whether a frame belongs to the links themselves: both addresses and the type are zero.
 pub fn is_special(frame: &[u8]) -> bool {
-    frame.first_chunk::<ETHERNET_HEADER>() == Some(&[0; ETHERNET_HEADER])
+    let addresses = Addresses::of(frame).is_some_and(Addresses::is_special);
+    addresses && frame.get(12..ETHERNET_HEADER) == Some(&[0; 2])
 }
 
 /// Returns whether this is a special frame of the length of a heartbeat.

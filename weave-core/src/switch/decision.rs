@@ -54,6 +54,12 @@ impl Addresses {
             destination: MacAddress([d0, d1, d2, d3, d4, d5]),
         })
     }
+
+    /// Whether they are those of a frame of a link itself, a heartbeat or a probe, rather than of a
+    /// station's: both are zero (spec sleeve.md; fastdp.md, section 7).
+    pub fn is_special(self) -> bool {
+        self.source == MacAddress::ZERO && self.destination == MacAddress::ZERO
+    }
 }
 
 /// How a frame came in over an overlay.

@@ -122,7 +122,7 @@ impl UpcallHandler {
         let (Some(addresses), Some(tunnel)) = (input.addresses, input.tunnel) else {
             return shared.counters.dropped_unknown_sender.increment();
         };
-        if is_special(addresses) {
+        if addresses.is_special() {
             let sender = shared.tunnel_ports().sender_of_special(&tunnel);
             return match sender {
                 Some(sender) => self.handle_special(upcall, sender, &tunnel),
@@ -215,11 +215,6 @@ impl UpcallHandler {
             }
         }
     }
-}
-
-/// Returns whether these are the addresses of a heartbeat or a probe (spec fastdp.md, section 7).
-fn is_special(addresses: Addresses) -> bool {
-    addresses.source == MacAddress::ZERO && addresses.destination == MacAddress::ZERO
 }
 
 /// An injector for frames of the router itself to local stations.

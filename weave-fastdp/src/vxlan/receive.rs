@@ -9,12 +9,11 @@ use std::sync::mpsc::Sender;
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollTimeout};
 use weave_core::mesh::PeerName;
-use weave_core::switch::{Arrival, ChecksumRequest, Frame, Pass, Worker, virtio};
+use weave_core::switch::{Addresses, Arrival, ChecksumRequest, Frame, Pass, Worker, virtio};
 
 use super::command::Command;
 use super::shared::{MONITOR, STOP, Shared, UNDELIVERED};
 use super::tunnel::VxlanTunnel;
-use crate::heartbeat::is_special;
 use crate::sys::packet::{PacketSocket, Received};
 use crate::vni::Vni;
 
@@ -114,7 +113,7 @@ fn delivered(
         tunnel.counters.rx_malformed.increment();
         return;
     };
-    if is_special(frame.bytes) {
+    if Addresses::of(frame.bytes).is_some_and(Addresses::is_special) {
         tunnel.inbox.special(frame.bytes);
         return;
     }
@@ -137,7 +136,7 @@ fn undelivered<'f>(
     let start = network + OUTER;
     let inner = bytes.get(start..)?;
     // A heartbeat that arrived before the device was created.
-    if is_special(inner) {
+    if Addresses::of(inner).is_some_and(Addresses::is_special) {
         return None;
     }
     let neighbour = neighbour_at(shared, address)?;

@@ -3,6 +3,7 @@
 
 use anyhow::Result;
 use tokio::task::block_in_place;
+use weave_api::HOST_HOLDER;
 use weave_core::mesh::Config;
 use weave_ipam::allocator::Found;
 
@@ -59,11 +60,8 @@ pub(crate) fn in_use(bridge: &Bridge) -> Vec<Found> {
     let of_containers = of_containers
         .chain(behind)
         .flat_map(|(id, cidrs)| cidrs.iter().filter_map(move |cidr| found(id, cidr, true)));
-    host.iter().filter_map(|cidr| found(EXPOSED, cidr, false)).chain(of_containers).collect()
+    host.iter().filter_map(|cidr| found(HOST_HOLDER, cidr, false)).chain(of_containers).collect()
 }
-
-/// Who has the addresses of the host, as in the original.
-const EXPOSED: &str = "weave:expose";
 
 /// What the allocator is told of the mesh.
 pub(crate) fn allocator(settings: &ipam::Settings, config: &Config) -> weave_ipam::Config {
