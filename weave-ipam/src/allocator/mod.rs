@@ -13,7 +13,7 @@
 mod conflicts;
 mod holdings;
 mod incoming;
-mod leave;
+mod leaving_peers;
 mod output;
 mod report;
 mod requests;
