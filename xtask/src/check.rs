@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::steps::{Outcome, Steps};
 use crate::tools::{self, cargo, output, run, run_for};
-use crate::{circles, fuzz, no_io, soak, vm};
+use crate::{circles, fuzz, no_io, public_api, soak, vm};
 
 /// Examples that want interfaces; `lints` compiles them, and system tests run them.
 const NEED_INTERFACES: [&str; 2] = ["datapath", "tunnel"];
@@ -30,6 +30,7 @@ pub fn all() -> Result<bool> {
         let command = &mut cargo("doc --workspace --no-deps");
         run(command.env("RUSTDOCFLAGS", "-D warnings"))
     });
+    steps.run_or_skip("public interfaces are those of docs/api", || public_api::check(false));
     steps.run("dependencies: bans, licences, sources", || {
         run(&mut cargo("deny check bans licenses sources"))
     });

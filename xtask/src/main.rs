@@ -9,6 +9,7 @@ mod demo;
 mod fuzz;
 mod image;
 mod no_io;
+mod public_api;
 mod retried;
 mod soak;
 mod steps;
@@ -35,6 +36,7 @@ usage: cargo xtask TASK
   bench ipam [ARG...]        addresses from a router, and from its peer; needs root
   bench limits               what the system calls of a path through user space cost; needs root
   bench micro [ARG...]       the benchmarks of the crates
+  api [--write]              fails when docs/api is not what the crates offer (a part of test), or writes it
   circles                    fails when modules of a crate import each other (a part of test)
   no-io                      proves that weave-core alone does no I/O (a part of test)
   vm run [ARG...] -- COMMAND a command in a virtual machine with a full Debian kernel (CONTRIBUTING.md)
@@ -68,6 +70,8 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
         ["demo"] => demo::demo().map(|()| ExitCode::SUCCESS),
         ["image", rest @ ..] => image::image(rest).map(|()| ExitCode::SUCCESS),
         ["bench", rest @ ..] => bench::bench(rest).map(|()| ExitCode::SUCCESS),
+        ["api"] => public_api::check(false).map(|_| ExitCode::SUCCESS),
+        ["api", "--write"] => public_api::check(true).map(|_| ExitCode::SUCCESS),
         ["circles"] => circles::check().map(|()| ExitCode::SUCCESS),
         ["no-io"] => no_io::prove().map(|()| ExitCode::SUCCESS),
         ["vm", rest @ ..] => vm::vm(rest),
