@@ -2,8 +2,7 @@
 
 use std::net::IpAddr;
 
-use sha2::{Digest, Sha256};
-
+use super::digest::digest;
 use super::ruleset::AddressSet;
 use crate::block::{AddressRange, Family};
 use crate::cluster::Cluster;
@@ -87,11 +86,4 @@ fn ports<'a>(
 ) -> impl Iterator<Item = (IpAddr, Protocol, u16)> + 'a {
     let named = pod.ports.iter().filter(|port| names.contains(&(port.protocol, &port.name)));
     named.map(move |port| (address, port.protocol, port.number))
-}
-
-/// Returns 128 bits of a hash, so that nobody finds two objects whose names meet.
-pub(super) fn digest(value: &impl std::fmt::Debug) -> String {
-    // What is printed for debugging has all fields, with texts quoted: no two values print alike.
-    let hash = Sha256::digest(format!("{value:?}"));
-    hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }

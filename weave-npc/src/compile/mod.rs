@@ -12,6 +12,7 @@
 //! named by what they stand for, and only their members do.
 
 mod definition;
+mod digest;
 mod ruleset;
 
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::definition::digest;
+use super::digest::digest;
 use crate::block::{AddressRange, Family};
 use crate::object::{Direction, ObjectName, Protocol};
 
