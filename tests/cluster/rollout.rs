@@ -55,7 +55,8 @@ fn a_stream_outlives_a_killed_router() -> Result<()> {
     Ok(())
 }
 
-/// Kills the router's process on a node with SIGKILL.
+/// Kills the router's process on a node with SIGKILL. It is known by its whole command line: that of
+/// the killer has the same words in it.
 fn kill_router(space: &Space, node: &str) -> Result<()> {
     let killer = format!("killer-{node}");
     let mut pod = crate::space::shell_pod(&killer, node, "sleep 3600");
@@ -67,8 +68,7 @@ fn kill_router(space: &Space, node: &str) -> Result<()> {
         &killer,
         "for p in /proc/[0-9]*; do \
            words=$(tr '\\0' ' ' < $p/cmdline 2> /dev/null); \
-           case $words in *weave*' kube '*|*weave*' kube') \
-             kill -9 ${p#/proc/} && echo $words;; esac; done",
+           case $words in 'weave kube ') kill -9 ${p#/proc/} && echo $words;; esac; done",
     )?;
     ensure!(!killed.is_empty(), "no router runs on {node}");
     Ok(())

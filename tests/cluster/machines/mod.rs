@@ -43,7 +43,10 @@ fn ring_members(node: &str) -> Result<usize> {
     Ok(entries.iter().map(|entry| entry["Peer"].to_string()).collect::<BTreeSet<_>>().len())
 }
 
-/// How many addresses the router of this node has given out.
-fn addresses_held(node: &str) -> Result<usize> {
-    Ok(ipam(node)?["Owned"].as_array().map_or(0, Vec::len))
+/// The pods that hold addresses on this node, as `NAMESPACE/NAME`.
+fn pods_with_addresses(node: &str) -> Result<Vec<String>> {
+    let ipam = ipam(node)?;
+    let holders = ipam["Holders"].as_array().context("no holders of addresses")?;
+    // The host itself holds one, too, under a name that is no pod's.
+    Ok(holders.iter().filter_map(|holder| holder["Label"].as_str()).map(str::to_owned).collect())
 }
