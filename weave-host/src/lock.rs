@@ -15,6 +15,7 @@ pub(crate) struct HostLock {
 impl HostLock {
     /// Waits for the lock.
     pub(crate) fn acquire() -> Result<Self, HostError> {
+        // The folder is the host's also for a router in a container, since the plugin is outside.
         let directory = Path::new("/run/weave");
         let path = directory.join("devices.lock");
         let failed =

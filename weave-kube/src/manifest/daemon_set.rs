@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::options::{Secret, Wish};
-use super::volumes::{HOST, Mount, cni_mounts, state, xtables_lock};
+use super::volumes::{HOST, Mount, cni_mounts, device_lock, state, xtables_lock};
 use super::{NAME, metadata};
 
 /// The network itself.
@@ -48,6 +48,7 @@ pub(super) fn bare_pod(wish: &Wish) -> Value {
 
 fn pod(wish: &Wish) -> Value {
     let cni = cni_mounts(&wish.cni);
+    let devices = [device_lock()];
     let xtables = [xtables_lock()];
     let modules = [Mount::new("lib-modules", "/lib/modules", "/lib/modules").read_only()];
     let identity = [
@@ -59,11 +60,11 @@ fn pod(wish: &Wish) -> Value {
     let of = |mounts: &[&[Mount]]| -> Vec<Value> {
         mounts.iter().copied().flatten().map(Mount::mount).collect()
     };
-    let mut containers = vec![router(wish, &of(&[&identity, &cni, &xtables]))];
+    let mut containers = vec![router(wish, &of(&[&identity, &cni, &devices, &xtables]))];
     if wish.has_policies {
         containers.push(policy_controller(wish, &of(&[&xtables])));
     }
-    let volumes: Vec<_> = [&identity[..], &cni, &modules, &xtables]
+    let volumes: Vec<_> = [&identity[..], &cni, &modules, &devices, &xtables]
         .into_iter()
         .flatten()
         .map(Mount::volume)

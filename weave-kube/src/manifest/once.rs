@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::NAMESPACE;
 use super::daemon_set::{bare_pod, environment};
 use super::options::Wish;
-use super::volumes::{Mount, cni_mounts, state, xtables_lock};
+use super::volumes::{Mount, cni_mounts, device_lock, state, xtables_lock};
 
 /// Takes everything off each node.
 pub(super) fn uninstall(wish: &Wish) -> Value {
@@ -14,7 +14,7 @@ pub(super) fn uninstall(wish: &Wish) -> Value {
 }
 
 fn object(wish: &Wish, name: &str, command: &[&str]) -> Value {
-    let fixed = [state(), xtables_lock()];
+    let fixed = [state(), device_lock(), xtables_lock()];
     let cni = cni_mounts(&wish.cni);
     let mounts = || fixed.iter().chain(&cni);
     let mut pod = bare_pod(wish);

@@ -131,6 +131,21 @@ fn what_takes_a_network_away_sees_the_same_folders() {
 }
 
 #[test]
+fn who_changes_devices_has_the_lock_that_the_plugin_has_on_the_host() {
+    let once = read("--uninstall").pop().unwrap()["spec"]["template"]["spec"].take();
+    for (pod, container) in [(pod(""), "containers"), (once, "initContainers")] {
+        let by_name = |list: &Value, key: &str, value: &str| -> Value {
+            let list = list.as_array().unwrap();
+            list.iter().find(|entry| entry[key] == value).unwrap_or(&Value::Null).clone()
+        };
+        let mount = by_name(&pod[container][0]["volumeMounts"], "mountPath", "/run/weave");
+        let volume = by_name(&pod["volumes"], "name", mount["name"].as_str().unwrap());
+        assert_eq!(volume["hostPath"]["path"], "/run/weave");
+        assert_eq!(mount.get("readOnly"), None);
+    }
+}
+
+#[test]
 fn every_flag_has_an_effect() {
     let plain = print("").unwrap();
     for (line, shown) in [

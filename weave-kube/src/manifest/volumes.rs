@@ -62,6 +62,12 @@ pub(super) fn state() -> Mount {
     Mount::new("weavedb", "/var/lib/weave", "/weavedb").kind("DirectoryOrCreate")
 }
 
+/// By which programs that change devices wait for each other: the plugin, which is a program of the
+/// host, and the router, which would mend or remove what the plugin has made in part.
+pub(super) fn device_lock() -> Mount {
+    Mount::new("run-weave", "/run/weave", "/run/weave").kind("DirectoryOrCreate")
+}
+
 /// By which programs that change rules wait for each other.
 pub(super) fn xtables_lock() -> Mount {
     Mount::new("xtables-lock", "/run/xtables.lock", "/run/xtables.lock").kind("FileOrCreate")
