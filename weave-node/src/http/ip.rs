@@ -278,7 +278,11 @@ impl Refused {
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        tracing::warn!("[http] {}", self.0.text);
+        match self.0.code {
+            // Runtimes delete what is deleted: each pod two or three times.
+            ErrorCode::NotHeld => tracing::debug!("[http] {}", self.0.text),
+            _ => tracing::warn!("[http] {}", self.0.text),
+        }
         self.0.into_response()
     }
 }
