@@ -345,7 +345,8 @@ impl Prepared {
                 None => return Ok(()),
             },
         };
-        if self.store.note(PEERS)?.is_none() {
+        let is_first_start = self.store.note(PEERS)?.is_none();
+        if is_first_start && self.store.direct_peers()?.is_some() {
             // Peers of Weave Net 2.x are those that nodes had at its last start.
             self.store.set_direct_peers(&[])?;
         }
