@@ -1,5 +1,7 @@
 //! Nodes that come and go.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result, ensure};
 use weave_testbed::try_until;
 
@@ -22,7 +24,9 @@ fn a_node_added_later_is_a_member_and_a_deleted_one_leaves_nothing() -> Result<(
         ensure!(ready_nodes()?.contains(&late), "not ready yet");
         Ok(())
     };
+    let imported = Instant::now();
     try_until("the node to be ready", SOON, ready)?;
+    println!("ready {} ms after its image was there", imported.elapsed().as_millis());
     let space = Space::new()?;
     space.start(&[web_pod("old", &nodes[0]), web_pod("new", &late)])?;
     for (from, to) in [("old", "new"), ("new", "old")] {
