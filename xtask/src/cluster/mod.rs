@@ -17,7 +17,7 @@ use options::{DEFAULT_NAME, Network, Options};
 const USAGE: &str = "usage: cargo xtask cluster up [OPTION...]\n       \
                      cargo xtask cluster down [--name NAME]\n       \
                      cargo xtask cluster run [OPTION...] -- COMMAND...\n       \
-                     cargo xtask cluster test [OPTION...|--kubeconfig FILE] [NEXTEST-ARG...]\n\
+                     cargo xtask cluster test [OPTION...|--kubeconfig FILE] [-- NEXTEST-ARG...]\n\
                      options: --name NAME, --nodes N, --proxy iptables|nftables, \
                      --containerd debian|2, --network none|bridge, --binaries DIR, \
                      --weave DIR";
