@@ -2,6 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use weave_ipam::Range;
 use weave_ipam::message::Unicast;
 
 fuzz_target!(|payload: &[u8]| {
@@ -10,7 +11,7 @@ fuzz_target!(|payload: &[u8]| {
     if let Unicast::SpaceRequest(range) | Unicast::Denied(range) = message {
         let block = range.largest_block();
         assert!(range.is_empty() || range.covers(block));
-        let blocks: u32 = range.blocks().map(|block| block.range().size()).sum();
+        let blocks: u32 = range.blocks().map(|block| Range::of(block).size()).sum();
         assert!(blocks <= range.size());
     }
 });
