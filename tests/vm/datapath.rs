@@ -261,7 +261,7 @@ fn a_router_that_comes_back_adopts_the_datapath() -> Result<()> {
     // What the kernels carry goes on while a router is away, and all of it arrives.
     all_arrive(&c1, "10.32.0.2", 20)?;
     let murmur = Murmur::start(&c1, "10.32.0.2")?;
-    let [_, first] = try_until("flows", SOON, || carried([&h1, &h2]))?;
+    try_until("flows", SOON, || carried([&h1, &h2]))?;
     r2.kill()?;
     let mut r2 = h2.router(options().peer("192.168.50.1"))?;
     let mut id = 0;
@@ -270,7 +270,7 @@ fn a_router_that_comes_back_adopts_the_datapath() -> Result<()> {
             wait_transport(router, "fastdp")?;
         }
         c1.wait_ping("10.32.0.2", SOON)?;
-        // A host that is back has the short id of its former life, whose flows go on until those of
+        // A host that is back has another short id; flows of its former life go on until those of
         // the new link have taken their place, and take with them what they counted. What its
         // kernel has not carried yet nobody carries while the router is away.
         [_, id] = try_until("flows of the new link", SOON, || {
@@ -279,7 +279,6 @@ fn a_router_that_comes_back_adopts_the_datapath() -> Result<()> {
             ensure!(now == wanted, "still {now:x?}, not {wanted:x?}");
             Ok(now)
         })?;
-        ensure!(id == first, "{id:x}, not {first:x}");
         if !in_good_order {
             r2.stop()?;
             let left = flows(&h2)?;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use arc_swap::ArcSwap;
-use weave_core::mesh::{ShortId, ShortIdTable};
+use weave_core::mesh::ShortIdTable;
 use weave_core::switch::{Addresses, Frame, Inject, Switch, Worker};
 use weave_core::time::{Clock, Instant};
 use weave_odp::{Client, Errno, Error, PortNumber, Upcalls, VportEvents, VportKind};
@@ -35,8 +35,6 @@ pub struct OdpEngine {
     shared: Arc<Shared>,
     /// Clients by which tunnels send frames of data threads, without a flow.
     clients: Arc<WorkerClients>,
-    /// Short id of this peer in the flows that were taken over.
-    earlier_id: Option<ShortId>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -85,9 +83,8 @@ impl OdpEngine {
         shared.list_vports(&mut client)?;
         // After the ports know their sockets, since misses follow when flows are deleted. Traffic
         // between local ports continues all the while.
-        let earlier_id = adopt_flows(&shared, &mut client)?;
-        let (clients, threads) = (Arc::default(), Vec::new());
-        let mut engine = Self { shared, clients, earlier_id, threads };
+        adopt_flows(&shared, &mut client)?;
+        let mut engine = Self { shared, clients: Arc::default(), threads: Vec::new() };
         for socket in sockets.into_iter().chain([for_tunnels]) {
             let worker = Worker::new(Arc::clone(switch))?;
             let thread = UpcallThread::new(Arc::clone(&engine.shared), socket, worker)?;
@@ -133,12 +130,6 @@ impl OdpEngine {
         inner: Box<dyn Inject + Send>,
     ) -> Box<dyn Inject + Send> {
         Box::new(LearningInjector { inner, engine: Arc::clone(self) })
-    }
-
-    /// Returns the short id of this peer in the flows that were taken over. They go on without a gap
-    /// if the peer has it again.
-    pub const fn earlier_id(&self) -> Option<ShortId> {
-        self.earlier_id
     }
 
     /// Returns the number of packets without a flow so far.

@@ -1,30 +1,26 @@
 //! The flows that a router leaves to the next one, and takes over from the one before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use weave_core::mesh::ShortId;
-use weave_odp::{Action, Client, DumpedFlow, Errno, Error};
+use weave_odp::{Client, DumpedFlow, Errno, Error};
 
 use super::bridge::BridgePort;
 use super::local_ports::PortRole;
 use super::shared::Shared;
 use super::unicast_flow::UnicastFlow;
-use crate::vni::Vni;
 
 /// Deletes the flows of an earlier router, but for those that may go on for a moment. The stations
 /// of these are learned: as long as a flow carries everything that a station sends, no miss shows
-/// where it is. Returns the short id of this peer in most of these flows.
-pub(super) fn adopt_flows(shared: &Shared, client: &mut Client) -> Result<Option<ShortId>, Error> {
+/// where it is.
+pub(super) fn adopt_flows(shared: &Shared, client: &mut Client) -> Result<(), Error> {
     let dump = client.flows(shared.datapath)?;
     // Flows that cannot be decoded can only be deleted with all others.
     if !shared.config.adopt || !dump.skipped.is_empty() {
-        client.delete_flows(shared.datapath)?;
-        return Ok(None);
+        return client.delete_flows(shared.datapath);
     }
     let (now, own) = (shared.now(), shared.switch.own());
     let mut table = shared.state.flows();
     let mut remotes = BTreeSet::new();
-    let mut ids = BTreeMap::<ShortId, usize>::new();
     for DumpedFlow { flow, .. } in &dump.flows {
         let unicast = UnicastFlow::of(&flow.matches, &flow.actions).filter(|unicast| {
             let roles = shared.state.local(|local| unicast.ports().map(|port| local.role(port)));
@@ -33,9 +29,6 @@ pub(super) fn adopt_flows(shared: &Shared, client: &mut Client) -> Result<Option
         match unicast {
             Some(unicast) if table.has_room_for(&flow.matches) => {
                 remotes.insert(unicast.remote());
-                if let Some(id) = own_id(&flow.actions) {
-                    *ids.entry(id).or_default() += 1;
-                }
                 table.put(flow);
                 let (station, port) = unicast.station();
                 shared.switch.refresh_station(now, station, own);
@@ -51,16 +44,7 @@ pub(super) fn adopt_flows(shared: &Shared, client: &mut Client) -> Result<Option
     shared.change_tunnel_ports(|ports| {
         remotes.iter().for_each(|remote| ports.retain_flows(now, *remote));
     });
-    Ok(ids.into_iter().max_by_key(|(_, count)| *count).map(|(id, _)| id))
-}
-
-/// Returns the short id of this peer in a flow that sends what a local station sends.
-fn own_id(actions: &[Action]) -> Option<ShortId> {
-    let tunnel = actions.iter().find_map(|action| match action {
-        Action::SetTunnel(tunnel) => Some(tunnel.id),
-        _ => None,
-    });
-    Some(Vni::new(tunnel?.try_into().ok()?)?.source)
+    Ok(())
 }
 
 /// Deletes the flows that would stay wrong when the mesh changes.

@@ -1,11 +1,13 @@
 //! Flows that may outlive a connection for a moment, and why no others may.
 //!
-//! A restarted router is back within seconds, and asks for the short id that it finds in the flows
-//! of the router before it. The frames that its kernel carries continue meanwhile, if the kernel of
-//! the neighbour does the same. So at both ends those flows are retained that carry unicast from
-//! local stations into the tunnel, or from the tunnel to local stations. Relayed packets could
-//! circulate, since each hop sets a new time to live. Flows for groups would send to hosts that are
-//! gone and not to hosts that are new.
+//! A restarted router is back within seconds, with another short id. The frames that its kernel
+//! carries could continue meanwhile, if the kernel of the neighbour does the same. So at both ends
+//! those flows are retained that carry unicast from local stations into the tunnel, or from the
+//! tunnel to local stations. Relayed packets could circulate, since each hop sets a new time to
+//! live. Flows for groups would send to hosts that are gone and not to hosts that are new.
+//!
+//! It does not ask for the id in the flows of the router before it: as long as flows carry all that
+//! a station sends, no miss shows a neighbour where it is, and what goes there has no flow.
 //!
 //! A flow into a tunnel is retained until there is a path to that host again, by which a frame
 //! without a flow would go. A flow from a tunnel is retained longer, since the neighbour may not
