@@ -55,7 +55,7 @@ pub(crate) fn start(level: LogLevel) {
     // Libraries tell their own business at these levels; only ours is wanted.
     let ours = tracing_subscriber::filter::Targets::new()
         .with_targets(
-            ["weave", "weave_core", "weave_host", "weave_port", "weave_sleeve"]
+            ["weave", "weave_core", "weave_host", "weave_npc", "weave_port", "weave_sleeve"]
                 .map(|name| (name, level)),
         )
         .with_default(LevelFilter::WARN.min(level));

@@ -16,6 +16,7 @@ mod hide;
 mod host_address;
 mod in_use;
 mod launch;
+mod npc;
 mod output;
 mod prime;
 mod ps;
@@ -91,6 +92,7 @@ enum Command {
     Kube(weave_kube::Kube),
     /// Install the CNI plugin, so that container runtimes use the switch.
     SetupCni(setup_cni::SetupCni),
+    Npc(weave_npc::Npc),
     /// Show router status.
     Status(status::Status),
     /// Print the full report.
@@ -135,6 +137,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::Forget(command) => command.run(),
         Command::Kube(command) => command.run(Router::run_in_cluster),
         Command::SetupCni(command) => command.run(),
+        Command::Npc(command) => npc::run(command),
         Command::Status(command) => command.run(),
         Command::Report(command) => command.run(),
         Command::Version(command) => command.run(),

@@ -16,6 +16,8 @@ pub struct Cluster {
     policies: BTreeMap<ObjectName, Policy>,
     /// The pods that say that an address is theirs: the last one is right.
     claims: BTreeMap<IpAddr, BTreeSet<Claim>>,
+    /// Addresses about which something has changed, for a compiler that goes on from there.
+    touched: BTreeSet<IpAddr>,
 }
 
 /// Ordered by age: an address is given to a new pod when the old one is gone, though the API
@@ -55,10 +57,13 @@ impl Cluster {
     pub fn handle_change(&mut self, change: Change) -> bool {
         match change {
             Change::Namespace(namespace) => {
-                let old = self.namespaces.insert(namespace.name.clone(), namespace.clone());
-                old.as_ref() != Some(&namespace)
+                let name = namespace.name.clone();
+                let old = self.namespaces.insert(name.clone(), namespace.clone());
+                old.as_ref() != Some(&namespace) && self.touch_namespace(&name)
             }
-            Change::NamespaceGone(name) => self.namespaces.remove(&name).is_some(),
+            Change::NamespaceGone(name) => {
+                self.namespaces.remove(&name).is_some() && self.touch_namespace(&name)
+            }
             Change::Pod(pod) => {
                 if self.pods.get(&pod.name) == Some(&*pod) {
                     return false;
@@ -66,6 +71,7 @@ impl Cluster {
                 self.remove_pod(&pod.name);
                 for address in attached(&pod) {
                     self.claims.entry(*address).or_default().insert(Claim::of(&pod));
+                    self.touched.insert(*address);
                 }
                 self.pods.insert(pod.name.clone(), *pod);
                 true
@@ -79,10 +85,24 @@ impl Cluster {
         }
     }
 
+    /// Notes that the pods of a namespace may be meant by others now.
+    fn touch_namespace(&mut self, name: &str) -> bool {
+        let pods = of_namespace(&self.pods, name).flat_map(|(_, pod)| attached(pod));
+        self.touched.extend(pods);
+        true
+    }
+
+    /// Returns the addresses about which something has changed since this was asked last: whose they
+    /// are, or what selects their pods.
+    pub(crate) fn take_touched(&mut self) -> BTreeSet<IpAddr> {
+        std::mem::take(&mut self.touched)
+    }
+
     fn remove_pod(&mut self, name: &ObjectName) -> bool {
         let Some(pod) = self.pods.remove(name) else { return false };
         let claim = Claim::of(&pod);
         for address in attached(&pod) {
+            self.touched.insert(*address);
             if let Some(claims) = self.claims.get_mut(address) {
                 claims.remove(&claim);
                 if claims.is_empty() {
@@ -138,9 +158,7 @@ impl Cluster {
         pod: &'a Pod,
         direction: Direction,
     ) -> impl Iterator<Item = (&'a Policy, &'a [Rule])> + 'a {
-        let from = ObjectName::new(&pod.name.namespace, "");
-        let own = self.policies.range(from..).map(|(_, policy)| policy);
-        let own = own.take_while(|policy| policy.name.namespace == pod.name.namespace);
+        let own = of_namespace(&self.policies, &pod.name.namespace).map(|(_, policy)| policy);
         own.filter(|policy| policy.pods.matches(&pod.labels))
             .filter_map(move |policy| Some((policy, policy.rules(direction)?)))
     }
@@ -157,6 +175,15 @@ impl Cluster {
         };
         namespace && peer.pods.matches(&pod.labels)
     }
+}
+
+/// Returns the objects of one namespace.
+fn of_namespace<'a, T>(
+    objects: &'a BTreeMap<ObjectName, T>,
+    namespace: &'a str,
+) -> impl Iterator<Item = (&'a ObjectName, &'a T)> {
+    let from = ObjectName::new(namespace, "");
+    objects.range(from..).take_while(move |(name, _)| name.namespace == namespace)
 }
 
 /// Returns the addresses that a pod says are its own.

@@ -8,6 +8,10 @@
 //! The model, [`Cluster`], does no I/O: objects go in, and it answers for any packet. It is what
 //! the rules in the kernel are compared with.
 //!
+//! The feature `controller`, which is on by default, is what runs on a node: it watches the objects
+//! of a cluster and keeps the kernel in step. Without it the crate does no I/O but for that of the
+//! firewall that it is asked for.
+//!
 //! # Example
 //!
 //! ```
@@ -40,16 +44,26 @@
 
 pub mod api;
 mod block;
+mod blocked;
 mod cluster;
+#[cfg(feature = "controller")]
+mod command;
 mod compile;
+#[cfg(feature = "controller")]
+pub mod controller;
+mod enforcer;
 mod labels;
 pub mod nft;
 mod object;
 mod verdict;
 
 pub use block::{AddressRange, Family, ranges};
+pub use blocked::{Blocked, BlockedCounts, BlockedLog};
 pub use cluster::{Change, Cluster};
-pub use compile::{AddressSet, Chain, ChainRule, Origin, PortMatch, Ruleset, compile};
+#[cfg(feature = "controller")]
+pub use command::{CommandError, Npc};
+pub use compile::{AddressSet, Chain, ChainRule, Compiler, Origin, PortMatch, Ruleset, compile};
+pub use enforcer::Enforcer;
 pub use labels::{Condition, Labels, Requirement, Selector};
 pub use object::{
     Direction, NamedPort, Namespace, Namespaces, ObjectName, Peer, Peers, Pod, PodNetwork, PodPeer,

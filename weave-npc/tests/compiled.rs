@@ -10,10 +10,10 @@ use common::dice::Dice;
 use common::nft::Kernel;
 use common::world::{NODES, World, packet};
 use weave_npc::nft::{self, Options};
-use weave_npc::{Cluster, Ruleset, compile};
+use weave_npc::{Cluster, Compiler, Ruleset, compile};
 
 const HISTORIES: u64 = 100;
-const STEPS: u64 = 36;
+const STEPS: u64 = 24;
 const QUESTIONS: u64 = 8;
 
 /// A node with the table that it has.
@@ -22,6 +22,9 @@ struct Node {
     address: IpAddr,
     ruleset: Ruleset,
     kernel: Kernel,
+    /// Goes on from the last time; it has a cluster of its own, as there is one for each node.
+    compiler: Compiler,
+    cluster: Cluster,
 }
 
 impl Node {
@@ -32,7 +35,8 @@ impl Node {
             let address = format!("10.0.0.{number}").parse().unwrap();
             let (ruleset, mut kernel) = (Ruleset::default(), Kernel::default());
             kernel.run(&nft::table(&ruleset, Options::default()).script().unwrap());
-            Self { name, address, ruleset, kernel }
+            let (compiler, cluster) = (Compiler::new(name), Cluster::default());
+            Self { name, address, ruleset, kernel, compiler, cluster }
         })
     }
 
@@ -40,6 +44,8 @@ impl Node {
     /// anew.
     fn update(&mut self, cluster: &Cluster) {
         let ruleset = compile(cluster, self.name);
+        let continued = self.compiler.compile(&mut self.cluster);
+        assert_eq!(continued, ruleset, "going on led to other rules");
         self.kernel.run(&nft::change(&self.ruleset, &ruleset).script().unwrap());
         self.ruleset = ruleset;
         let mut anew = Kernel::default();
@@ -56,7 +62,13 @@ fn the_rules_do_what_the_model_says() {
         let (mut world, mut cluster) = (World::default(), Cluster::default());
         let mut nodes = Node::all();
         for _ in 0..STEPS {
-            world.step(&mut dice, &mut cluster);
+            // Changes come one by one, and in crowds.
+            for _ in 0..1 + dice.below(2) * 3 {
+                let change = world.step(&mut dice, &mut cluster);
+                for node in &mut nodes {
+                    node.cluster.handle_change(change.clone());
+                }
+            }
             nodes.iter_mut().for_each(|node| node.update(&cluster));
             for _ in 0..QUESTIONS {
                 let packet = packet(&mut dice);

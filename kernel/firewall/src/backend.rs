@@ -194,7 +194,7 @@ pub(crate) fn preferred() -> Vec<Backend> {
 }
 
 /// Returns the back ends in which there can be rules.
-pub(crate) fn in_use() -> Vec<Backend> {
+pub fn in_use() -> Vec<Backend> {
     let there = |backend: &Backend| match backend {
         Backend::IptablesNft => IptablesPrograms::find(*backend, Family::Ipv4).is_some(),
         Backend::IptablesLegacy => {

@@ -68,6 +68,16 @@ impl<R: Clone + PartialEq> InOrder<R> {
 }
 
 impl Generation {
+    /// Returns that of now; none if this kernel does not say it.
+    pub fn current() -> Option<Self> {
+        Self::now(Backend::Nftables)
+    }
+
+    /// Returns whether this is the next one after another: there was one change between them.
+    pub const fn follows(self, other: Self) -> bool {
+        self.0 == other.0.wrapping_add(1)
+    }
+
     /// That of now; `None` where the rules are elsewhere, or if this kernel does not say it.
     fn now(backend: Backend) -> Option<Self> {
         match backend {

@@ -67,7 +67,13 @@ impl Ipset {
     /// # Errors
     /// Fails if the program fails.
     pub fn destroy(&self, set: &str) -> Result<bool, FirewallError> {
-        match self.0.run(&["destroy", word(set, "the name of a set")?], "") {
+        // An argument, and no line of a script: `#` and quotes are characters like others.
+        let good = set.chars().all(|c| c.is_ascii_graphic()) && !set.starts_with('-');
+        if set.is_empty() || !good {
+            let what = "the name of a set";
+            return Err(FirewallError::Misuse { what, text: set.to_owned() });
+        }
+        match self.0.run(&["destroy", set], "") {
             Ok(_) => Ok(true),
             Err(FirewallError::Program { complaint, .. })
                 if complaint.contains("does not exist") =>

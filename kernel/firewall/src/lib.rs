@@ -65,7 +65,7 @@ pub mod nftables;
 mod outcome;
 mod program;
 
-pub use backend::{Backend, BackendError};
+pub use backend::{Backend, BackendError, in_use};
 pub use counter::Counter;
 pub use error::FirewallError;
 pub use firewall::{Firewall, Leftovers, Rules, find_everywhere, remove_everywhere};

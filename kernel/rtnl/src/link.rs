@@ -312,6 +312,17 @@ impl<T: Transport> Client<T> {
         self.change_bridge(bridge, change, InfoBridge::FdbMaxLearned(count))
     }
 
+    /// Sets whether packets between two ports of a bridge pass the firewall of IPv4 and of IPv6. It
+    /// takes the module `br_netfilter` for them to do so.
+    ///
+    /// # Errors
+    /// Fails if it is no bridge, or if the kernel refuses.
+    pub fn set_bridge_firewall(&mut self, bridge: u32, on: bool) -> Result<(), Error> {
+        let change = "set the firewall";
+        self.change_bridge(bridge, change, InfoBridge::NfCallIpTables(on))?;
+        self.change_bridge(bridge, change, InfoBridge::NfCallIp6Tables(on))
+    }
+
     fn change_bridge(
         &mut self,
         index: u32,

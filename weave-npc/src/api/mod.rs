@@ -44,7 +44,7 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    fn object_name(&self) -> object::ObjectName {
+    pub(crate) fn object_name(&self) -> object::ObjectName {
         // Where none is written, kubectl and the API server mean this one.
         let namespace = self.namespace.as_deref().unwrap_or("default");
         object::ObjectName::new(namespace, &self.name)

@@ -1,6 +1,8 @@
 //! What a set stands for, and what is in it now.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::digest::digest;
 use super::ruleset::AddressSet;
@@ -37,6 +39,13 @@ impl<'a> NamedPorts<'a> {
     ) -> Self {
         Self { node, pods, names: names.to_vec() }
     }
+
+    /// Returns those of a pod that has such names, at one of its addresses.
+    fn ports(&self, address: IpAddr, pod: &Pod) -> impl Iterator<Item = (IpAddr, Protocol, u16)> {
+        let named = pod.ports.iter();
+        let named = named.filter(|port| self.names.contains(&(port.protocol, &port.name)));
+        named.map(move |port| (address, port.protocol, port.number))
+    }
 }
 
 impl Definition<'_> {
@@ -54,22 +63,66 @@ impl Definition<'_> {
 
     /// Returns what is in it.
     pub(super) fn members(&self, cluster: &Cluster) -> AddressSet {
-        let of_family = |family: Family| {
-            cluster.owners().filter(move |(address, _)| Family::of(*address) == family)
-        };
         match self {
-            Self::Pods(family, peers) => {
-                let meant = of_family(*family).filter(|(_, pod)| means(cluster, peers, pod));
-                AddressSet::Addresses(*family, meant.map(|(address, _)| address).collect())
+            Self::Pods(family, _) => {
+                let owners = cluster.owners().filter(|(own, pod)| self.has(cluster, *own, pod));
+                AddressSet::Addresses(*family, owners.map(|(own, _)| own).collect())
             }
             Self::Networks(ranges) => AddressSet::Ranges(ranges.clone()),
-            Self::Named(family, NamedPorts { node, pods, names }) => {
-                let meant = of_family(*family).filter(|(_, pod)| {
-                    node.is_none_or(|node| pod.node.as_deref() == Some(node))
-                        && pods.as_ref().is_none_or(|peers| means(cluster, peers, pod))
-                });
-                let ports = meant.flat_map(|(address, pod)| ports(address, pod, names));
+            Self::Named(family, named) => {
+                let owners = cluster.owners().filter(|(own, pod)| self.has(cluster, *own, pod));
+                let ports = owners.flat_map(|(own, pod)| named.ports(own, pod));
                 AddressSet::Ports(*family, ports.collect())
+            }
+        }
+    }
+
+    /// Makes what was in it once what is in it now, if no other addresses than these are concerned.
+    pub(super) fn update(
+        &self,
+        set: &mut Arc<AddressSet>,
+        cluster: &Cluster,
+        touched: &BTreeSet<IpAddr>,
+    ) {
+        for &address in touched {
+            let pod = cluster.owner(address).filter(|pod| self.has(cluster, address, pod));
+            match (self, &**set) {
+                (Self::Pods(..), AddressSet::Addresses(_, present)) => {
+                    if present.contains(&address) != pod.is_some()
+                        && let AddressSet::Addresses(_, present) = Arc::make_mut(set)
+                        && !present.remove(&address)
+                    {
+                        present.insert(address);
+                    }
+                }
+                (Self::Named(_, named), AddressSet::Ports(_, present)) => {
+                    let range = (address, Protocol::Tcp, 0)..=(address, Protocol::Sctp, u16::MAX);
+                    let before: BTreeSet<_> = present.range(range).copied().collect();
+                    let after: BTreeSet<_> =
+                        pod.into_iter().flat_map(|pod| named.ports(address, pod)).collect();
+                    if before != after
+                        && let AddressSet::Ports(_, present) = Arc::make_mut(set)
+                    {
+                        before.iter().for_each(|port| _ = present.remove(port));
+                        present.extend(after);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Returns whether an address of a pod belongs to it.
+    fn has(&self, cluster: &Cluster, address: IpAddr, pod: &Pod) -> bool {
+        match self {
+            Self::Pods(family, peers) => {
+                Family::of(address) == *family && means(cluster, peers, pod)
+            }
+            Self::Networks(_) => false,
+            Self::Named(family, NamedPorts { node, pods, .. }) => {
+                Family::of(address) == *family
+                    && node.is_none_or(|node| pod.node.as_deref() == Some(node))
+                    && pods.as_ref().is_none_or(|peers| means(cluster, peers, pod))
             }
         }
     }
@@ -77,13 +130,4 @@ impl Definition<'_> {
 
 fn means(cluster: &Cluster, peers: &[(&PodPeer, &str)], pod: &Pod) -> bool {
     peers.iter().any(|(peer, home)| cluster.means(peer, home, pod))
-}
-
-fn ports<'a>(
-    address: IpAddr,
-    pod: &'a Pod,
-    names: &'a [(Protocol, &str)],
-) -> impl Iterator<Item = (IpAddr, Protocol, u16)> + 'a {
-    let named = pod.ports.iter().filter(|port| names.contains(&(port.protocol, &port.name)));
-    named.map(move |port| (address, port.protocol, port.number))
 }

@@ -15,8 +15,9 @@ mod definition;
 mod digest;
 mod ruleset;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::block::{Family, ranges};
 use crate::cluster::Cluster;
@@ -27,34 +28,31 @@ pub use ruleset::{AddressSet, Chain, ChainRule, Origin, PortMatch, Ruleset};
 
 /// Returns the rules of a node.
 pub fn compile(cluster: &Cluster, node: &str) -> Ruleset {
-    let mut compiler =
-        Compiler { cluster, node, definitions: BTreeMap::new(), ruleset: Ruleset::default() };
-    let mut classes = BTreeMap::<(Direction, Vec<&ObjectName>), String>::new();
-    for pod in local_pods(cluster, node) {
-        let addresses: Vec<IpAddr> = cluster.addresses(pod).collect();
-        if addresses.is_empty() {
-            continue;
-        }
-        for direction in Direction::ALL {
-            let policies: Vec<_> = cluster.isolating(pod, direction).collect();
-            if policies.is_empty() {
-                continue;
-            }
-            let class = (direction, policies.iter().map(|(policy, _)| &policy.name).collect());
-            let chain = classes.entry(class).or_insert_with(|| {
-                let rules = policies.iter().flat_map(|(policy, rules)| {
-                    rules.iter().enumerate().map(|(position, rule)| (&policy.name, position, rule))
-                });
-                compiler.chain(direction, rules)
-            });
-            for address in &addresses {
-                let own = compiler.ruleset.isolated.entry((direction, *address));
-                own.or_insert_with(|| chain.clone());
-            }
-        }
+    Compilation::run(cluster, node, &BTreeMap::new(), &BTreeSet::new())
+}
+
+/// Compiles a cluster again and again as it changes: sets of which nothing has changed are those of
+/// the last time, and of the others only what has changed is looked at.
+#[derive(Clone, Debug)]
+pub struct Compiler {
+    node: String,
+    sets: BTreeMap<String, Arc<AddressSet>>,
+}
+
+impl Compiler {
+    /// Returns a compiler for a node.
+    pub fn new(node: impl Into<String>) -> Self {
+        Self { node: node.into(), sets: BTreeMap::new() }
     }
-    compiler.fill();
-    compiler.ruleset
+
+    /// Returns the rules of the node: the same as [`compile`] does. The cluster must be the one of
+    /// the last time, and compiled by nothing else.
+    pub fn compile(&mut self, cluster: &mut Cluster) -> Ruleset {
+        let touched = cluster.take_touched();
+        let ruleset = Compilation::run(cluster, &self.node, &self.sets, &touched);
+        self.sets.clone_from(&ruleset.sets);
+        ruleset
+    }
 }
 
 /// Returns the pods of a node that have addresses of their own.
@@ -64,14 +62,55 @@ fn local_pods<'a>(cluster: &'a Cluster, node: &str) -> impl Iterator<Item = &'a 
     cluster.pods().filter(local)
 }
 
-struct Compiler<'a> {
+struct Compilation<'a> {
     cluster: &'a Cluster,
     node: &'a str,
     definitions: BTreeMap<String, Definition<'a>>,
     ruleset: Ruleset,
 }
 
-impl<'a> Compiler<'a> {
+impl<'a> Compilation<'a> {
+    fn run(
+        cluster: &'a Cluster,
+        node: &'a str,
+        known: &BTreeMap<String, Arc<AddressSet>>,
+        touched: &BTreeSet<IpAddr>,
+    ) -> Ruleset {
+        let (definitions, ruleset) = (BTreeMap::new(), Ruleset::default());
+        let mut compilation = Self { cluster, node, definitions, ruleset };
+        compilation.isolate();
+        compilation.fill(known, touched);
+        compilation.ruleset
+    }
+
+    /// Gives each pod that is isolated its chain.
+    fn isolate(&mut self) {
+        let mut classes = BTreeMap::<(Direction, Vec<&ObjectName>), String>::new();
+        for pod in local_pods(self.cluster, self.node) {
+            let addresses: Vec<IpAddr> = self.cluster.addresses(pod).collect();
+            if addresses.is_empty() {
+                continue;
+            }
+            for direction in Direction::ALL {
+                let policies: Vec<_> = self.cluster.isolating(pod, direction).collect();
+                if policies.is_empty() {
+                    continue;
+                }
+                let class = (direction, policies.iter().map(|(policy, _)| &policy.name).collect());
+                let chain = classes.entry(class).or_insert_with(|| {
+                    let rules = policies.iter().flat_map(|(policy, rules)| {
+                        let numbered = rules.iter().enumerate();
+                        numbered.map(|(position, rule)| (&policy.name, position, rule))
+                    });
+                    self.chain(direction, rules)
+                });
+                for address in &addresses {
+                    self.ruleset.isolated.insert((direction, *address), chain.clone());
+                }
+            }
+        }
+    }
+
     /// Makes a chain, and returns its name.
     fn chain(
         &mut self,
@@ -167,10 +206,17 @@ impl<'a> Compiler<'a> {
     }
 
     /// Gives each set its members.
-    fn fill(&mut self) {
-        let definitions = std::mem::take(&mut self.definitions);
-        for (name, definition) in definitions {
-            self.ruleset.sets.insert(name, definition.members(self.cluster));
+    fn fill(&mut self, known: &BTreeMap<String, Arc<AddressSet>>, touched: &BTreeSet<IpAddr>) {
+        for (name, definition) in std::mem::take(&mut self.definitions) {
+            let set = match known.get(&name) {
+                None => Arc::new(definition.members(self.cluster)),
+                Some(set) => {
+                    let mut set = Arc::clone(set);
+                    definition.update(&mut set, self.cluster, touched);
+                    set
+                }
+            };
+            self.ruleset.sets.insert(name, set);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::digest::digest;
 use crate::block::{AddressRange, Family};
@@ -15,7 +16,7 @@ pub struct Ruleset {
     /// The chains, by name.
     pub chains: BTreeMap<String, Chain>,
     /// The sets that the chains refer to, by name.
-    pub sets: BTreeMap<String, AddressSet>,
+    pub sets: BTreeMap<String, Arc<AddressSet>>,
 }
 
 /// What pods with the same policies may receive, or send.

@@ -1,10 +1,11 @@
 //! From one state of the table to another, in one transaction.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use weave_firewall::nftables::{self, Batch, Verdict};
 
-use super::table::{class, elements, full_set, isolated, own_addresses, pairs};
+use super::table::{class, full_set, isolated, missing, own_addresses, pairs};
 use super::{TABLE, map, own};
 use crate::block::Family;
 use crate::compile::Ruleset;
@@ -19,13 +20,10 @@ pub fn change(old: &Ruleset, new: &Ruleset) -> Batch {
     for (name, set) in &new.sets {
         batch = match old.sets.get(name) {
             None => batch.add_set(full_set(name, set)),
-            Some(before) if before == set => batch,
-            Some(before) => {
-                let (before, after) = (elements(before), elements(set));
-                batch
-                    .delete_elements(name, before.difference(&after).cloned())
-                    .add_elements(name, after.difference(&before).cloned())
-            }
+            Some(before) if Arc::ptr_eq(before, set) || before == set => batch,
+            Some(before) => batch
+                .delete_elements(name, missing(before, set))
+                .add_elements(name, missing(set, before)),
         };
     }
     for (name, chain) in &new.chains {

@@ -148,7 +148,7 @@ pub(super) fn full_set(name: &str, set: &AddressSet) -> Set {
 }
 
 /// Returns the elements of a set.
-pub(super) fn elements(set: &AddressSet) -> BTreeSet<String> {
+fn elements(set: &AddressSet) -> Vec<String> {
     match set {
         AddressSet::Addresses(_, addresses) => addresses.iter().map(IpAddr::to_string).collect(),
         AddressSet::Ranges(ranges) => ranges
@@ -158,12 +158,25 @@ pub(super) fn elements(set: &AddressSet) -> BTreeSet<String> {
                 false => format!("{}-{}", range.first, range.last),
             })
             .collect(),
-        AddressSet::Ports(_, ports) => {
-            let element = |(address, protocol, port): &(IpAddr, Protocol, u16)| {
-                format!("{address} . {} . {port}", name(*protocol))
-            };
-            ports.iter().map(element).collect()
+        AddressSet::Ports(_, ports) => ports.iter().map(port).collect(),
+    }
+}
+
+fn port((address, protocol, port): &(IpAddr, Protocol, u16)) -> String {
+    format!("{address} . {} . {port}", name(*protocol))
+}
+
+/// Returns the elements of a set that another of its kind has not. Those of ranges never differ:
+/// they are in the name of the set.
+pub(super) fn missing(set: &AddressSet, other: &AddressSet) -> Vec<String> {
+    match (set, other) {
+        (AddressSet::Addresses(_, own), AddressSet::Addresses(_, other)) => {
+            own.difference(other).map(IpAddr::to_string).collect()
         }
+        (AddressSet::Ports(_, own), AddressSet::Ports(_, other)) => {
+            own.difference(other).map(port).collect()
+        }
+        _ => Vec::new(),
     }
 }
 

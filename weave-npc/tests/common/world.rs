@@ -27,7 +27,7 @@ pub struct World {
 
 impl World {
     /// Changes one object, and tells the model.
-    pub fn step(&mut self, dice: &mut Dice, cluster: &mut Cluster) {
+    pub fn step(&mut self, dice: &mut Dice, cluster: &mut Cluster) -> Change {
         let namespace = (*dice.pick(&NAMESPACES)).to_owned();
         let gone = dice.once_in(4);
         let change = match dice.below(8) {
@@ -66,7 +66,8 @@ impl World {
                 }
             }
         };
-        cluster.handle_change(change);
+        cluster.handle_change(change.clone());
+        change
     }
 }
 

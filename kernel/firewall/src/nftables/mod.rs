@@ -133,7 +133,7 @@ impl Nftables {
     /// # Errors
     /// Fails if the program fails.
     pub fn show(&self, family: Family, table: &str) -> Result<Option<String>, FirewallError> {
-        absent_is_none(self.program.run(&["-n", "list", "table", family.name(), table], ""))
+        absent_is_none(self.program.run(&["-n", "-s", "list", "table", family.name(), table], ""))
     }
 
     /// Returns all these tables, if all are there.
