@@ -42,6 +42,11 @@ pub struct OdpEngine {
 const NO_PORT: PortNumber = PortNumber(u32::MAX);
 
 impl OdpEngine {
+    /// Returns whether this kernel has datapaths.
+    pub fn is_supported() -> bool {
+        Client::open().is_ok()
+    }
+
     /// Creates or adopts the datapath, deletes the flows that an earlier router left in it, and
     /// starts to answer misses. `on_failure` is called if the engine stops by itself.
     ///

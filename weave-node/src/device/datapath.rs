@@ -107,6 +107,10 @@ pub(super) fn engine(
         own_port: tap,
         adopt: vxlan.may_adopt(),
     };
+    if OdpEngine::is_supported() {
+        // They hold the UDP port.
+        weave_fastdp::vxlan::remove_leftovers(&bridge.name)?;
+    }
     let clock = clock.clone();
     Ok(Arc::new(OdpEngine::start(
         config,
